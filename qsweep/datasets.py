@@ -1,4 +1,4 @@
-"""The catalog of data sets: what each holds, how it is split, and what its files must look like. Data only, no torch."""
+"""The catalog of data sets: what each holds, how it is split, what its files must look like. Data only, no torch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ class DataSet:
         shape: one example, channels first.
         train, test: number of examples in the standard split, in file order.
         maximum: the largest pixel value; `preprocess: unit` divides by it.
-        mean, std: of all training pixels after `unit`; `preprocess: standard` subtracts and divides by them.
+        mean, std: of all training pixels after `unit`, to four digits; `preprocess: standard` subtracts and divides by
+            them.
         decoded: SHA-256 of the decoded file (see qsweep.data).
-        raw: SHA-256 of each file that the decoded file is made from.
+        raw: SHA-256 of each file that the decoded file is made from, unpacked, by name, in the order of `parts`. Empty
+            where an installed library brings the data.
     """
 
     name: str
@@ -39,6 +41,71 @@ class DataSet:
         """Numbers in one example."""
         return prod(self.shape)
 
+    @property
+    def parts(self) -> tuple[int, int, int, int]:
+        """Bytes of the decoded file's four parts: training images, test images, training labels, test labels."""
+        return self.train * self.features, self.test * self.features, self.train, self.test
+
+    @property
+    def size(self) -> int:
+        """Bytes of the decoded file."""
+        return sum(self.parts)
+
 
 PREPROCESS = ("unit", "standard")
 SPLITS = ("standard", "all")
+
+_DIGITS = DataSet(
+    name="digits",
+    title="Optical recognition of handwritten digits, 8×8 (from scikit-learn)",
+    shape=(1, 8, 8),
+    classes=10,
+    train=1_500,
+    test=297,
+    maximum=16,
+    mean=0.3051,
+    std=0.3750,
+    decoded="87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826",
+    raw={},
+)
+
+_MNIST = DataSet(
+    name="mnist",
+    title="MNIST handwritten digits, 28×28",
+    shape=(1, 28, 28),
+    classes=10,
+    train=60_000,
+    test=10_000,
+    maximum=255,
+    mean=0.1307,
+    std=0.3081,
+    decoded="c2069063c1105f2bf96266aef1ff68c6e13bdda7a54e37bf19c16f1db24efc83",
+    raw={
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+)
+
+_FASHION_MNIST = DataSet(
+    name="fashion_mnist",
+    title="Fashion-MNIST articles of clothing, 28×28",
+    shape=(1, 28, 28),
+    classes=10,
+    train=60_000,
+    test=10_000,
+    maximum=255,
+    mean=0.2860,
+    std=0.3530,
+    decoded="2cbc59191665e1ba3f2494648f17edac5974f748ab89fb2ae05597d658161f54",
+    raw={
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+)
+
+DATASETS = {dataset.name: dataset for dataset in (_DIGITS, _MNIST, _FASHION_MNIST)}
+"""All data sets by name."""

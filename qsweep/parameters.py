@@ -28,11 +28,11 @@ ALWAYS: Final = _Marker("ALWAYS")
 """`as_before` of a parameter that has been part of every key since its owner exists."""
 
 
-class ValueProblem(ValueError):
+class BadValueError(ValueError):
     """A value that its parameter does not take; the message says what was found and what was expected."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity: a default may be a list
 class Parameter:
     """One named value of a format, architecture, optimizer or trial.
 
@@ -56,7 +56,7 @@ class Parameter:
         """`value` in its one spelling (1 becomes 1.0 where a float is meant, 32.0 becomes 32 where an integer is).
 
         Raises:
-            ValueProblem: `value` is not of this parameter's type, or is out of its range.
+            BadValueError: `value` is not of this parameter's type, or is out of its range.
         """
         from pydantic import ValidationError
 
@@ -65,7 +65,7 @@ class Parameter:
                 return _adapter(self).validate_python(candidate, strict=True)
             except ValidationError:
                 continue
-        raise ValueProblem(f"found {show(value)}, expected {self.expected}")
+        raise BadValueError(f"found {show(value)}, expected {self.expected}")
 
     def json_schema(self) -> dict[str, Any]:
         """The JSON Schema of this parameter's values, with its description and default."""

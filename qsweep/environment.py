@@ -1,0 +1,81 @@
+"""The environment: what besides the trial decides its bits. Found without importing torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from qsweep.errors import UserError
+
+DEVICES = ("auto", "cpu", "cuda")
+
+AVX512 = {"avx512f", "avx512vl", "avx512bw", "avx512dq", "fma"}
+AVX2 = {"avx2", "fma"}
+
+
+@cache
+def describe(device: str) -> str:
+    """The environment on a device, in one line: device model, CPU capability, torch version. Never host, user or path."""
+    torch = f"torch {version('torch')}"
+    if device == "cuda":
+        return f"{_gpu_model()}; {torch}"
+    return f"{_cpu_model()}; {_capability()}; {torch}"
+
+
+def choose(device: str) -> str:
+    """`auto` made definite: cuda where there is a GPU, else cpu.
+
+    Raises:
+        UserError: cuda was asked for and there is none.
+    """
+    if device == "auto":
+        return "cuda" if _gpu_model() else "cpu"
+    if device == "cuda" and not _gpu_model():
+        raise UserError("--device cuda: no NVIDIA GPU answers here (nvidia-smi finds none); leave --device out, or cpu")
+    return device
+
+
+@cache
+def _cpu_info() -> dict[str, str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    first = text.split("\n\n", 1)[0]
+    return {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in first.splitlines())}
+
+
+def _cpu_model() -> str:
+    info = _cpu_info()
+    if "model name" not in info:
+        return " ".join(filter(None, (platform.system(), platform.machine(), platform.processor())))
+    return f"{info['model name']} ({info.get('cpu family', '?')}-{info.get('model', '?')})"
+
+
+def _capability() -> str:
+    """The instruction set that torch's kernels take, by torch's own rule (ATEN_CPU_CAPABILITY lowers it)."""
+    flags = set(_cpu_info().get("flags", "").split())
+    found = "AVX512" if flags >= AVX512 else "AVX2" if flags >= AVX2 else "DEFAULT"
+    asked = os.environ.get("ATEN_CPU_CAPABILITY", "").upper()
+    order = ("DEFAULT", "AVX2", "AVX512")
+    return min(found, asked, key=order.index) if asked in order else found
+
+
+@cache
+def _gpu_model() -> str:
+    """The name of the first GPU that this process may use, or nothing."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible == "" or visible == "-1":
+        return ""
+    first = re.split(r"[,\s]", visible)[0] if visible else "0"
+    command = ["nvidia-smi", f"--id={first}", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,207 @@
+"""Building nets: the catalog's models, a user's own, and their initial weights."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod, sqrt
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from qsweep.architectures import ARCHITECTURES
+from qsweep.errors import UserError
+from qsweep.streams import Stream
+
+CORE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Layers whose `weight` and `bias` are the roles of that name."""
+
+
+class Dropout(nn.Module):
+    """Dropout whose mask is given, not drawn: the same mask serves every trial of a stack, and no generator is called.
+
+    `mask` holds 0 or 1/(1 - rate) for each activation; the step sets it before each forward pass in training.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.shape: tuple[int, ...] = ()  # of one example; learnt when the net is probed
+        self.mask: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        if self.mask is None:
+            self.shape = tuple(x.shape[1:])
+            return x
+        return x * self.mask
+
+    def draw(self, stream: Stream, place: str, batch: int, step: int) -> Tensor:
+        """The mask of one step: kept where a uniform number is at least the rate."""
+        kept = stream.uniform((batch, *self.shape), "dropout", place, step) >= self.rate
+        return kept.float().div_(1 - self.rate)
+
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The net that a trial's `model` settings name, with weights yet to be drawn (see `initialize`).
+
+    Args:
+        sources: text of users' Python files, by SHA-256.
+        shape: of one example.
+
+    Raises:
+        UserError: a user's file has no such function, or what it gives is no net. Errors of its own pass through.
+    """
+    own = {k: v for k, v in model.items() if k not in ("name", "source")}
+    if "source" in model:
+        return _build_source(model["name"], sources[model["source"]], shape, classes, own)
+    layers = ARCHITECTURES[model["name"]].layers(prod(shape), classes, own)
+    modules: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())]
+    for number, layer in enumerate(layers, start=1):
+        modules.append((layer.place, nn.utils.skip_init(nn.Linear, layer.inputs, layer.outputs)))
+        if number < len(layers):
+            modules.append((f"relu{number}", nn.ReLU()))
+            modules.append((f"dropout{number}", Dropout(own["dropout"])))
+    return nn.Sequential(OrderedDict(modules))
+
+
+def _build_source(name: str, text: str, shape: tuple[int, ...], classes: int, own: Mapping[str, Any]) -> nn.Module:
+    module = ModuleType("qsweep_user_model")
+    with _no_neighbours():
+        exec(compile(text, "<model>", "exec"), module.__dict__)  # noqa: S102  # a user's own file: what `run` is asked to run
+        function = getattr(module, name, None)
+        if not callable(function):
+            raise UserError(f"the model's file has no function '{name}'")
+        net = function(shape, classes, **own)
+    if not isinstance(net, nn.Module):
+        raise UserError(f"'{name}' gave a {type(net).__name__}, expected a torch.nn.Module")
+    return _with_our_dropout(net)
+
+
+@contextmanager
+def _no_neighbours() -> Iterator[None]:
+    """A user's file may import installed packages, not the files beside it: only its own text is in the key."""
+    before = list(sys.path)
+    sys.path[:] = [p for p in before if "site-packages" in p or "dist-packages" in p or p.startswith(sys.base_prefix)]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _with_our_dropout(net: nn.Module) -> nn.Module:
+    for module in list(net.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Dropout):
+                setattr(module, name, Dropout(child.p))
+    return net
+
+
+# --- initial weights --------------------------------------------------------------------------------------------------
+
+
+def initialize(net: nn.Module, init: Mapping[str, Any], stream: Stream) -> None:
+    """Draw the kernels and biases of a net's dense and convolution layers; norms keep theirs.
+
+    normal: Normal(0, std) for both. glorot_uniform: kernels uniform in ±√(6/(fan_in + fan_out)) (Glorot & Bengio 2010),
+    biases 0. he: kernels Normal(0, √(2/fan_in)) (He et al. 2015), biases 0. torch: both uniform in ±1/√fan_in.
+    """
+    with torch.no_grad():
+        for place, module in net.named_modules():
+            if not isinstance(module, CORE):
+                continue
+            bound = 1 / sqrt(prod(module.weight.shape[1:]))
+            for name, parameter in module.named_parameters(recurse=False):
+                values = _initial(parameter, name, init, bound, stream, f"{place}.{name}")
+                parameter.copy_(values)
+
+
+def _initial(
+    parameter: Tensor, name: str, init: Mapping[str, Any], bound: float, stream: Stream, place: str
+) -> Tensor:
+    shape = tuple(parameter.shape)
+    kind = init["name"]
+    if kind == "normal":
+        return _normal(shape, init["std"], stream, place)
+    if kind == "torch":
+        return _uniform(shape, bound, stream, place)
+    if name == "bias":
+        return torch.zeros(shape)
+    if kind == "he":
+        return _normal(shape, sqrt(2.0) * bound, stream, place)
+    fan_in, fan_out = prod(shape[1:]), shape[0] * prod(shape[2:])
+    return _uniform(shape, sqrt(6 / (fan_in + fan_out)), stream, place)
+
+
+def _normal(shape: tuple[int, ...], std: float, stream: Stream, place: str) -> Tensor:
+    return torch.from_numpy(stream.normal(shape, "init", place) * std).float()
+
+
+def _uniform(shape: tuple[int, ...], limit: float, stream: Stream, place: str) -> Tensor:
+    return (stream.uniform(shape, "init", place, 0).double() * (2 * limit) - limit).float()
+
+
+# --- what a net does --------------------------------------------------------------------------------------------------
+
+STACKING_OPERATIONS = frozenset(
+    "_log_softmax _log_softmax_backward_data _softmax _unsafe_view add addmm clone detach div expand gather gelu "
+    "gelu_backward mean mm mul neg new_empty_strided nll_loss_backward nll_loss_forward ones_like permute relu reshape "
+    "scatter_add sub sum t tanh tanh_backward threshold_backward transpose unsqueeze view zeros_like _to_copy "
+    "alias fill_ copy_ new_zeros squeeze".split()
+)
+"""Operations that give the same bits in a stack as alone on a CPU, each held to it by a test. Convolutions, sigmoid, SiLU,
+softplus and pow do not: their vectorized bodies and scalar tails round differently, or their algorithms depend on P."""
+
+RANDOM_OPERATIONS = frozenset("bernoulli bernoulli_ native_dropout rand randn rand_like randn_like normal_ uniform_".split())
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one forward and backward pass of a net used."""
+
+    operations: frozenset[str]
+
+    @property
+    def not_stacking(self) -> list[str]:
+        """The operations that keep the net out of a stack."""
+        return sorted(self.operations - STACKING_OPERATIONS)
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def probe(net: nn.Module, shape: tuple[int, ...], classes: int) -> Probe:
+    """Run a net once on two examples: which operations it uses, and how large its dropout masks are.
+
+    Raises:
+        UserError: it draws random numbers itself, or its output is not (batch, classes).
+    """
+    net.train()
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    with _Recorder() as recorder:
+        output = net(torch.zeros(2, *shape))
+        if tuple(output.shape) != (2, classes):
+            raise UserError(f"the model's output has the shape {tuple(output.shape)}, expected (2, {classes}) for 2 examples")
+        torch.nn.functional.cross_entropy(output, torch.zeros(2, dtype=torch.int64)).backward()
+    if drawn := sorted(recorder.seen & RANDOM_OPERATIONS):
+        raise UserError(f"the model draws random numbers itself ({', '.join(drawn)}): use torch.nn.Dropout modules")
+    net.load_state_dict(state)  # running statistics saw two blank examples
+    net.zero_grad(set_to_none=True)
+    return Probe(frozenset(recorder.seen))

@@ -1,0 +1,214 @@
+"""What one figure shows: rows gathered into cells of (panel, x, series)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from qsweep.errors import UserError
+from qsweep.plots.axes import Axis, Place, Reference, Value, axis, word
+from qsweep.plots.entry import Plot
+from qsweep.plots.rows import Row, read, swept
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_PANELS: Final = 24
+MOST_LINES: Final = 40
+ONLY: Final = ""
+"""The one series of lines that have no `line`."""
+
+
+@dataclass
+class Cell:
+    """The trials of one place: what those that are done gave, and how many others there are.
+
+    `diverged` counts trials that diverged or whose metric is infinite, `lacking` those that failed, timed out or have
+    not run; `hidden` has their values of the axes that the figure doesn't show.
+    """
+
+    values: list[float] = field(default_factory=list)
+    diverged: int = 0
+    lacking: int = 0
+    hidden: list[dict[str, Value | None]] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        """The mean of what is done; NaN where nothing is."""
+        return math.fsum(self.values) / len(self.values) if self.values else math.nan
+
+    @property
+    def state(self) -> str:
+        """`done`, `partly` (some of the trials gave nothing), `diverged` or `lacking`."""
+        if self.values:
+            return "partly" if self.diverged or self.lacking else "done"
+        return "diverged" if self.diverged else "lacking"
+
+    def add(self, row: Row) -> None:
+        """Count one trial in."""
+        if row.status == "done" and math.isfinite(row.value):
+            self.values.append(row.value)
+        elif row.status == "diverged" or math.isinf(row.value):
+            self.diverged += 1
+        else:
+            self.lacking += 1
+
+
+Cells = dict[tuple[Place, Place], Cell]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """All that a figure needs: panels by title, whose cells stand at (x, series), and what is said below them."""
+
+    plot: Plot
+    title: str
+    x: Axis
+    series: Axis
+    panels: dict[str, Cells]
+    notes: str
+
+    @property
+    def label(self) -> str:
+        """The metric in words."""
+        return word(self.plot.metric)
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether the metric is in per cent."""
+        return self.plot.metric.endswith("accuracy")
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The cells of all panels."""
+        return [cell for cells in self.panels.values() for cell in cells.values()]
+
+    @property
+    def states(self) -> set[str]:
+        """The states that occur, for the legend."""
+        return {cell.state for cell in self.cells}
+
+    @property
+    def is_log(self) -> bool:
+        """Whether the metric is better seen on a logarithmic scale: losses that span two orders of magnitude."""
+        found = [value for cell in self.cells for value in cell.values]
+        return not self.is_accuracy and bool(found) and 0 < 100 * min(found) < max(found)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The range that all panels share: 0 … 100 % for accuracies, from 0 or the least value for losses."""
+        found = [cell.mean for cell in self.cells if cell.values]
+        if self.is_accuracy or not found:
+            return (0.0, 100.0) if self.is_accuracy else (0.0, 1.0)
+        low, high = (min(found) if self.is_log else min(0.0, *found)), max(found)
+        return (low, high) if low < high else (low, low + 1.0)
+
+
+def spread(cells: Cells, x: Axis) -> Cells:
+    """`cells`, with a reference that reads neither parameter at every x."""
+    return {
+        (each, series): cell
+        for (place, series), cell in cells.items()
+        for each in (x.values if isinstance(place, Reference) and isinstance(series, Reference) else [place])
+    }
+
+
+def picture(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: str) -> Picture:
+    """Reduce the tables to what `plot` shows.
+
+    Raises:
+        UserError: the tables lack a column or rows, or have more panels or lines than a figure holds.
+    """
+    rows = read(trials, history, plot)
+    facets = _gather(rows, plot, [name for name in swept(trials) if name not in plot.columns.values()])
+    panels = _panels(facets, plot.facet)
+    places = [place for cells in panels.values() for place in cells]
+    x = axis(plot.x, (x for x, s in places if not (isinstance(x, Reference) and isinstance(s, Reference))))
+    series = axis(plot.series or ONLY, (s for _, s in places))
+    _check_size(plot, panels, x, series)
+    return Picture(plot, plot.title or title, x, series, panels, _notes(plot, panels))
+
+
+def _check_size(plot: Plot, panels: Mapping[str, Cells], x: Axis, series: Axis) -> None:
+    where = f"plot '{plot.name}'"
+    if not x.values:
+        raise UserError(f"{where}: x: column '{plot.x}' is empty in every row")
+    if len(panels) > MOST_PANELS:
+        raise UserError(f"{where}: facet '{plot.facet}' has {len(panels)} values; a figure holds {MOST_PANELS} panels")
+    if plot.kind == "lines" and len(series.places) > MOST_LINES:
+        raise UserError(
+            f"{where}: line '{plot.series}' has {len(series.places)} values; a figure holds {MOST_LINES} lines"
+        )
+
+
+def _gather(rows: Sequence[Row], plot: Plot, hidden: Sequence[str]) -> dict[Value | None, Cells]:
+    """Cells by facet. A key counts once at a place: equal trials of several blocks are one measurement."""
+    labels = _reference_labels(rows, plot)
+    facets: dict[Value | None, Cells] = {}
+    seen = set()
+    for row, label in zip(rows, labels, strict=True):
+        facet = row.places.get(plot.facet or "")
+        place = _place(row, plot, Reference(label))
+        if (row.key, facet, place) in seen:
+            continue
+        seen.add((row.key, facet, place))
+        cell = facets.setdefault(facet, {}).setdefault(place, Cell())
+        cell.add(row)
+        cell.hidden.append({name: row.places[name] for name in hidden})
+    return facets
+
+
+def _place(row: Row, plot: Plot, reference: Reference) -> tuple[Place, Place]:
+    x = row.places[plot.x]
+    if plot.series is None:
+        is_reference = x is None or (plot.facet is not None and row.places[plot.facet] is None)
+        return (reference if x is None else x), (reference if is_reference else ONLY)
+    series = row.places[plot.series]
+    return (reference if x is None else x), (reference if series is None else series)
+
+
+def _reference_labels(rows: Iterable[Row], plot: Plot) -> list[str]:
+    """A label for each row, should it be a reference: its formats, unless these tell it from no other row."""
+    rows = list(rows)
+    others = {row.formats for row in rows if None not in [row.places[column] for column in plot.columns.values()]}
+    return [row.formats if row.formats not in others | {""} else "reference" for row in rows]
+
+
+def _panels(facets: Mapping[Value | None, Cells], column: str | None) -> dict[str, Cells]:
+    """Panels by title. References without a facet are in every panel; other rows without one have their own."""
+    loose = facets.get(None, {})
+    everywhere = {place: cell for place, cell in loose.items() if any(isinstance(part, Reference) for part in place)}
+    rest = {place: cell for place, cell in loose.items() if place not in everywhere}
+    if column is None:
+        return {"": loose}
+    order = axis(column, (facet for facet in facets if facet is not None))
+    panels = {_panel_title(order, value): {**everywhere, **facets[value]} for value in order.values}
+    if rest:
+        panels[f"no {word(column)}"] = {**everywhere, **rest}
+    return panels or {"": everywhere}
+
+
+def _panel_title(facets: Axis, value: Value) -> str:
+    text = facets.text(value)
+    if isinstance(value, float):
+        return f"{word(facets.column, unit=False)} = {text}"
+    return text if isinstance(value, bool) and value_is_phrase else f"{facets.label}: {text}"
+
+
+def _notes(plot: Plot, panels: Mapping[str, Cells]) -> str:
+    """What is averaged, and over how many trials; nothing where each place has one."""
+    cells = [cell for panel in panels.values() for cell in panel.values()]
+    counts = {len(cell.values) for cell in cells if cell.values}
+    if max(counts, default=1) == 1:
+        return ""
+    number = "–".join(map(str, sorted({min(counts), max(counts)})))
+    varying = sorted({name for cell in cells for name in _varying(cell.hidden)} - {"seed"})
+    over = f"{number} trials that differ in {', '.join(map(word, varying))}" if varying else f"{number} seeds"
+    return f"line: mean, band: min … max over {over}" if plot.kind == "lines" else f"mean over {over}"
+
+
+def _varying(hidden: Sequence[Mapping[str, Value | None]]) -> list[str]:
+    return [name for name in hidden[0] if len({places[name] for places in hidden}) > 1]

@@ -1,0 +1,85 @@
+"""One entry of a spec's `plots:`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from qsweep.errors import UserError, unknown
+
+METRICS: Final = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+EPOCH: Final = "epoch"
+NEEDED: Final = {"surface": ("x", "y", "z"), "heatmap": ("x", "y", "z"), "lines": ("x", "y")}
+"""The kinds of figures, and what an entry of each can't do without."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure to draw: its kind, and which column goes where.
+
+    `series` is what `x` is crossed with: the `y` of a surface or heatmap, the `line` of lines.
+    """
+
+    kind: str
+    x: str
+    series: str | None
+    metric: str
+    facet: str | None = None
+    title: str | None = None
+    name: str = ""
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that place a trial, by the word that names them in the entry."""
+        word = "line" if self.kind == "lines" else "y"
+        places = {"x": self.x, word: self.series, "facet": self.facet}
+        return {word: column for word, column in places.items() if column is not None}
+
+
+def read(entry: Mapping[str, Any]) -> Plot:
+    """An entry of `plots:` as a Plot.
+
+    Raises:
+        UserError: the kind or the metric is unknown, or something that this kind needs is not there.
+    """
+    kind = str(entry.get("kind"))
+    if kind not in NEEDED:
+        raise UserError(f"plots: {unknown('kind', kind, list(NEEDED))}")
+    lacking = [word for word in NEEDED[kind] if not entry.get(word)]
+    if lacking:
+        raise UserError(f"plots: a plot of kind '{kind}' needs {' and '.join(lacking)}")
+    series, metric = (entry.get("line"), entry["y"]) if kind == "lines" else (entry["y"], entry["z"])
+    if metric not in METRICS:
+        raise UserError(f"plots: {kind}: {unknown('metric', metric, METRICS)}")
+    name = file_name(entry.get("name") or f"{kind}-{metric}")
+    return Plot(kind, entry["x"], series or None, metric, entry.get("facet") or None, entry.get("title") or None, name)
+
+
+def file_name(name: object) -> str:
+    """`name`, if it is safe as the name of a file in the figures' folder."""
+    if not re.fullmatch(r"[\w@+=,-][\w@+=,. -]{0,99}", str(name)):
+        raise UserError(f"plots: name '{name}' can't name a file: use letters, digits, '-', '_' and '.', at most 100")
+    return str(name)
+
+
+def named(entries: Iterable[Mapping[str, Any]]) -> list[Plot]:
+    """The entries, each with a file name of its own: names that were given stay, others get `-2`, `-3` …"""
+    entries = list(entries)
+    plots = [read(entry) for entry in entries]
+    given = [bool(entry.get("name")) for entry in entries]
+    taken: set[str] = set()
+    names: dict[int, str] = {}
+    for i in sorted(range(len(plots)), key=lambda i: not given[i]):
+        names[i] = _free(plots[i].name, taken)
+        taken.add(names[i].casefold())  # some file systems can't tell A from a
+    return [replace(plot, name=names[i]) for i, plot in enumerate(plots)]
+
+
+def _free(name: str, taken: Sequence[str] | set[str]) -> str:
+    free, number = name, 1
+    while free.casefold() in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free

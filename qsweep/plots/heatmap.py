@@ -1,0 +1,123 @@
+"""Heatmaps: a cell for each pair of places, with its number where there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from matplotlib.collections import PatchCollection
+from matplotlib.patches import Patch, Rectangle
+
+from qsweep.plots import page
+from qsweep.plots.axes import Axis, Place, Reference
+from qsweep.plots.cells import Cells, Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+GAP: Final = 0.35
+"""Between the last value and the references, in cells."""
+
+NUMBERS: Final = 6.0
+LOOKS: Final = {
+    "diverged": {"facecolor": "0.9", "edgecolor": "0.65", "hatch": "/////"},
+    "lacking": {"facecolor": "white", "edgecolor": "0.65"},
+}
+
+
+def draw(picture: Picture) -> Figure:
+    """The figure of `picture`: equal cells whatever the distance of their values; references beyond a gap."""
+    _, columns = page.shape(len(picture.panels))
+    wide = columns > 1 or len(picture.x.places) > 10
+    rows = len(picture.series.places)
+    figure, axes = page.panels(picture, page.WIDTH if wide else 0.6 * page.WIDTH, min(max(0.22 * rows + 0.8, 1.6), 4.5))
+    colours = page.colours(picture)
+    for each, cells in zip(axes, picture.panels.values(), strict=True):
+        _cells(each, picture, cells, colours)
+    page.outer_labels(axes, picture.x.label, picture.series.label)
+    figure.colorbar(colours, ax=axes, label=picture.label, aspect=25, pad=0.02)
+    page.foot(figure, picture)
+    figure.draw_without_rendering()
+    _ticks(axes[0], picture)
+    for each, cells in zip(axes, picture.panels.values(), strict=True):
+        _numbers(each, picture, cells, colours)
+    return figure
+
+
+def at(axis: Axis, place: Place) -> float:
+    """Where a place's cells have their middle."""
+    return axis.places.index(place) + (GAP if isinstance(place, Reference) and axis.values else 0.0)
+
+
+def _box(picture: Picture, place: tuple[Place, Place]) -> tuple[float, float, float]:
+    """Left edge, lower edge and width of a cell; a reference that reads neither parameter spans all of its row."""
+    x, series = place
+    bottom = at(picture.series, series) - 0.5
+    if isinstance(x, Reference) and isinstance(series, Reference):
+        return -0.5, bottom, float(len(picture.x.values))
+    return at(picture.x, x) - 0.5, bottom, 1.0
+
+
+def _cells(axes: Axes, picture: Picture, cells: Cells, colours: ScalarMappable) -> None:
+    for state in page.NAMES:
+        boxes = [_box(picture, place) for place, cell in cells.items() if cell.state == state]
+        _boxes(axes, boxes, state, LOOKS.get(state, {}))
+    known = {place: cell for place, cell in cells.items() if cell.values}
+    faces = colours.to_rgba([cell.mean for cell in known.values()])
+    _boxes(axes, [_box(picture, place) for place in known], "done", {"facecolor": faces, "edgecolor": "white"})
+    axes.set_xlim(-0.5, at(picture.x, picture.x.places[-1]) + 0.5)
+    axes.set_ylim(-0.5, at(picture.series, picture.series.places[-1]) + 0.5)
+    axes.spines[:].set_visible(False)
+
+
+def _boxes(axes: Axes, boxes: Sequence[tuple[float, float, float]], state: str, looks: Mapping[str, Any]) -> None:
+    if not boxes:
+        return
+    patches = [Rectangle((left, bottom), width, 1) for left, bottom, width in boxes]
+    if state != "partly":
+        axes.add_collection(PatchCollection(patches, label=state, linewidth=0.4, zorder=1, **looks))
+    if state in page.SYMBOLS:
+        # a mark in the middle of an empty cell, in the corner of one that has a number
+        middle = (0.85, 0.8) if state == "partly" else (0.5, 0.5)
+        axes.plot(
+            [left + middle[0] * width for left, _, width in boxes],
+            [bottom + middle[1] for _, bottom, _ in boxes],
+            **page.mark(state),
+        )
+
+
+def _ticks(axes: Axes, picture: Picture) -> None:
+    """Labels where they fit; categories all, slanted if they must be."""
+    x = picture.x
+    shown = page.fitting(x, page.room(axes, horizontal=True))
+    axes.set_xticks([at(x, place) for place in shown], [x.text(place) for place in shown], **page.slant(axes, x))
+    y = picture.series
+    chosen = y.ticks(int(page.room(axes, horizontal=False) / 9))
+    axes.set_yticks([at(y, place) for place in chosen], [y.text(place) for place in chosen])
+
+
+def _numbers(axes: Axes, picture: Picture, cells: Cells, colours: ScalarMappable) -> None:
+    """Each cell's value in it, where the cells are large enough."""
+    across = page.room(axes, horizontal=True) / (axes.get_xlim()[1] + 0.5)
+    up = page.room(axes, horizontal=False) / (axes.get_ylim()[1] + 0.5)
+    spec = _number_format(picture, across)
+    if up < NUMBERS + 2 or not spec:
+        return
+    for place, cell in cells.items():
+        if cell.values:
+            left, bottom, width = _box(picture, place)
+            red, green, blue, _ = colours.to_rgba(cell.mean)
+            ink = "white" if 0.3 * red + 0.6 * green + 0.1 * blue < 0.5 else "black"
+            axes.text(
+                left + width / 2, bottom + 0.47, f"{cell.mean:{spec}}", color=ink, fontsize=NUMBERS,
+                ha="center", va="center",
+            )
+
+
+def _number_format(picture: Picture, across: float) -> str:
+    """The digits that fit into a cell `across` points wide; none if no number would."""
+    if picture.is_accuracy:
+        return ".1f" if across >= 24 else ".0f" if across >= 12 else ""
+    return ".2f" if across >= 24 else ".1f" if across >= 15 else ""

@@ -1,0 +1,156 @@
+"""Lines over one axis: a mean and a band over seeds, gaps and marks where trials gave nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+import matplotlib
+from matplotlib.lines import Line2D
+
+from qsweep.plots import page
+from qsweep.plots.axes import Place, Reference
+from qsweep.plots.cells import ONLY, Cell, Cells, Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+OKABE_ITO: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B4513")
+"""Colours that the colour-blind tell apart; yellow, which vanishes on white, is replaced by brown."""
+
+MARKERS: Final = "osD^vP<>X"
+DASHES: Final = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+"""Of references, which are black."""
+
+ROW: Final = 0.045
+"""Height of a row of marks, in heights of a panel."""
+
+ROWS: Final = 8
+"""Rows of marks that there is room for; further ones start again at the bottom."""
+
+
+def draw(picture: Picture) -> Figure:
+    """The figure of `picture`: a line for each series, dashed black for references."""
+    _, columns = page.shape(len(picture.panels))
+    named = len(picture.series.places) > 1
+    width = page.WIDTH if columns > 1 else (0.5 + 0.15 * named) * page.WIDTH
+    figure, axes = page.panels(picture, width, 2.3)
+    looks = {series: _look(picture, series) for series in picture.series.places}
+    for each, cells in zip(axes, picture.panels.values(), strict=True):
+        _panel(each, picture, cells, looks)
+    page.outer_labels(axes, picture.x.label, picture.label)
+    if named:
+        _legend(figure, picture, looks)
+    page.foot(figure, picture)
+    figure.draw_without_rendering()
+    _scales(axes, picture)
+    return figure
+
+
+def _look(picture: Picture, series: Place) -> dict[str, Any]:
+    """Colour and marker of a line: ordered colours for ordered numbers, distinct ones for all else."""
+    axis = picture.series
+    if isinstance(series, Reference):
+        return {"color": "black", "linestyle": DASHES[axis.references.index(series) % len(DASHES)], "linewidth": 1.2}
+    index, count = axis.values.index(series), len(axis.values)
+    colour: Any = OKABE_ITO[index % len(OKABE_ITO)]
+    if axis.scale != "category" and count > 1:
+        colour = matplotlib.colormaps[page.MAP](0.9 * index / (count - 1))
+    few = len(picture.x.values) <= 30
+    return {"color": colour, "marker": MARKERS[index % len(MARKERS)] if few else "", "markersize": 3, "linewidth": 1.2}
+
+
+def _panel(axes: Axes, picture: Picture, cells: Cells, looks: dict[Place, dict[str, Any]]) -> None:
+    for series, look in looks.items():
+        _line(axes, picture, [(x, cells[x, series]) for x in picture.x.places if (x, series) in cells], look)
+    for (x, series), cell in cells.items():
+        if isinstance(x, Reference) and isinstance(series, Reference):
+            _level(axes, cell, looks[series])
+    _marks(axes, picture, cells, looks)
+    axes.grid(axis="y", color="0.9", linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _line(axes: Axes, picture: Picture, course: Sequence[tuple[Place, Cell]], look: dict[str, Any]) -> None:
+    """A line with its band; NaN where no trial gave anything, so that there is a gap. References in x stand alone."""
+    for apart, group in groupby(course, key=lambda step: isinstance(step[0], Reference)):
+        steps = list(group)
+        x = [picture.x.at(place) for place, _ in steps]
+        means = [cell.mean for _, cell in steps]
+        low = [min(cell.values, default=math.nan) for _, cell in steps]
+        high = [max(cell.values, default=math.nan) for _, cell in steps]
+        if apart:
+            axes.vlines(x, low, high, color=look["color"], linewidth=0.8)
+            axes.plot(x, means, **{**look, "linestyle": "none", "marker": look.get("marker") or "o"})
+        else:
+            axes.plot(x, means, **look)
+            axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+
+
+def _level(axes: Axes, cell: Cell, look: dict[str, Any]) -> None:
+    """A reference that doesn't depend on x."""
+    if cell.values:
+        axes.axhline(cell.mean, **look)
+        axes.axhspan(min(cell.values), max(cell.values), color="black", alpha=0.12, linewidth=0)
+
+
+def _marks(axes: Axes, picture: Picture, cells: Cells, looks: dict[Place, dict[str, Any]]) -> None:
+    """Marks along the bottom; lines that give nothing at one x have theirs one above the other."""
+    for place, lacking in _lacking(picture, cells).items():
+        for rank, series in enumerate(lacking):
+            state = cells[place, series].state
+            axes.plot(
+                [picture.x.at(place)], [(rank % ROWS + 0.6) * ROW], transform=axes.get_xaxis_transform(),
+                **page.mark(state, looks[series]["color"]),
+            )
+
+
+def _lacking(picture: Picture, cells: Cells) -> dict[Place, list[Place]]:
+    """The series with trials that gave nothing, by x."""
+    found = {x: [s for s in picture.series.places if (x, s) in cells and cells[x, s].state != "done"] for x, _ in cells}
+    return {x: series for x, series in found.items() if series and x in picture.x.places}
+
+
+def _legend(figure: Figure, picture: Picture, looks: dict[Place, dict[str, Any]]) -> None:
+    handles = [Line2D([], [], label=picture.series.text(s), **look) for s, look in looks.items() if s != ONLY]
+    title = picture.series.label if picture.plot.series else None
+    rows = int(figure.get_figheight() * 72 / (page.TICKS * 1.7)) - 3
+    figure.legend(handles=handles, title=title, loc="outside right center", ncols=math.ceil(len(handles) / rows))
+
+
+def _scales(axes: Sequence[Axes], picture: Picture) -> None:
+    """Limits and ticks, which all panels share; below the values there is room for the marks."""
+    x = picture.x
+    shown = page.fitting(x, page.room(axes[0], horizontal=True))
+    for each in axes:
+        each.set_xticks([x.at(place) for place in shown], [x.text(place) for place in shown], **page.slant(each, x))
+    axes[0].set_xlim(x.at(x.places[0]) - 0.4 * x.step, x.at(x.places[-1]) + 0.4 * x.step)
+    axes[0].set_yscale("log" if picture.is_log else "linear")
+    low, high = _limits(picture)
+    ticks = axes[0].yaxis.get_major_locator().tick_values(low, high)
+    axes[0].set_yticks([tick for tick in ticks if low <= tick <= high])
+    axes[0].minorticks_off()
+    axes[0].set_ylim(_bottom(picture, low, high), high)
+
+
+def _limits(picture: Picture) -> tuple[float, float]:
+    """From the least to the largest value; accuracies from 0 to 100 % where they fall below a half."""
+    found = [value for cell in picture.cells for value in cell.values]
+    low, high = min(found, default=0.0), max(found, default=1.0)
+    margin = 0.06 * (high - low) or 1.0
+    if picture.is_log:
+        return low / 1.3, high * 1.3
+    if picture.is_accuracy:
+        return (0.0, 102.0) if low < 50 or not found else (low - margin, min(102.0, high + margin))
+    return min(0.0, low), high + margin
+
+
+def _bottom(picture: Picture, low: float, high: float) -> float:
+    """The lower end of the axis: below `low`, by the rows of marks."""
+    rows = [len(series) for cells in picture.panels.values() for series in _lacking(picture, cells).values()]
+    share = ROW * min(max(rows, default=-0.5) + 0.5, ROWS)
+    below = share / (1 - share)
+    return low * (low / high) ** below if picture.is_log else low - below * (high - low)

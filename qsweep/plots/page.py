@@ -1,0 +1,181 @@
+"""What all figures share: style, layout, colours, legends, files."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import textwrap
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import matplotlib.style
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from qsweep.plots.axes import Axis, Place
+from qsweep.plots.cells import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+TEXT: Final = 8.0
+TICKS: Final = 7.5
+WIDTH: Final = 7.0
+"""Inches across two columns of a paper."""
+
+MAP: Final = "viridis"
+MARK: Final = "0.25"
+NAMES: Final = {"diverged": "diverged", "lacking": "failed or not run", "partly": "some seeds without a result"}
+SYMBOLS: Final = {"diverged": "x", "lacking": "o", "partly": "x"}
+
+STYLE: Final[dict[str, Any]] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
+    "font.size": TEXT,
+    "axes.titlesize": TEXT,
+    "axes.labelsize": TEXT,
+    "figure.titlesize": TEXT + 1,
+    "legend.fontsize": TICKS,
+    "legend.title_fontsize": TICKS,
+    "legend.frameon": False,
+    "xtick.labelsize": TICKS,
+    "ytick.labelsize": TICKS,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "axes.linewidth": 0.6,
+    "hatch.linewidth": 0.4,
+    "pdf.fonttype": 42,  # TrueType: editors and journals want text that stays text
+    "figure.constrained_layout.h_pad": 0.05,
+    "figure.constrained_layout.w_pad": 0.05,
+}
+
+
+def style() -> AbstractContextManager[None]:
+    """Our style over matplotlib's defaults, whatever the user's matplotlibrc says."""
+    context: AbstractContextManager[None] = matplotlib.style.context(["default", STYLE])
+    return context
+
+
+def shape(panels: int) -> tuple[int, int]:
+    """Rows and columns of panels."""
+    columns = {1: 1, 2: 2, 4: 2}.get(panels, 3 if panels <= 9 else 4)
+    return math.ceil(panels / columns), columns
+
+
+def panels(picture: Picture, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of `width` inches with the picture's title, and an empty panel of `height` inches for each facet."""
+    rows, columns = shape(len(picture.panels))
+    figure = Figure(figsize=(width, rows * height + 0.5), layout="constrained")
+    figure.suptitle(wrapped(picture.title, width))
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    flat = list(grid.flat)
+    for spare in flat[len(picture.panels) :]:
+        spare.remove()
+    for axes, title in zip(flat, picture.panels, strict=False):
+        axes.set_title(title)
+    return figure, flat[: len(picture.panels)]
+
+
+def wrapped(title: str, width: float) -> str:
+    """A title in lines that fit `width` inches."""
+    return textwrap.fill(title, int(width * 14)).replace("$", r"\$")
+
+
+def outer_labels(axes: Sequence[Axes], x: str, y: str) -> None:
+    """Name the axes once a row and once a column: below the last panel of each, left of the first."""
+    _, columns = shape(len(axes))
+    for i, each in enumerate(axes):
+        if i + columns >= len(axes):
+            each.set_xlabel(x)
+            each.tick_params(labelbottom=True)
+        if i % columns == 0:
+            each.set_ylabel(y)
+
+
+def colours(picture: Picture) -> ScalarMappable:
+    """The colours of the metric's values, the same in all panels."""
+    low, high = picture.limits
+    norm = LogNorm(low, high) if picture.is_log else Normalize(low, high)
+    return ScalarMappable(norm, MAP)
+
+
+def room(axes: Axes, horizontal: bool) -> float:
+    """Points along one side of a panel, once its figure has been laid out."""
+    box = axes.get_window_extent()
+    return float(box.width if horizontal else box.height) * 72 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
+
+
+def text_width(text: str, size: float = TICKS) -> float:
+    """About how many points a label takes."""
+    small = text.count("^") * (len(text.split("^")[-1]) - 3)
+    plain = sum(character not in "$^{}\\" for character in text)
+    return size * 0.64 * (plain - 0.3 * small)
+
+
+def fitting(axis: Axis, points: float) -> list[Place]:
+    """The places whose labels fit side by side into `points`."""
+    widest = max(text_width(axis.text(place)) for place in axis.places)
+    return axis.ticks(int(points / (widest + 4)))
+
+
+def slant(axes: Axes, axis: Axis) -> dict[str, Any]:
+    """How to turn the labels of categories that don't fit side by side; numbers are thinned out instead."""
+    widest = max(text_width(axis.text(place)) for place in axis.places)
+    fits = widest * len(axis.places) < room(axes, horizontal=True)
+    return {} if fits or axis.scale != "category" else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+
+
+def mark(state: str, colour: str = MARK) -> dict[str, Any]:
+    """The look of a mark for trials without a result."""
+    size = 2.5 if state == "partly" else 4
+    return {
+        "linestyle": "none", "marker": SYMBOLS[state], "markersize": size, "markeredgewidth": 0.8,
+        "markeredgecolor": colour, "markerfacecolor": "none", "label": NAMES[state],
+    }
+
+
+def foot(figure: Figure, picture: Picture, handles: Sequence[Artist] = ()) -> None:
+    """The legend of marks and the notes, below all panels."""
+    marks = [Line2D([], [], **mark(state)) for state in NAMES if state in picture.states]
+    notes = [Patch(alpha=0, label=picture.notes)] if picture.notes else []
+    entries = [*handles, *marks, *notes]
+    if entries:
+        figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), columnspacing=1.5)
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write the figure as PNG and PDF, each at once or not at all; their paths."""
+    files = {
+        folder / f"{name}.png": _bytes(figure, format="png", dpi=200),
+        folder / f"{name}.pdf": _bytes(figure, format="pdf", metadata={"CreationDate": None}),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, content in files.items():
+        _replace(path, content)
+    return list(files)
+
+
+def _bytes(figure: Figure, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, **options)
+    return buffer.getvalue()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,131 @@
+"""The rows of the tables, read for one figure: what places a trial, and what it gave."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from qsweep.errors import UserError, unknown
+from qsweep.plots.axes import Value
+from qsweep.plots.entry import EPOCH, Plot
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial, or one epoch of it.
+
+    `places` has the values of the columns that the figure uses, and of the axes that it doesn't show; `formats` are the
+    formats of all roles, float32 where there is no other, empty where the table doesn't say. Accuracies are in per cent.
+    """
+
+    key: str
+    status: str
+    value: float
+    places: dict[str, Value | None]
+    formats: str
+
+
+def read(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot) -> list[Row]:
+    """The rows that `plot` draws.
+
+    Raises:
+        UserError: the tables lack a column that the plot names, or have no rows.
+    """
+    over_epochs = plot.kind == "lines" and plot.x == EPOCH
+    _check(trials, history if over_epochs else trials, plot, over_epochs)
+    columns = [*plot.columns.values(), *swept(trials)]
+    places = {column: values(trials[column]) for column in columns if column in trials.columns}
+    metric = [math.nan] * len(trials) if over_epochs else numbers(trials[plot.metric], plot.metric)
+    rows = [
+        Row(str(key), str(status), value, {column: places[column][i] for column in places}, formats)
+        for i, (key, status, value, formats) in enumerate(
+            zip(trials["key"], trials["status"], metric, _formats(trials), strict=True)
+        )
+    ]
+    return _by_epoch(rows, history, plot.metric) if over_epochs else rows
+
+
+def _check(trials: pd.DataFrame, measured: pd.DataFrame, plot: Plot, over_epochs: bool) -> None:
+    for what, column in plot.columns.items():
+        if column not in trials.columns and not (over_epochs and what == "x"):
+            raise UserError(f"plot '{plot.name}': {what}: {unknown('column', column, list(map(str, trials.columns)))}")
+    if plot.metric not in measured.columns:
+        raise UserError(f"plot '{plot.name}': {unknown('column', plot.metric, list(map(str, measured.columns)))}")
+    if trials.empty:
+        raise UserError(f"plot '{plot.name}': the table has no rows, so that there is nothing to draw")
+
+
+def swept(trials: pd.DataFrame) -> list[str]:
+    """The swept columns: those between the status and the seed."""
+    columns = list(map(str, trials.columns))
+    return columns[columns.index("status") + 1 : columns.index("seed")] if "seed" in columns else []
+
+
+def values(column: Iterable[object]) -> list[Value | None]:
+    """A column's values in one type: bool, float, or text where it mixes these; None where it is empty."""
+    raw = list(column)
+    read = [_value(cell) for cell in raw]
+    if len({type(value) for value in read if value is not None}) <= 1:
+        return read
+    return [None if value is None else str(cell) for value, cell in zip(read, raw, strict=True)]
+
+
+def _value(cell: object) -> Value | None:
+    """One cell, whether pandas has read it as a number, as a truth value or as text."""
+    text = str(cell).strip()
+    if text in ("", "nan", "NaN", "None", "<NA>"):
+        return None
+    if text in ("true", "false", "True", "False"):
+        return text.lower() == "true"
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
+
+
+def numbers(column: pd.Series[Any], metric: str) -> list[float]:
+    """A metric's values, NaN where there is none; accuracies in per cent."""
+    import pandas as pd
+
+    factor = 100.0 if metric.endswith("accuracy") else 1.0
+    return [factor * float(value) for value in pd.to_numeric(column, errors="coerce")]
+
+
+def _formats(trials: pd.DataFrame) -> list[str]:
+    columns = [values(trials[column]) for column in trials.columns if str(column).startswith("quantize.")]
+    found = [{str(v) for v in row if v is not None} for row in zip(*columns, strict=True)] or [set()] * len(trials)
+    return [", ".join(sorted(formats - {"float32"} or formats)) for formats in found]
+
+
+def _by_epoch(rows: Sequence[Row], history: pd.DataFrame, metric: str) -> list[Row]:
+    """One row for each trial and epoch, and one for the epoch at which a trial stopped without a result."""
+    courses: dict[str, list[tuple[float, float]]] = {}
+    for key, epoch, value in zip(history["key"], _epochs(history), numbers(history[metric], metric), strict=True):
+        courses.setdefault(str(key), []).append((epoch, value))
+    return [
+        replace(row, status=status, value=value, places={**row.places, EPOCH: epoch})
+        for row in rows
+        for epoch, status, value in _course(courses.get(row.key, []), row.status)
+    ]
+
+
+def _epochs(history: pd.DataFrame) -> list[float]:
+    """Epochs as the table counts them; with several stages, whose counts start anew, a count over all of them."""
+    if history["stage"].nunique() > 1:
+        return [float(n + 1) for n in history.groupby("key").cumcount()]
+    return [float(epoch) for epoch in history[EPOCH]]
+
+
+def _course(steps: Sequence[tuple[float, float]], status: str) -> list[tuple[float, str, float]]:
+    """What a trial gave at each epoch; one that didn't finish has its status at the first epoch without a value."""
+    if status == "done" and steps:
+        return [(epoch, status, value) for epoch, value in steps]
+    known = [(epoch, "done", value) for epoch, value in steps if math.isfinite(value)]
+    stop = known[-1][0] + 1 if known else 1.0
+    return [*known, (stop, status, math.nan)]

@@ -1,0 +1,247 @@
+"""Surfaces: the metric as a landscape over two axes, with holes where trials gave nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+from typing import Final
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.transforms import Bbox
+from mpl_toolkits.mplot3d import Axes3D, proj3d
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+
+from qsweep.plots import page
+from qsweep.plots.axes import Axis, Place, Reference, plain
+from qsweep.plots.cells import Cells, Picture, spread
+
+Point = tuple[float, float, float]
+
+RIBBON: Final = 0.3
+"""Half the width of a reference's ribbon, in steps of its axis."""
+
+SIDES: Final = (1.25, 1.15, 0.85)
+"""Of the box around the landscape."""
+
+ELEVATION: Final = 28
+AZIMUTHS: Final = (-120, -60, 60, 120)
+MOST_TICKS: Final = 9
+HEAD, TITLE, FOOT, BAR = 0.3, 0.2, 0.3, 0.75
+"""Inches for the figure's title, a panel's title, the legend, and the colour bar."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face of a landscape: its corners, and the places whose values these show."""
+
+    corners: tuple[Point, ...]
+    places: tuple[tuple[Place, Place], ...]
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is part of a reference's ribbon."""
+        return any(isinstance(part, Reference) for place in self.places for part in place)
+
+
+def draw(picture: Picture) -> Figure:
+    """The figure of `picture`: a landscape a panel, all seen from where most of their slopes face the reader."""
+    figure, slots = _figure(picture)
+    colours = page.colours(picture)
+    panels = [spread(cells, picture.x) for cells in picture.panels.values()]
+    landscapes = [faces(picture, cells) for cells in panels]
+    azimuth = best_azimuth(picture, [face for landscape in landscapes for face in landscape])
+    axes = [figure.add_axes(slot.bounds, projection="3d", computed_zorder=False) for slot in slots]
+    for each, cells, landscape in zip(axes, panels, landscapes, strict=True):
+        _landscape(each, picture, landscape, colours)
+        _lone_points(each, picture, cells, {place for face in landscape for place in face.places}, colours)
+        _marks(each, picture, cells)
+        _frame(each, picture, azimuth)
+    _colour_bar(figure, picture, colours)
+    page.foot(figure, picture)
+    _fit(figure, axes, slots)
+    return figure
+
+
+def _figure(picture: Picture) -> tuple[Figure, list[Bbox]]:
+    """A figure with titles, and for each panel the part of it that the panel may fill."""
+    rows, columns = page.shape(len(picture.panels))
+    width = page.WIDTH if columns > 1 else 0.6 * page.WIDTH
+    title = page.wrapped(picture.title, width)
+    head = HEAD + 0.15 * title.count("\n")
+    across = (width - BAR) / columns
+    up = 0.78 * across
+    height = rows * (up + TITLE) + head + FOOT
+    figure = Figure(figsize=(width, height))
+    figure.suptitle(title, y=1 - 0.08 / height, va="top")
+    slots = []
+    for index, name in enumerate(picture.panels):
+        row, column = divmod(index, columns)
+        left, top = column * across, height - head - row * (up + TITLE)
+        figure.text((left + across / 2) / width, top / height, name, ha="center", va="top")
+        slots.append(Bbox.from_bounds(left / width, (top - TITLE - up) / height, across / width, up / height))
+    return figure, slots
+
+
+def _height(picture: Picture, value: float) -> float:
+    """Where a value stands on the vertical axis, which 3-D axes can't scale by themselves."""
+    return math.log10(value) if picture.is_log else value
+
+
+def faces(picture: Picture, cells: Cells) -> list[Face]:
+    """The faces between neighbours, and the ribbons of references; none touches a place without a value."""
+    x, y = picture.x, picture.series
+    known = {place: _height(picture, cell.mean) for place, cell in cells.items() if cell.values}
+    found = []
+    for places, offsets in _quads(x, y):
+        if all(place in known for place in places):
+            corners = zip(places, offsets, strict=True)
+            found.append(Face(tuple((x.at(i) + dx, y.at(j) + dy, known[i, j]) for (i, j), (dx, dy) in corners), places))
+    return found
+
+
+def _quads(x: Axis, y: Axis) -> Iterator[tuple[tuple[tuple[Place, Place], ...], tuple[tuple[float, float], ...]]]:
+    """The places at the four corners of each face, and how far off them the corners are."""
+    for (a, b), (c, d) in product(pairwise(x.values), pairwise(y.values)):
+        yield ((a, c), (b, c), (b, d), (a, d)), ((0, 0),) * 4
+    w = RIBBON * y.step
+    for (a, b), beyond in product(pairwise(x.values), y.references):
+        yield ((a, beyond), (b, beyond), (b, beyond), (a, beyond)), ((0, -w), (0, -w), (0, w), (0, w))
+    w = RIBBON * x.step
+    for (c, d), beyond in product(pairwise(y.values), x.references):
+        yield ((beyond, c), (beyond, c), (beyond, d), (beyond, d)), ((-w, 0), (w, 0), (w, 0), (-w, 0))
+
+
+def best_azimuth(picture: Picture, landscape: Sequence[Face]) -> int:
+    """The corner of the box from which the faces show most of themselves."""
+    if not landscape:
+        return AZIMUTHS[0]
+    extents = [high - low for low, high in _limits(picture)]
+    corners = np.array([face.corners for face in landscape]) * np.array(SIDES) / np.array(extents)
+    normals = np.cross(corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1])
+    normals *= np.where(normals[:, 2:] < 0, -1, 1)
+
+    def shown(azimuth: int) -> float:
+        a, e = math.radians(azimuth), math.radians(ELEVATION)
+        towards = np.array([math.cos(e) * math.cos(a), math.cos(e) * math.sin(a), math.sin(e)])
+        return round(float(np.maximum(normals @ towards, 0).sum()), 6)
+
+    return max(AZIMUTHS, key=shown)
+
+
+def _limits(picture: Picture) -> tuple[tuple[float, float], ...]:
+    """The ends of the three axes; none is empty."""
+    low, high = (_height(picture, value) for value in picture.limits)
+    return _ends(picture.x), _ends(picture.series), (low, high)
+
+
+def _ends(axis: Axis) -> tuple[float, float]:
+    first, last = axis.at(axis.places[0]), axis.at(axis.places[-1])
+    beyond = RIBBON * axis.step if axis.references else 0.0
+    return (first, last + beyond) if last > first else (first - 0.5, last + 0.5)
+
+
+def _landscape(axes: Axes3D, picture: Picture, landscape: Sequence[Face], colours: ScalarMappable) -> None:
+    """All faces as one collection, so that they are painted from the farthest to the nearest."""
+    if not landscape:
+        return
+    means = [math.fsum(z for _, _, z in face.corners) / 4 for face in landscape]
+    collection = Poly3DCollection(
+        [face.corners for face in landscape],
+        facecolors=colours.to_rgba([10**mean if picture.is_log else mean for mean in means]),
+        edgecolors=["black" if face.is_reference else "0.25" for face in landscape],
+        linewidths=0.35,
+        zorder=2,
+        label="done",
+    )
+    axes.add_collection3d(collection, autolim=False)
+
+
+def _lone_points(
+    axes: Axes3D, picture: Picture, cells: Cells, shown: set[tuple[Place, Place]], colours: ScalarMappable
+) -> None:
+    """A pin for each value that no face shows, because its neighbours have none."""
+    floor = _limits(picture)[2][0]
+    for (x, y), cell in cells.items():
+        if cell.values and (x, y) not in shown:
+            foot, top = (picture.x.at(x), picture.series.at(y)), _height(picture, cell.mean)
+            axes.plot([foot[0]] * 2, [foot[1]] * 2, [floor, top], color="0.4", linewidth=0.6, zorder=3)
+            head = {"color": colours.to_rgba(cell.mean), "markeredgecolor": "0.25", "markeredgewidth": 0.5}
+            axes.plot([foot[0]], [foot[1]], [top], marker="o", markersize=4, zorder=3, label="done", **head)
+
+
+def _marks(axes: Axes3D, picture: Picture, cells: Cells) -> None:
+    """On the floor, where trials gave nothing."""
+    floor = _limits(picture)[2][0]
+    for state in page.NAMES:
+        places = [place for place, cell in cells.items() if cell.state == state]
+        if places:
+            x, y = [picture.x.at(x) for x, _ in places], [picture.series.at(y) for _, y in places]
+            axes.plot(x, y, [floor] * len(places), zorder=1, **page.mark(state))
+
+
+def _frame(axes: Axes3D, picture: Picture, azimuth: int) -> None:
+    """Limits, ticks, labels and the view."""
+    x, y, z = _limits(picture)
+    axes.set(xlim=x, ylim=y, zlim=z, xlabel=picture.x.label, ylabel=picture.series.label, zlabel=picture.label)
+    axes.view_init(ELEVATION, azimuth)
+    axes.set_box_aspect(SIDES)
+    outwards = ("right", "left") if azimuth in (-60, 120) else ("left", "right")
+    x_places, y_places, heights = picture.x.ticks(MOST_TICKS), picture.series.ticks(MOST_TICKS), _height_ticks(picture)
+    axes.set_xticks([picture.x.at(p) for p in x_places], [picture.x.text(p) for p in x_places], ha=outwards[0])
+    axes.set_yticks([picture.series.at(p) for p in y_places], [picture.series.text(p) for p in y_places], ha=outwards[1])
+    axes.set_zticks([_height(picture, tick) for tick in heights], [plain(tick) for tick in heights])
+    _lighten(axes)
+
+
+def _height_ticks(picture: Picture) -> list[float]:
+    low, high = picture.limits
+    locator = LogLocator() if picture.is_log else MaxNLocator(5)
+    return [float(tick) for tick in locator.tick_values(low, high) if low <= tick <= high]
+
+
+def _lighten(axes: Axes3D) -> None:
+    """Leave the landscape alone on the page: no walls, faint lines, labels near their axis."""
+    axes.patch.set_visible(False)
+    axes.tick_params(pad=-2)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.labelpad = -1
+        axis.set_pane_color((1, 1, 1, 0))
+        axis.line.set_linewidth(0.6)
+        axis._axinfo["grid"].update(color="0.88", linewidth=0.4)  # has no public name
+
+
+def _colour_bar(figure: Figure, picture: Picture, colours: ScalarMappable) -> None:
+    width, height = figure.get_size_inches()
+    length = min(1.8, 0.6 * height)
+    bar = figure.add_axes((1 - (BAR - 0.1) / width, (height - length) / 2 / height, 0.11 / width, length / height))
+    figure.colorbar(colours, cax=bar, label=picture.label)
+
+
+def _fit(figure: Figure, axes: Sequence[Axes3D], slots: Sequence[Bbox]) -> None:
+    """Let each panel fill its slot, labels included: matplotlib's layouts leave wide margins around 3-D axes."""
+    for _ in range(3):  # text keeps its size, so that one pass doesn't do
+        figure.draw_without_rendering()
+        drawn, slot, box = _drawn(axes[0]), slots[0], axes[0].get_position(original=True)
+        scale = min(slot.width / drawn.width, slot.height / drawn.height)
+        left = (slot.x0 + slot.x1) / 2 + (box.x0 - (drawn.x0 + drawn.x1) / 2) * scale
+        bottom = (slot.y0 + slot.y1) / 2 + (box.y0 - (drawn.y0 + drawn.y1) / 2) * scale
+        for each, own in zip(axes, slots, strict=True):
+            shift = own.x0 - slot.x0, own.y0 - slot.y0
+            each.set_position((left + shift[0], bottom + shift[1], box.width * scale, box.height * scale))
+
+
+def _drawn(axes: Axes3D) -> Bbox:
+    """What a panel takes of its figure, from the labels to the far corners of its box."""
+    figure = axes.get_figure(root=True)
+    projection = axes.get_proj()
+    limits = (axes.get_xlim(), axes.get_ylim(), axes.get_zlim())
+    corners = [proj3d.proj_transform(*corner, projection)[:2] for corner in product(*limits)]
+    box = Bbox.null()
+    box.update_from_data_xy(axes.transData.transform(corners), ignore=True)
+    labels = [axis.get_tightbbox(figure.canvas.get_renderer()) for axis in (axes.xaxis, axes.yaxis, axes.zaxis)]
+    return Bbox.union([box, *labels]).transformed(figure.transFigure.inverted())

@@ -1,0 +1,46 @@
+"""Random bits as a pure function of (seed, stage, purpose, place, step).
+
+No draw depends on which others are made, so trials of one seed share their init, batches, masks and noise whatever else
+differs between them, one draw serves a whole stack, and differences between settings are paired. The bits come from
+Philox4x64-10 (Salmon et al. 2011), keyed by SHA-256, on the host: they are the same on every device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+LOW_24_BITS = 0xFFFFFF
+
+
+@dataclass(frozen=True)
+class Stream:
+    """All random bits of one seed and stage."""
+
+    seed: int
+    stage: int = 0
+
+    def _philox(self, purpose: str, place: str, step: int) -> np.random.Philox:
+        name = f"{self.seed}/{self.stage}/{purpose}/{place}/{step}".encode()
+        return np.random.Philox(key=np.frombuffer(hashlib.sha256(name).digest()[:16], dtype=np.uint64))
+
+    def uniform(self, shape: tuple[int, ...], purpose: str, place: str, step: int) -> Tensor:
+        """Multiples of 2^-24 in [0, 1), float32: all that float32 can tell apart evenly."""
+        count = prod(shape)
+        words = self._philox(purpose, place, step).random_raw((count + 1) // 2).view(np.int32)[:count]
+        return torch.from_numpy(words).bitwise_and_(LOW_24_BITS).float().mul_(2.0**-24).view(shape)
+
+    def normal(self, shape: tuple[int, ...], purpose: str, place: str) -> NDArray[np.float64]:
+        """Standard normal numbers, float64."""
+        return np.random.Generator(self._philox(purpose, place, 0)).standard_normal(shape)
+
+    def permutation(self, count: int, purpose: str, step: int) -> Tensor:
+        """The numbers 0 … count-1 in random order, int64."""
+        keys = self._philox(purpose, "", step).random_raw(count)
+        return torch.from_numpy(np.argsort(keys, kind="stable"))

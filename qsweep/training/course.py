@@ -1,0 +1,166 @@
+"""The course of a stack of trials: epochs of steps, an evaluation after each, and who diverged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qsweep.data import Examples, preprocess
+from qsweep.datasets import DataSet
+from qsweep.models import Dropout
+from qsweep.streams import Stream
+from qsweep.training.nets import Net
+from qsweep.training.roles import draw_noise, roles_of
+from qsweep.training.step import Learner, quantize_all, update_all
+
+EVALUATION_BATCH = 1000
+"""Fixed, in file order: the mean loss of a test set depends on how it is cut, in the 7th digit."""
+
+
+@dataclass
+class Outcome:
+    """What one trial gave: `done`, or `diverged` in an epoch with a NaN or Inf in a batch loss or a weight."""
+
+    status: str = "done"
+    reason: str = ""
+    epochs: list[dict[str, float | None]] = field(default_factory=list)
+
+
+@dataclass
+class Course:
+    """A stack on its way. All trials share data, order, masks and noise; `alive` are the indices still training."""
+
+    net: Net
+    model: nn.Module
+    trials: Sequence[Mapping[str, Any]]
+    data: DataSet
+    examples: Examples
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        shared = self.trials[0]
+        self.shared = shared
+        self.stream = Stream(shared["seed"])
+        self.learners = [Learner(settings) for settings in self.trials]
+        self.alive = list(range(len(self.trials)))
+        self.outcomes = [Outcome() for _ in self.trials]
+        self.roles = roles_of(self.model)
+        self.shapes = {name: tuple(value.shape[1:]) for name, value in self.net.values.items()}
+        self.dropouts = {n: m for n, m in self.model.named_modules() if isinstance(m, Dropout) and m.rate}
+        self.step = 0
+
+    def run(self) -> list[Outcome]:
+        """Train to the end."""
+        if self.shared.get("quantize_init"):
+            quantize_all(self.net.values, self.learners, self.roles, self._noise())
+        for epoch in range(1, self.shared["epochs"] + 1):
+            trained = self._epoch(epoch)
+            self._drop_diverged(epoch, trained)
+            if not self.alive:
+                break
+            self._record(trained)
+        return self.outcomes
+
+    def _noise(self) -> dict[str, Tensor]:
+        noise = draw_noise(self.roles, self.shapes, self.learners[0].rule_of, self.stream, self.step)
+        return {name: draw.to(self.device) for name, draw in noise.items()}
+
+    # one epoch of training
+
+    def _epoch(self, epoch: int) -> Totals:
+        totals = Totals(len(self.alive))
+        for chosen in self._batches(epoch):
+            self.step += 1
+            x, y = self._inputs(self.examples.train_images, chosen), self.examples.train_labels[chosen].to(self.device)
+            for place, dropout in self.dropouts.items():
+                dropout.mask = dropout.draw(self.stream, place, len(chosen), self.step).to(self.device)
+            gradients, losses, logits = self.net.gradients(x, y)
+            totals.add(losses.double() * len(chosen), logits, y)
+            update_all(self.net.values, gradients, self.learners, self.roles, self._noise(), self.step)
+        return totals
+
+    def _batches(self, epoch: int) -> Iterator[Tensor]:
+        count, size = len(self.examples.train_labels), self.shared["batch_size"]
+        order = self.stream.permutation(count, "order", epoch)
+        end = count - count % size if self.shared["data"]["drop_last"] else count
+        for start in range(0, end, size):
+            yield order[start : min(start + size, end)]
+
+    def _inputs(self, images: Tensor, chosen: Tensor | slice) -> Tensor:
+        return preprocess(images[chosen].to(self.device), self.data, self.shared["data"]["preprocess"])
+
+    # after an epoch
+
+    def _drop_diverged(self, epoch: int, trained: Totals) -> None:
+        finite = torch.isfinite(trained.loss)
+        for value in self.net.values.values():
+            finite &= torch.isfinite(value).flatten(1).all(1).cpu()
+        kept = [i for i, good in enumerate(finite.tolist()) if good]
+        if len(kept) == len(self.alive):
+            return
+        for i in set(range(len(self.alive))) - set(kept):
+            outcome = self.outcomes[self.alive[i]]
+            outcome.status, outcome.reason = "diverged", f"NaN or Inf in a batch loss or a weight in epoch {epoch}"
+        self.alive = [self.alive[i] for i in kept]
+        self.learners = [self.learners[i] for i in kept]
+        self.net.keep(kept)
+        trained.keep(kept)
+
+    def _record(self, trained: Totals) -> None:
+        tested = self._evaluate()
+        rows = zip(trained.rows("train"), tested.rows("test"), strict=True)
+        for index, (train, test) in zip(self.alive, rows, strict=True):
+            self.outcomes[index].epochs.append({**test, **train})
+
+    def _evaluate(self) -> Totals:
+        totals = Totals(len(self.alive))
+        for start in range(0, len(self.examples.test_labels), EVALUATION_BATCH):
+            part = slice(start, start + EVALUATION_BATCH)
+            y = self.examples.test_labels[part].to(self.device)
+            logits = self.net.logits(self._inputs(self.examples.test_images, part))
+            totals.add(_losses(logits, y).double().sum(1), logits, y)
+        return totals
+
+
+class Totals:
+    """Sums over batches for each trial: losses in float64, hits and examples as integers."""
+
+    def __init__(self, count: int) -> None:
+        self.loss = torch.zeros(count, dtype=torch.float64)
+        self.hits = torch.zeros(count, dtype=torch.int64)
+        self.examples = 0
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self.loss += loss.cpu()
+        self.hits += (predictions(logits) == labels).sum(1).cpu()
+        self.examples += len(labels)
+
+    def keep(self, indices: list[int]) -> None:
+        self.loss, self.hits = self.loss[indices], self.hits[indices]
+
+    def rows(self, part: str) -> Iterator[dict[str, float | None]]:
+        """Accuracy and loss an example for each trial; None where there are no examples, or the loss overflowed."""
+        for loss, hits in zip(self.loss.tolist(), self.hits.tolist(), strict=True):
+            known = bool(self.examples)
+            yield {
+                f"{part}_accuracy": hits / self.examples if known else None,
+                f"{part}_loss": loss / self.examples if known and math.isfinite(loss) else None,
+            }
+
+
+def predictions(logits: Tensor) -> Tensor:
+    """The class with the largest logit, ties to the lowest class; no class (their number) where all are NaN."""
+    classes = logits.shape[-1]
+    candidates = torch.where(logits == logits.amax(-1, keepdim=True), torch.arange(classes, device=logits.device), classes)
+    return candidates.amin(-1)
+
+
+def _losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each example: (P, B)."""
+    chosen = labels.expand(logits.shape[:-1])[..., None]
+    return -torch.log_softmax(logits, -1).gather(-1, chosen)[..., 0]
