@@ -126,9 +126,7 @@ def initialize(net: nn.Module, init: Mapping[str, Any], stream: Stream) -> None:
                 parameter.copy_(values)
 
 
-def _initial(
-    parameter: Tensor, name: str, init: Mapping[str, Any], bound: float, stream: Stream, place: str
-) -> Tensor:
+def _initial(parameter: Tensor, name: str, init: Mapping[str, Any], bound: float, stream: Stream, place: str) -> Tensor:
     shape = tuple(parameter.shape)
     kind = init["name"]
     if kind == "normal":
@@ -162,7 +160,9 @@ STACKING_OPERATIONS = frozenset(
 """Operations that give the same bits in a stack as alone on a CPU, each held to it by a test. Convolutions, sigmoid, SiLU,
 softplus and pow do not: their vectorized bodies and scalar tails round differently, or their algorithms depend on P."""
 
-RANDOM_OPERATIONS = frozenset("bernoulli bernoulli_ native_dropout rand randn rand_like randn_like normal_ uniform_".split())
+RANDOM_OPERATIONS = frozenset(
+    "bernoulli bernoulli_ native_dropout rand randn rand_like randn_like normal_ uniform_".split()
+)
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,9 @@ def probe(net: nn.Module, shape: tuple[int, ...], classes: int) -> Probe:
     with _Recorder() as recorder:
         output = net(torch.zeros(2, *shape))
         if tuple(output.shape) != (2, classes):
-            raise UserError(f"the model's output has the shape {tuple(output.shape)}, expected (2, {classes}) for 2 examples")
+            raise UserError(
+                f"the model's output has the shape {tuple(output.shape)}, expected (2, {classes}) for 2 examples"
+            )
         torch.nn.functional.cross_entropy(output, torch.zeros(2, dtype=torch.int64)).backward()
     if drawn := sorted(recorder.seen & RANDOM_OPERATIONS):
         raise UserError(f"the model draws random numbers itself ({', '.join(drawn)}): use torch.nn.Dropout modules")

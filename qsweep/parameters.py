@@ -80,7 +80,6 @@ def _adapter(parameter: Parameter) -> Any:
     return TypeAdapter(parameter.type)
 
 
-
 def _spellings(value: object) -> Iterator[object]:
     """A value, and the integer that it equals: `{pow2: [5, 9]}` is a good axis of batch sizes."""
     if isinstance(value, float) and value == 0:

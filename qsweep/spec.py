@@ -306,7 +306,9 @@ class _Reader:
         try:
             return [self._checked(name, value)]
         except BadValueError as problem:
-            self._wrong((*place, *".".join(problem.args[1:]).split(".")) if problem.args[1:] else place, problem.args[0])
+            self._wrong(
+                (*place, *".".join(problem.args[1:]).split(".")) if problem.args[1:] else place, problem.args[0]
+            )
             return []
 
     def _checked(self, name: str, value: object) -> Any:
@@ -321,8 +323,7 @@ class _Reader:
     def _groups(self, given: Mapping[str, Any], key: str, place: Place) -> Iterator[AxisGroup]:
         where = (*place, key)
         named = {
-            name: self._axis(name, values, (*where, name))
-            for name, values in self._mapping(given, key, place).items()
+            name: self._axis(name, values, (*where, name)) for name, values in self._mapping(given, key, place).items()
         }
         if key == "grid":
             for name, values in named.items():
@@ -377,7 +378,9 @@ class _Reader:
 
     def _matcher(self, entry: object, place: Place) -> dict[str, Any]:
         if not isinstance(entry, dict) or not entry:
-            self._wrong(place, f"found {show(entry)}, expected a mapping of parameters to match, such as {{bitwidth: 1}}")
+            self._wrong(
+                place, f"found {show(entry)}, expected a mapping of parameters to match, such as {{bitwidth: 1}}"
+            )
             return {}
         variant = {"variant": entry["variant"]} if "variant" in entry else {}
         return variant | self._parameters({k: v for k, v in entry.items() if k != "variant"}, place)

@@ -23,25 +23,30 @@ Place = Value | Reference
 
 WORDS: Final = {
     "batch_size": "batch size",
-    "bitwidth": "bitwidth (bits)",
     "fraction": "fraction bits",
     "lr": "learning rate",
     "weight_decay": "weight decay",
     "zero": "zero level",
-    "test_accuracy": "test accuracy (%)",
-    "train_accuracy": "training accuracy (%)",
+    "test_accuracy": "test accuracy",
+    "train_accuracy": "training accuracy",
     "test_loss": "test loss",
     "train_loss": "training loss",
 }
+UNITS: Final = {"bitwidth": "bits", "test_accuracy": "%", "train_accuracy": "%"}
 PHRASES: Final = {("zero", True): "with a zero level", ("zero", False): "without a zero level"}
 LONGEST: Final = 28
 """Characters of a value or a column's name that a figure shows; longer ones are cut."""
 
 
 def word(column: str) -> str:
-    """A column's name as a figure's reader knows it."""
+    """A column's name as the reader of a figure knows it."""
     role = column.removeprefix("quantize.")
     return WORDS.get(column) or (f"{cut(role)} format" if role != column else cut(column))
+
+
+def label(column: str) -> str:
+    """A column's name with its unit, as the label of an axis."""
+    return f"{word(column)} ({UNITS[column]})" if column in UNITS else word(column)
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
@@ -64,8 +69,8 @@ class Axis:
 
     @property
     def label(self) -> str:
-        """The column in words."""
-        return word(self.column)
+        """The column in words, with its unit."""
+        return label(self.column)
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -95,6 +100,13 @@ class Axis:
         if isinstance(place, bool):
             return PHRASES.get((self.column, place), str(place).lower())
         return cut(place) if isinstance(place, str) else self._number(place)
+
+    def title(self, value: Value) -> str:
+        """A value as the title of its panel."""
+        text = self.text(value)
+        if isinstance(value, bool) and (self.column, value) in PHRASES:
+            return text
+        return f"{word(self.column)} = {text}" if isinstance(value, float) else f"{word(self.column)}: {text}"
 
     def _number(self, number: float) -> str:
         """Small integers are written out; other numbers as powers where all of the axis are powers."""

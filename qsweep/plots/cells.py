@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from qsweep.errors import UserError
-from qsweep.plots.axes import Axis, Place, Reference, Value, axis, word
+from qsweep.plots.axes import Axis, Place, Reference, Value, axis, label, word
 from qsweep.plots.entry import Plot
 from qsweep.plots.rows import Row, read, swept
 
@@ -74,7 +74,7 @@ class Picture:
     @property
     def label(self) -> str:
         """The metric in words."""
-        return word(self.plot.metric)
+        return label(self.plot.metric)
 
     @property
     def is_accuracy(self) -> bool:
@@ -146,12 +146,11 @@ def _check_size(plot: Plot, panels: Mapping[str, Cells], x: Axis, series: Axis) 
 
 def _gather(rows: Sequence[Row], plot: Plot, hidden: Sequence[str]) -> dict[Value | None, Cells]:
     """Cells by facet. A key counts once at a place: equal trials of several blocks are one measurement."""
-    labels = _reference_labels(rows, plot)
     facets: dict[Value | None, Cells] = {}
     seen = set()
-    for row, label in zip(rows, labels, strict=True):
+    for row, name in zip(rows, _reference_names(rows, plot), strict=True):
         facet = row.places.get(plot.facet or "")
-        place = _place(row, plot, Reference(label))
+        place = _place(row, plot, Reference(name))
         if (row.key, facet, place) in seen:
             continue
         seen.add((row.key, facet, place))
@@ -170,9 +169,8 @@ def _place(row: Row, plot: Plot, reference: Reference) -> tuple[Place, Place]:
     return (reference if x is None else x), (reference if series is None else series)
 
 
-def _reference_labels(rows: Iterable[Row], plot: Plot) -> list[str]:
-    """A label for each row, should it be a reference: its formats, unless these tell it from no other row."""
-    rows = list(rows)
+def _reference_names(rows: Sequence[Row], plot: Plot) -> list[str]:
+    """A name for each row, should it be a reference: its formats, unless these tell it from no other row."""
     others = {row.formats for row in rows if None not in [row.places[column] for column in plot.columns.values()]}
     return [row.formats if row.formats not in others | {""} else "reference" for row in rows]
 
@@ -185,17 +183,10 @@ def _panels(facets: Mapping[Value | None, Cells], column: str | None) -> dict[st
     if column is None:
         return {"": loose}
     order = axis(column, (facet for facet in facets if facet is not None))
-    panels = {_panel_title(order, value): {**everywhere, **facets[value]} for value in order.values}
+    panels = {order.title(value): {**everywhere, **facets[value]} for value in order.values}
     if rest:
-        panels[f"no {word(column)}"] = {**everywhere, **rest}
+        panels[f"{word(column)}: not applicable"] = {**everywhere, **rest}
     return panels or {"": everywhere}
-
-
-def _panel_title(facets: Axis, value: Value) -> str:
-    text = facets.text(value)
-    if isinstance(value, float):
-        return f"{word(facets.column, unit=False)} = {text}"
-    return text if isinstance(value, bool) and value_is_phrase else f"{facets.label}: {text}"
 
 
 def _notes(plot: Plot, panels: Mapping[str, Cells]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from matplotlib.collections import PatchCollection
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 
 from qsweep.plots import page
 from qsweep.plots.axes import Axis, Place, Reference
@@ -40,7 +40,7 @@ def draw(picture: Picture) -> Figure:
     figure.colorbar(colours, ax=axes, label=picture.label, aspect=25, pad=0.02)
     page.foot(figure, picture)
     figure.draw_without_rendering()
-    _ticks(axes[0], picture)
+    _ticks(axes, picture)
     for each, cells in zip(axes, picture.panels.values(), strict=True):
         _numbers(each, picture, cells, colours)
     return figure
@@ -65,7 +65,7 @@ def _cells(axes: Axes, picture: Picture, cells: Cells, colours: ScalarMappable) 
         boxes = [_box(picture, place) for place, cell in cells.items() if cell.state == state]
         _boxes(axes, boxes, state, LOOKS.get(state, {}))
     known = {place: cell for place, cell in cells.items() if cell.values}
-    faces = colours.to_rgba([cell.mean for cell in known.values()])
+    faces = page.rgba(colours, [cell.mean for cell in known.values()])
     _boxes(axes, [_box(picture, place) for place in known], "done", {"facecolor": faces, "edgecolor": "white"})
     axes.set_xlim(-0.5, at(picture.x, picture.x.places[-1]) + 0.5)
     axes.set_ylim(-0.5, at(picture.series, picture.series.places[-1]) + 0.5)
@@ -88,14 +88,17 @@ def _boxes(axes: Axes, boxes: Sequence[tuple[float, float, float]], state: str, 
         )
 
 
-def _ticks(axes: Axes, picture: Picture) -> None:
+def _ticks(axes: Sequence[Axes], picture: Picture) -> None:
     """Labels where they fit; categories all, slanted if they must be."""
-    x = picture.x
-    shown = page.fitting(x, page.room(axes, horizontal=True))
-    axes.set_xticks([at(x, place) for place in shown], [x.text(place) for place in shown], **page.slant(axes, x))
-    y = picture.series
-    chosen = y.ticks(int(page.room(axes, horizontal=False) / 9))
-    axes.set_yticks([at(y, place) for place in chosen], [y.text(place) for place in chosen])
+    x, y = picture.x, picture.series
+    across, up = (page.room(axes[0], horizontal) for horizontal in (True, False))
+    x_shown = page.fitting(x, lambda place: at(x, place), across / (at(x, x.places[-1]) + 1))
+    y_shown = y.ticks(int(up / page.TICKS))
+    turn = page.slant(x, across)
+    for i, each in enumerate(axes):
+        each.set_xticks([at(x, place) for place in x_shown], [x.text(place) for place in x_shown], **turn)
+        each.set_yticks([at(y, place) for place in y_shown], [y.text(place) for place in y_shown])
+        each.tick_params(left=i % page.shape(len(axes))[1] == 0)
 
 
 def _numbers(axes: Axes, picture: Picture, cells: Cells, colours: ScalarMappable) -> None:
@@ -108,12 +111,14 @@ def _numbers(axes: Axes, picture: Picture, cells: Cells, colours: ScalarMappable
     for place, cell in cells.items():
         if cell.values:
             left, bottom, width = _box(picture, place)
-            red, green, blue, _ = colours.to_rgba(cell.mean)
-            ink = "white" if 0.3 * red + 0.6 * green + 0.1 * blue < 0.5 else "black"
-            axes.text(
-                left + width / 2, bottom + 0.47, f"{cell.mean:{spec}}", color=ink, fontsize=NUMBERS,
-                ha="center", va="center",
-            )
+            text = axes.text(left + width / 2, bottom + 0.47, f"{cell.mean:{spec}}", fontsize=NUMBERS)
+            text.set(ha="center", va="center", color=_ink(page.rgba(colours, [cell.mean])[0]))
+
+
+def _ink(face: Sequence[float]) -> str:
+    """Black or white, whichever has the larger contrast (WCAG 2.1) with a face of this colour."""
+    red, green, blue = (channel**2.2 for channel in face[:3])
+    return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "white"
 
 
 def _number_format(picture: Picture, across: float) -> str:

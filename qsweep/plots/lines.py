@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from qsweep.plots import page
 from qsweep.plots.axes import Place, Reference
-from qsweep.plots.cells import ONLY, Cell, Cells, Picture
+from qsweep.plots.cells import ONLY, Cell, Cells, Picture, spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def _look(picture: Picture, series: Place) -> dict[str, Any]:
     index, count = axis.values.index(series), len(axis.values)
     colour: Any = OKABE_ITO[index % len(OKABE_ITO)]
     if axis.scale != "category" and count > 1:
-        colour = matplotlib.colormaps[page.MAP](0.9 * index / (count - 1))
+        colour = matplotlib.colormaps[page.MAP](0.85 * index / (count - 1))
     few = len(picture.x.values) <= 30
     return {"color": colour, "marker": MARKERS[index % len(MARKERS)] if few else "", "markersize": 3, "linewidth": 1.2}
 
@@ -69,7 +69,7 @@ def _panel(axes: Axes, picture: Picture, cells: Cells, looks: dict[Place, dict[s
     for (x, series), cell in cells.items():
         if isinstance(x, Reference) and isinstance(series, Reference):
             _level(axes, cell, looks[series])
-    _marks(axes, picture, cells, looks)
+    _marks(axes, picture, spread(cells, picture.x), looks)
     axes.grid(axis="y", color="0.9", linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -110,8 +110,12 @@ def _marks(axes: Axes, picture: Picture, cells: Cells, looks: dict[Place, dict[s
 
 def _lacking(picture: Picture, cells: Cells) -> dict[Place, list[Place]]:
     """The series with trials that gave nothing, by x."""
-    found = {x: [s for s in picture.series.places if (x, s) in cells and cells[x, s].state != "done"] for x, _ in cells}
-    return {x: series for x, series in found.items() if series and x in picture.x.places}
+    found: dict[Place, list[Place]] = {}
+    for series in picture.series.places:
+        for x, s in cells:
+            if s == series and cells[x, s].state != "done":
+                found.setdefault(x, []).append(s)
+    return found
 
 
 def _legend(figure: Figure, picture: Picture, looks: dict[Place, dict[str, Any]]) -> None:
@@ -124,10 +128,11 @@ def _legend(figure: Figure, picture: Picture, looks: dict[Place, dict[str, Any]]
 def _scales(axes: Sequence[Axes], picture: Picture) -> None:
     """Limits and ticks, which all panels share; below the values there is room for the marks."""
     x = picture.x
-    shown = page.fitting(x, page.room(axes[0], horizontal=True))
-    for each in axes:
-        each.set_xticks([x.at(place) for place in shown], [x.text(place) for place in shown], **page.slant(each, x))
     axes[0].set_xlim(x.at(x.places[0]) - 0.4 * x.step, x.at(x.places[-1]) + 0.4 * x.step)
+    points = page.room(axes[0], horizontal=True)
+    shown = page.fitting(x, x.at, points / (axes[0].get_xlim()[1] - axes[0].get_xlim()[0]))
+    for each in axes:
+        each.set_xticks([x.at(place) for place in shown], [x.text(place) for place in shown], **page.slant(x, points))
     axes[0].set_yscale("log" if picture.is_log else "linear")
     low, high = _limits(picture)
     ticks = axes[0].yaxis.get_major_locator().tick_values(low, high)
@@ -150,7 +155,8 @@ def _limits(picture: Picture) -> tuple[float, float]:
 
 def _bottom(picture: Picture, low: float, high: float) -> float:
     """The lower end of the axis: below `low`, by the rows of marks."""
-    rows = [len(series) for cells in picture.panels.values() for series in _lacking(picture, cells).values()]
+    panels = (spread(cells, picture.x) for cells in picture.panels.values())
+    rows = [len(series) for cells in panels for series in _lacking(picture, cells).values()]
     share = ROW * min(max(rows, default=-0.5) + 0.5, ROWS)
     below = share / (1 - share)
     return low * (low / high) ** below if picture.is_log else low - below * (high - low)

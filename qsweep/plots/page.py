@@ -6,23 +6,22 @@ import io
 import math
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib.style
+import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from qsweep.plots.axes import Axis, Place
 from qsweep.plots.cells import Picture
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 TEXT: Final = 8.0
@@ -30,9 +29,12 @@ TICKS: Final = 7.5
 WIDTH: Final = 7.0
 """Inches across two columns of a paper."""
 
+GAP: Final = 4.0
+"""Points between neighbouring labels."""
+
 MAP: Final = "viridis"
 MARK: Final = "0.25"
-NAMES: Final = {"diverged": "diverged", "lacking": "failed or not run", "partly": "some seeds without a result"}
+NAMES: Final = {"diverged": "diverged", "lacking": "failed or not run", "partly": "some trials without a result"}
 SYMBOLS: Final = {"diverged": "x", "lacking": "o", "partly": "x"}
 
 STYLE: Final[dict[str, Any]] = {
@@ -107,6 +109,11 @@ def colours(picture: Picture) -> ScalarMappable:
     return ScalarMappable(norm, MAP)
 
 
+def rgba(colours: ScalarMappable, values: Sequence[float]) -> list[tuple[float, ...]]:
+    """The colours of some values."""
+    return [tuple(map(float, colour)) for colour in colours.to_rgba(np.array(values, dtype=float))]
+
+
 def room(axes: Axes, horizontal: bool) -> float:
     """Points along one side of a panel, once its figure has been laid out."""
     box = axes.get_window_extent()
@@ -120,17 +127,30 @@ def text_width(text: str, size: float = TICKS) -> float:
     return size * 0.64 * (plain - 0.3 * small)
 
 
-def fitting(axis: Axis, points: float) -> list[Place]:
-    """The places whose labels fit side by side into `points`."""
-    widest = max(text_width(axis.text(place)) for place in axis.places)
-    return axis.ticks(int(points / (widest + 4)))
+def fitting(axis: Axis, at: Callable[[Place], float], points: float) -> list[Place]:
+    """The places whose labels fit side by side where a step of `at` is `points` wide; categories always all."""
+    if axis.scale == "category":
+        return list(axis.places)
+    widest = max(text_width(axis.text(value)) for value in axis.values)
+    length = (at(axis.values[-1]) - at(axis.values[0])) * points
+    kept: list[Place] = list(axis.references)
+    for place in reversed(axis.ticks(1 + int(length / (widest + GAP)))):
+        if all(_apart(axis, place, other) < abs(at(place) - at(other)) * points for other in kept):
+            kept.append(place)
+    return kept
 
 
-def slant(axes: Axes, axis: Axis) -> dict[str, Any]:
-    """How to turn the labels of categories that don't fit side by side; numbers are thinned out instead."""
+def _apart(axis: Axis, place: Place, other: Place) -> float:
+    """The points that two labels need between their middles."""
+    return (text_width(axis.text(place)) + text_width(axis.text(other))) / 2 + GAP
+
+
+def slant(axis: Axis, points: float) -> dict[str, Any]:
+    """How to turn labels that can't be thinned out, where they don't fit side by side into `points`."""
     widest = max(text_width(axis.text(place)) for place in axis.places)
-    fits = widest * len(axis.places) < room(axes, horizontal=True)
-    return {} if fits or axis.scale != "category" else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    fits = (widest + GAP) * len(axis.places) < points
+    fixed = axis.scale == "category" or len(axis.references) > 1
+    return {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if fixed and not fits else {}
 
 
 def mark(state: str, colour: str = MARK) -> dict[str, Any]:
@@ -142,13 +162,17 @@ def mark(state: str, colour: str = MARK) -> dict[str, Any]:
     }
 
 
-def foot(figure: Figure, picture: Picture, handles: Sequence[Artist] = ()) -> None:
-    """The legend of marks and the notes, below all panels."""
+def foot(figure: Figure, picture: Picture) -> int:
+    """Put the legend of marks and the notes below all panels; in how many lines."""
     marks = [Line2D([], [], **mark(state)) for state in NAMES if state in picture.states]
-    notes = [Patch(alpha=0, label=picture.notes)] if picture.notes else []
-    entries = [*handles, *marks, *notes]
+    width = figure.get_figwidth()
+    notes = textwrap.fill(picture.notes, int(width * 14))
+    entries = [*marks, *([Line2D([], [], linestyle="none", label=notes)] if notes else [])]
+    side_by_side = sum(text_width(str(entry.get_label())) + 20 for entry in entries) < width * 72
     if entries:
-        figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), columnspacing=1.5)
+        columns = len(entries) if side_by_side else 1
+        figure.legend(handles=entries, loc="outside lower center", ncols=columns, handlelength=1, columnspacing=1.5)
+    return min(len(entries), 1) if side_by_side else len(entries) + notes.count("\n")
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class Row:
     """A trial, or one epoch of it.
 
-    `places` has the values of the columns that the figure uses, and of the axes that it doesn't show; `formats` are the
-    formats of all roles, float32 where there is no other, empty where the table doesn't say. Accuracies are in per cent.
+    `value` is the metric's, accuracies in per cent; `places` has the values of the columns that the figure uses, and of
+    the axes that it doesn't show; `formats` are those of all roles, float32 where there is no other, empty where the
+    table doesn't say.
     """
 
     key: str

@@ -9,6 +9,7 @@ from itertools import pairwise, product
 from typing import Final
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
@@ -30,7 +31,6 @@ SIDES: Final = (1.25, 1.15, 0.85)
 
 ELEVATION: Final = 28
 AZIMUTHS: Final = (-120, -60, 60, 120)
-MOST_TICKS: Final = 9
 HEAD, TITLE, FOOT, BAR = 0.3, 0.2, 0.3, 0.75
 """Inches for the figure's title, a panel's title, the legend, and the colour bar."""
 
@@ -77,6 +77,7 @@ def _figure(picture: Picture) -> tuple[Figure, list[Bbox]]:
     up = 0.78 * across
     height = rows * (up + TITLE) + head + FOOT
     figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
     figure.suptitle(title, y=1 - 0.08 / height, va="top")
     slots = []
     for index, name in enumerate(picture.panels):
@@ -152,7 +153,7 @@ def _landscape(axes: Axes3D, picture: Picture, landscape: Sequence[Face], colour
     means = [math.fsum(z for _, _, z in face.corners) / 4 for face in landscape]
     collection = Poly3DCollection(
         [face.corners for face in landscape],
-        facecolors=colours.to_rgba([10**mean if picture.is_log else mean for mean in means]),
+        facecolors=page.rgba(colours, [10**mean if picture.is_log else mean for mean in means]),
         edgecolors=["black" if face.is_reference else "0.25" for face in landscape],
         linewidths=0.35,
         zorder=2,
@@ -170,8 +171,8 @@ def _lone_points(
         if cell.values and (x, y) not in shown:
             foot, top = (picture.x.at(x), picture.series.at(y)), _height(picture, cell.mean)
             axes.plot([foot[0]] * 2, [foot[1]] * 2, [floor, top], color="0.4", linewidth=0.6, zorder=3)
-            head = {"color": colours.to_rgba(cell.mean), "markeredgecolor": "0.25", "markeredgewidth": 0.5}
-            axes.plot([foot[0]], [foot[1]], [top], marker="o", markersize=4, zorder=3, label="done", **head)
+            (head,) = axes.plot([foot[0]], [foot[1]], [top], marker="o", markersize=4, zorder=3, label="done")
+            head.set(color=page.rgba(colours, [cell.mean])[0], markeredgecolor="0.25", markeredgewidth=0.5)
 
 
 def _marks(axes: Axes3D, picture: Picture, cells: Cells) -> None:
@@ -191,10 +192,13 @@ def _frame(axes: Axes3D, picture: Picture, azimuth: int) -> None:
     axes.view_init(ELEVATION, azimuth)
     axes.set_box_aspect(SIDES)
     outwards = ("right", "left") if azimuth in (-60, 120) else ("left", "right")
-    x_places, y_places, heights = picture.x.ticks(MOST_TICKS), picture.series.ticks(MOST_TICKS), _height_ticks(picture)
-    axes.set_xticks([picture.x.at(p) for p in x_places], [picture.x.text(p) for p in x_places], ha=outwards[0])
-    axes.set_yticks([picture.series.at(p) for p in y_places], [picture.series.text(p) for p in y_places], ha=outwards[1])
-    axes.set_zticks([_height(picture, tick) for tick in heights], [plain(tick) for tick in heights])
+    flat = ((picture.x, axes.set_xticks, outwards[0]), (picture.series, axes.set_yticks, outwards[1]))
+    for axis, set_ticks, side in flat:
+        low, high = _ends(axis)
+        shown = page.fitting(axis, axis.at, page.room(axes, horizontal=True) * 0.65 / (high - low))
+        set_ticks([axis.at(place) for place in shown], [axis.text(place) for place in shown], ha=side)
+    ticks = _height_ticks(picture)
+    axes.set_zticks([_height(picture, tick) for tick in ticks], [plain(tick) for tick in ticks])
     _lighten(axes)
 
 

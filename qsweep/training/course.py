@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qsweep.cost import EVALUATION_BATCH
 from qsweep.data import Examples, preprocess
 from qsweep.datasets import DataSet
 from qsweep.models import Dropout
@@ -17,10 +18,6 @@ from qsweep.streams import Stream
 from qsweep.training.nets import Net
 from qsweep.training.roles import draw_noise, roles_of
 from qsweep.training.step import Learner, quantize_all, update_all
-
-EVALUATION_BATCH = 1000
-"""Fixed, in file order: the mean loss of a test set depends on how it is cut, in the 7th digit."""
-
 
 @dataclass
 class Outcome:
@@ -156,7 +153,9 @@ class Totals:
 def predictions(logits: Tensor) -> Tensor:
     """The class with the largest logit, ties to the lowest class; no class (their number) where all are NaN."""
     classes = logits.shape[-1]
-    candidates = torch.where(logits == logits.amax(-1, keepdim=True), torch.arange(classes, device=logits.device), classes)
+    candidates = torch.where(
+        logits == logits.amax(-1, keepdim=True), torch.arange(classes, device=logits.device), classes
+    )
     return candidates.amin(-1)
 
 

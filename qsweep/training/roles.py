@@ -44,7 +44,11 @@ def _named_roles(net: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def draw_noise(
-    roles: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], rule_of: Mapping[str, Rule], stream: Stream, step: int
+    roles: Mapping[str, str],
+    shapes: Mapping[str, tuple[int, ...]],
+    rule_of: Mapping[str, Rule],
+    stream: Stream,
+    step: int,
 ) -> dict[str, Tensor]:
     """One draw for each parameter that is rounded stochastically: all trials of a stack share it."""
     return {

@@ -1,0 +1,416 @@
+"""The command line: thin over the library. Machine output on stdout, progress and messages on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from qsweep import __version__
+from qsweep.errors import UserError
+
+if TYPE_CHECKING:
+    from qsweep.sweep import Options, Outlook, Result
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+CRASH_FILE = "qsweep-crash.txt"
+
+
+class Commands(click.Group):
+    """Lists commands in the order in which one needs them, and turns errors into exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from qsweep.errors import did_you_mean
+
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            error.message += did_you_mean(args[0], self.commands)
+            raise
+
+
+def main() -> NoReturn:
+    """Run the command line. Exit codes: 0 fine, 1 a trial failed or a promise broke, 2 the user's to mend, 3 a bug."""
+    try:
+        sys.exit(cli(standalone_mode=False) or 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        say("interrupted; run again to go on")
+        sys.exit(130)
+    except UserError as error:
+        say(str(error), style="red")
+        sys.exit(2)
+    except BrokenPipeError:  # `qsweep table | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception:
+        crashed()
+
+
+def crashed() -> NoReturn:
+    """A bug of ours: the traceback goes to a file, and one line says so."""
+    text = traceback.format_exc()
+    try:
+        Path(CRASH_FILE).write_text(text, encoding="utf-8")
+        where = f"the traceback is in {CRASH_FILE}: please report it"
+    except OSError:
+        where = text
+    say(f"qsweep {__version__} has a bug: {text.strip().splitlines()[-1]}\n{where}", style="red")
+    sys.exit(3)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A line to the person at the terminal."""
+    click.secho(text, err=True, fg=style if sys.stderr.isatty() and "NO_COLOR" not in os.environ else None)
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="qsweep")
+def cli() -> None:
+    """Sweeps of quantized training: a YAML grid in, a tidy table and figures out, the same bits every time.
+
+    \b
+      qsweep run quickstart              a table and a figure in a minute, no download
+      qsweep run configs/lr_bitwidth.yaml
+      qsweep plot results/
+    """
+
+
+def results_option(command: Any) -> Any:
+    return click.option(
+        "--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Results folder."
+    )(command)
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC…")
+@click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Workers.  [default: one a core]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--backend", type=click.Choice(["local", "serial"]), default="local", show_default=True)
+@click.option("-S", "overrides", multiple=True, metavar="NAME=VALUE", help="Replace a trial parameter or an axis.")
+@click.option("--name", help="Name of the folder in the results folder.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be trained, and how long it takes; train nothing.")
+@click.option("--force", is_flag=True, help="Measure known trials again, and compare.")
+@click.option("-x", "--exitfirst", is_flag=True, help="Submit no more after the first failure.")
+@click.option("--stack", type=click.IntRange(1, 512), default=16, show_default=True, help="Trials a stack at most.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Wall seconds a trial.")
+@results_option
+@click.option("--no-plot", is_flag=True, help="Draw no figures at the end.")
+@click.option("--no-wait", is_flag=True, help="Leave if another qsweep runs in the results folder.")
+def run(specs: tuple[str, ...], dry_run: bool, **given: Any) -> int:
+    """Run the grids of SPEC…: train what is not known yet, write tables, draw figures.
+
+    SPEC is a YAML file, or the name of one in ./configs or among the packaged ones. Nothing is trained twice: run again
+    after an interrupt, or after editing the grid, and only the rest is done.
+    """
+    options = _options(given)
+    if options.name and len(specs) > 1:
+        raise UserError("--name names one folder: run one spec at a time with it")
+    return max(_dry_run(spec, options) if dry_run else _run(spec, options) for spec in specs)
+
+
+def _options(given: dict[str, Any]) -> Options:
+    from qsweep.backends import default_workers
+    from qsweep.spec import NAME
+    from qsweep.sweep import Options
+
+    if given["name"] is not None and not NAME.fullmatch(given["name"]):
+        raise UserError(f"--name {given['name']}: up to 64 of A-Z a-z 0-9 . _ - and no dot in front")
+    return Options(
+        results=given["results"],
+        workers=given["jobs"] or default_workers(),
+        backend=given["backend"],
+        device=given["device"],
+        overrides=given["overrides"],
+        name=given["name"],
+        stack=given["stack"],
+        timeout=given["timeout"],
+        force=given["force"],
+        exit_first=given["exitfirst"],
+        plot=not given["no_plot"],
+        wait=not given["no_wait"],
+    )
+
+
+def _dry_run(name: str, options: Options) -> int:
+    from qsweep import sweep
+
+    ahead = sweep.outlook(sweep.find(name), options)
+    for note in ahead.plan.notes:
+        say(note)
+    click.echo(f"{ahead.folder_name}: {_plan_words(ahead)}")
+    for stack, count in _stack_sizes(ahead):
+        click.echo(f"  {count} × a stack of {stack}")
+    if ahead.stacks:
+        click.echo(f"  {_time_words(ahead)}")
+    return 0
+
+
+def _plan_words(ahead: Outlook) -> str:
+    rows, trials = len(ahead.plan.rows), len(ahead.plan.trials)
+    shared = f" in {rows} rows" if rows != trials else ""
+    return f"{trials} trials{shared}, known {ahead.known}, to train {ahead.missing}"
+
+
+def _stack_sizes(ahead: Outlook) -> list[tuple[int, int]]:
+    from collections import Counter
+
+    return sorted(Counter(map(len, ahead.stacks)).items(), reverse=True)
+
+
+def _time_words(ahead: Outlook) -> str:
+    if ahead.seconds is None:
+        return "how long it takes is not known: nothing like it has run here"
+    return f"about {duration(ahead.seconds)}, as long as like trials took here"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as one would say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _run(name: str, options: Options) -> int:
+    from qsweep import sweep
+    from qsweep.progress import Display
+
+    with Display() as display:
+        result = sweep.run(sweep.find(name), options, display, lambda ahead: _begin(ahead, display))
+    _report(result)
+    return sweep.exit_code(result)
+
+
+def _begin(ahead: Outlook, display: Any) -> None:
+    display.note(f"{ahead.folder_name}: {_plan_words(ahead)}")
+    if ahead.stacks:
+        if ahead.seconds is not None:
+            display.note(_time_words(ahead))
+        display.start(ahead.missing)
+
+
+def _report(result: Result) -> None:
+    trained = sum(result.summary.statuses.values())
+    say(f"trained {trained}, known {result.known}" + (_elsewhere(result) if result.elsewhere else ""))
+    others = {status: n for status, n in result.statuses.items() if status != "done"}
+    if others:
+        say(", ".join(f"{n} {status}" for status, n in sorted(others.items())))
+    for record in [r for r in result.records.values() if r.status in ("failed", "timeout")][:3]:
+        say(f"  {record.key[:10]} {record.status}: {record.reason} (`qsweep why {record.key[:10]}`)", style="red")
+    for key in result.summary.conflicts:
+        say(f"{key[:10]}: two records of one environment differ, the first counts (`qsweep store check`)", style="red")
+    if result.summary.stopped_by is not None:
+        say("stopped; what finished is kept: run again to go on")
+    for path in [result.folder / "trials.csv", *result.figures]:
+        click.echo(path)
+
+
+def _elsewhere(result: Result) -> str:
+    return f" ({result.elsewhere} of them from another environment)"
+
+
+# --- looking at results -----------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH…]")
+@results_option
+def plot(paths: tuple[Path, ...], results: Path) -> int:
+    """Draw the figures of sweep folders, of a folder of them, or of spec files (their current `plots:`)."""
+    from qsweep import sweep
+
+    for target, plots in [pair for path in paths or (results,) for pair in _plottable(path, results)]:
+        drawn = sweep.draw(target, plots)
+        if not drawn:
+            say(f"{target}: its spec has no plots")
+        for path in drawn:
+            click.echo(path)
+    return 0
+
+
+def _plottable(path: Path, results: Path) -> list[tuple[Path, Sequence[Any] | None]]:
+    from qsweep import folder
+    from qsweep.spec import read
+
+    if path.suffix in (".yaml", ".yml"):
+        spec = read(path)
+        return [(folder.sweep_folders(results / spec.folder)[0], spec.plots)]
+    return [(target, None) for target in folder.sweep_folders(path)]
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH…]")
+@results_option
+def table(paths: tuple[Path, ...], results: Path) -> int:
+    """Print the tables of sweep folders: axes, status and metrics (trials.csv beside it has all columns)."""
+    from qsweep import folder
+    from qsweep.show import trials_table
+
+    for target in [found for path in paths or (results,) for found in folder.sweep_folders(path)]:
+        say(f"{target / 'trials.csv'}")
+        click.echo(trials_table(target))
+    return 0
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH…]")
+@results_option
+def status(paths: tuple[Path, ...], results: Path) -> int:
+    """How far sweeps are: trials by status, and who is running."""
+    from qsweep import lock
+    from qsweep.show import status_lines
+
+    for path in paths or (results,):
+        for line in status_lines(path):
+            click.echo(line)
+        root = path if (path / "store.db").is_file() else path.parent
+        if (root / "store.db").is_file():
+            who = lock.holder(root)
+            click.echo(f"{who} is running" if who else "nothing is running")
+    return 0
+
+
+@cli.command()
+@click.argument("key")
+@results_option
+def why(key: str, results: Path) -> int:
+    """Explain a trial by its KEY (or how it begins): status, reason, settings, epochs, where it ran."""
+    from qsweep.show import explanation
+
+    click.echo(explanation(results / "store.db", key))
+    return 0
+
+
+@cli.command()
+@click.argument("name", required=False)
+def formats(name: str | None) -> int:
+    """List the number formats, or describe one and its levels: `qsweep formats range`, `qsweep formats range3`."""
+    from qsweep.show import format_list, format_page
+
+    click.echo(format_page(name) if name else format_list())
+    return 0
+
+
+# --- studies ----------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("studies", nargs=-1, metavar="[STUDY…]")
+@click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Workers.  [default: one a core]")
+@results_option
+def reproduce(studies: tuple[str, ...], jobs: int | None, results: Path) -> int:
+    """Run and draw every grid of the published studies (all of them, or those named)."""
+    from qsweep import sweep
+    from qsweep.backends import default_workers
+    from qsweep.study import all_studies, read_study
+
+    options = sweep.Options(results=results, workers=jobs or default_workers())
+    code = 0
+    for path in [sweep.find(name, "sweeps") for name in studies] or all_studies():
+        study = read_study(path)
+        say(f"{study.title} ({study.document})")
+        code = max([code, *(_run(str(config), options) for config in study.configs)])
+    return code
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+@cli.group(cls=Commands)
+def data() -> None:
+    """Data sets: which are here, and how to get or add one."""
+
+
+@data.command("list")
+def data_list() -> int:
+    """List the data sets and whether they are here."""
+    from qsweep.show import data_table
+
+    click.echo(data_table())
+    return 0
+
+
+@data.command("get")
+@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+def data_get(names: tuple[str, ...]) -> int:
+    """Fetch data sets, from the first source that answers."""
+    from qsweep.data import data_folder, ensure
+
+    for dataset in map(_dataset, names):
+        ensure(dataset, data_folder(), say)
+    return 0
+
+
+@data.command("add")
+@click.argument("name")
+@click.argument("directory", type=click.Path(path_type=Path))
+def data_add(name: str, directory: Path) -> int:
+    """Add a data set from its original files in DIRECTORY, where there is no network."""
+    from qsweep.data import add, data_folder
+
+    add(_dataset(name), directory, data_folder())
+    say(f"{name}: ready in {data_folder()}")
+    return 0
+
+
+def _dataset(name: str) -> Any:
+    from qsweep.datasets import DATASETS
+    from qsweep.errors import unknown
+
+    if name not in DATASETS:
+        raise UserError(unknown("data set", name, tuple(DATASETS)))
+    return DATASETS[name]
+
+
+# --- the language and the store ---------------------------------------------------------------------------------------
+
+
+@cli.command()
+def schema() -> int:
+    """Print the JSON Schema of specs, for editors."""
+    import json
+
+    from qsweep.schema import spec_schema
+
+    click.echo(json.dumps(spec_schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+@cli.group(cls=Commands)
+def store() -> None:
+    """The store of all records."""
+
+
+@store.command("check")
+@results_option
+def store_check(results: Path) -> int:
+    """Read every record: set damaged rows aside, list those that contradict each other."""
+    from contextlib import closing
+
+    from qsweep.store import Store
+
+    with closing(Store.open(results / "store.db", create=False)) as opened:
+        found = opened.check()
+    click.echo(f"{found.sound} records are sound")
+    for key in found.damaged:
+        click.echo(f"{key[:10]}: damaged, set aside; the next run trains it again")
+    for key in found.conflicts:
+        click.echo(f"{key[:10]}: two records of one environment differ; the first counts")
+    return 1 if found.damaged or found.conflicts else 0

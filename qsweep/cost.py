@@ -1,0 +1,46 @@
+"""What a trial costs, from its settings alone: the work of training it and the memory that it takes. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qsweep.architectures import ARCHITECTURES, LinearShape
+from qsweep.datasets import DATASETS
+
+EVALUATION_BATCH = 1000
+"""Examples a batch in evaluation. Fixed, in file order: a mean loss depends on how a test set is cut, in the 7th digit."""
+
+BYTES = 4
+TENSORS_A_WEIGHT = 3
+"""The weights, their gradients, and the largest state that an optimizer in the catalog keeps beside the first."""
+TENSORS_AN_ACTIVATION = 5
+"""Of each activation in training: before and after the ReLU, after dropout, and two gradients on the way back."""
+
+
+def layers(settings: Mapping[str, Any]) -> list[LinearShape] | None:
+    """The dense layers of a trial's net; None for a user's own model, which only running it would tell."""
+    model, data = settings["model"], DATASETS[settings["data"]["name"]]
+    if "source" in model:
+        return None
+    own = {k: v for k, v in model.items() if k != "name"}
+    return ARCHITECTURES[model["name"]].layers(data.features, data.classes, own)
+
+
+def work(settings: Mapping[str, Any]) -> float:
+    """Multiply-adds of training, roughly; for a user's model, examples seen."""
+    data = DATASETS[settings["data"]["name"]]
+    shapes = layers(settings)
+    weights = sum(layer.parameters for layer in shapes) if shapes else 1
+    return float(3 * weights * data.train * settings["epochs"])
+
+
+def stack_fits(settings: Mapping[str, Any], memory: int) -> int:
+    """How many trials like this one train in so many bytes; at least 1."""
+    shapes = layers(settings)
+    if not shapes:
+        return max(1, memory // (256 * 1024 * 1024))
+    weights = sum(layer.parameters for layer in shapes) * TENSORS_A_WEIGHT
+    activations = sum(layer.outputs for layer in shapes)
+    training = min(settings["batch_size"], DATASETS[settings["data"]["name"]].train) * TENSORS_AN_ACTIVATION
+    return int(max(1, memory // (BYTES * (weights + activations * max(training, 2 * EVALUATION_BATCH)))))

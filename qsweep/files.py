@@ -1,0 +1,47 @@
+"""Writing files so that a reader sees the old content or the new, never a part, whatever kills the writer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+from qsweep.errors import UserError
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Put content into a file: temporary name beside it, fsync, rename. The folder is made if it is not there.
+
+    Raises:
+        UserError: the folder can't be written, or the disk is full; what was there before is untouched.
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data)
+    except OSError as error:
+        raise UserError(
+            f"can't write {path}: {error.strerror or error}; free some space or choose another folder"
+        ) from None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+            os.fchmod(stream.fileno(), 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,174 @@
+"""results/<name>/: all that one sweep gives, and all that readers need. It belongs to one spec file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from qsweep import files, tables
+from qsweep.errors import UserError
+from qsweep.plan import Plan
+from qsweep.reader import plain_scalar, read_text
+from qsweep.spec import Spec
+from qsweep.store import Record
+
+REFERENCE = "reference"
+"""Committed results; not a sweep's folder."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a plan differs from the one that its folder held before."""
+
+    added: int
+    removed: int
+
+    def __str__(self) -> str:
+        return f"+{self.added} −{self.removed} trials since the last run"
+
+
+def owner(spec_path: Path, packaged: Path) -> str:
+    """A spec file's identity: relative to here, `packaged:`, or its name and a digest of where it lies. Never a full path."""
+    absolute = spec_path.resolve()
+    if absolute.is_relative_to(packaged.resolve()) and not absolute.is_relative_to(Path.cwd()):
+        return f"packaged:{absolute.name}"
+    if absolute.is_relative_to(Path.cwd()):
+        return absolute.relative_to(Path.cwd()).as_posix()
+    return f"{hashlib.sha256(os.fsencode(absolute.parent)).hexdigest()[:12]}/{absolute.name}"
+
+
+def claim(folder: Path, spec_owner: str) -> None:
+    """Make sure that a folder is this spec's, or nobody's.
+
+    Raises:
+        UserError: it belongs to another file of the same name.
+    """
+    other = read_provenance(folder).get("spec", {}).get("path")
+    if other is not None and other != spec_owner:
+        raise UserError(
+            f"{folder} belongs to {other}, not to {spec_owner}: give one of them another name, or use --results DIR"
+        )
+
+
+def change(folder: Path, plan: Plan) -> Change | None:
+    """What is new and what is gone against the plan that the folder holds; None where it holds none or the same."""
+    before = read_provenance(folder).get("plan", {}).get("keys")
+    if before is None:
+        return None
+    old, new = set(before), {trial.key for trial in plan.trials}
+    return Change(len(new - old), len(old - new)) if old != new else None
+
+
+def write(folder: Path, plan: Plan, spec_owner: str, records: Mapping[str, Record], origin: Mapping[str, Any]) -> None:
+    """Write the tables, the resolved spec and the provenance; each file is replaced whole.
+
+    Raises:
+        UserError: the folder can't be written.
+    """
+    files.write(folder / "trials.csv", tables.trials_csv(plan, records))
+    files.write(folder / "history.csv", tables.history_csv(plan, records))
+    files.write(folder / "timings.csv", tables.timings_csv(plan, records))
+    files.write(folder / "spec.yaml", _spec_text(plan, spec_owner))
+    files.write(folder / "provenance.json", json.dumps(_provenance(plan, spec_owner, records, origin), indent=1) + "\n")
+
+
+def _provenance(
+    plan: Plan, spec_owner: str, records: Mapping[str, Record], origin: Mapping[str, Any]
+) -> dict[str, Any]:
+    found = [records[trial.key] for trial in plan.trials if trial.key in records]
+    return {
+        "spec": {"name": plan.spec.name, "path": spec_owner, "overrides": dict(plan.spec.overrides)},
+        "plan": {"digest": plan.digest, "rows": len(plan.rows), "keys": [trial.key for trial in plan.trials]},
+        "sources": plan.spec.digests,
+        "records": {
+            "statuses": Counter(record.status for record in found),
+            "environments": Counter(record.environment for record in found),
+            "threads": sorted({record.run.get("threads", 1) for record in found}),
+        },
+        "run": dict(origin),
+    }
+
+
+def _spec_text(plan: Plan, spec_owner: str) -> str:
+    spec = plan.spec
+    head = [f"# {spec_owner}, as it was resolved", f"# plan: {plan.digest}"]
+    head += [f"# -S {name}={json.dumps(value)}" for name, value in spec.overrides.items()]
+    return "\n".join(head) + "\n" + yaml.dump(spec.document.value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that we would read back as something else (`1e-3` is a number to us, a text to PyYAML)."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if plain_scalar_is(text) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+def plain_scalar_is(text: str) -> bool:
+    """Whether a text written without quotes is read back as itself."""
+    try:
+        return bool(plain_scalar(text) == text)
+    except ValueError:
+        return False
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """What provenance.json holds; nothing where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / "provenance.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read: {error}; remove the folder, and `qsweep run` writes it again") from None
+    return content if isinstance(content, dict) else {}
+
+
+def read_spec(folder: Path) -> dict[str, Any]:
+    """The resolved spec of a sweep's folder: its title and plots, mostly.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = folder / "spec.yaml"
+    try:
+        value = read_text(path.read_text(encoding="utf-8"), str(path)).value
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; `qsweep run` writes it") from None
+    return value if isinstance(value, dict) else {}
+
+
+def sweep_folders(path: Path) -> list[Path]:
+    """The sweep folders that a path means: itself, or those in it (not the committed reference).
+
+    Raises:
+        UserError: there is none.
+    """
+    if (path / "trials.csv").is_file():
+        return [path]
+    found = sorted(p.parent for p in path.glob("*/trials.csv") if p.parent.name != REFERENCE)
+    if not found:
+        raise UserError(f"no results in {path}: `qsweep run SPEC` makes them")
+    return found

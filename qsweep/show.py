@@ -1,0 +1,191 @@
+"""What the commands that only look print, as text."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from qsweep import folder, tables
+from qsweep.errors import UserError, unknown
+from qsweep.formats import FAMILIES, Float32, Range, parse
+from qsweep.spec import METRICS
+from qsweep.store import FINAL, Record, Store
+
+STATUSES = ("done", "diverged", "failed", "timeout", "missing")
+MAX_LEVELS = 64
+SHORT_KEY = 10
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as columns of text."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+# --- table ------------------------------------------------------------------------------------------------------------
+
+
+def trials_table(sweep: Path) -> str:
+    """The rows of a sweep: key, status, what varies, metrics to 4 digits."""
+    trials = tables.read_trials(sweep)
+    before = trials.columns[: list(trials.columns).index(METRICS[0])]
+    shown = [c for c in before if c in ("key", "status") or trials[c].nunique(dropna=False) > 1]
+    rows = [[*shown, *METRICS]]
+    for row in trials.to_dict("records"):
+        rows.append([_short(name, row[name]) for name in (*shown, *METRICS)])
+    return aligned(rows)
+
+
+def _short(name: Any, value: Any) -> str:
+    if value != value:  # NaN: an empty cell
+        return ""
+    if name == "key":
+        return str(value)[:SHORT_KEY]
+    if name in METRICS:
+        return f"{value:.4f}"
+    return f"{value:g}" if isinstance(value, float) else tables.cell(value)
+
+
+# --- status -----------------------------------------------------------------------------------------------------------
+
+
+def status_lines(path: Path) -> Iterator[str]:
+    """One line a sweep: trials by status. From the store where there is one, so that a running sweep shows; else the tables."""
+    if (path / "store.db").is_file():
+        counts = _store_counts(path / "store.db")
+    else:
+        counts = {f.name: Counter(tables.read_trials(f)["status"]) for f in folder.sweep_folders(path)}
+    if not counts:
+        raise UserError(f"no results in {path}: `qsweep run SPEC` makes them")
+    rows = [["sweep", "trials", *STATUSES]]
+    rows += [[name, str(c.total()), *(str(c[s] or "·") for s in STATUSES)] for name, c in counts.items()]
+    yield from aligned(rows).splitlines()
+
+
+def _store_counts(path: Path) -> dict[str, Counter[str]]:
+    with closing(Store.open(path, create=False)) as store:
+        return {name: Counter(store.statuses(keys)) for name, keys in store.plans().items()}
+
+
+# --- why --------------------------------------------------------------------------------------------------------------
+
+
+def explanation(store_path: Path, prefix: str) -> str:
+    """All that is known of one trial.
+
+    Raises:
+        UserError: no trial or several have such a key.
+    """
+    if not prefix or set(prefix) - set("0123456789abcdef"):
+        raise UserError(f"'{prefix}' is no key: keys are hex digits, the first column of trials.csv")
+    with closing(Store.open(store_path, create=False)) as store:
+        records = store.like(prefix)
+        keys = sorted({record.key for record in records})
+        if not records:
+            raise UserError(f"no record's key begins with {prefix}: it has not run yet, or its key is another (trials.csv)")
+        if len(keys) > 1:
+            raise UserError(f"{len(keys)} keys begin with {prefix}: {', '.join(key[:16] for key in keys[:5])} …")
+        return "\n\n".join(_explain(record, store.provenance(record.run_id)) for record in records)
+
+
+def _explain(record: Record, origin: Mapping[str, Any]) -> str:
+    parts = [f"{record.key}\n{_verdict(record)}", "settings\n" + _indented(_flat(record.trial))]
+    if record.history:
+        names = list(record.history)
+        rows = [names, *([_number(v) for v in row] for row in zip(*record.history.values(), strict=True))]
+        parts.append("epochs\n" + _shifted(aligned(rows)))
+    where = {"environment": record.environment, "seconds": f"{record.seconds:.2f}", **_plain(record.run), **_flat(origin)}
+    parts.append("ran\n" + _indented(where))
+    if "log" in record.run:
+        parts.append("last words\n" + _shifted(record.run["log"].rstrip()))
+    return "\n".join(parts)
+
+
+def _verdict(record: Record) -> str:
+    if record.status == "done":
+        return f"done: test accuracy {_percent(record.result.get('test_accuracy'))}, training accuracy " + _percent(
+            record.result.get("train_accuracy")
+        )
+    again = "" if record.status in FINAL else " (the next run tries it again)"
+    return f"{record.status}: {record.reason}{again}"
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{100 * value:.2f} %"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else tables.cell(value)
+
+
+def _plain(run: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in run.items() if k not in ("seconds", "log")}
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, inner in value.items():
+        flat |= _flat(inner, f"{prefix}{name}.") if isinstance(inner, Mapping) else {f"{prefix}{name}": inner}
+    return flat
+
+
+def _indented(values: Mapping[str, Any]) -> str:
+    return _shifted(aligned([[name, tables.cell(value)] for name, value in values.items()]))
+
+
+def _shifted(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+# --- formats ----------------------------------------------------------------------------------------------------------
+
+
+def format_list() -> str:
+    """The families of formats and their parameters."""
+    rows = [["format", "parameters", "what it is"]]
+    rows += [[name, ", ".join(p.name for p in f.parameters) or "·", f.summary] for name, f in FAMILIES.items()]
+    return aligned(rows)
+
+
+def format_page(name: str) -> str:
+    """A family's law (`range`), or the levels of one format (`range3`).
+
+    Raises:
+        UserError: no such format.
+    """
+    if name in FAMILIES:
+        cls = FAMILIES[name]
+        page = [name, "", inspect.getdoc(cls) or "", ""]
+        page += [f"{p.name}: {p.expected}" for p in cls.parameters]
+        return "\n".join(page).rstrip()
+    if not name.rstrip("0123456789"):
+        raise UserError(unknown("format", name, tuple(FAMILIES)))
+    fmt = parse(name)
+    return f"{name}: {fmt.summary}" if isinstance(fmt, Float32) else _levels(fmt)
+
+
+def _levels(fmt: Range) -> str:
+    count = fmt.highest - fmt.lowest + 1
+    head = f"{fmt.name}: {count} levels, {fmt.lowest * fmt.step:g} … {fmt.highest * fmt.step:g}, step {fmt.step:g} (÷ scale)"
+    if count > MAX_LEVELS:
+        return head
+    return head + "\n" + " ".join(f"{k * fmt.step:g}" for k in range(fmt.lowest, fmt.highest + 1))
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def data_table() -> str:
+    """The data sets, their sizes, and whether they are here."""
+    from qsweep.data import data_folder, state
+    from qsweep.datasets import DATASETS
+
+    rows = [["data set", "here", "train", "test", "example", "classes", "what it is"]]
+    for d in DATASETS.values():
+        shape = "×".join(map(str, d.shape))
+        rows.append([d.name, state(d, data_folder()), str(d.train), str(d.test), shape, str(d.classes), d.title])
+    return aligned(rows) + f"\n\nin {data_folder()} (set QSWEEP_DATA for another folder)"

@@ -1,0 +1,281 @@
+"""One sweep from spec to figures: expand → skip what is known → train the rest → tables → figures."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import qsweep
+from qsweep import backends, cost, environment, folder, jobs, lock, schedule
+from qsweep.data import data_folder, ensure
+from qsweep.datasets import DATASETS
+from qsweep.errors import UserError, did_you_mean
+from qsweep.plan import Plan, expand
+from qsweep.provenance import provenance
+from qsweep.schedule import Progress, Stack, Summary
+from qsweep.spec import read
+from qsweep.store import FINAL, Record, Store
+from qsweep.trial import Trial, stack_signature
+
+STACK_LIMIT = 16
+"""Trials a stack at most on a CPU: more gain nothing, and their weights fall out of its caches."""
+
+WORKER_OVERHEAD = 700 * 1024 * 1024
+"""What a worker takes before it holds a trial: torch, mostly."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run; none of it changes a number."""
+
+    results: Path = Path("results")
+    workers: int = 1
+    backend: str = "local"
+    device: str = "auto"
+    overrides: tuple[str, ...] = ()
+    name: str | None = None
+    stack: int = STACK_LIMIT
+    timeout: float | None = None
+    force: bool = False
+    exit_first: bool = False
+    plot: bool = True
+    wait: bool = True
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a run would do: the plan, what is known of it, the stacks of the rest, and how long they would take."""
+
+    plan: Plan
+    folder_name: str
+    known: int
+    stacks: Sequence[Stack]
+    seconds: float | None
+
+    @property
+    def missing(self) -> int:
+        return sum(map(len, self.stacks))
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a sweep ended."""
+
+    folder: Path
+    plan: Plan
+    known: int
+    elsewhere: int
+    summary: Summary
+    records: Mapping[str, Record]
+    figures: Sequence[Path]
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """Of all trials of the plan, `missing` among them."""
+        return Counter(self.records[t.key].status if t.key in self.records else "missing" for t in self.plan.trials)
+
+
+# --- finding specs ----------------------------------------------------------------------------------------------------
+
+
+def packaged(kind: str) -> Path:
+    """Where the package's own `configs` or `sweeps` lie: inside the wheel, or beside the source."""
+    inside = Path(qsweep.__file__).parent / kind
+    return inside if inside.is_dir() else Path(qsweep.__file__).parent.parent / kind
+
+
+def find(name: str, kind: str = "configs") -> Path:
+    """The file that a name means: a path, or a bare name in ./configs, then among the packaged ones.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or "/" in name:
+        if path.is_file():
+            return path
+        raise UserError(f"no file {name}{_near(path.stem, kind)}")
+    for place in (Path(kind), packaged(kind)):
+        if (place / f"{name}.yaml").is_file():
+            return place / f"{name}.yaml"
+    raise UserError(f"no '{name}' in ./{kind} or among the packaged ones{_near(name, kind)}")
+
+
+def _near(name: str, kind: str) -> str:
+    known = sorted({p.stem for place in (Path(kind), packaged(kind)) for p in place.glob("*.yaml")})
+    return f"{did_you_mean(name, known)} (there are: {', '.join(known)})"
+
+
+# --- looking ahead ----------------------------------------------------------------------------------------------------
+
+
+def plan_of(path: Path, options: Options) -> Plan:
+    """The plan of a spec file under the options' overrides."""
+    return expand(read(path, options.overrides, shown=str(path)))
+
+
+def outlook(path: Path, options: Options) -> Outlook:
+    """What running a spec would do; nothing is written or trained."""
+    plan = plan_of(path, options)
+    device = environment.choose(options.device)
+    records: Mapping[str, Record] = {}
+    timings: list[tuple[dict[str, Any], float]] = []
+    store_path = options.results / "store.db"
+    if store_path.is_file():
+        with closing(Store.open(store_path)) as store:
+            records, _ = store.look_up([t.key for t in plan.trials], environment.describe(device))
+            timings = store.timings(environment.describe(device))
+    stacks = _stacks(plan, records, options)
+    workers = 1 if options.backend == "serial" else options.workers
+    return Outlook(plan, _folder_name(plan, options), _known(plan, records), stacks, _estimate(stacks, timings, workers))
+
+
+def _known(plan: Plan, records: Mapping[str, Record]) -> int:
+    return len(plan.trials) - len(schedule.missing(plan.trials, records))
+
+
+def _stacks(plan: Plan, records: Mapping[str, Record], options: Options) -> list[Stack]:
+    wanted = plan.trials if options.force else schedule.missing(plan.trials, records)
+    workers = 1 if options.backend == "serial" else options.workers
+    memory = max(_free_memory() // workers - WORKER_OVERHEAD, 0)
+
+    def fits(trial: Trial) -> int:
+        return cost.stack_fits(trial.settings, memory)
+
+    return schedule.form_stacks(wanted, options.stack, workers, fits, lambda trial: cost.work(trial.settings))
+
+
+def _free_memory() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _estimate(stacks: Sequence[Stack], timings: Sequence[tuple[dict[str, Any], float]], workers: int) -> float | None:
+    """Seconds from records of like trials (all but seed and stacking parameters equal); None if some have none."""
+    seconds: dict[str, list[float]] = {}
+    for settings, spent in timings:
+        seconds.setdefault(_likeness(settings), []).append(spent)
+    needed = [(_likeness(stack[0].settings), len(stack)) for stack in stacks]
+    if any(likeness not in seconds for likeness, _ in needed):
+        return None
+    return sum(sum(seconds[k]) / len(seconds[k]) * count for k, count in needed) / workers
+
+
+def _likeness(settings: Mapping[str, Any]) -> str:
+    return stack_signature({**settings, "seed": 0})
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+def run(path: Path, options: Options, progress: Progress, begin: Callable[[Outlook], None]) -> Result:
+    """Run a spec: train what is missing, write its folder, draw its figures.
+
+    Args:
+        begin: told what is to be done before anything slow happens.
+
+    Raises:
+        UserError: whatever the user can mend; records that were committed before are safe.
+    """
+    plan = plan_of(path, options)
+    for note in plan.notes:
+        progress.note(note)
+    target = options.results / _folder_name(plan, options)
+    owner = folder.owner(path, packaged("configs"))
+    with lock.hold(options.results, plan.spec.name, progress.note, wait=options.wait):
+        folder.claim(target, owner)
+        if changed := folder.change(target, plan):
+            progress.note(f"{plan.spec.name}: {changed}")
+        with closing(Store.open(options.results / "store.db")) as store:
+            return _run(plan, owner, target, store, options, progress, begin)
+
+
+def _run(
+    plan: Plan, owner: str, target: Path, store: Store, options: Options, progress: Progress, begin: Callable[[Outlook], None]
+) -> Result:
+    device = environment.choose(options.device)
+    here = environment.describe(device)
+    keys = [trial.key for trial in plan.trials]
+    records, damaged = store.look_up(keys, here)
+    if damaged:
+        progress.note(f"{len(damaged)} damaged rows in the store are set aside; their trials are trained again")
+    store.set_plan(target.name, plan.digest, keys)
+    stacks = _stacks(plan, records, options)
+    known = _known(plan, records)
+    workers = 1 if options.backend == "serial" else options.workers
+    begin(Outlook(plan, target.name, known, stacks, _estimate(stacks, store.timings(here) if stacks else [], workers)))
+    origin = provenance()
+    summary = Summary()
+    try:
+        if stacks:
+            summary = _train(plan, stacks, store, device, origin, options, progress)
+            records, _ = store.look_up(keys, here)
+    finally:
+        folder.write(target, plan, owner, records, origin)
+    elsewhere = sum(r.environment != here and r.status in FINAL for r in records.values())
+    figures = draw(target) if options.plot and summary.stopped_by is None else []
+    return Result(target, plan, known, elsewhere, summary, records, figures)
+
+
+def _train(
+    plan: Plan,
+    stacks: Sequence[Stack],
+    store: Store,
+    device: str,
+    origin: Mapping[str, Any],
+    options: Options,
+    progress: Progress,
+) -> Summary:
+    place = data_folder()
+    for name in sorted({trial.settings["data"]["name"] for stack in stacks for trial in stack}):
+        ensure(DATASETS[name], place, progress.note)
+    digests = plan.spec.digests
+    job = partial(
+        jobs.train_stack,
+        sources={digests[file]: text for file, text in plan.spec.sources.items()},
+        data_folder=str(place.resolve()),
+        device=device,
+        timeout=options.timeout,
+    )
+    backend = backends.backend(options.backend, options.workers, jobs.ignore_interrupts)
+    run_id = store.begin_run(origin)
+    return schedule.run(
+        stacks, job, backend, lambda records: store.add(records, run_id), progress, exit_first=options.exit_first
+    )
+
+
+def _folder_name(plan: Plan, options: Options) -> str:
+    return options.name or plan.spec.folder
+
+
+def exit_code(result: Result) -> int:
+    """0 if all is known for good; 1 if a trial failed or a promise broke; 130 or 143 if it was interrupted."""
+    if result.summary.stopped_by is not None:
+        return 128 + int(result.summary.stopped_by)
+    bad = result.statuses.keys() - set(FINAL)
+    return 1 if bad or result.summary.conflicts else 0
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------------
+
+
+def draw(target: Path, plots: Sequence[Mapping[str, Any]] | None = None) -> list[Path]:
+    """Draw a sweep folder's figures, from its own tables and the plots of its spec (or other plots).
+
+    Raises:
+        UserError: a plot names what the table has not.
+    """
+    from qsweep import tables
+    from qsweep.plots import draw as draw_plots
+
+    spec = folder.read_spec(target)
+    wanted = spec.get("plots", []) if plots is None else plots
+    if not wanted:
+        return []
+    trials, history = tables.read_trials(target), tables.read_history(target)
+    return draw_plots(trials, history, wanted, target / "figures", str(spec.get("title") or target.name))

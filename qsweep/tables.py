@@ -1,0 +1,127 @@
+"""Tables: trials.csv, history.csv and timings.csv, written from records and read by everything that shows results.
+
+Rows in the plan's order, shortest numbers, true/false, empty for none, LF, UTF-8, and no clock in the first two: equal
+records give equal bytes, however they came about.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qsweep.errors import UserError
+from qsweep.plan import Plan
+from qsweep.spec import METRICS
+from qsweep.store import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMULA_SIGNS = ("=", "+", "-", "@")
+HISTORY_COLUMNS = ("key", "stage", "epoch", *METRICS)
+TIMING_COLUMNS = ("key", "environment", "stack", "seconds")
+
+
+def trials_csv(plan: Plan, records: Mapping[str, Record]) -> str:
+    """One row for each grid point: key, status, axes, seed, metrics, reason, constant parameters."""
+    constants = [c for c in _parameters(plan) if c not in plan.axes]
+    header = ["key", "status", *plan.axes, "seed", *METRICS, "reason", *constants]
+    return _csv(header, _trial_rows(plan, records, constants))
+
+
+def _parameters(plan: Plan) -> list[str]:
+    return list(dict.fromkeys(name for trial in plan.trials for name in trial.columns))
+
+
+def _trial_rows(plan: Plan, records: Mapping[str, Record], constants: Sequence[str]) -> Iterator[list[Any]]:
+    for row in plan.rows:
+        record = records.get(row.trial.key)
+        result = record.result if record else {}
+        yield [
+            row.trial.key,
+            record.status if record else "missing",
+            *row.axes,
+            row.trial.seed,
+            *(result.get(metric) for metric in METRICS),
+            record.reason if record else "",
+            *(row.trial.columns.get(name) for name in constants),
+        ]
+
+
+def history_csv(plan: Plan, records: Mapping[str, Record]) -> str:
+    """One row for each trial, stage and epoch."""
+    return _csv(HISTORY_COLUMNS, _history_rows(plan, records))
+
+
+def _history_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[Any]]:
+    for trial in plan.trials:
+        history = records[trial.key].history if trial.key in records else {}
+        columns = [history.get(name, []) for name in HISTORY_COLUMNS[1:]]
+        for values in zip(*columns, strict=True):
+            yield [trial.key, *values]
+
+
+def timings_csv(plan: Plan, records: Mapping[str, Record]) -> str:
+    """Where and how fast each trial ran; never compared."""
+    found = [records[t.key] for t in plan.trials if t.key in records]
+    return _csv(TIMING_COLUMNS, ([r.key, r.environment, r.run.get("stack"), round(r.seconds, 6)] for r in found))
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([cell(value) for value in row] for row in rows)
+    return stream.getvalue()
+
+
+def cell(value: Any) -> str:
+    """A value as a table has it; text that a spreadsheet would compute gets an apostrophe."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(FORMULA_SIGNS) else value
+    if isinstance(value, list | dict):
+        return json.dumps(value, separators=(",", ":"))
+    return repr(value)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_trials(folder: Path) -> pd.DataFrame:
+    """trials.csv of a sweep's folder as a DataFrame; text stays text, empty cells are missing.
+
+    Raises:
+        UserError: there is no such table, or it is none.
+    """
+    return _read(folder / "trials.csv", ("key", "status", "seed", *METRICS))
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    """history.csv of a sweep's folder as a DataFrame.
+
+    Raises:
+        UserError: there is no such table, or it is none.
+    """
+    return _read(folder / "history.csv", HISTORY_COLUMNS)
+
+
+def _read(path: Path, needed: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    if not path.is_file():
+        raise UserError(f"no table at {path}: `qsweep run SPEC` makes it")
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip", low_memory=False)
+    except (ValueError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no table: {error}") from None
+    if missing := [name for name in needed if name not in table.columns]:
+        raise UserError(f"{path} is no table of qsweep: it has no column {', '.join(missing)}")
+    return table
