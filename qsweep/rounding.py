@@ -6,10 +6,49 @@ alone. Comparisons give 0.0 or 1.0 rather than booleans: eager kernels read bool
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from qsweep.formats import Float32, Format, Range
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """`Range` formats as tensors that broadcast against values: (1,) for one format, (P, 1) for a stack of P rows.
+
+    Tensors also because CUDA divides by a Python number as a product with its reciprocal, which gives other bits.
+    """
+
+    steps_per_unit: Tensor
+    lowest: Tensor
+    highest: Tensor
+    zeroless: Tensor | None
+    """1 where 0 is no level, else 0; None if no format of the stack is without a zero."""
+    fixed_points: bool
+    """Whether all levels come back from x = w·S as integers."""
+
+    def rows(self, rows: slice) -> Ranges:
+        """The formats of some rows."""
+        zeroless = None if self.zeroless is None else self.zeroless[rows]
+        return Ranges(self.steps_per_unit[rows], self.lowest[rows], self.highest[rows], zeroless, self.fixed_points)
+
+
+def stacked(formats: Sequence[Range], device: str = "cpu") -> Ranges:
+    """P formats for values of the shape (P, n), each row in its own."""
+
+    def column(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device)[:, None]
+
+    return Ranges(
+        column([f.steps_per_unit for f in formats]),
+        column([f.lowest for f in formats]),
+        column([f.highest for f in formats]),
+        None if all(f.zero for f in formats) else column([not f.zero for f in formats]),
+        all(f.levels_are_fixed_points for f in formats),
+    )
 
 
 def quantize(x: Tensor, fmt: Format, rounding: str = "nearest", noise: Tensor | None = None) -> Tensor:
@@ -21,22 +60,32 @@ def quantize(x: Tensor, fmt: Format, rounding: str = "nearest", noise: Tensor | 
         noise: for `stochastic` alone: uniform numbers in [0, 1), float32, of x's shape.
 
     Returns:
-        A float32 tensor of x's shape; `x` itself if the format is float32. NaN stays NaN, ±Inf becomes the outermost level.
+        A float32 tensor of x's shape; `x` itself if the format is float32. NaN stays NaN, ±Inf becomes the outermost
+        level.
     """
     if isinstance(fmt, Float32):
         return x
-    return _quantize_range(x, fmt, noise if rounding == "stochastic" else None)
+    rows = stacked([fmt], str(x.device))
+    return quantize_range(x.reshape(1, -1), rows, noise_row(noise) if rounding == "stochastic" else None).view(x.shape)
 
 
-def _quantize_range(w: Tensor, fmt: Range, noise: Tensor | None) -> Tensor:
-    """The law of qsweep.formats.Range, step by step."""
+def noise_row(noise: Tensor | None) -> Tensor:
+    """Noise as one row."""
+    if noise is None:
+        raise ValueError("stochastic rounding needs noise: uniform numbers in [0, 1) of x's shape")
+    return noise.reshape(1, -1)
+
+
+def quantize_range(w: Tensor, fmt: Ranges, noise: Tensor | None) -> Tensor:
+    """The law of qsweep.formats.Range, step by step: nearest without noise, stochastic with it. 0 is always +0."""
     x = w * fmt.steps_per_unit
-    r = x.round() if noise is None else _round_stochastic(x, noise)
-    if noise is not None and not fmt.levels_are_fixed_points:
+    r = x.round().add_(0.0) if noise is None else _round_stochastic(x, noise)
+    if noise is not None and not fmt.fixed_points:
         r = _keep_levels(r, w, x, fmt)
-    if not fmt.zero:
-        r += torch.sign(w).mul_(torch.eq(r, 0, out=torch.empty_like(r)))
-    return r.clamp_(fmt.lowest, fmt.highest).div_(_steps_per_unit(w, fmt))
+    if fmt.zeroless is not None:
+        r += torch.sign(w).mul_(torch.eq(r, 0, out=x)).mul_(fmt.zeroless)
+    torch.minimum(torch.maximum(r, fmt.lowest, out=r), fmt.highest, out=r)  # NaN stays; clamp with tensors: 10 × slower
+    return r.div_(fmt.steps_per_unit)
 
 
 def _round_stochastic(x: Tensor, noise: Tensor) -> Tensor:
@@ -46,12 +95,7 @@ def _round_stochastic(x: Tensor, noise: Tensor) -> Tensor:
     return lower.add_(torch.lt(noise, above, out=above))
 
 
-def _keep_levels(r: Tensor, w: Tensor, x: Tensor, fmt: Range) -> Tensor:
+def _keep_levels(r: Tensor, w: Tensor, x: Tensor, fmt: Ranges) -> Tensor:
     """Undo a move of values that are levels already, where x = w·S can miss their integer by an ulp."""
-    nearest = x.round()
-    return torch.where(nearest / _steps_per_unit(w, fmt) == w, nearest, r)
-
-
-def _steps_per_unit(like: Tensor, fmt: Range) -> Tensor:
-    """As a tensor: CUDA divides by a Python number as a product with its reciprocal, which gives other bits."""
-    return like.new_full((), fmt.steps_per_unit)
+    nearest = x.round().add_(0.0)
+    return torch.where(nearest / fmt.steps_per_unit == w, nearest, r)

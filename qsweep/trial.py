@@ -115,6 +115,8 @@ SOURCE = re.compile(r"(?P<file>[^:]+\.py):(?P<function>[A-Za-z_]\w*)")
 """A user's model: a Python file and the function in it that builds the net."""
 
 STACKING = frozenset(p.name for p in PLAIN.values() if p.stacks)
+SWITCHES = ("momentum", "weight_decay")
+"""Stacking parameters whose 0 leaves a part of the step out: in a stack all use that part, or none does."""
 
 
 # --- checking one value -----------------------------------------------------------------------------------------------
@@ -408,4 +410,5 @@ def stack_signature(settings: Mapping[str, Any]) -> str:
 
 
 def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items() if name not in STACKING}
+    used = {f"uses {name}": bool(settings[name]) for name in SWITCHES if name in settings}
+    return used | {name: value for name, value in settings.items() if name not in STACKING}

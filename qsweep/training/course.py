@@ -17,7 +17,7 @@ from qsweep.models import Dropout
 from qsweep.streams import Stream
 from qsweep.training.nets import Net
 from qsweep.training.roles import draw_noise, roles_of
-from qsweep.training.step import Learner, quantize_all, update_all
+from qsweep.training.step import Stepper
 
 @dataclass
 class Outcome:
@@ -43,10 +43,10 @@ class Course:
         shared = self.trials[0]
         self.shared = shared
         self.stream = Stream(shared["seed"])
-        self.learners = [Learner(settings) for settings in self.trials]
         self.alive = list(range(len(self.trials)))
         self.outcomes = [Outcome() for _ in self.trials]
         self.roles = roles_of(self.model)
+        self.stepper = Stepper(self.trials, self.roles, self.net.values)
         self.shapes = {name: tuple(value.shape[1:]) for name, value in self.net.values.items()}
         self.dropouts = {n: m for n, m in self.model.named_modules() if isinstance(m, Dropout) and m.rate}
         self.step = 0
@@ -54,7 +54,7 @@ class Course:
     def run(self) -> list[Outcome]:
         """Train to the end."""
         if self.shared.get("quantize_init"):
-            quantize_all(self.net.values, self.learners, self.roles, self._noise())
+            self.stepper.quantize(self.net.values, self._noise())
         for epoch in range(1, self.shared["epochs"] + 1):
             trained = self._epoch(epoch)
             self._drop_diverged(epoch, trained)
@@ -64,7 +64,7 @@ class Course:
         return self.outcomes
 
     def _noise(self) -> dict[str, Tensor]:
-        noise = draw_noise(self.roles, self.shapes, self.learners[0].rule_of, self.stream, self.step)
+        noise = draw_noise(self.shared, self.roles, self.shapes, self.stream, self.step)
         return {name: draw.to(self.device) for name, draw in noise.items()}
 
     # one epoch of training
@@ -78,7 +78,7 @@ class Course:
                 dropout.mask = dropout.draw(self.stream, place, len(chosen), self.step).to(self.device)
             gradients, losses, logits = self.net.gradients(x, y)
             totals.add(losses.double() * len(chosen), logits, y)
-            update_all(self.net.values, gradients, self.learners, self.roles, self._noise(), self.step)
+            self.stepper.update(self.net.values, gradients, self._noise(), self.step)
         return totals
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
@@ -104,8 +104,8 @@ class Course:
             outcome = self.outcomes[self.alive[i]]
             outcome.status, outcome.reason = "diverged", f"NaN or Inf in a batch loss or a weight in epoch {epoch}"
         self.alive = [self.alive[i] for i in kept]
-        self.learners = [self.learners[i] for i in kept]
         self.net.keep(kept)
+        self.stepper.keep(kept)
         trained.keep(kept)
 
     def _record(self, trained: Totals) -> None:

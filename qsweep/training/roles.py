@@ -1,34 +1,15 @@
-"""Roles in a net: which parameter plays which, and how a trial quantizes it."""
+"""Roles in a net: which parameter plays which, the formats that trials give them, and the noise that rounds them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from qsweep.formats import Format, make
+from qsweep.formats import Range, make
 from qsweep.models import CORE
-from qsweep.rounding import quantize
 from qsweep.streams import Stream
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How one trial quantizes one role."""
-
-    fmt: Format
-    rounding: str
-
-    def __call__(self, values: Tensor, noise: Tensor | None) -> Tensor:
-        return quantize(values, self.fmt, self.rounding, noise)
-
-
-def rules(settings: Mapping[str, Any]) -> dict[str, Rule]:
-    """The rule of each role that a trial quantizes."""
-    roles = settings.get("quantize", {})
-    return {role: Rule(make(own["format"], own), own["rounding"]) for role, own in roles.items()}
 
 
 def roles_of(net: nn.Module) -> dict[str, str]:
@@ -43,16 +24,29 @@ def _named_roles(net: nn.Module) -> Iterator[tuple[str, str]]:
                 yield f"{place}.{role}" if place else role, role
 
 
+def formats_of(trials: Sequence[Mapping[str, Any]]) -> dict[str, list[Range]]:
+    """The formats of each quantized role, one for each trial of a stack."""
+    return {role: [_format(trial, role) for trial in trials] for role in trials[0].get("quantize", {})}
+
+
+def _format(trial: Mapping[str, Any], role: str) -> Range:
+    own = trial["quantize"][role]
+    fmt = make(own["format"], own)
+    assert isinstance(fmt, Range), own  # noqa: S101  # float32 roles are left out when a trial is resolved
+    return fmt
+
+
 def draw_noise(
+    trial: Mapping[str, Any],
     roles: Mapping[str, str],
     shapes: Mapping[str, tuple[int, ...]],
-    rule_of: Mapping[str, Rule],
     stream: Stream,
     step: int,
 ) -> dict[str, Tensor]:
     """One draw for each parameter that is rounded stochastically: all trials of a stack share it."""
+    modes = {role: own["rounding"] for role, own in trial.get("quantize", {}).items()}
     return {
         name: stream.uniform(shapes[name], f"rounding {role}", name, step)
         for name, role in roles.items()
-        if role in rule_of and rule_of[role].rounding == "stochastic"
+        if modes.get(role) == "stochastic"
     }

@@ -1,67 +1,81 @@
-"""The step that follows the gradients: update, subtract, quantize, for each trial of a stack by itself.
+"""The step that follows the gradients: update, subtract, quantize.
 
-Trial by trial and in pieces that fit in a core's cache, this is several times faster than over the whole stack, and a
-trial's bits can't depend on its neighbours.
+It goes over the stack in blocks that fit in a core's cache: many rows (trials) of a small tensor at once, a large tensor
+row by row and in pieces. All operations are element by element and correctly rounded, so that blocks change no bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from qsweep.rounding import quantize_range, stacked
 from qsweep.training.nets import Values
-from qsweep.training.optimizers import UPDATES, State
-from qsweep.training.roles import Rule, rules
+from qsweep.training.optimizers import UPDATES, Rows, Settings, remembers
+from qsweep.training.roles import formats_of
 
-PIECE = 64 * 1024
-"""Values a piece: 256 KB a tensor, so that a piece and its temporaries stay in the second-level cache."""
-
-
-@dataclass
-class Learner:
-    """What one trial of a stack has of its own: its settings, its rules, and its optimizer's memory."""
-
-    settings: Mapping[str, Any]
-    rule_of: dict[str, Rule] = field(init=False)
-    memory: dict[str, list[State]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.rule_of = rules(self.settings)
+BLOCK = 64 * 1024
+"""Values a block: 256 KB a tensor, so that a block and its temporaries stay in the second-level cache."""
 
 
-def quantize_all(values: Values, learners: Sequence[Learner], roles: Mapping[str, str], noise: Values) -> None:
-    """Quantize the weights as after a step: what happens before the first forward pass."""
-    for index, learner in enumerate(learners):
+class Stepper:
+    """Updates P trials of one stack: what they share is the optimizer, the formats' families and the rounding modes."""
+
+    def __init__(self, trials: Sequence[Mapping[str, Any]], roles: Mapping[str, str], values: Values) -> None:
+        self._trials = list(trials)
+        self._roles = roles
+        self._device = str(next(iter(values.values())).device)
+        names = remembers(trials[0]["optimizer"])
+        self._memory = {n: {name: torch.zeros_like(v) for name in names} for n, v in values.items()}
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._settings = Settings([trial["optimizer"] for trial in self._trials], self._device)
+        self._formats = {r: stacked(f, self._device) for r, f in formats_of(self._trials).items()}
+
+    def keep(self, indices: Sequence[int]) -> None:
+        """Go on with these trials alone."""
+        self._trials = [self._trials[i] for i in indices]
+        self._memory = {n: {k: m[list(indices)] for k, m in own.items()} for n, own in self._memory.items()}
+        self._prepare()
+
+    def quantize(self, values: Values, noise: Values) -> None:
+        """Quantize all weights as after a step, in place: what happens before the first forward pass."""
         for name, value in values.items():
-            rule = learner.rule_of.get(roles.get(name, ""))
-            if rule:
-                value[index].copy_(rule(value[index], noise.get(name)))
+            for rows, columns in blocks(*_flat(value).shape):
+                part = _flat(value)[rows, columns]
+                part.copy_(self._quantized(part, name, rows, columns, noise))
 
-
-def update_all(
-    values: Values, gradients: Values, learners: Sequence[Learner], roles: Mapping[str, str], noise: Values, step: int
-) -> None:
-    """One optimizer step (counted from 1) of each trial, in place."""
-    for index, learner in enumerate(learners):
+    def update(self, values: Values, gradients: Values, noise: Values, step: int) -> None:
+        """One optimizer step (counted from 1) of each trial, in place."""
+        compute = UPDATES[self._trials[0]["optimizer"]["name"]]
         for name, value in values.items():
-            rule = learner.rule_of.get(roles.get(name, ""))
-            _update(value[index], gradients[name][index], learner, name, rule, noise.get(name), step)
+            weights, gradient = _flat(value), _flat(gradients[name])
+            memory = {key: _flat(own) for key, own in self._memory[name].items()}
+            for rows, columns in blocks(*weights.shape):
+                w = weights[rows, columns]
+                state = {key: own[rows, columns] for key, own in memory.items()}
+                update = compute(Rows(w, gradient[rows, columns], state, self._settings, rows, step))
+                w.copy_(self._quantized(w - update, name, rows, columns, noise))
+
+    def _quantized(self, part: Tensor, name: str, rows: slice, columns: slice, noise: Values) -> Tensor:
+        formats = self._formats.get(self._roles.get(name, ""))
+        if formats is None:
+            return part
+        drawn = noise.get(name)
+        return quantize_range(part, formats.rows(rows), None if drawn is None else drawn.view(1, -1)[:, columns])
 
 
-def _update(
-    weight: Tensor, gradient: Tensor, learner: Learner, name: str, rule: Rule | None, noise: Tensor | None, step: int
-) -> None:
-    weights, gradients = _pieces(weight), _pieces(gradient)
-    noises = _pieces(noise) if noise is not None else [None] * len(weights)
-    states = learner.memory.setdefault(name, [{} for _ in weights])
-    optimizer = learner.settings["optimizer"]
-    for w, g, u, state in zip(weights, gradients, noises, states, strict=True):
-        moved = w - UPDATES[optimizer["name"]](w, g, state, optimizer, step)
-        w.copy_(rule(moved, u) if rule else moved)
+def blocks(count: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of each block of a (count, size) tensor."""
+    height = max(1, BLOCK // max(size, 1))
+    for row in range(0, count, height):
+        for column in range(0, size, BLOCK):
+            yield slice(row, row + height), slice(column, column + BLOCK)
 
 
-def _pieces(tensor: Tensor) -> Sequence[Tensor]:
-    return tensor.reshape(-1).split(PIECE)
+def _flat(value: Tensor) -> Tensor:
+    return value.flatten(1)
