@@ -77,7 +77,7 @@ def _train(trials: Sequence[Settings], sources: Mapping[str, str], folder: Path,
     from qsweep.models import build, initialize, probe
     from qsweep.streams import Stream
     from qsweep.training.course import Course
-    from qsweep.training.nets import Net, PlainNet, StackedNet
+    from qsweep.training.nets import Net, plain_net, stacked_net
 
     _keep_memory()
     shared = trials[0]
@@ -95,12 +95,12 @@ def _train(trials: Sequence[Settings], sources: Mapping[str, str], folder: Path,
 
     model = new_model()
     if not probe(model, data.shape, data.classes).not_stacking:
-        return course(trials, model, StackedNet(model.to(device), len(trials)))
+        return course(trials, model, stacked_net(model.to(device), len(trials)))
     outcomes = []
     for trial in trials:
         model = new_model()
         probe(model, data.shape, data.classes)
-        outcomes += course([trial], model, PlainNet(model.to(device)))
+        outcomes += course([trial], model, plain_net(model.to(device)))
     return outcomes
 
 

@@ -29,9 +29,10 @@ class Dropout(nn.Module):
     `mask` holds 0 or 1/(1 - rate) for each activation; the step sets it before each forward pass in training.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, inplace: bool = False) -> None:
         super().__init__()
         self.rate = rate
+        self.inplace = inplace
         self.shape: tuple[int, ...] = ()  # of one example; learnt when the net is probed
         self.mask: Tensor | None = None
 
@@ -41,7 +42,7 @@ class Dropout(nn.Module):
         if self.mask is None:
             self.shape = tuple(x.shape[1:])
             return x
-        return x * self.mask
+        return x.mul_(self.mask) if self.inplace else x * self.mask
 
     def draw(self, stream: Stream, place: str, batch: int, step: int) -> Tensor:
         """The mask of one step: kept where a uniform number is at least the rate."""
@@ -70,8 +71,9 @@ def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int
     for number, layer in enumerate(layers, start=1):
         modules.append((layer.place, nn.utils.skip_init(nn.Linear, layer.inputs, layer.outputs)))
         if number < len(layers):
-            modules.append((f"relu{number}", nn.ReLU()))
-            modules.append((f"dropout{number}", Dropout(own["dropout"])))
+            # Before the ReLU, which is the same: relu(m·x) = m·relu(x) for m >= 0. So both can work in place.
+            modules.append((f"dropout{number}", Dropout(own["dropout"], inplace=True)))
+            modules.append((f"relu{number}", nn.ReLU(inplace=True)))
     return nn.Sequential(OrderedDict(modules))
 
 
@@ -154,9 +156,9 @@ def _uniform(shape: tuple[int, ...], limit: float, stream: Stream, place: str) -
 STACKING_OPERATIONS = frozenset(
     (
         *("addmm", "mm", "t", "sum"),  # linear
-        *("relu", "threshold_backward", "tanh", "tanh_backward", "gelu", "gelu_backward"),
+        *("relu", "relu_", "threshold_backward", "tanh", "tanh_backward", "gelu", "gelu_backward"),
         *("_log_softmax", "_log_softmax_backward_data", "nll_loss_forward", "nll_loss_backward"),
-        *("add", "sub", "mul", "neg", "view", "_unsafe_view", "detach", "ones_like"),
+        *("add", "sub", "mul", "mul_", "neg", "view", "_unsafe_view", "detach", "ones_like"),
     )
 )
 """Operations that give the same bits in a stack as alone on a CPU, each held to it by a test. Convolutions, sigmoid, SiLU,

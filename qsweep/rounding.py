@@ -22,18 +22,27 @@ class Ranges:
     Tensors also because CUDA divides by a Python number as a product with its reciprocal, which gives other bits.
     """
 
+    formats: tuple[Range, ...]
     steps_per_unit: Tensor
     lowest: Tensor
     highest: Tensor
-    zeroless: Tensor | None
-    """1 where 0 is no level, else 0; None if no format of the stack is without a zero."""
-    fixed_points: bool
-    """Whether all levels come back from x = w·S as integers."""
+    zeroless: Tensor
+    """1 where 0 is no level, else 0."""
 
     def rows(self, rows: slice) -> Ranges:
         """The formats of some rows."""
-        zeroless = None if self.zeroless is None else self.zeroless[rows]
-        return Ranges(self.steps_per_unit[rows], self.lowest[rows], self.highest[rows], zeroless, self.fixed_points)
+        columns = (c[rows] for c in (self.steps_per_unit, self.lowest, self.highest, self.zeroless))
+        return Ranges(self.formats[rows], *columns)
+
+    @property
+    def any_zeroless(self) -> bool:
+        """Whether some row has no level at 0."""
+        return not all(fmt.zero for fmt in self.formats)
+
+    @property
+    def all_fixed_points(self) -> bool:
+        """Whether all levels of all rows come back from x = w·S as integers."""
+        return all(fmt.levels_are_fixed_points for fmt in self.formats)
 
 
 def stacked(formats: Sequence[Range], device: str = "cpu") -> Ranges:
@@ -43,11 +52,11 @@ def stacked(formats: Sequence[Range], device: str = "cpu") -> Ranges:
         return torch.tensor(values, dtype=torch.float32, device=device)[:, None]
 
     return Ranges(
+        tuple(formats),
         column([f.steps_per_unit for f in formats]),
         column([f.lowest for f in formats]),
         column([f.highest for f in formats]),
-        None if all(f.zero for f in formats) else column([not f.zero for f in formats]),
-        all(f.levels_are_fixed_points for f in formats),
+        column([not f.zero for f in formats]),
     )
 
 
@@ -65,27 +74,22 @@ def quantize(x: Tensor, fmt: Format, rounding: str = "nearest", noise: Tensor | 
     """
     if isinstance(fmt, Float32):
         return x
-    rows = stacked([fmt], str(x.device))
-    return quantize_range(x.reshape(1, -1), rows, noise_row(noise) if rounding == "stochastic" else None).view(x.shape)
-
-
-def noise_row(noise: Tensor | None) -> Tensor:
-    """Noise as one row."""
-    if noise is None:
+    if rounding == "stochastic" and noise is None:
         raise ValueError("stochastic rounding needs noise: uniform numbers in [0, 1) of x's shape")
-    return noise.reshape(1, -1)
+    row = noise.reshape(1, -1) if noise is not None and rounding == "stochastic" else None
+    return quantize_range(x.reshape(1, -1), stacked([fmt], str(x.device)), row).view(x.shape)
 
 
-def quantize_range(w: Tensor, fmt: Ranges, noise: Tensor | None) -> Tensor:
-    """The law of qsweep.formats.Range, step by step: nearest without noise, stochastic with it. 0 is always +0."""
+def quantize_range(w: Tensor, fmt: Ranges, noise: Tensor | None, out: Tensor | None = None) -> Tensor:
+    """The law of qsweep.formats.Range for rows of values: nearest without noise, stochastic with it. 0 is always +0."""
     x = w * fmt.steps_per_unit
     r = x.round().add_(0.0) if noise is None else _round_stochastic(x, noise)
-    if noise is not None and not fmt.fixed_points:
+    if noise is not None and not fmt.all_fixed_points:
         r = _keep_levels(r, w, x, fmt)
-    if fmt.zeroless is not None:
+    if fmt.any_zeroless:
         r += torch.sign(w).mul_(torch.eq(r, 0, out=x)).mul_(fmt.zeroless)
     torch.minimum(torch.maximum(r, fmt.lowest, out=r), fmt.highest, out=r)  # NaN stays; clamp with tensors: 10 × slower
-    return r.div_(fmt.steps_per_unit)
+    return torch.div(r, fmt.steps_per_unit, out=out)
 
 
 def _round_stochastic(x: Tensor, noise: Tensor) -> Tensor:

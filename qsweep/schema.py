@@ -45,7 +45,12 @@ def _block() -> Schema:
         "patternProperties": {r"\.": _axis({})},
         "additionalProperties": False,
     }
-    trial = {"type": "object", "properties": parameters, "patternProperties": {r"\.": {}}, "additionalProperties": False}
+    trial = {
+        "type": "object",
+        "properties": parameters,
+        "patternProperties": {r"\.": {}},
+        "additionalProperties": False,
+    }
     matchers = {"type": "array", "items": {**trial, "properties": {**parameters, "variant": {"type": "string"}}}}
     return {
         "trial": {**trial, "description": "what every trial starts from"},
@@ -90,7 +95,9 @@ def _role() -> Schema:
 
 
 def _axis(value: Schema) -> Schema:
-    generators = [_object({name: {"type": "array", "description": USAGE[name]}}, required=[name]) for name in GENERATORS]
+    generators = [
+        _object({name: {"type": "array", "description": USAGE[name]}}, required=[name]) for name in GENERATORS
+    ]
     return {"anyOf": [{"type": "array", "items": value, "minItems": 1}, *generators]}
 
 

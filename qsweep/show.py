@@ -86,7 +86,9 @@ def explanation(store_path: Path, prefix: str) -> str:
         records = store.like(prefix)
         keys = sorted({record.key for record in records})
         if not records:
-            raise UserError(f"no record's key begins with {prefix}: it has not run yet, or its key is another (trials.csv)")
+            raise UserError(
+                f"no record's key begins with {prefix}: it has not run yet, or its key is another (trials.csv)"
+            )
         if len(keys) > 1:
             raise UserError(f"{len(keys)} keys begin with {prefix}: {', '.join(key[:16] for key in keys[:5])} …")
         return "\n\n".join(_explain(record, store.provenance(record.run_id)) for record in records)
@@ -98,7 +100,12 @@ def _explain(record: Record, origin: Mapping[str, Any]) -> str:
         names = list(record.history)
         rows = [names, *([_number(v) for v in row] for row in zip(*record.history.values(), strict=True))]
         parts.append("epochs\n" + _shifted(aligned(rows)))
-    where = {"environment": record.environment, "seconds": f"{record.seconds:.2f}", **_plain(record.run), **_flat(origin)}
+    where = {
+        "environment": record.environment,
+        "seconds": f"{record.seconds:.2f}",
+        **_plain(record.run),
+        **_flat(origin),
+    }
     parts.append("ran\n" + _indented(where))
     if "log" in record.run:
         parts.append("last words\n" + _shifted(record.run["log"].rstrip()))

@@ -40,7 +40,11 @@ def read_study(path: Path) -> Study:
     problems += [document.problem((), f"'{key}' is missing") for key in KEYS if key not in given]
     if problems:
         raise SpecError(problems)
-    texts = [document.problem((k,), f"found {show(given[k])}, expected a text") for k in KEYS[:2] if not isinstance(given[k], str)]
+    texts = [
+        document.problem((k,), f"found {show(given[k])}, expected a text")
+        for k in KEYS[:2]
+        if not isinstance(given[k], str)
+    ]
     if texts:
         raise SpecError(texts)
     return Study(given["title"], given["document"], _configs(document, path.parent.parent / "configs"))
@@ -52,7 +56,9 @@ def _configs(document: Document, folder: Path) -> tuple[Path, ...]:
         raise SpecError([document.problem(("configs",), f"found {show(names)}, expected a list of names in configs/")])
     known = tuple(sorted(p.stem for p in folder.glob("*.yaml")))
     wrong = [
-        document.problem(("configs", i), unknown("config", name, known)) for i, name in enumerate(names) if name not in known
+        document.problem(("configs", i), unknown("config", name, known))
+        for i, name in enumerate(names)
+        if name not in known
     ]
     if wrong:
         raise SpecError(wrong)

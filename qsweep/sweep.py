@@ -133,7 +133,9 @@ def outlook(path: Path, options: Options) -> Outlook:
             timings = store.timings(environment.describe(device))
     stacks = _stacks(plan, records, options)
     workers = 1 if options.backend == "serial" else options.workers
-    return Outlook(plan, _folder_name(plan, options), _known(plan, records), stacks, _estimate(stacks, timings, workers))
+    return Outlook(
+        plan, _folder_name(plan, options), _known(plan, records), stacks, _estimate(stacks, timings, workers)
+    )
 
 
 def _known(plan: Plan, records: Mapping[str, Record]) -> int:
@@ -196,7 +198,13 @@ def run(path: Path, options: Options, progress: Progress, begin: Callable[[Outlo
 
 
 def _run(
-    plan: Plan, owner: str, target: Path, store: Store, options: Options, progress: Progress, begin: Callable[[Outlook], None]
+    plan: Plan,
+    owner: str,
+    target: Path,
+    store: Store,
+    options: Options,
+    progress: Progress,
+    begin: Callable[[Outlook], None],
 ) -> Result:
     device = environment.choose(options.device)
     here = environment.describe(device)

@@ -41,6 +41,4 @@ def draw(
     draw_one = {"heatmap": heatmap.draw, "lines": lines.draw, "surface": surface.draw}
     pictures = [picture(trials, history, entry, title) for entry in entries]
     with page.style():
-        return [
-            path for each in pictures for path in page.save(draw_one[each.plot.kind](each), folder, each.plot.name)
-        ]
+        return [path for each in pictures for path in page.save(draw_one[each.plot.kind](each), folder, each.plot.name)]

@@ -103,7 +103,9 @@ def _marks(axes: Axes, picture: Picture, cells: Cells, looks: dict[Place, dict[s
         for rank, series in enumerate(lacking):
             state = cells[place, series].state
             axes.plot(
-                [picture.x.at(place)], [(rank % ROWS + 0.6) * ROW], transform=axes.get_xaxis_transform(),
+                [picture.x.at(place)],
+                [(rank % ROWS + 0.6) * ROW],
+                transform=axes.get_xaxis_transform(),
                 **page.mark(state, looks[series]["color"]),
             )
 

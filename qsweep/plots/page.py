@@ -157,8 +157,13 @@ def mark(state: str, colour: str = MARK) -> dict[str, Any]:
     """The look of a mark for trials without a result."""
     size = 2.5 if state == "partly" else 4
     return {
-        "linestyle": "none", "marker": SYMBOLS[state], "markersize": size, "markeredgewidth": 0.8,
-        "markeredgecolor": colour, "markerfacecolor": "none", "label": NAMES[state],
+        "linestyle": "none",
+        "marker": SYMBOLS[state],
+        "markersize": size,
+        "markeredgewidth": 0.8,
+        "markeredgecolor": colour,
+        "markerfacecolor": "none",
+        "label": NAMES[state],
     }
 
 

@@ -15,9 +15,10 @@ from qsweep.data import Examples, preprocess
 from qsweep.datasets import DataSet
 from qsweep.models import Dropout
 from qsweep.streams import Stream
-from qsweep.training.nets import Net
+from qsweep.training.nets import Net, losses
 from qsweep.training.roles import draw_noise, roles_of
 from qsweep.training.step import Stepper
+
 
 @dataclass
 class Outcome:
@@ -76,8 +77,8 @@ class Course:
             x, y = self._inputs(self.examples.train_images, chosen), self.examples.train_labels[chosen].to(self.device)
             for place, dropout in self.dropouts.items():
                 dropout.mask = dropout.draw(self.stream, place, len(chosen), self.step).to(self.device)
-            gradients, losses, logits = self.net.gradients(x, y)
-            totals.add(losses.double() * len(chosen), logits, y)
+            gradients, means, logits = self.net.gradients(x, y)
+            totals.add(means.double() * len(chosen), logits, y)
             self.stepper.update(self.net.values, gradients, self._noise(), self.step)
         return totals
 
@@ -120,7 +121,7 @@ class Course:
             part = slice(start, start + EVALUATION_BATCH)
             y = self.examples.test_labels[part].to(self.device)
             logits = self.net.logits(self._inputs(self.examples.test_images, part))
-            totals.add(_losses(logits, y).double().sum(1), logits, y)
+            totals.add(losses(logits, y).double().sum(1), logits, y)
         return totals
 
 
@@ -157,9 +158,3 @@ def predictions(logits: Tensor) -> Tensor:
         logits == logits.amax(-1, keepdim=True), torch.arange(classes, device=logits.device), classes
     )
     return candidates.amin(-1)
-
-
-def _losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each example: (P, B)."""
-    chosen = labels.expand(logits.shape[:-1])[..., None]
-    return -torch.log_softmax(logits, -1).gather(-1, chosen)[..., 0]

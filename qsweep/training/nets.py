@@ -1,88 +1,95 @@
-"""The two ways to compute gradients: a stack of trials in one batched pass, or one trial by plain autograd.
+"""The two ways through a net: a stack of trials in one batched pass, or one trial by itself.
 
-Both hold the weights of P trials as tensors with P in front, so that all else (updates, rounding, evaluation) is written
-once. Whether a net stacks depends on its operations alone, never on how many trials there are: a net that stacks takes
-the stacked way for a single trial too.
+Both hold the weights of P trials as tensors with P in front, so that all else (losses, updates, rounding, evaluation) is
+written once. Whether a net stacks depends on its operations alone, never on how many trials there are: a net that stacks
+takes the stacked way for a single trial too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
-from torch.nn.functional import cross_entropy
+from torch.func import functional_call, vmap
 
 Values = dict[str, Tensor]
 """Tensors by parameter name, each (P, *shape)."""
 
+Forward = Callable[[Values, Tensor], Tensor]
+"""(values, examples of all trials) → logits (P, B, classes)."""
 
-class Net(Protocol):
-    """P trials' weights and what can be asked of them."""
 
-    values: Values
+class Net:
+    """P trials' weights and the way through their net."""
+
+    def __init__(self, model: nn.Module, values: Values, forward: Forward) -> None:
+        self.model = model
+        self.values = values
+        self._forward = forward
 
     def gradients(self, x: Tensor, y: Tensor) -> tuple[Values, Tensor, Tensor]:
-        """Gradients of the mean loss over a batch, the losses (P,) and the logits (P, B, classes), in training mode."""
+        """In training mode: gradients of each trial's mean loss over a batch, losses (P,), logits (P, B, classes)."""
+        self.model.train()
+        values = {name: value.detach().requires_grad_() for name, value in self.values.items()}
+        logits = self._forward(values, x)
+        means = losses(logits, y).mean(1)
+        gradients = torch.autograd.grad(means.sum(), list(values.values()), materialize_grads=True)
+        return dict(zip(values, gradients, strict=True)), means.detach(), logits.detach()
 
     def logits(self, x: Tensor) -> Tensor:
         """(P, B, classes) in evaluation mode."""
+        self.model.eval()
+        with torch.no_grad():
+            return self._forward(self.values, x)
 
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these trials alone."""
+        self.values = {name: lying_as(value, value[list(indices)]) for name, value in self.values.items()}
 
 
-class StackedNet:
-    """P trials of one architecture, differentiated together by `vmap` over their stacked parameters."""
+def stacked_net(model: nn.Module, count: int) -> Net:
+    """P trials of one architecture by `vmap` over their stacked parameters."""
 
-    def __init__(self, model: nn.Module, count: int) -> None:
-        self.model = model
-        self.values: Values = {n: p.detach().expand(count, *p.shape).clone() for n, p in model.named_parameters()}
+    def forward(values: Values, x: Tensor) -> Tensor:
+        return vmap(lambda own: functional_call(model, own, (x,)))(values)
 
-    def gradients(self, x: Tensor, y: Tensor) -> tuple[Values, Tensor, Tensor]:
-        self.model.train()
-
-        def loss(values: Values) -> tuple[Tensor, Tensor]:
-            logits = functional_call(self.model, values, (x,))
-            return cross_entropy(logits, y), logits
-
-        gradients, (losses, logits) = vmap(grad_and_value(loss, has_aux=True))(self.values)
-        return gradients, losses, logits
-
-    def logits(self, x: Tensor) -> Tensor:
-        self.model.eval()
-        with torch.no_grad():
-            return vmap(lambda values: functional_call(self.model, values, (x,)))(self.values)
-
-    def keep(self, indices: Sequence[int]) -> None:
-        self.values = {name: value[list(indices)] for name, value in self.values.items()}
+    values = {name: p.detach().expand(count, *p.shape).clone() for name, p in model.named_parameters()}
+    return Net(model, {name: _inputs_first(v) if v.dim() == 3 else v for name, v in values.items()}, forward)
 
 
-class PlainNet:
-    """One trial by ordinary autograd: for nets whose operations give other bits in a stack."""
+def plain_net(model: nn.Module) -> Net:
+    """One trial without `vmap`: for nets whose operations give other bits in a stack."""
+    model.to(memory_format=torch.channels_last)
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model.to(memory_format=torch.channels_last)
-        self.values: Values = {name: p.detach()[None] for name, p in model.named_parameters()}
+    def forward(values: Values, x: Tensor) -> Tensor:
+        logits: Tensor = functional_call(model, {name: value[0] for name, value in values.items()}, (x,))
+        return logits[None]
 
-    def gradients(self, x: Tensor, y: Tensor) -> tuple[Values, Tensor, Tensor]:
-        self.model.train()
-        self.model.zero_grad(set_to_none=True)
-        logits = self.model(x)
-        loss = cross_entropy(logits, y)
-        loss.backward()
-        gradients = {n: (torch.zeros_like(p) if p.grad is None else p.grad)[None] for n, p in self._named()}
-        return gradients, loss.detach()[None], logits.detach()[None]
+    return Net(model, {name: p.detach().clone()[None] for name, p in model.named_parameters()}, forward)
 
-    def _named(self) -> list[tuple[str, nn.Parameter]]:
-        return list(self.model.named_parameters())
 
-    def logits(self, x: Tensor) -> Tensor:
-        self.model.eval()
-        with torch.no_grad():
-            return self.model(x)[None]
+def _inputs_first(weight: Tensor) -> Tensor:
+    """The same (P, outputs, inputs) values, lying in memory as their gradients will: updates needn't transpose them.
 
-    def keep(self, indices: Sequence[int]) -> None:
-        """One trial is kept, or none is asked for any more."""
+    How a matrix lies can change the bits of its products, so it lies the same for every P.
+    """
+    return weight.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def memory_order(value: Tensor) -> tuple[int, ...]:
+    """The permutation that keeps the first dimension and puts the others in the order in which they lie in memory."""
+    return (0, *sorted(range(1, value.dim()), key=lambda d: -value.stride(d)))
+
+
+def lying_as(model: Tensor, value: Tensor) -> Tensor:
+    """The same values, lying in memory as another tensor of the same dimensions does."""
+    order = memory_order(model)
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return value.permute(order).contiguous().permute(back)
+
+
+def losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each example: (P, B) from logits (P, B, classes) and labels (B,)."""
+    chosen = labels.expand(logits.shape[:-1])[..., None]
+    return -torch.log_softmax(logits, -1).gather(-1, chosen)[..., 0]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from qsweep.rounding import quantize_range, stacked
-from qsweep.training.nets import Values
+from qsweep.training.nets import Values, lying_as, memory_order
 from qsweep.training.optimizers import UPDATES, Rows, Settings, remembers
 from qsweep.training.roles import formats_of
 
@@ -39,34 +39,39 @@ class Stepper:
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these trials alone."""
         self._trials = [self._trials[i] for i in indices]
-        self._memory = {n: {k: m[list(indices)] for k, m in own.items()} for n, own in self._memory.items()}
+        self._memory = {
+            n: {k: lying_as(m, m[list(indices)]) for k, m in own.items()} for n, own in self._memory.items()
+        }
         self._prepare()
 
     def quantize(self, values: Values, noise: Values) -> None:
         """Quantize all weights as after a step, in place: what happens before the first forward pass."""
         for name, value in values.items():
-            for rows, columns in blocks(*_flat(value).shape):
-                part = _flat(value)[rows, columns]
-                part.copy_(self._quantized(part, name, rows, columns, noise))
+            weights = _flat(value, value)
+            for rows, columns in blocks(*weights.shape):
+                part = weights[rows, columns]
+                self._put(part, part, name, rows, columns, noise)
 
     def update(self, values: Values, gradients: Values, noise: Values, step: int) -> None:
         """One optimizer step (counted from 1) of each trial, in place."""
         compute = UPDATES[self._trials[0]["optimizer"]["name"]]
         for name, value in values.items():
-            weights, gradient = _flat(value), _flat(gradients[name])
-            memory = {key: _flat(own) for key, own in self._memory[name].items()}
+            weights, gradient = _flat(value, value), _flat(gradients[name], value)
+            memory = {key: _flat(own, value) for key, own in self._memory[name].items()}
             for rows, columns in blocks(*weights.shape):
                 w = weights[rows, columns]
                 state = {key: own[rows, columns] for key, own in memory.items()}
                 update = compute(Rows(w, gradient[rows, columns], state, self._settings, rows, step))
-                w.copy_(self._quantized(w - update, name, rows, columns, noise))
+                self._put(w, w - update, name, rows, columns, noise)
 
-    def _quantized(self, part: Tensor, name: str, rows: slice, columns: slice, noise: Values) -> Tensor:
+    def _put(self, w: Tensor, moved: Tensor, name: str, rows: slice, columns: slice, noise: Values) -> None:
+        """Make a block of weights what it has moved to, quantized where its role is."""
         formats = self._formats.get(self._roles.get(name, ""))
         if formats is None:
-            return part
+            w.copy_(moved)
+            return
         drawn = noise.get(name)
-        return quantize_range(part, formats.rows(rows), None if drawn is None else drawn.view(1, -1)[:, columns])
+        quantize_range(moved, formats.rows(rows), None if drawn is None else drawn.view(1, -1)[:, columns], out=w)
 
 
 def blocks(count: int, size: int) -> Iterator[tuple[slice, slice]]:
@@ -77,5 +82,6 @@ def blocks(count: int, size: int) -> Iterator[tuple[slice, slice]]:
             yield slice(row, row + height), slice(column, column + BLOCK)
 
 
-def _flat(value: Tensor) -> Tensor:
-    return value.flatten(1)
+def _flat(value: Tensor, like: Tensor) -> Tensor:
+    """(P, n) in the order in which `like` lies in memory: a view of `like` itself, and of all that lies like it."""
+    return value.permute(memory_order(like)).flatten(1)
