@@ -48,7 +48,7 @@ def train_stack(
             outcomes = _train(trials, sources, Path(data_folder), device)
     except Exception as error:  # any error of a user's model, of torch, of the machine
         status = "timeout" if isinstance(error, OutOfTimeError) else "failed"
-        outcomes = [_failure(status, error)] * len(trials)
+        outcomes = [_failure(status, error, data_folder)] * len(trials)
     run = {"seconds": (time.perf_counter() - start) / len(trials), "stack": len(trials), "threads": 1, "device": device}
     return [_record(settings, outcome, device, run) for settings, outcome in zip(trials, outcomes, strict=True)]
 
@@ -63,8 +63,8 @@ def _record(settings: Settings, outcome: Mapping[str, Any], device: str, run: Ma
     }
 
 
-def _failure(status: str, error: Exception) -> dict[str, Any]:
-    message = " ".join(str(error).split())
+def _failure(status: str, error: Exception, data_folder: str) -> dict[str, Any]:
+    message = " ".join(str(error).replace(data_folder, "$QSWEEP_DATA").split())  # tables hold no path
     reason = message if isinstance(error, OutOfTimeError) else f"{type(error).__name__}: {message}"
     log = "".join(traceback.format_exception(error, limit=-3))
     return {"status": status, "reason": reason[:300], "result": {}, "history": [], "log": log[-4000:]}

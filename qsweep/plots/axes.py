@@ -50,7 +50,8 @@ def label(column: str) -> str:
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
-    """`text`, with its end left out where it is too long, and safe from being read as mathematics."""
+    """`text` on one line, with its end left out where it is too long, and safe from being read as mathematics."""
+    text = " ".join(text.split())
     return (text if len(text) <= longest else text[: longest - 1] + "…").replace("$", r"\$")
 
 
@@ -117,10 +118,10 @@ class Axis:
         return f"${base}^{{{self.at(number):.0f}}}$"
 
     def ticks(self, most: int) -> list[Place]:
-        """At most about `most` values that deserve a tick label, and every reference; categories keep theirs."""
+        """At most about `most` values that deserve a tick label; categories all do."""
         if self.scale == "category" or len(self.values) <= most:
-            return list(self.places)
-        return [*_round_ones(self.values, [self.at(v) for v in self.values], max(most, 2)), *self.references]
+            return list(self.values)
+        return [*_round_ones(self.values, [self.at(v) for v in self.values], max(most, 2))]
 
 
 def axis(column: str, places: Iterable[Place]) -> Axis:

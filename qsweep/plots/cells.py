@@ -156,7 +156,7 @@ def _gather(rows: Sequence[Row], plot: Plot, hidden: Sequence[str]) -> dict[Valu
         seen.add((row.key, facet, place))
         cell = facets.setdefault(facet, {}).setdefault(place, Cell())
         cell.add(row)
-        cell.hidden.append({name: row.places[name] for name in hidden})
+        cell.hidden.append({column: row.places[column] for column in hidden})
     return facets
 
 
@@ -196,10 +196,15 @@ def _notes(plot: Plot, panels: Mapping[str, Cells]) -> str:
     if max(counts, default=1) == 1:
         return ""
     number = "–".join(map(str, sorted({min(counts), max(counts)})))
-    varying = sorted({name for cell in cells for name in _varying(cell.hidden)} - {"seed"})
-    over = f"{number} trials that differ in {', '.join(map(word, varying))}" if varying else f"{number} seeds"
+    varying = list(dict.fromkeys(column for cell in cells for column in _varying(cell.hidden)))
+    over = f"{number} seeds" if varying == ["seed"] else f"{number} trials that differ in {_listed(varying)}"
     return f"line: mean, band: min … max over {over}" if plot.kind == "lines" else f"mean over {over}"
 
 
 def _varying(hidden: Sequence[Mapping[str, Value | None]]) -> list[str]:
-    return [name for name in hidden[0] if len({places[name] for places in hidden}) > 1]
+    return [column for column in hidden[0] if len({places[column] for places in hidden}) > 1]
+
+
+def _listed(columns: Sequence[str]) -> str:
+    *most, last = map(word, columns or ["block"])
+    return f"{', '.join(most)} and {last}" if most else last

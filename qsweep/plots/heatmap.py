@@ -31,15 +31,15 @@ def draw(picture: Picture) -> Figure:
     """The figure of `picture`: equal cells whatever the distance of their values; references beyond a gap."""
     _, columns = page.shape(len(picture.panels))
     wide = columns > 1 or len(picture.x.places) > 10
-    rows = len(picture.series.places)
-    figure, axes = page.panels(picture, page.WIDTH if wide else 0.6 * page.WIDTH, min(max(0.22 * rows + 0.8, 1.6), 4.5))
+    height = 0.22 * len(picture.series.places) + 0.8
+    figure, axes = page.panels(picture, page.WIDTH if wide else 0.6 * page.WIDTH, min(max(height, 1.6), page.WIDTH))
     colours = page.colours(picture)
     for each, cells in zip(axes, picture.panels.values(), strict=True):
         _cells(each, picture, cells, colours)
     page.outer_labels(axes, picture.x.label, picture.series.label)
     figure.colorbar(colours, ax=axes, label=picture.label, aspect=25, pad=0.02)
-    page.foot(figure, picture)
-    figure.draw_without_rendering()
+    page.add_foot(figure, picture)
+    page.lay_out(figure)
     _ticks(axes, picture)
     for each, cells in zip(axes, picture.panels.values(), strict=True):
         _numbers(each, picture, cells, colours)
@@ -93,7 +93,7 @@ def _ticks(axes: Sequence[Axes], picture: Picture) -> None:
     x, y = picture.x, picture.series
     across, up = (page.room(axes[0], horizontal) for horizontal in (True, False))
     x_shown = page.fitting(x, lambda place: at(x, place), across / (at(x, x.places[-1]) + 1))
-    y_shown = y.ticks(int(up / page.TICKS))
+    y_shown = [*y.ticks(int(up / page.TICKS)), *y.references]
     turn = page.slant(x, across)
     for i, each in enumerate(axes):
         each.set_xticks([at(x, place) for place in x_shown], [x.text(place) for place in x_shown], **turn)

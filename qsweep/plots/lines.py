@@ -44,8 +44,8 @@ def draw(picture: Picture) -> Figure:
     page.outer_labels(axes, picture.x.label, picture.label)
     if named:
         _legend(figure, picture, looks)
-    page.foot(figure, picture)
-    figure.draw_without_rendering()
+    page.add_foot(figure, picture)
+    page.lay_out(figure)
     _scales(axes, picture)
     return figure
 

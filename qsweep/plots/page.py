@@ -6,7 +6,7 @@ import io
 import math
 import os
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +28,9 @@ TEXT: Final = 8.0
 TICKS: Final = 7.5
 WIDTH: Final = 7.0
 """Inches across two columns of a paper."""
+
+CHARACTERS: Final = 14
+"""Of running text, to an inch."""
 
 GAP: Final = 4.0
 """Points between neighbouring labels."""
@@ -76,19 +79,24 @@ def panels(picture: Picture, width: float, height: float) -> tuple[Figure, list[
     """A figure of `width` inches with the picture's title, and an empty panel of `height` inches for each facet."""
     rows, columns = shape(len(picture.panels))
     figure = Figure(figsize=(width, rows * height + 0.5), layout="constrained")
-    figure.suptitle(wrapped(picture.title, width))
+    figure.suptitle(heading(picture, width))
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     flat = list(grid.flat)
     for spare in flat[len(picture.panels) :]:
         spare.remove()
     for axes, title in zip(flat, picture.panels, strict=False):
-        axes.set_title(title)
+        axes.set_title(wrapped(title, width / columns))
     return figure, flat[: len(picture.panels)]
 
 
-def wrapped(title: str, width: float) -> str:
-    """A title in lines that fit `width` inches."""
-    return textwrap.fill(title, int(width * 14)).replace("$", r"\$")
+def heading(picture: Picture, width: float) -> str:
+    """The title of a figure that is `width` inches wide, as it was written: none of it is mathematics."""
+    return wrapped(picture.title.replace("$", r"\$"), width)
+
+
+def wrapped(text: str, width: float) -> str:
+    """`text` in lines of `width` inches."""
+    return textwrap.fill(text, max(int(width * CHARACTERS), 10))
 
 
 def outer_labels(axes: Sequence[Axes], x: str, y: str) -> None:
@@ -129,20 +137,29 @@ def text_width(text: str, size: float = TICKS) -> float:
 
 def fitting(axis: Axis, at: Callable[[Place], float], points: float) -> list[Place]:
     """The places whose labels fit side by side where a step of `at` is `points` wide; categories always all."""
+    values = thinned(axis, at, points)
     if axis.scale == "category":
-        return list(axis.places)
+        return [*values, *axis.references]
+    return _apart(axis, [*axis.references, *reversed(values)], at, points)
+
+
+def thinned(axis: Axis, at: Callable[[Place], float], points: float) -> list[Place]:
+    """The values whose labels don't touch each other where a step of `at` is `points` wide; categories always all."""
+    if axis.scale == "category":
+        return list(axis.values)
     widest = max(text_width(axis.text(value)) for value in axis.values)
     length = (at(axis.values[-1]) - at(axis.values[0])) * points
-    kept: list[Place] = list(axis.references)
-    for place in reversed(axis.ticks(1 + int(length / (widest + GAP)))):
-        if all(_apart(axis, place, other) < abs(at(place) - at(other)) * points for other in kept):
+    return _apart(axis, axis.ticks(1 + int(length / (widest + GAP)))[::-1], at, points)
+
+
+def _apart(axis: Axis, places: Iterable[Place], at: Callable[[Place], float], points: float) -> list[Place]:
+    """Those of `places`, in their order, that don't touch one that stands before them."""
+    kept: list[Place] = []
+    for place in places:
+        widths = {other: (text_width(axis.text(place)) + text_width(axis.text(other))) / 2 + GAP for other in kept}
+        if all(width < abs(at(place) - at(other)) * points for other, width in widths.items()):
             kept.append(place)
     return kept
-
-
-def _apart(axis: Axis, place: Place, other: Place) -> float:
-    """The points that two labels need between their middles."""
-    return (text_width(axis.text(place)) + text_width(axis.text(other))) / 2 + GAP
 
 
 def slant(axis: Axis, points: float) -> dict[str, Any]:
@@ -167,21 +184,33 @@ def mark(state: str, colour: str = MARK) -> dict[str, Any]:
     }
 
 
-def foot(figure: Figure, picture: Picture) -> int:
-    """Put the legend of marks and the notes below all panels; in how many lines."""
-    marks = [Line2D([], [], **mark(state)) for state in NAMES if state in picture.states]
-    width = figure.get_figwidth()
-    notes = textwrap.fill(picture.notes, int(width * 14))
-    entries = [*marks, *([Line2D([], [], linestyle="none", label=notes)] if notes else [])]
+def foot(picture: Picture, width: float) -> tuple[list[Line2D], int]:
+    """The legend of marks and the notes, which stand below all panels; in how many columns they fit `width` inches."""
+    entries = [Line2D([], [], **mark(state)) for state in NAMES if state in picture.states]
+    if picture.notes:
+        entries.append(Line2D([], [], linestyle="none", label=wrapped(picture.notes, width)))
     side_by_side = sum(text_width(str(entry.get_label())) + 20 for entry in entries) < width * 72
+    return entries, len(entries) if side_by_side else 1
+
+
+def add_foot(figure: Figure, picture: Picture) -> None:
+    """Put marks and notes below all panels."""
+    entries, columns = foot(picture, figure.get_figwidth())
     if entries:
-        columns = len(entries) if side_by_side else 1
         figure.legend(handles=entries, loc="outside lower center", ncols=columns, handlelength=1, columnspacing=1.5)
-    return min(len(entries), 1) if side_by_side else len(entries) + notes.count("\n")
+
+
+def lay_out(figure: Figure) -> None:
+    """Find the panels' sizes, by which ticks and numbers are chosen."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write the figure as PNG and PDF, each at once or not at all; their paths."""
+    lay_out(figure)
+    figure.set_layout_engine("none")  # it would be laid out anew for each file
     files = {
         folder / f"{name}.png": _bytes(figure, format="png", dpi=200),
         folder / f"{name}.pdf": _bytes(figure, format="pdf", metadata={"CreationDate": None}),

@@ -62,9 +62,9 @@ def _check(trials: pd.DataFrame, measured: pd.DataFrame, plot: Plot, over_epochs
 
 
 def swept(trials: pd.DataFrame) -> list[str]:
-    """The swept columns: those between the status and the seed."""
+    """The swept columns, which stand after the status: the axes, and the seed last."""
     columns = list(map(str, trials.columns))
-    return columns[columns.index("status") + 1 : columns.index("seed")] if "seed" in columns else []
+    return columns[columns.index("status") + 1 : columns.index("seed") + 1] if "seed" in columns else []
 
 
 def values(column: Iterable[object]) -> list[Value | None]:

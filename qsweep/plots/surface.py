@@ -31,8 +31,11 @@ SIDES: Final = (1.25, 1.15, 0.85)
 
 ELEVATION: Final = 28
 AZIMUTHS: Final = (-120, -60, 60, 120)
-HEAD, TITLE, FOOT, BAR = 0.3, 0.2, 0.3, 0.75
-"""Inches for the figure's title, a panel's title, the legend, and the colour bar."""
+STRETCH: Final = 0.5
+"""How long an axis is on the page, in widths of its panel."""
+
+HEAD, LINE, BAR = 0.3, 0.16, 0.75
+"""Inches for the figure's title, another line of text, and the colour bar."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def draw(picture: Picture) -> Figure:
         _marks(each, picture, cells)
         _frame(each, picture, azimuth)
     _colour_bar(figure, picture, colours)
-    page.foot(figure, picture)
+    page.add_foot(figure, picture)
     _fit(figure, axes, slots)
     return figure
 
@@ -71,21 +74,29 @@ def _figure(picture: Picture) -> tuple[Figure, list[Bbox]]:
     """A figure with titles, and for each panel the part of it that the panel may fill."""
     rows, columns = page.shape(len(picture.panels))
     width = page.WIDTH if columns > 1 else 0.6 * page.WIDTH
-    title = page.wrapped(picture.title, width)
-    head = HEAD + 0.15 * title.count("\n")
     across = (width - BAR) / columns
-    up = 0.78 * across
-    height = rows * (up + TITLE) + head + FOOT
+    up = 0.76 * across
+    heading, titles = page.heading(picture, width), [page.wrapped(title, across) for title in picture.panels]
+    head = HEAD + LINE * heading.count("\n")
+    over = LINE * max(1.4 + title.count("\n") if title else 0 for title in titles)
+    height = rows * (up + over) + head + _foot(picture, width)
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
-    figure.suptitle(title, y=1 - 0.08 / height, va="top")
+    figure.suptitle(heading, y=1 - 0.08 / height, va="top")
     slots = []
-    for index, name in enumerate(picture.panels):
+    for index, title in enumerate(titles):
         row, column = divmod(index, columns)
-        left, top = column * across, height - head - row * (up + TITLE)
-        figure.text((left + across / 2) / width, top / height, name, ha="center", va="top")
-        slots.append(Bbox.from_bounds(left / width, (top - TITLE - up) / height, across / width, up / height))
+        left, top = column * across, height - head - row * (up + over)
+        figure.text((left + across / 2) / width, top / height, title, ha="center", va="top")
+        slots.append(Bbox.from_bounds(left / width, (top - over - up) / height, across / width, up / height))
     return figure, slots
+
+
+def _foot(picture: Picture, width: float) -> float:
+    """Inches for the marks and notes."""
+    entries, columns = page.foot(picture, width)
+    lines = sum(1 + str(entry.get_label()).count("\n") for entry in entries)
+    return 0.05 + LINE * (lines if columns == 1 else 1) + 0.1 if entries else 0.05
 
 
 def _height(picture: Picture, value: float) -> float:
@@ -176,13 +187,14 @@ def _lone_points(
 
 
 def _marks(axes: Axes3D, picture: Picture, cells: Cells) -> None:
-    """On the floor, where trials gave nothing."""
+    """On the floor where no trial gave anything, at the value where some did."""
     floor = _limits(picture)[2][0]
     for state in page.NAMES:
-        places = [place for place, cell in cells.items() if cell.state == state]
+        places = {place: cell for place, cell in cells.items() if cell.state == state}
         if places:
             x, y = [picture.x.at(x) for x, _ in places], [picture.series.at(y) for _, y in places]
-            axes.plot(x, y, [floor] * len(places), zorder=1, **page.mark(state))
+            z = [_height(picture, cell.mean) if cell.values else floor for cell in places.values()]
+            axes.plot(x, y, z, zorder=3 if state == "partly" else 1, **page.mark(state))
 
 
 def _frame(axes: Axes3D, picture: Picture, azimuth: int) -> None:
@@ -192,13 +204,17 @@ def _frame(axes: Axes3D, picture: Picture, azimuth: int) -> None:
     axes.view_init(ELEVATION, azimuth)
     axes.set_box_aspect(SIDES)
     outwards = ("right", "left") if azimuth in (-60, 120) else ("left", "right")
-    flat = ((picture.x, axes.set_xticks, outwards[0]), (picture.series, axes.set_yticks, outwards[1]))
-    for axis, set_ticks, side in flat:
+    for axis, drawn, side in zip((picture.x, picture.series), (axes.xaxis, axes.yaxis), outwards, strict=True):
         low, high = _ends(axis)
-        shown = page.fitting(axis, axis.at, page.room(axes, horizontal=True) * 0.65 / (high - low))
-        set_ticks([axis.at(place) for place in shown], [axis.text(place) for place in shown], ha=side)
+        points = page.room(axes, horizontal=True) * STRETCH / (high - low)
+        shown = [*page.thinned(axis, axis.at, points), *axis.references]
+        drawn.set_ticks([axis.at(place) for place in shown], labels=[axis.text(place) for place in shown], ha=side)
+        drawn.labelpad = max(page.text_width(axis.text(place)) for place in shown) / 3 - 3
     ticks = _height_ticks(picture)
     axes.set_zticks([_height(picture, tick) for tick in ticks], [plain(tick) for tick in ticks])
+    axes.zaxis.labelpad = 0
+    axes.zaxis.set_rotate_label(False)
+    axes.zaxis.label.set_rotation(90)
     _lighten(axes)
 
 
@@ -213,7 +229,6 @@ def _lighten(axes: Axes3D) -> None:
     axes.patch.set_visible(False)
     axes.tick_params(pad=-2)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
-        axis.labelpad = -1
         axis.set_pane_color((1, 1, 1, 0))
         axis.line.set_linewidth(0.6)
         axis._axinfo["grid"].update(color="0.88", linewidth=0.4)  # has no public name

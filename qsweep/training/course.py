@@ -105,9 +105,10 @@ class Course:
             outcome = self.outcomes[self.alive[i]]
             outcome.status, outcome.reason = "diverged", f"NaN or Inf in a batch loss or a weight in epoch {epoch}"
         self.alive = [self.alive[i] for i in kept]
-        self.net.keep(kept)
-        self.stepper.keep(kept)
-        trained.keep(kept)
+        if kept:
+            self.net.keep(kept)
+            self.stepper.keep(kept)
+            trained.keep(kept)
 
     def _record(self, trained: Totals) -> None:
         tested = self._evaluate()

@@ -1,0 +1,5 @@
+"""`python -m qsweep` is `qsweep`."""
+
+from qsweep.cli import main
+
+main()

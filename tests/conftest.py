@@ -1,0 +1,44 @@
+"""Shared by all tests: the digits data set, decoded once, and short ways to make trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qsweep.data import ensure
+from qsweep.datasets import DATASETS
+from qsweep.trial import Trial, check, resolve
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder that has digits."""
+    folder = tmp_path_factory.mktemp("data")
+    ensure(DATASETS["digits"], folder, lambda text: None)
+    return folder
+
+
+@pytest.fixture
+def trial() -> Callable[..., Trial]:
+    """A small trial on digits, with some parameters changed."""
+
+    def make(seed: int = 0, sources: dict[str, str] | None = None, **changed: Any) -> Trial:
+        given: dict[str, Any] = {
+            "data": "digits",
+            "model": {"name": "mlp", "hidden": [33], "dropout": 0.2},
+            "init": "normal(0.1)",
+            "lr": 0.25,
+            "epochs": 2,
+            "batch_size": 57,
+            "rounding": "stochastic",
+            "scale": 2,
+            "bitwidth": 4,
+            "quantize": {"weight": "range"},
+        }
+        parameters = {name: check(name, value) for name, value in {**given, **changed}.items()}
+        return resolve(parameters, seed, sources)
+
+    return make

@@ -1,0 +1,128 @@
+"""Nets: the catalog's, a user's own, their initial weights, and what the probe finds out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from qsweep.errors import UserError
+from qsweep.models import Dropout, build, initialize, probe
+from qsweep.streams import Stream
+
+SHAPE = (1, 8, 8)
+
+
+def source(body: str) -> dict[str, str]:
+    return {"d": f"import torch\nfrom torch import nn\nimport torch.nn.functional as F\n{body}"}
+
+
+def own(body: str, **parameters: object) -> nn.Module:
+    return build({"name": "net", "source": "d", **parameters}, source(body), SHAPE, 10)
+
+
+def sequential(layer: str) -> str:
+    return f"def net(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), {layer}, nn.Linear(9, classes))"
+
+
+@pytest.mark.parametrize("model", [{"name": "softmax"}, {"name": "mlp", "hidden": [9, 7], "dropout": 0.5}])
+def test_probe_the_catalogs_models_stack(model: dict[str, object]) -> None:
+    assert probe(build(model, {}, SHAPE, 10), SHAPE, 10).not_stacking == []
+
+
+@pytest.mark.parametrize("layer", ["nn.ReLU()", "nn.Tanh()", "nn.GELU()", "nn.Dropout(0.1)"])
+def test_probe_listed_operations_stack(layer: str) -> None:
+    assert probe(own(sequential(layer)), SHAPE, 10).not_stacking == []
+
+
+@pytest.mark.parametrize("layer", ["nn.Sigmoid()", "nn.SiLU()", "nn.Softplus()", "nn.LayerNorm(9)", "nn.BatchNorm1d(9)"])
+def test_probe_other_operations_do_not_stack(layer: str) -> None:
+    assert probe(own(sequential(layer)), SHAPE, 10).not_stacking
+
+
+def test_probe_leaves_running_statistics_as_they_were() -> None:
+    net = own(sequential("nn.BatchNorm1d(9)"))
+    probe(net, SHAPE, 10)
+    assert net[2].num_batches_tracked == 0  # type: ignore[index, union-attr]
+    assert torch.equal(net[2].running_var, torch.ones(9))  # type: ignore[index, union-attr]
+
+
+def test_probe_learns_the_shape_of_each_dropout_mask() -> None:
+    net = build({"name": "mlp", "hidden": [9, 7], "dropout": 0.5}, {}, SHAPE, 10)
+    probe(net, SHAPE, 10)
+    assert [m.shape for m in net.modules() if isinstance(m, Dropout)] == [(9,), (7,)]
+
+
+def test_probe_a_net_that_draws_numbers_itself_is_refused() -> None:
+    body = "class N(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(64, 10)\n"
+    body += "    def forward(self, x):\n        return F.dropout(self.l(x.flatten(1)))\ndef net(shape, classes):\n    return N()"
+    with pytest.raises(UserError, match=r"draws random numbers itself .* use torch.nn.Dropout modules"):
+        probe(own(body), SHAPE, 10)
+
+
+def test_probe_a_wrong_output_shape_is_refused() -> None:
+    body = "def net(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))"
+    with pytest.raises(UserError, match=r"shape \(2, 3\), expected \(2, 10\)"):
+        probe(own(body), SHAPE, 10)
+
+
+def test_build_a_users_net_gets_shape_classes_and_its_parameters() -> None:
+    body = "def net(shape, classes, width):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, classes))"
+    assert own(body, width=5)[1].out_features == 5  # type: ignore[index, union-attr]
+
+
+def test_build_a_users_dropout_is_replaced_by_ours() -> None:
+    assert any(isinstance(m, Dropout) and m.rate == 0.1 for m in own(sequential("nn.Dropout(0.1)")).modules())
+
+
+def test_build_a_missing_function_and_a_wrong_result_are_refused() -> None:
+    with pytest.raises(UserError, match="no function 'net'"):
+        own("def other(): ...")
+    with pytest.raises(UserError, match="gave a int, expected a torch.nn.Module"):
+        own("def net(shape, classes): return 3")
+
+
+def test_build_a_users_file_may_not_import_its_neighbours(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "neighbour_of_model.py").write_text("x = 1")  # type: ignore[operator]
+    with pytest.raises(ModuleNotFoundError, match="neighbour_of_model"):
+        own("import neighbour_of_model\ndef net(shape, classes): ...")
+
+
+def weights(init: dict[str, object], seed: int = 0) -> dict[str, torch.Tensor]:
+    net = build({"name": "mlp", "hidden": [300], "dropout": 0.0}, {}, SHAPE, 10)
+    initialize(net, init, Stream(seed))
+    return {name: p.detach() for name, p in net.named_parameters()}
+
+
+def test_initialize_normal_draws_kernels_and_biases() -> None:
+    drawn = weights({"name": "normal", "std": 0.1})
+    assert abs(drawn["linear1.weight"].std() - 0.1) < 0.002
+    assert abs(drawn["linear1.bias"].std() - 0.1) < 0.02
+
+
+def test_initialize_glorot_uniform_fills_its_limits_and_biases_are_zero() -> None:
+    drawn = weights({"name": "glorot_uniform"})
+    limit = (6 / (64 + 300)) ** 0.5
+    assert 0.99 * limit < drawn["linear1.weight"].abs().max() <= limit
+    assert not drawn["linear1.bias"].any()
+
+
+def test_initialize_he_has_its_variance_and_biases_are_zero() -> None:
+    drawn = weights({"name": "he"})
+    assert abs(drawn["linear1.weight"].std() - (2 / 64) ** 0.5) < 0.004
+    assert not drawn["linear1.bias"].any()
+
+
+def test_initialize_torch_fills_one_over_the_root_of_fan_in() -> None:
+    drawn = weights({"name": "torch"})
+    for name in ("linear1.weight", "linear1.bias"):
+        assert 0.95 / 8 < drawn[name].abs().max() <= 1 / 8
+
+
+def test_initialize_same_seed_same_weights_other_seed_others() -> None:
+    one, same, other = weights({"name": "he"}), weights({"name": "he"}), weights({"name": "he"}, seed=1)
+    assert torch.equal(one["linear1.weight"], same["linear1.weight"])
+    assert not torch.equal(one["linear1.weight"], other["linear1.weight"])

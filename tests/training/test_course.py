@@ -1,0 +1,247 @@
+"""The first promise at its root: a trial's bits do not depend on the stack that it trains in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from qsweep.data import load
+from qsweep.datasets import DATASETS
+from qsweep.models import build, initialize, probe
+from qsweep.streams import Stream
+from qsweep.training.course import Course, Outcome, predictions
+from qsweep.training.nets import Values, plain_net, stacked_net
+from qsweep.trial import Trial
+
+Make = Callable[..., Trial]
+DIGITS = DATASETS["digits"]
+
+STACKING_SOURCE = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    def __init__(self, act):
+        super().__init__()
+        self.one, self.two, self.act = nn.Linear(31, 31), nn.Linear(31, 31), act
+    def forward(self, x):
+        return x + self.two(self.act(self.one(x)))
+
+def net(shape, classes, act="ReLU"):
+    act = getattr(nn, act)()
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 31), act, nn.Dropout(0.3), Block(act), nn.Linear(31, classes))
+"""
+
+CONVOLUTION_SOURCE = """
+from torch import nn
+
+def net(shape, classes):
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, classes),
+    )
+"""
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def train(
+    trials: Sequence[Trial],
+    folder: Path,
+    sources: dict[str, str] | None = None,
+    plain: bool = False,
+    first: int | None = None,
+) -> tuple[list[Outcome], Values, Course]:
+    """Outcomes, final weights and the course of one stack."""
+    shared = trials[0].settings
+    model = build(shared["model"], sources or {}, DIGITS.shape, DIGITS.classes)
+    initialize(model, shared["init"], Stream(shared["seed"]))
+    probe(model, DIGITS.shape, DIGITS.classes)
+    net = plain_net(model) if plain else stacked_net(model, len(trials))
+    settings = [trial.settings for trial in trials]
+    all_of_it = load(DIGITS, folder, shared["data"]["split"])
+    examples = replace(
+        all_of_it, train_images=all_of_it.train_images[:first], train_labels=all_of_it.train_labels[:first]
+    )
+    course = Course(net, model, settings, DIGITS, examples)
+    return course.run(), net.values, course
+
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {"optimizer": "sgd"},
+    "momentum": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-3},
+    "rmsprop": {"optimizer": "rmsprop", "alpha": 0.9},
+    "adam": {"optimizer": "adam"},
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("quantize", [{}, {"weight": "range"}], ids=["float32", "range"])
+def test_stack_of_any_size_gives_each_trial_the_same_bits(
+    data_folder: Path, trial: Make, optimizer: str, quantize: dict[str, str]
+) -> None:
+    trials = [
+        trial(
+            quantize=quantize,
+            lr=2.0 ** -(i % 5) / 8,
+            bitwidth=1 + i % 8,
+            scale=1.0 + i % 3,
+            zero=i % 2 == 0,
+            epochs=1,
+            **OPTIMIZERS[optimizer],
+        )
+        for i in range(17)
+    ]
+    together, values, _ = train(trials, data_folder)
+    for size in (1, 2, 3, 8):
+        start = 17 - size
+        alone, own, _ = train(trials[start:], data_folder)
+        assert [o.epochs for o in alone] == [o.epochs for o in together[start:]]
+        for name, value in own.items():
+            assert torch.equal(value, values[name][start:]), (name, size)
+
+
+@pytest.mark.parametrize(("hidden", "batch"), [([5], 7), ([33, 17], 1), ([64, 64], 150), ([130], 29)])
+def test_stack_odd_widths_and_batches_give_the_same_bits(
+    data_folder: Path, trial: Make, hidden: list[int], batch: int
+) -> None:
+    model = {"name": "mlp", "hidden": hidden, "dropout": 0.1}
+    trials = [trial(model=model, batch_size=batch, lr=0.1 / (i + 1), bitwidth=i + 3, epochs=1) for i in range(4)]
+    together, values, _ = train(trials, data_folder, first=200)
+    alone, own, _ = train(trials[2:3], data_folder, first=200)
+    assert alone[0].epochs == together[2].epochs
+    assert all(torch.equal(own[name][0], values[name][2]) for name in own)
+
+
+@pytest.mark.parametrize("act", ["ReLU", "Tanh", "GELU"])
+def test_stack_of_each_listed_operation_gives_the_same_bits(data_folder: Path, trial: Make, act: str) -> None:
+    sources = {"m.py": "d"}
+    model = {"name": "m.py:net", "act": act}
+    trials = [trial(sources=sources, model=model, lr=0.1 / (i + 1), bitwidth=i + 3, epochs=1) for i in range(5)]
+    together, values, _ = train(trials, data_folder, {"d": STACKING_SOURCE})
+    for i in (0, 3):
+        alone, own, _ = train(trials[i : i + 1], data_folder, {"d": STACKING_SOURCE})
+        assert alone[0].epochs == together[i].epochs
+        assert all(torch.equal(own[name][0], values[name][i]) for name in own)
+
+
+def test_stack_softmax_and_the_digits_of_all_splits_give_the_same_bits(data_folder: Path, trial: Make) -> None:
+    trials = [trial(model="softmax", split="all", drop_last=True, lr=0.1 / (i + 1)) for i in range(3)]
+    together, _, course = train(trials, data_folder)
+    alone, _, _ = train(trials[1:2], data_folder)
+    assert alone[0].epochs == together[1].epochs
+    assert together[0].epochs[0]["test_accuracy"] is None
+    assert course.step == 2 * (1797 // 57)
+
+
+def test_diverged_neighbours_leave_and_change_no_bit(data_folder: Path, trial: Make) -> None:
+    """Also the way in which weights lie in memory must survive: it decides how products round."""
+    model = {"name": "mlp", "hidden": [64, 48], "dropout": 0.2}
+    given: dict[str, Any] = {"model": model, "quantize": {}, "epochs": 3, "momentum": 0.5, "batch_size": 64}
+    trials = [trial(lr=lr, **given) for lr in (0.1, 1e30, 0.05, 1e35, 0.2)]
+    together, values, _ = train(trials, data_folder)
+    assert [o.status for o in together] == ["done", "diverged", "done", "diverged", "done"]
+    assert together[1].reason == "NaN or Inf in a batch loss or a weight in epoch 1"
+    assert together[1].epochs == []
+    for i in (0, 2, 4):
+        alone, _, _ = train(trials[i : i + 1], data_folder)
+        assert alone[0].epochs == together[i].epochs
+
+
+def test_all_diverged_ends_the_course(data_folder: Path, trial: Make) -> None:
+    outcomes, _, course = train([trial(lr=1e30, quantize={}, epochs=9)], data_folder)
+    assert outcomes[0].status == "diverged"
+    assert course.step == math.ceil(1500 / 57)
+
+
+def test_trials_of_one_seed_share_init_batches_and_masks_whatever_else_differs(
+    data_folder: Path, trial: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+    original = Course._inputs
+
+    def inputs(course: Course, images: torch.Tensor, chosen: Any) -> torch.Tensor:
+        if isinstance(chosen, torch.Tensor):
+            masks = [d.mask.clone() for d in course.dropouts.values() if d.mask is not None]
+            weights = {n: v[0].clone() for n, v in course.net.values.items()} if course.step == 1 else {}
+            seen.append((chosen.tolist(), [m.tolist() for m in masks], {n: w.tolist() for n, w in weights.items()}))
+        return original(course, images, chosen)
+
+    monkeypatch.setattr(Course, "_inputs", inputs)
+    train([trial(quantize={}, lr=0.5)], data_folder)
+    float32, seen = seen, []
+    train([trial(quantize_init=False, bitwidth=2, optimizer="adam")], data_folder)
+    assert float32 == seen
+    assert len(seen) == 2 * math.ceil(1500 / 57)
+
+
+def test_quantize_init_quantizes_before_the_first_step_and_false_leaves_it(data_folder: Path, trial: Make) -> None:
+    levels = {}
+    for flag in (True, False):
+        model = build(trial().settings["model"], {}, DIGITS.shape, DIGITS.classes)
+        initialize(model, {"name": "normal", "std": 0.1}, Stream(0))
+        probe(model, DIGITS.shape, DIGITS.classes)
+        net = stacked_net(model, 1)
+        course = Course(net, model, [trial(quantize_init=flag).settings], DIGITS, load(DIGITS, data_folder))
+        course.stepper.update = lambda *args: None  # type: ignore[method-assign]  # leave the weights as they start
+        course.run()
+        levels[flag] = len(net.values["linear1.weight"].unique())
+    assert levels[True] <= 16
+    assert levels[False] > 1000
+
+
+def test_weights_and_biases_lie_on_the_levels_after_training(data_folder: Path, trial: Make) -> None:
+    _, values, _ = train([trial(bitwidth=3, zero=False), trial(bitwidth=2)], data_folder)
+    for name, value in values.items():
+        three, two = (value[0] * 2 * 4).unique(), (value[1] * 2 * 2).unique()
+        assert set(three.tolist()) <= {-4, -3, -2, -1, 1, 2, 3} | ({0} if "bias" in name else set()), name
+        assert set(two.tolist()) <= {-2, -1, 0, 1}, name
+
+
+def test_plain_step_trains_a_convolution_net_and_its_roles(data_folder: Path, trial: Make) -> None:
+    sources = {"m.py": "d"}
+    given: dict[str, Any] = {"sources": sources, "model": "m.py:net", "init": "he", "lr": 0.1, "batch_size": 32}
+    text = {"d": CONVOLUTION_SOURCE}
+    float32, _, course = train([trial(quantize={}, **given)], data_folder, text, plain=True)
+    quantized, values, _ = train([trial(bitwidth=6, scale=1, **given)], data_folder, text, plain=True)
+    assert set(course.roles.values()) == {"weight", "bias"}
+    assert "1.weight" not in course.roles  # BatchNorm is no kernel
+    assert float32[0].epochs[-1]["test_accuracy"] > 0.8  # type: ignore[operator]
+    assert quantized[0].epochs[-1]["test_accuracy"] > 0.6  # type: ignore[operator]
+    assert len(values["0.weight"].unique()) <= 64
+    assert len(values["1.weight"].unique()) == 4  # its scale stays in float32
+
+
+def test_training_metrics_are_means_over_the_epochs_own_batches_weighted_by_examples(
+    data_folder: Path, trial: Make
+) -> None:
+    """One batch and one epoch: the metrics are those of the initial weights, by an independent computation."""
+    model = {"name": "mlp", "hidden": [8], "dropout": 0.0}
+    one = trial(model=model, quantize={}, batch_size=1500, epochs=1, init="glorot_uniform")
+    outcomes, _, _ = train([one], data_folder)
+    net = build(one.settings["model"], {}, DIGITS.shape, DIGITS.classes)
+    initialize(net, one.settings["init"], Stream(0))
+    examples = load(DIGITS, data_folder)
+    with torch.no_grad():
+        logits = net(examples.train_images.float() / 16).double()
+    loss = torch.nn.functional.cross_entropy(logits, examples.train_labels).item()
+    assert outcomes[0].epochs[0]["train_loss"] == pytest.approx(loss, rel=1e-5)
+    hits = (logits.argmax(1) == examples.train_labels).sum().item()
+    assert outcomes[0].epochs[0]["train_accuracy"] == hits / 1500
+
+
+def test_predictions_ties_go_to_the_lowest_class_and_nan_to_none() -> None:
+    logits = torch.tensor([[1.0, 1.0, 0.0], [0.0, 2.0, 2.0], [math.nan] * 3, [-math.inf] * 3])
+    assert predictions(logits).tolist() == [0, 1, 3, 0]
