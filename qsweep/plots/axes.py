@@ -34,7 +34,7 @@ WORDS: Final = {
 }
 UNITS: Final = {"bitwidth": "bits", "test_accuracy": "%", "train_accuracy": "%"}
 PHRASES: Final = {("zero", True): "with a zero level", ("zero", False): "without a zero level"}
-LONGEST: Final = 28
+LONGEST: Final = 25
 """Characters of a value or a column's name that a figure shows; longer ones are cut."""
 
 
@@ -50,9 +50,10 @@ def label(column: str) -> str:
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
-    """`text` on one line, with its end left out where it is too long, and safe from being read as mathematics."""
+    """`text` on one line, its middle left out where it is too long, and safe from being read as mathematics."""
     text = " ".join(text.split())
-    return (text if len(text) <= longest else text[: longest - 1] + "…").replace("$", r"\$")
+    ends = (longest - 1) // 2
+    return (text if len(text) <= longest else f"{text[:ends]}…{text[-ends:]}").replace("$", r"\$")
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,24 @@ class Axis:
         number = float(place)
         return {"log2": _log2, "log10": math.log10}.get(self.scale, float)(number)
 
-    def text(self, place: Place) -> str:
-        """A place as its tick or legend label."""
+    def text(self, place: Place, longest: int = LONGEST) -> str:
+        """A place as its tick or legend label, of at most `longest` characters if it is text."""
         if isinstance(place, Reference):
-            return cut(place.label)
+            return cut(place.label, longest)
         if isinstance(place, bool):
             return PHRASES.get((self.column, place), str(place).lower())
-        return cut(place) if isinstance(place, str) else self._number(place)
+        return self._names(longest)[place] if isinstance(place, str) else self._number(place)
+
+    def _names(self, longest: int) -> dict[str, str]:
+        """Text values as they are shown: cut, but never so that two of them look alike."""
+        texts = [value for value in self.values if isinstance(value, str)]
+        common = max(_common(texts) - 3, 0)
+        ways = (
+            [cut(text, longest) for text in texts],
+            [f"…{cut(text[common:], longest - 1)}" for text in texts],
+            [f"{number}: {cut(text, longest - 4)}" for number, text in enumerate(texts, start=1)],
+        )
+        return dict(zip(texts, next((way for way in ways if len(set(way)) == len(texts)), ways[-1]), strict=True))
 
     def title(self, value: Value) -> str:
         """A value as the title of its panel."""
@@ -146,11 +158,20 @@ def scale_of(numbers: Sequence[float]) -> str:
     return "log10" if geometric or numbers[-1] / numbers[0] >= 100 else "linear"
 
 
+def _common(texts: Sequence[str]) -> int:
+    """How many characters all of `texts` begin with."""
+    first, last = min(texts), max(texts)
+    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+
+
 def plain(number: float) -> str:
     """A number as one would write it by hand."""
-    if number.is_integer() and abs(number) < 1e6:
-        return f"{number:.0f}".replace("-", "−")
-    return f"{number:.4g}".replace("e-0", "e-").replace("-", "−")
+    if number < 0:
+        return f"−{plain(-number)}"
+    if number.is_integer() and number < 1e6:
+        return f"{number:.0f}"
+    mantissa, e, exponent = f"{number:.4g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else mantissa
 
 
 def _log2(number: float) -> float:

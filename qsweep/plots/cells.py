@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from qsweep.errors import UserError
 from qsweep.plots.axes import Axis, Place, Reference, Value, axis, label, word
@@ -60,15 +60,22 @@ class Cell:
 Cells = dict[tuple[Place, Place], Cell]
 
 
+class Panel(NamedTuple):
+    """One value of the facet: its title, and its cells, which stand at (x, series)."""
+
+    title: str
+    cells: Cells
+
+
 @dataclass(frozen=True)
 class Picture:
-    """All that a figure needs: panels by title, whose cells stand at (x, series), and what is said below them."""
+    """All that a figure needs: its panels, the axes that they share, and what is said below them."""
 
     plot: Plot
     title: str
     x: Axis
     series: Axis
-    panels: dict[str, Cells]
+    panels: tuple[Panel, ...]
     notes: str
 
     @property
@@ -84,7 +91,7 @@ class Picture:
     @cached_property
     def cells(self) -> list[Cell]:
         """The cells of all panels."""
-        return [cell for cells in self.panels.values() for cell in cells.values()]
+        return [cell for panel in self.panels for cell in panel.cells.values()]
 
     @property
     def states(self) -> set[str]:
@@ -125,14 +132,14 @@ def picture(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: str)
     rows = read(trials, history, plot)
     facets = _gather(rows, plot, [name for name in swept(trials) if name not in plot.columns.values()])
     panels = _panels(facets, plot.facet)
-    places = [place for cells in panels.values() for place in cells]
+    places = [place for panel in panels for place in panel.cells]
     x = axis(plot.x, (x for x, s in places if not (isinstance(x, Reference) and isinstance(s, Reference))))
     series = axis(plot.series or ONLY, (s for _, s in places))
     _check_size(plot, panels, x, series)
     return Picture(plot, plot.title or title, x, series, panels, _notes(plot, panels))
 
 
-def _check_size(plot: Plot, panels: Mapping[str, Cells], x: Axis, series: Axis) -> None:
+def _check_size(plot: Plot, panels: Sequence[Panel], x: Axis, series: Axis) -> None:
     where = f"plot '{plot.name}'"
     if not x.values:
         raise UserError(f"{where}: x: column '{plot.x}' is empty in every row")
@@ -175,23 +182,23 @@ def _reference_names(rows: Sequence[Row], plot: Plot) -> list[str]:
     return [row.formats if row.formats not in others | {""} else "reference" for row in rows]
 
 
-def _panels(facets: Mapping[Value | None, Cells], column: str | None) -> dict[str, Cells]:
-    """Panels by title. References without a facet are in every panel; other rows without one have their own."""
+def _panels(facets: Mapping[Value | None, Cells], column: str | None) -> tuple[Panel, ...]:
+    """The panels in order. References without a facet are in every panel; other rows without one have their own."""
     loose = facets.get(None, {})
     everywhere = {place: cell for place, cell in loose.items() if any(isinstance(part, Reference) for part in place)}
     rest = {place: cell for place, cell in loose.items() if place not in everywhere}
     if column is None:
-        return {"": loose}
+        return (Panel("", loose),)
     order = axis(column, (facet for facet in facets if facet is not None))
-    panels = {order.title(value): {**everywhere, **facets[value]} for value in order.values}
+    panels = [Panel(order.title(value), {**everywhere, **facets[value]}) for value in order.values]
     if rest:
-        panels[f"{word(column)}: not applicable"] = {**everywhere, **rest}
-    return panels or {"": everywhere}
+        panels.append(Panel(f"{word(column)}: not applicable", {**everywhere, **rest}))
+    return tuple(panels) or (Panel("", everywhere),)
 
 
-def _notes(plot: Plot, panels: Mapping[str, Cells]) -> str:
+def _notes(plot: Plot, panels: Sequence[Panel]) -> str:
     """What is averaged, and over how many trials; nothing where each place has one."""
-    cells = [cell for panel in panels.values() for cell in panel.values()]
+    cells = [cell for panel in panels for cell in panel.cells.values()]
     counts = {len(cell.values) for cell in cells if cell.values}
     if max(counts, default=1) == 1:
         return ""

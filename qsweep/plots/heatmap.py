@@ -34,14 +34,14 @@ def draw(picture: Picture) -> Figure:
     height = 0.22 * len(picture.series.places) + 0.8
     figure, axes = page.panels(picture, page.WIDTH if wide else 0.6 * page.WIDTH, min(max(height, 1.6), page.WIDTH))
     colours = page.colours(picture)
-    for each, cells in zip(axes, picture.panels.values(), strict=True):
+    for each, (_, cells) in zip(axes, picture.panels, strict=True):
         _cells(each, picture, cells, colours)
-    page.outer_labels(axes, picture.x.label, picture.series.label)
+    page.outer_labels(figure, axes, picture.x.label, picture.series.label)
     figure.colorbar(colours, ax=axes, label=picture.label, aspect=25, pad=0.02)
     page.add_foot(figure, picture)
     page.lay_out(figure)
     _ticks(axes, picture)
-    for each, cells in zip(axes, picture.panels.values(), strict=True):
+    for each, (_, cells) in zip(axes, picture.panels, strict=True):
         _numbers(each, picture, cells, colours)
     return figure
 
@@ -106,7 +106,7 @@ def _numbers(axes: Axes, picture: Picture, cells: Cells, colours: ScalarMappable
     across = page.room(axes, horizontal=True) / (axes.get_xlim()[1] + 0.5)
     up = page.room(axes, horizontal=False) / (axes.get_ylim()[1] + 0.5)
     spec = _number_format(picture, across)
-    if up < NUMBERS + 2 or not spec:
+    if up < NUMBERS + 2 or spec is None:
         return
     for place, cell in cells.items():
         if cell.values:
@@ -121,8 +121,10 @@ def _ink(face: Sequence[float]) -> str:
     return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "white"
 
 
-def _number_format(picture: Picture, across: float) -> str:
-    """The digits that fit into a cell `across` points wide; none if no number would."""
-    if picture.is_accuracy:
-        return ".1f" if across >= 24 else ".0f" if across >= 12 else ""
-    return ".2f" if across >= 24 else ".1f" if across >= 15 else ""
+def _number_format(picture: Picture, across: float) -> str | None:
+    """The digits that fit into cells `across` points wide; None if there is no room for any."""
+    means = [cell.mean for cell in picture.cells if cell.values]
+    for spec in (".1f", ".0f") if picture.is_accuracy else (".2f", ".1f"):
+        if all(page.text_width(f"{mean:{spec}}", NUMBERS) < across for mean in means):
+            return spec
+    return None

@@ -25,6 +25,12 @@ MARKERS: Final = "osD^vP<>X"
 DASHES: Final = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 """Of references, which are black."""
 
+ENTRIES: Final = 12
+"""In a column of the legend, where there is room for several columns."""
+
+HANDLE: Final = 40.0
+"""Points that an entry of the legend takes besides its text."""
+
 ROW: Final = 0.045
 """Height of a row of marks, in heights of a panel."""
 
@@ -37,13 +43,14 @@ def draw(picture: Picture) -> Figure:
     _, columns = page.shape(len(picture.panels))
     named = len(picture.series.places) > 1
     width = page.WIDTH if columns > 1 else (0.5 + 0.15 * named) * page.WIDTH
-    figure, axes = page.panels(picture, width, 2.3)
+    legend_columns, legend_height = _legend_shape(picture, width) if named else (0, 0.0)
+    figure, axes = page.panels(picture, width, 2.3, least=legend_height)
     looks = {series: _look(picture, series) for series in picture.series.places}
-    for each, cells in zip(axes, picture.panels.values(), strict=True):
+    for each, (_, cells) in zip(axes, picture.panels, strict=True):
         _panel(each, picture, cells, looks)
-    page.outer_labels(axes, picture.x.label, picture.label)
+    page.outer_labels(figure, axes, picture.x.label, picture.label)
     if named:
-        _legend(figure, picture, looks)
+        _legend(figure, picture, looks, legend_columns)
     page.add_foot(figure, picture)
     page.lay_out(figure)
     _scales(axes, picture)
@@ -120,11 +127,19 @@ def _lacking(picture: Picture, cells: Cells) -> dict[Place, list[Place]]:
     return found
 
 
-def _legend(figure: Figure, picture: Picture, looks: dict[Place, dict[str, Any]]) -> None:
+def _legend_shape(picture: Picture, width: float) -> tuple[int, float]:
+    """Columns and inches of the legend: more columns while they leave the panels two thirds of the width."""
+    entries = len(picture.series.places)
+    column = max(page.text_width(picture.series.text(place)) for place in picture.series.places) + HANDLE
+    most = max(1, int(width * 72 / 3 / column))
+    columns = min(most, math.ceil(entries / ENTRIES))
+    return columns, (math.ceil(entries / columns) + 4) * page.TICKS * 1.7 / 72
+
+
+def _legend(figure: Figure, picture: Picture, looks: dict[Place, dict[str, Any]], columns: int) -> None:
     handles = [Line2D([], [], label=picture.series.text(s), **look) for s, look in looks.items() if s != ONLY]
     title = picture.series.label if picture.plot.series else None
-    rows = int(figure.get_figheight() * 72 / (page.TICKS * 1.7)) - 3
-    figure.legend(handles=handles, title=title, loc="outside right center", ncols=math.ceil(len(handles) / rows))
+    figure.legend(handles=handles, title=title, loc="outside right center", ncols=columns)
 
 
 def _scales(axes: Sequence[Axes], picture: Picture) -> None:
@@ -147,17 +162,17 @@ def _limits(picture: Picture) -> tuple[float, float]:
     """From the least to the largest value; accuracies from 0 to 100 % where they fall below a half."""
     found = [value for cell in picture.cells for value in cell.values]
     low, high = min(found, default=0.0), max(found, default=1.0)
-    margin = 0.06 * (high - low) or 1.0
+    margin = max(0.06 * (high - low), 1.0 if picture.is_accuracy else 0.0)
     if picture.is_log:
         return low / 1.3, high * 1.3
     if picture.is_accuracy:
         return (0.0, 102.0) if low < 50 or not found else (low - margin, min(102.0, high + margin))
-    return min(0.0, low), high + margin
+    return min(0.0, low), high + margin or 1.0
 
 
 def _bottom(picture: Picture, low: float, high: float) -> float:
     """The lower end of the axis: below `low`, by the rows of marks."""
-    panels = (spread(cells, picture.x) for cells in picture.panels.values())
+    panels = (spread(panel.cells, picture.x) for panel in picture.panels)
     rows = [len(series) for cells in panels for series in _lacking(picture, cells).values()]
     share = ROW * min(max(rows, default=-0.5) + 0.5, ROWS)
     below = share / (1 - share)

@@ -24,6 +24,7 @@ from qsweep.plots.cells import Picture
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+DPI: Final = 200
 TEXT: Final = 8.0
 TICKS: Final = 7.5
 WIDTH: Final = 7.0
@@ -31,6 +32,9 @@ WIDTH: Final = 7.0
 
 CHARACTERS: Final = 14
 """Of running text, to an inch."""
+
+BESIDE_LABELS: Final = 0.8
+"""The part of a figure's width that labels and legends leave to its panels, about."""
 
 GAP: Final = 4.0
 """Points between neighbouring labels."""
@@ -43,6 +47,7 @@ SYMBOLS: Final = {"diverged": "x", "lacking": "o", "partly": "x"}
 STYLE: Final[dict[str, Any]] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
     "font.size": TEXT,
+    "figure.dpi": DPI,  # text has slightly other widths at each resolution: lay out at the one that is drawn
     "axes.titlesize": TEXT,
     "axes.labelsize": TEXT,
     "figure.titlesize": TEXT + 1,
@@ -75,17 +80,19 @@ def shape(panels: int) -> tuple[int, int]:
     return math.ceil(panels / columns), columns
 
 
-def panels(picture: Picture, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of `width` inches with the picture's title, and an empty panel of `height` inches for each facet."""
+def panels(picture: Picture, width: float, height: float, least: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """A figure of `width` inches with titles, and an empty panel of `height` inches for each facet."""
     rows, columns = shape(len(picture.panels))
-    figure = Figure(figsize=(width, rows * height + 0.5), layout="constrained")
+    across = BESIDE_LABELS * width / columns
+    deep = 0.6 * _widest(picture.x) / 72 if slant(picture.x, across * 72) else 0.0
+    figure = Figure(figsize=(width, max(rows * height + 0.5, least) + deep), layout="constrained")
     figure.suptitle(heading(picture, width))
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     flat = list(grid.flat)
     for spare in flat[len(picture.panels) :]:
         spare.remove()
-    for axes, title in zip(flat, picture.panels, strict=False):
-        axes.set_title(wrapped(title, width / columns))
+    for axes, panel in zip(flat, picture.panels, strict=False):
+        axes.set_title(wrapped(panel.title, across))
     return figure, flat[: len(picture.panels)]
 
 
@@ -99,15 +106,16 @@ def wrapped(text: str, width: float) -> str:
     return textwrap.fill(text, max(int(width * CHARACTERS), 10))
 
 
-def outer_labels(axes: Sequence[Axes], x: str, y: str) -> None:
+def outer_labels(figure: Figure, axes: Sequence[Axes], x: str, y: str) -> None:
     """Name the axes once a row and once a column: below the last panel of each, left of the first."""
-    _, columns = shape(len(axes))
+    rows, columns = shape(len(axes))
+    across, up = (BESIDE_LABELS * figure.get_size_inches() / (columns, rows)).tolist()
     for i, each in enumerate(axes):
         if i + columns >= len(axes):
-            each.set_xlabel(x)
+            each.set_xlabel(wrapped(x, across))
             each.tick_params(labelbottom=True)
         if i % columns == 0:
-            each.set_ylabel(y)
+            each.set_ylabel(wrapped(y, up))
 
 
 def colours(picture: Picture) -> ScalarMappable:
@@ -125,7 +133,7 @@ def rgba(colours: ScalarMappable, values: Sequence[float]) -> list[tuple[float, 
 def room(axes: Axes, horizontal: bool) -> float:
     """Points along one side of a panel, once its figure has been laid out."""
     box = axes.get_window_extent()
-    return float(box.width if horizontal else box.height) * 72 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
+    return float(box.width if horizontal else box.height) * 72 / axes.figure.dpi
 
 
 def text_width(text: str, size: float = TICKS) -> float:
@@ -147,7 +155,7 @@ def thinned(axis: Axis, at: Callable[[Place], float], points: float) -> list[Pla
     """The values whose labels don't touch each other where a step of `at` is `points` wide; categories always all."""
     if axis.scale == "category":
         return list(axis.values)
-    widest = max(text_width(axis.text(value)) for value in axis.values)
+    widest = max(TICKS, *(text_width(axis.text(value)) for value in axis.values))
     length = (at(axis.values[-1]) - at(axis.values[0])) * points
     return _apart(axis, axis.ticks(1 + int(length / (widest + GAP)))[::-1], at, points)
 
@@ -164,10 +172,13 @@ def _apart(axis: Axis, places: Iterable[Place], at: Callable[[Place], float], po
 
 def slant(axis: Axis, points: float) -> dict[str, Any]:
     """How to turn labels that can't be thinned out, where they don't fit side by side into `points`."""
-    widest = max(text_width(axis.text(place)) for place in axis.places)
-    fits = (widest + GAP) * len(axis.places) < points
+    fits = (_widest(axis) + GAP) * len(axis.places) < points
     fixed = axis.scale == "category" or len(axis.references) > 1
     return {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if fixed and not fits else {}
+
+
+def _widest(axis: Axis) -> float:
+    return max(text_width(axis.text(place)) for place in axis.places)
 
 
 def mark(state: str, colour: str = MARK) -> dict[str, Any]:
@@ -212,7 +223,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     lay_out(figure)
     figure.set_layout_engine("none")  # it would be laid out anew for each file
     files = {
-        folder / f"{name}.png": _bytes(figure, format="png", dpi=200),
+        folder / f"{name}.png": _bytes(figure, format="png", dpi=DPI),
         folder / f"{name}.pdf": _bytes(figure, format="pdf", metadata={"CreationDate": None}),
     }
     folder.mkdir(parents=True, exist_ok=True)

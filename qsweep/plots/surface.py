@@ -9,7 +9,7 @@ from itertools import pairwise, product
 from typing import Final
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
@@ -31,9 +31,6 @@ SIDES: Final = (1.25, 1.15, 0.85)
 
 ELEVATION: Final = 28
 AZIMUTHS: Final = (-120, -60, 60, 120)
-STRETCH: Final = 0.5
-"""How long an axis is on the page, in widths of its panel."""
-
 HEAD, LINE, BAR = 0.3, 0.16, 0.75
 """Inches for the figure's title, another line of text, and the colour bar."""
 
@@ -55,7 +52,7 @@ def draw(picture: Picture) -> Figure:
     """The figure of `picture`: a landscape a panel, all seen from where most of their slopes face the reader."""
     figure, slots = _figure(picture)
     colours = page.colours(picture)
-    panels = [spread(cells, picture.x) for cells in picture.panels.values()]
+    panels = [spread(panel.cells, picture.x) for panel in picture.panels]
     landscapes = [faces(picture, cells) for cells in panels]
     azimuth = best_azimuth(picture, [face for landscape in landscapes for face in landscape])
     axes = [figure.add_axes(slot.bounds, projection="3d", computed_zorder=False) for slot in slots]
@@ -76,12 +73,11 @@ def _figure(picture: Picture) -> tuple[Figure, list[Bbox]]:
     width = page.WIDTH if columns > 1 else 0.6 * page.WIDTH
     across = (width - BAR) / columns
     up = 0.76 * across
-    heading, titles = page.heading(picture, width), [page.wrapped(title, across) for title in picture.panels]
+    heading, titles = page.heading(picture, width), [page.wrapped(panel.title, across) for panel in picture.panels]
     head = HEAD + LINE * heading.count("\n")
     over = LINE * max(1.4 + title.count("\n") if title else 0 for title in titles)
     height = rows * (up + over) + head + _foot(picture, width)
     figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
     figure.suptitle(heading, y=1 - 0.08 / height, va="top")
     slots = []
     for index, title in enumerate(titles):
@@ -170,7 +166,7 @@ def _landscape(axes: Axes3D, picture: Picture, landscape: Sequence[Face], colour
         zorder=2,
         label="done",
     )
-    axes.add_collection3d(collection, autolim=False)
+    axes.add_collection3d(collection)
 
 
 def _lone_points(
@@ -204,18 +200,26 @@ def _frame(axes: Axes3D, picture: Picture, azimuth: int) -> None:
     axes.view_init(ELEVATION, azimuth)
     axes.set_box_aspect(SIDES)
     outwards = ("right", "left") if azimuth in (-60, 120) else ("left", "right")
+    longest = int(_length(axes) / page.TICKS)  # 3-D axes can't turn long labels
     for axis, drawn, side in zip((picture.x, picture.series), (axes.xaxis, axes.yaxis), outwards, strict=True):
         low, high = _ends(axis)
-        points = page.room(axes, horizontal=True) * STRETCH / (high - low)
+        points = _length(axes) / (high - low)
         shown = [*page.thinned(axis, axis.at, points), *axis.references]
-        drawn.set_ticks([axis.at(place) for place in shown], labels=[axis.text(place) for place in shown], ha=side)
-        drawn.labelpad = max(page.text_width(axis.text(place)) for place in shown) / 3 - 3
+        texts = [axis.text(place, longest) for place in shown]
+        drawn.set_ticks([axis.at(place) for place in shown], labels=texts, ha=side)
+        drawn.labelpad = max(map(page.text_width, texts)) / 4 - 2
     ticks = _height_ticks(picture)
-    axes.set_zticks([_height(picture, tick) for tick in ticks], [plain(tick) for tick in ticks])
+    texts = [f"$10^{{{math.log10(tick):.0f}}}$" if picture.is_log else plain(tick) for tick in ticks]
+    axes.set_zticks([_height(picture, tick) for tick in ticks], texts)
     axes.zaxis.labelpad = 0
     axes.zaxis.set_rotate_label(False)
     axes.zaxis.label.set_rotation(90)
     _lighten(axes)
+
+
+def _length(axes: Axes3D) -> float:
+    """About how many points long an axis of x or y is on the page: the labels take as much in panels of any size."""
+    return max(0.75 * page.room(axes, horizontal=True) - 56, 7 * page.TICKS)
 
 
 def _height_ticks(picture: Picture) -> list[float]:
@@ -243,9 +247,10 @@ def _colour_bar(figure: Figure, picture: Picture, colours: ScalarMappable) -> No
 
 def _fit(figure: Figure, axes: Sequence[Axes3D], slots: Sequence[Bbox]) -> None:
     """Let each panel fill its slot, labels included: matplotlib's layouts leave wide margins around 3-D axes."""
-    for _ in range(3):  # text keeps its size, so that one pass doesn't do
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    for _ in range(2):  # text keeps its size, so that one pass doesn't do
         figure.draw_without_rendering()
-        drawn, slot, box = _drawn(axes[0]), slots[0], axes[0].get_position(original=True)
+        drawn, slot, box = _drawn(figure, axes[0], renderer), slots[0], axes[0].get_position(original=True)
         scale = min(slot.width / drawn.width, slot.height / drawn.height)
         left = (slot.x0 + slot.x1) / 2 + (box.x0 - (drawn.x0 + drawn.x1) / 2) * scale
         bottom = (slot.y0 + slot.y1) / 2 + (box.y0 - (drawn.y0 + drawn.y1) / 2) * scale
@@ -254,13 +259,12 @@ def _fit(figure: Figure, axes: Sequence[Axes3D], slots: Sequence[Bbox]) -> None:
             each.set_position((left + shift[0], bottom + shift[1], box.width * scale, box.height * scale))
 
 
-def _drawn(axes: Axes3D) -> Bbox:
+def _drawn(figure: Figure, axes: Axes3D, renderer: RendererAgg) -> Bbox:
     """What a panel takes of its figure, from the labels to the far corners of its box."""
-    figure = axes.get_figure(root=True)
     projection = axes.get_proj()
     limits = (axes.get_xlim(), axes.get_ylim(), axes.get_zlim())
     corners = [proj3d.proj_transform(*corner, projection)[:2] for corner in product(*limits)]
     box = Bbox.null()
     box.update_from_data_xy(axes.transData.transform(corners), ignore=True)
-    labels = [axis.get_tightbbox(figure.canvas.get_renderer()) for axis in (axes.xaxis, axes.yaxis, axes.zaxis)]
+    labels = [axis.get_tightbbox(renderer) for axis in (axes.xaxis, axes.yaxis, axes.zaxis)]
     return Bbox.union([box, *labels]).transformed(figure.transFigure.inverted())

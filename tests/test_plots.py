@@ -1,0 +1,586 @@
+"""Figures: what they show of a table, what they mark, and what they refuse."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection, PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+
+from qsweep.errors import UserError
+from qsweep.plots import draw, heatmap, lines, page, surface
+from qsweep.plots.axes import Reference, axis, plain, scale_of
+from qsweep.plots.cells import picture
+from qsweep.plots.entry import named, read
+
+METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+LR = [2.0**-e for e in range(5)]
+BITS = [4, 3, 2, 1]
+SURFACE = {"kind": "surface", "x": "lr", "y": "bitwidth", "z": "test_accuracy"}
+HEATMAP = {**SURFACE, "kind": "heatmap"}
+LINES = {"kind": "lines", "x": "lr", "y": "test_accuracy", "line": "bitwidth"}
+
+Point = Mapping[str, Any]
+
+
+def done(point: Point) -> str:
+    return "done"
+
+
+def half(point: Point) -> float:
+    return 0.5
+
+
+def through_csv(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows as they come back from trials.csv: true/false in small letters, empty for none."""
+    text = pd.DataFrame([{k: str(v).lower() if isinstance(v, bool) else v for k, v in row.items()} for row in rows])
+    return pd.read_csv(io.StringIO(text.to_csv(index=False)), keep_default_na=False, na_values=[""])
+
+
+def rows(
+    grid: Mapping[str, list[Any]],
+    status: Callable[[Point], str] = done,
+    accuracy: Callable[[Point], float] = half,
+    seeds: int = 1,
+    weight: str = "range",
+) -> list[dict[str, Any]]:
+    """One row for each point of a grid and seed."""
+    made = []
+    for values in itertools.product(*grid.values(), range(seeds)):
+        point = dict(zip([*grid, "seed"], values, strict=True))
+        value = accuracy(point) if status(point) == "done" else None
+        key = f"{weight}-{'-'.join(map(str, values))}"
+        metrics = dict.fromkeys(METRICS, value)
+        made.append({"key": key, "status": status(point), **point, **metrics, "reason": "", "quantize.weight": weight})
+    return made
+
+
+def trials(grid: Mapping[str, list[Any]], **options: Any) -> pd.DataFrame:
+    return through_csv(rows(grid, **options))
+
+
+def lr_bitwidth() -> pd.DataFrame:
+    """A sweep whose 1 bit diverges at a learning rate of 1; its float32 rows read neither zero nor bitwidth."""
+    grid: dict[str, list[Any]] = {"zero": [True, False], "lr": LR, "bitwidth": BITS}
+
+    def status(point: Point) -> str:
+        return "diverged" if point["lr"] == 1 and point["bitwidth"] == 1 else "done"
+
+    def accuracy(point: Point) -> float:
+        return float(0.1 + 0.8 * point["lr"] ** 0.2 * (point["bitwidth"] / 4 if point["zero"] else 0.5))
+
+    float32 = rows({"zero": [None], "lr": LR, "bitwidth": [None]}, accuracy=lambda p: 0.95, weight="float32")
+    return through_csv([*rows(grid, status, accuracy), *float32])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def style() -> Iterator[None]:
+    with page.style():
+        yield
+
+
+def history(courses: Mapping[str, list[float]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"key": key, "stage": "train", "epoch": epoch, **dict.fromkeys(METRICS, value)}
+            for key, values in courses.items()
+            for epoch, value in enumerate(values, start=1)
+        ],
+        columns=["key", "stage", "epoch", *METRICS],
+    )
+
+
+def figure(table: pd.DataFrame, entry: Mapping[str, Any], over_epochs: pd.DataFrame | None = None) -> Figure:
+    """The figure of an entry, before it is written."""
+    drawers = {"heatmap": heatmap.draw, "lines": lines.draw, "surface": surface.draw}
+    shown = picture(table, history({}) if over_epochs is None else over_epochs, read(entry), "title")
+    return drawers[entry["kind"]](shown)
+
+
+def panels(drawn: Figure) -> list[Any]:
+    """A figure's panels, without its colour bar."""
+    return [axes for axes in drawn.axes if axes is not colour_bar(drawn)]
+
+
+def colour_bar(drawn: Figure) -> Axes | None:
+    """The axes of a figure's colour bar, which is drawn last and has no label below it."""
+    last = drawn.axes[-1]
+    return last if len(drawn.axes) > 1 and last.get_ylabel() and not last.get_xlabel() else None
+
+
+def labelled(axes: Axes, label: str, kind: type = Line2D) -> list[Any]:
+    return [artist for artist in axes.findobj(kind) if artist.get_label() == label]
+
+
+def marks(axes: Axes, label: str) -> set[tuple[float, float]]:
+    """Where a panel has the marks of one state."""
+    return {(float(x), float(y)) for mark in labelled(axes, label) for x, y in zip(*mark.get_data(), strict=True)}
+
+
+def legend_texts(drawn: Figure) -> list[str]:
+    return [text.get_text() for legend in drawn.legends for text in legend.findobj(Text)]
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_draw_writes_png_and_pdf_equal_bytes_when_drawn_again(tmp_path: Path) -> None:
+    table = trials({"lr": LR[:2], "bitwidth": [2, 1]}, status=lambda p: "diverged" if p["lr"] == 1 else "done")
+    first = draw(table, history({}), [HEATMAP], tmp_path / "a", "title")
+    second = draw(table, history({}), [HEATMAP], tmp_path / "b", "title")
+    assert [path.name for path in first] == ["heatmap-test_accuracy.png", "heatmap-test_accuracy.pdf"]
+    assert sorted(first) == sorted((tmp_path / "a").iterdir()), "temporary files are left over"
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert b"CreationDate" not in first[1].read_bytes()
+    assert b"/FontFile2" in first[1].read_bytes(), "fonts are not embedded as TrueType"
+
+
+def test_draw_bad_second_entry_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        draw(trials({"lr": LR[:2]}), history({}), [{**LINES, "line": None}, LINES], tmp_path / "figures", "title")
+    assert not (tmp_path / "figures").exists()
+
+
+def test_draw_no_entries_gives_no_files(tmp_path: Path) -> None:
+    assert draw(trials({"lr": [1.0]}), history({}), [], tmp_path / "figures", "title") == []
+    assert not (tmp_path / "figures").exists()
+
+
+def test_named_equal_names_are_made_unique_and_given_ones_stay() -> None:
+    entries = [HEATMAP, HEATMAP, {**LINES, "name": "heatmap-test_accuracy"}]
+    assert [plot.name for plot in named(entries)] == [
+        "heatmap-test_accuracy-2",
+        "heatmap-test_accuracy-3",
+        "heatmap-test_accuracy",
+    ]
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "x" * 101, "new\nline"])
+def test_named_name_that_is_no_file_name_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="can't name a file"):
+        named([{**HEATMAP, "name": name}])
+
+
+def test_import_and_draw_leave_matplotlib_and_pyplot_alone(tmp_path: Path) -> None:
+    script = """if True:
+        import sys
+        from pathlib import Path
+        import qsweep.plots
+        assert not {"matplotlib", "pandas", "numpy", "torch"} & set(sys.modules), "the import is slow"
+        import pandas as pd
+        table = pd.DataFrame({"key": ["a"], "status": ["done"], "lr": [1.0], "seed": [0], "test_loss": [0.5]})
+        qsweep.plots.draw(table, table, [{"kind": "lines", "x": "lr", "y": "test_loss"}], Path(sys.argv[1]), "title")
+        assert "matplotlib.pyplot" not in sys.modules, "pyplot keeps figures and picks a screen"
+    """
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({**HEATMAP, "x": "bitwith"}, "x: unknown column 'bitwith'; did you mean 'bitwidth'?"),
+        ({**HEATMAP, "y": "rl"}, "y: unknown column 'rl'"),
+        ({**LINES, "line": "bits"}, "line: unknown column 'bits'"),
+        ({**SURFACE, "facet": "zeros"}, "facet: unknown column 'zeros'"),
+        ({**HEATMAP, "z": "test_acuracy"}, "unknown metric 'test_acuracy'; did you mean 'test_accuracy'?"),
+        ({**HEATMAP, "kind": "heatmaps"}, "unknown kind 'heatmaps'; did you mean 'heatmap'?"),
+        ({"kind": "surface", "x": "lr"}, "a plot of kind 'surface' needs y and z"),
+    ],
+)
+def test_draw_wrong_entry_is_named_with_the_nearest_right_one(
+    entry: Mapping[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as error:
+        draw(trials({"lr": [1.0], "bitwidth": [1]}), history({}), [entry], tmp_path, "title")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "entry", "message"),
+    [
+        (trials({"lr": [1.0], "bitwidth": [1]}).iloc[:0], HEATMAP, "the table has no rows"),
+        (trials({"lr": [None], "bitwidth": [1]}), HEATMAP, "column 'lr' is empty in every row"),
+        (trials({"lr": [1.0], "bitwidth": list(range(41))}), LINES, "has 41 values; a figure holds 40 lines"),
+        (trials({"lr": LR, "zero": list(range(25))}), {**HEATMAP, "y": "seed", "facet": "zero"}, "24 panels"),
+    ],
+)
+def test_draw_table_that_can_not_be_drawn_says_why(
+    table: pd.DataFrame, entry: Mapping[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        draw(table, history({}), [entry], tmp_path, "title")
+
+
+# --- axes -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "scale", "texts"),
+    [
+        ([2.0**-2, 2.0**-1, 1.0], "log2", ["$2^{-2}$", "$2^{-1}$", "$2^{0}$"]),
+        ([32.0, 64.0, 128.0], "log2", ["32", "64", "128"]),
+        ([0.5, 1.0, 2.0], "log2", ["$2^{-1}$", "$2^{0}$", "$2^{1}$"]),
+        ([2.0**-19, 1.90734863281e-06 * 2], "log2", ["$2^{-19}$", "$2^{-18}$"]),  # tables keep 12 digits
+        ([2.0, 4.0, 8.0], "log2", ["2", "4", "8"]),
+        ([1.0, 2.0, 3.0, 4.0], "linear", ["1", "2", "3", "4"]),
+        ([1.0, 2.0], "linear", ["1", "2"]),
+        ([0.001, 0.01, 0.1], "log10", ["$10^{-3}$", "$10^{-2}$", "$10^{-1}$"]),
+        ([0.001, 0.003, 0.01, 0.3], "log10", ["0.001", "0.003", "0.01", "0.3"]),
+        ([3.0, 9.0, 27.0], "log10", ["3", "9", "27"]),
+        ([0.0, 0.5, 0.9], "linear", ["0", "0.5", "0.9"]),
+        ([-1.0, 1.0], "linear", ["−1", "1"]),
+        ([0.25], "linear", ["0.25"]),
+    ],
+)
+def test_axis_numbers_have_the_scale_on_which_they_are_even(values: list[float], scale: str, texts: list[str]) -> None:
+    shown = axis("lr", reversed(values))
+    assert shown.scale == scale_of(values) == scale
+    assert [shown.text(value) for value in shown.values] == texts
+
+
+def test_axis_text_and_truth_values_stay_in_the_table_s_order() -> None:
+    assert axis("rounding", ["stochastic", "nearest", "stochastic"]).values == ("stochastic", "nearest")
+    zero = axis("zero", [True, False])
+    assert [zero.title(value) for value in zero.values] == ["with a zero level", "without a zero level"]
+    assert axis("rounding", ["nearest"]).title("nearest") == "rounding: nearest"
+    assert axis("nesterov", [True]).title(True) == "nesterov: true"
+
+
+def test_axis_references_stand_beyond_the_last_value() -> None:
+    bits = axis("bitwidth", [Reference("float32"), 8.0, 4.0])
+    assert bits.places[-1] == Reference("float32")
+    assert bits.at(Reference("float32")) > bits.at(8.0) > bits.at(4.0)
+
+
+def test_axis_many_values_have_ticks_at_round_ones() -> None:
+    bits = axis("fraction", [float(b) for b in range(1, 24)])
+    assert [bits.text(value) for value in bits.ticks(6)] == ["4", "8", "12", "16", "20"]
+    assert axis("lr", [2.0**-e for e in range(15)]).ticks(8) == [2.0**e for e in range(-14, 1, 2)]
+
+
+def test_axis_long_and_strange_text_is_cut_but_stays_distinct_and_is_no_mathematics() -> None:
+    def texts(*values: str) -> list[str]:
+        shown = axis("variant", values)
+        return [shown.text(value) for value in shown.values]
+
+    assert texts("a" * 40 + "1", "a" * 40 + "2") == ["aaaaaaaaaaaa…aaaaaaaaaaa1", "aaaaaaaaaaaa…aaaaaaaaaaa2"]
+    assert texts("with " * 9 + "x" + "y" * 20, "with " * 9 + "z" + "y" * 20) == [
+        "…th xyyyyyyyyyyyyyyyyyyyy",
+        "…th zyyyyyyyyyyyyyyyyyyyy",
+    ]
+    assert texts("p" * 20 + "1" + "q" * 20, "p" * 20 + "2" + "q" * 20, "z")[1] == "2: pppppppppp…qqqqqqqqqq"
+    assert texts("$x$", "two\nlines") == [r"\$x\$", "two lines"]
+
+
+def test_plain_numbers_read_as_written_by_hand() -> None:
+    assert [plain(number) for number in (60000.0, 1e-5, 0.1, 12345678.0)] == ["60000", "1e-5", "0.1", "1.235e7"]
+
+
+# --- panels, references, seeds ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", [HEATMAP, SURFACE, LINES])
+def test_facets_share_scale_colours_and_titles(entry: Mapping[str, Any]) -> None:
+    drawn = figure(lr_bitwidth(), {**entry, "facet": "zero"})
+    left, right = panels(drawn)
+    assert (left.get_xlim(), left.get_ylim()) == (right.get_xlim(), right.get_ylim())
+    titles = {text.get_text() for text in drawn.findobj(Text)}
+    assert {"with a zero level", "without a zero level", "learning rate", "title"} <= titles
+    if entry["kind"] == "surface":
+        assert left.get_zlim() == right.get_zlim() == (0, 100)
+        assert left.azim == right.azim
+    if entry["kind"] != "lines":
+        bar = colour_bar(drawn)
+        assert bar is not None
+        assert bar.get_ylim() == (0, 100)
+        assert bar.get_ylabel() == "test accuracy (%)"
+
+
+def test_heatmap_float32_is_a_row_apart_in_each_panel() -> None:
+    drawn = figure(lr_bitwidth(), {**HEATMAP, "facet": "zero"})
+    assert [label.get_text() for label in panels(drawn)[0].get_yticklabels()] == ["1", "2", "3", "4", "float32"]
+    for each in panels(drawn):
+        (cells,) = labelled(each, "done", PatchCollection)
+        bottoms = sorted({round(float(path.vertices[:, 1].min()), 2) for path in cells.get_paths()})
+        assert bottoms == [-0.5, 0.5, 1.5, 2.5, pytest.approx(3.5 + heatmap.GAP)]
+
+
+def test_heatmap_float32_without_x_is_a_column_apart() -> None:
+    turned = {**HEATMAP, "x": "bitwidth", "y": "lr", "facet": "zero"}
+    for each in panels(figure(lr_bitwidth(), turned)):
+        assert "float32" in [label.get_text() for label in each.get_xticklabels()]
+        assert each.get_xlim()[1] == pytest.approx(4.5 + heatmap.GAP)
+
+
+def test_heatmap_reference_that_reads_neither_axis_spans_the_row() -> None:
+    table = through_csv(
+        [*rows({"lr": LR[:4], "bitwidth": [2, 1]}), *rows({"lr": [None], "bitwidth": [None]}, weight="float32")]
+    )
+    (cells,) = labelled(panels(figure(table, HEATMAP))[0], "done", PatchCollection)
+    widths = [float(path.vertices[:, 0].max() - path.vertices[:, 0].min()) for path in cells.get_paths()]
+    assert sorted(widths) == [1.0] * 8 + [4.0]
+
+
+def test_lines_float32_is_dashed_black_in_each_panel() -> None:
+    drawn = figure(lr_bitwidth(), {**LINES, "facet": "zero"})
+    for each in panels(drawn):
+        (reference,) = [line for line in each.lines if line.get_color() == "black" and line.get_linestyle() == "--"]
+        assert list(reference.get_ydata()) == [95.0] * 5
+    assert "float32" in legend_texts(drawn)
+
+
+def test_lines_float32_without_x_is_a_level() -> None:
+    table = through_csv([*rows({"bitwidth": [2, 1]}), *rows({"bitwidth": [None]}, seeds=2, weight="float32")])
+    (panel,) = panels(figure(table, {"kind": "lines", "x": "bitwidth", "y": "test_accuracy"}))
+    (level,) = [line for line in panel.lines if line.get_color() == "black"]
+    assert list(level.get_xdata()) == [0, 1]
+    assert list(level.get_ydata()) == [50.0, 50.0]
+
+
+def test_surface_float32_is_a_ribbon_beyond_the_highest_bitwidth() -> None:
+    shown = picture(lr_bitwidth(), history({}), read({**SURFACE, "facet": "zero"}), "title")
+    for each in panels(surface.draw(shown)):
+        assert [label.get_text() for label in each.get_yticklabels()][-1] == "float32"
+    for panel in shown.panels:
+        ribbon = [face for face in surface.faces(shown, panel.cells) if face.is_reference]
+        assert len(ribbon) == 4
+        assert all(y > 4 and z == pytest.approx(95) for face in ribbon for _, y, z in face.corners)
+
+
+def test_reference_that_is_not_float32_has_its_formats_or_reference_as_label() -> None:
+    bf16 = through_csv([*rows({"bitwidth": [2]}), *rows({"bitwidth": [None]}, weight="bf16")])
+    same = through_csv([*rows({"bitwidth": [2]}), *rows({"bitwidth": [None]})])
+    entry = read({"kind": "lines", "x": "seed", "y": "test_loss", "line": "bitwidth"})
+    labels = [picture(table, history({}), entry, "").series.references for table in (bf16, same)]
+    assert labels == [(Reference("bf16"),), (Reference("reference"),)]
+
+
+def test_facet_empty_in_rows_that_are_no_reference_is_a_panel_of_its_own() -> None:
+    shown = picture(
+        trials({"zero": [True, None], "lr": LR, "bitwidth": [2]}),
+        history({}),
+        read({**HEATMAP, "facet": "zero"}),
+        "title",
+    )
+    assert [panel.title for panel in shown.panels] == ["with a zero level", "zero level: not applicable"]
+
+
+def test_facets_whose_titles_are_cut_alike_keep_their_panels() -> None:
+    names = ["a" * 20 + "b" + "c" * 20, "a" * 20 + "d" + "c" * 20]
+    entry = {"kind": "lines", "x": "lr", "y": "test_loss", "facet": "variant"}
+    assert len(panels(figure(trials({"variant": names, "lr": LR}), entry))) == 2
+
+
+def test_lines_band_is_min_to_max_over_seeds() -> None:
+    table = trials({"lr": [0.5, 1.0]}, seeds=3, accuracy=lambda point: 0.2 + 0.1 * point["seed"])
+    drawn = figure(table, {"kind": "lines", "x": "lr", "y": "test_accuracy"})
+    (panel,) = panels(drawn)
+    (band,) = [artist.get_datalim(panel.transData) for artist in panel.findobj(PolyCollection)]
+    assert (band.y0, band.y1) == pytest.approx((20.0, 40.0))
+    assert list(panel.lines[0].get_ydata()) == pytest.approx([30.0, 30.0])
+    assert "line: mean, band: min … max over 3 seeds" in legend_texts(drawn)
+
+
+def test_heatmap_shows_the_mean_over_seeds_and_says_so() -> None:
+    table = trials({"lr": [0.5, 1.0], "bitwidth": [2, 1]}, seeds=5, accuracy=lambda point: 0.1 * point["seed"])
+    assert "mean over 5 seeds" in legend_texts(figure(table, HEATMAP))
+    shown = picture(table, history({}), read(HEATMAP), "title")
+    assert [cell.mean for cell in shown.cells] == pytest.approx([20.0] * 4)
+
+
+def test_notes_name_the_axes_that_are_averaged_over() -> None:
+    table = trials({"lr": LR, "momentum": [0.0, 0.9], "bitwidth": [2, 1]}, seeds=2)
+    assert picture(table, history({}), read(HEATMAP), "").notes == "mean over 4 trials that differ in momentum and seed"
+
+
+def test_cells_equal_keys_of_several_blocks_count_once() -> None:
+    table = pd.concat([trials({"lr": [0.5, 1.0], "bitwidth": [2, 1]})] * 2)
+    shown = picture(table, history({}), read(HEATMAP), "title")
+    assert [len(cell.values) for cell in shown.cells] == [1] * 4
+    assert shown.notes == ""
+
+
+# --- trials without a result ------------------------------------------------------------------------------------------
+
+
+def holes(point: Point) -> str:
+    """Diverged at 4 bits and lr = 1/4, not run at 2 bits and lr = 1/2."""
+    known = {(0.25, 4): "diverged", (0.5, 2): "missing"}
+    return known.get((point["lr"], point["bitwidth"]), "done")
+
+
+def with_holes() -> pd.DataFrame:
+    return trials({"lr": [0.125, 0.25, 0.5, 1.0], "bitwidth": [4, 3, 2]}, status=holes)
+
+
+def test_heatmap_holes_are_marked_and_not_coloured() -> None:
+    drawn = figure(with_holes(), HEATMAP)
+    (panel,) = panels(drawn)
+    (known,) = labelled(panel, "done", PatchCollection)
+    (hatched,) = labelled(panel, "diverged", PatchCollection)
+    assert len(known.get_paths()) == 10
+    assert hatched.get_hatch()
+    assert marks(panel, "diverged") == {(1, 2)}
+    assert marks(panel, "failed or not run") == {(2, 0)}
+    assert {"diverged", "failed or not run"} <= set(legend_texts(drawn))
+    assert len(panel.texts) == 10, "a hole has no number"
+
+
+def test_surface_faces_that_touch_a_hole_are_left_out_and_it_is_marked_on_the_floor() -> None:
+    shown = picture(with_holes(), history({}), read(SURFACE), "title")
+    faces = surface.faces(shown, shown.panels[0].cells)
+    assert len(faces) == 6 - 4
+    (panel,) = panels(surface.draw(shown))
+    (drawn,) = [artist for artist in panel.collections if isinstance(artist, Poly3DCollection)]
+    assert len(drawn.get_facecolor()) == 2
+    (cross,) = labelled(panel, "diverged")
+    assert [list(part) for part in cross.get_data_3d()] == [[-2.0], [4.0], [0.0]]
+
+
+def test_surface_values_without_a_face_are_pins() -> None:
+    (panel,) = panels(figure(trials({"lr": LR[:3], "bitwidth": [4]}), SURFACE))
+    assert [float(pin.get_data_3d()[2][0]) for pin in labelled(panel, "done")] == [50.0] * 3
+
+
+def test_lines_have_a_gap_and_a_mark_at_the_bottom_where_a_trial_diverged() -> None:
+    (panel,) = panels(figure(with_holes(), LINES))
+    four = panel.lines[2]
+    assert [float(y) for y in four.get_ydata()] == pytest.approx([50.0, float("nan"), 50.0, 50.0], nan_ok=True)
+    assert [x for x, _ in marks(panel, "diverged")] == [-2.0]
+    assert [x for x, _ in marks(panel, "failed or not run")] == [-1.0]
+    assert panel.get_ylim()[0] < 49, "there is room for the marks below the values"
+
+
+def test_lines_that_diverge_at_one_x_have_marks_one_above_the_other() -> None:
+    table = trials({"lr": [0.5, 1.0], "bitwidth": [3, 2, 1]}, status=lambda p: "diverged" if p["lr"] == 1 else "done")
+    (panel,) = panels(figure(table, LINES))
+    assert len({y for _, y in marks(panel, "diverged")}) == 3
+
+
+@pytest.mark.parametrize("entry", [HEATMAP, SURFACE, LINES])
+def test_seeds_that_diverged_beside_others_leave_the_mean_and_a_mark(entry: Mapping[str, Any]) -> None:
+    table = trials(
+        {"lr": [0.5, 1.0], "bitwidth": [2, 1]},
+        seeds=3,
+        status=lambda p: "diverged" if (p["lr"], p["bitwidth"], p["seed"]) == (1.0, 1, 0) else "done",
+    )
+    drawn = figure(table, entry)
+    assert "some trials without a result" in legend_texts(drawn)
+    assert any("over 2–3 seeds" in text for text in legend_texts(drawn))
+    assert len(marks(panels(drawn)[0], "some trials without a result")) == 1
+
+
+def test_infinite_losses_count_as_diverged_and_nan_as_without_a_result() -> None:
+    table = trials({"lr": [0.25, 0.5, 1.0], "bitwidth": [1]}).assign(test_loss=[float("inf"), float("nan"), 2.0])
+    shown = picture(table, history({}), read({**HEATMAP, "z": "test_loss"}), "title")
+    assert [cell.state for cell in shown.cells] == ["diverged", "lacking", "done"]
+    assert shown.limits == (0.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "status"), [(HEATMAP, "diverged"), (SURFACE, "failed"), (LINES, "timeout"), (LINES, "missing")]
+)
+def test_no_trial_with_a_result_still_draws(entry: Mapping[str, Any], status: str) -> None:
+    table = trials({"lr": [0.5, 1.0], "bitwidth": [2, 1]}, status=lambda point: status)
+    name = "diverged" if status == "diverged" else "failed or not run"
+    assert len(marks(panels(figure(table, entry))[0], name)) == 4
+
+
+# --- epochs -----------------------------------------------------------------------------------------------------------
+
+EPOCHS = {"kind": "lines", "x": "epoch", "y": "test_accuracy", "line": "rounding"}
+
+
+def test_epochs_come_from_the_history_and_end_with_a_mark_where_a_trial_diverged() -> None:
+    table = trials(
+        {"rounding": ["stochastic", "nearest"]}, status=lambda p: "diverged" if p["rounding"] == "nearest" else "done"
+    )
+    over_epochs = history({"range-stochastic-0": [0.2, 0.4, 0.6], "range-nearest-0": [0.1, float("nan")]})
+    (panel,) = panels(figure(table, EPOCHS, over_epochs))
+    stochastic, nearest = panel.lines[:2]
+    assert [list(line) for line in stochastic.get_data()] == [[1, 2, 3], pytest.approx([20, 40, 60])]
+    assert list(nearest.get_ydata()) == pytest.approx([10, float("nan")], nan_ok=True)
+    assert [x for x, _ in marks(panel, "diverged")] == [2.0]
+
+
+def test_epochs_of_several_stages_follow_each_other() -> None:
+    table = trials({"rounding": ["nearest"]})
+    both = pd.concat(
+        [history({"range-nearest-0": [0.2, 0.4]}), history({"range-nearest-0": [0.3]}).assign(stage="more")]
+    )
+    (panel,) = panels(figure(table, EPOCHS, both))
+    assert [list(line) for line in panel.lines[0].get_data()] == [[1, 2, 3], pytest.approx([20, 40, 30])]
+
+
+def test_epochs_no_history_yet_is_marked() -> None:
+    table = trials({"rounding": ["nearest"]}, status=lambda point: "missing")
+    assert [x for x, _ in marks(panels(figure(table, EPOCHS))[0], "failed or not run")] == [1.0]
+
+
+# --- the look ---------------------------------------------------------------------------------------------------------
+
+
+def test_surface_is_seen_from_where_its_slopes_face_the_reader() -> None:
+    grid: dict[str, list[Any]] = {"lr": LR, "bitwidth": BITS}
+    azimuths = set()
+    for rising_x, rising_y in itertools.product((1, -1), (1, -1)):
+        table = trials(
+            grid, accuracy=lambda p, x=rising_x, y=rising_y: 0.5 + x * 0.2 * p["lr"] + y * 0.05 * p["bitwidth"]
+        )
+        shown = picture(table, history({}), read(SURFACE), "title")
+        azimuths.add(surface.best_azimuth(shown, surface.faces(shown, shown.panels[0].cells)))
+    assert azimuths == set(surface.AZIMUTHS)
+
+
+def test_lines_ordered_numbers_have_ordered_colours_and_names_have_distinct_ones() -> None:
+    def brightness(table: pd.DataFrame, line: str) -> list[float]:
+        (panel,) = panels(figure(table, {**LINES, "line": line}))
+        return [sum(line.get_color()[:3]) for line in panel.lines if not isinstance(line.get_color(), str)]
+
+    bits = brightness(trials({"lr": [0.5, 1.0], "bitwidth": [4, 3, 2, 1]}), "bitwidth")
+    assert len(bits) == 4
+    assert bits == sorted(bits)
+    assert brightness(trials({"lr": [0.5, 1.0], "rounding": ["nearest", "stochastic"]}), "rounding") == []
+
+
+def test_heatmap_numbers_are_there_only_where_they_fit() -> None:
+    small = panels(figure(trials({"lr": LR[:3], "bitwidth": [2, 1]}), HEATMAP))[0]
+    large = panels(figure(trials({"lr": list(range(60)), "bitwidth": [1]}), HEATMAP))[0]
+    assert {text.get_text() for text in small.texts} == {"50.0"}
+    assert not large.texts
+
+
+def test_losses_over_two_orders_of_magnitude_are_logarithmic() -> None:
+    table = trials({"lr": LR[:4], "bitwidth": [2, 1]}, accuracy=lambda p: 0.01 if p["bitwidth"] == 2 else 5.0)
+    (panel,) = panels(figure(table, {**LINES, "y": "test_loss"}))
+    assert panel.get_yscale() == "log"
+    (landscape,) = panels(figure(table, {**SURFACE, "z": "test_loss"}))
+    assert landscape.get_zlim() == pytest.approx((-2, 0.69897))
+
+
+@pytest.mark.parametrize("kind", ["surface", "heatmap", "lines"])
+def test_long_names_and_many_values_are_laid_out_without_complaint(kind: str) -> None:
+    word = "a parameter with a very long name and $ signs in it"
+    values = [f"value number {i} of many, and a long one" for i in range(8)]
+    grid: dict[str, list[Any]] = {word: values, "lr": LR, "_zero": [1, 2]}
+    entry = {"kind": kind, "x": "lr", "facet": "_zero", "title": word * 4}
+    places = {"y": "test_loss", "line": word} if kind == "lines" else {"y": word, "z": "test_loss"}
+    drawn = figure(trials(grid), {**entry, **places})
+    page.lay_out(drawn)  # matplotlib warns where there is no room
+    shown = {text.get_text() for text in drawn.findobj(Text)}
+    assert len([text for text in shown if text.startswith("…er ")]) == 8, "values that are cut can't be told apart"
