@@ -1,3 +1,3 @@
-"""qsweep: at how many bits, at which learning rate, with which rounding, does training still work, and why does it stop?"""
+"""At how many bits, at which learning rate, with which rounding does training still work, and why does it stop?"""
 
 __version__ = "0.1.0"

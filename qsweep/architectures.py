@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -39,8 +40,7 @@ class Architecture:
 
 
 def _chain(widths: list[int]) -> list[LinearShape]:
-    pairs = zip(widths[:-1], widths[1:], strict=True)
-    return [LinearShape(f"linear{i}", a, b) for i, (a, b) in enumerate(pairs, start=1)]
+    return [LinearShape(f"linear{i}", a, b) for i, (a, b) in enumerate(pairwise(widths), start=1)]
 
 
 HIDDEN = Parameter(

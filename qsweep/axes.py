@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
-from qsweep.errors import unknown
+from qsweep.errors import cut, unknown
 from qsweep.parameters import BadValueError, show
 
-MAX_VALUES = 1_000_000
+MAX_VALUES = 100_000
+MAX_EXPONENT = 1000
+"""Of a power of two: beyond it lie no normal numbers."""
+MAX_POWER = 300
+"""Of a power of ten, likewise."""
 DIGITS = 12
 """Computed numbers are rounded to this many significant digits: linspace(0, 1, 11) has 0.3, not 0.30000000000000004, so
 that it meets the 0.3 of another spec. Powers of two and written numbers are exact and stay as they are."""
@@ -18,7 +23,7 @@ def values(given: object) -> list[Any]:
     """The values that an axis in a spec means.
 
     Raises:
-        BadValueError: neither a list nor a generator, no values, or more than a million.
+        BadValueError: neither a list nor a generator, no values, or more than 100,000.
     """
     if isinstance(given, Mapping) and len(given) == 1 and next(iter(given)) in GENERATORS:
         name, arguments = next(iter(given.items()))
@@ -37,56 +42,82 @@ def rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
+def limit(count: int) -> int:
+    """A count of values of one axis, or of seeds, unless it is too large.
+
+    Raises:
+        BadValueError: more than 100,000.
+    """
+    if count > MAX_VALUES:
+        raise BadValueError(f"{cut(f'{count:,}')} values: at most {MAX_VALUES:,}")
+    return count
+
+
 def _numbers(name: str, arguments: object) -> list[float]:
-    count = len(arguments) if isinstance(arguments, list) else 0
     wanted = (3,) if name in ("linspace", "logspace") else (2, 3)
-    plain = isinstance(arguments, list) and all(isinstance(a, int | float) and a is not True for a in arguments)
-    if not plain or count not in wanted:
-        raise BadValueError(f"found {show(arguments)}, expected {USAGE[name]}")
-    return list(arguments)  # type: ignore[call-overload]  # `plain` says that it is a list
+    if isinstance(arguments, list) and len(arguments) in wanted and all(map(_is_number, arguments)):
+        return arguments
+    raise BadValueError(f"found {show(arguments)}, expected {USAGE[name]}")
 
 
-def _steps(name: str, numbers: list[float]) -> list[float]:
-    """first, first ± step … last: both ends in, downwards where first > last."""
-    first, last = numbers[:2]
-    step = numbers[2] if len(numbers) == 3 else 1
-    if step <= 0:
-        raise BadValueError(f"found a step of {show(step)}, expected one above 0 (the direction comes from the ends)")
-    count = int(abs(last - first) / step + 1e-9) + 1
-    _limit(count)
-    sign = 1 if last >= first else -1
-    return [first + sign * step * i for i in range(count)]
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _range(numbers: list[float]) -> list[Any]:
+    """first, first ± step … last, downwards where first > last."""
+    first, last, step = (*numbers, 1)[:3]
+    if step <= 0:
+        raise BadValueError(f"found a step of {show(step)}, expected one above 0 (the direction comes from the ends)")
+    parts, rest = divmod(abs(_as_written(last) - _as_written(first)), _as_written(step))
+    limit(parts + 1)
+    if rest:
+        raise BadValueError(f"steps of {show(step)} from {show(first)} do not meet {show(last)}: both ends are in")
     if all(isinstance(n, int) for n in numbers):
-        return _steps("range", numbers)
-    return [rounded(v) for v in _steps("range", numbers)]
+        sign = 1 if last >= first else -1
+        return [first + sign * step * i for i in range(parts + 1)]
+    return _evenly(first, last, parts)
 
 
 def _pow2(numbers: list[float]) -> list[Any]:
-    if not all(isinstance(n, int) and abs(n) <= 1000 for n in numbers):
+    if not all(isinstance(n, int) and abs(n) <= MAX_EXPONENT for n in numbers):
         raise BadValueError(f"found {show(numbers)}, expected {USAGE['pow2']}")
-    return [2.0**e for e in _steps("pow2", numbers)]
+    return [2**e if e >= 0 else 2.0**e for e in _range(numbers)]
 
 
 def _linspace(numbers: list[float]) -> list[Any]:
     first, last, count = numbers
-    if not isinstance(count, int) or count < 1:
-        raise BadValueError(f"found a count of {show(count)}, expected an integer from 1")
-    _limit(count)
-    return [rounded(first + (last - first) * i / max(count - 1, 1)) for i in range(count)]
+    return _evenly(first, last, _parts(count))
 
 
 def _logspace(numbers: list[float]) -> list[Any]:
-    if max(map(abs, numbers[:2])) > 300:
+    if max(map(abs, numbers[:2])) > MAX_POWER:
         raise BadValueError(f"found {show(numbers)}, expected {USAGE['logspace']}")
-    return [rounded(10.0**e) for e in _linspace(numbers)]
+    first, last, count = numbers
+    return [rounded(10.0**e) for e in _exactly(first, last, _parts(count))]
 
 
-def _limit(count: int) -> None:
-    if count > MAX_VALUES:
-        raise BadValueError(f"{count:,} values in one axis: at most {MAX_VALUES:,}")
+def _parts(count: float) -> int:
+    if not isinstance(count, int) or count < 2:
+        raise BadValueError(f"found a count of {show(count)}, expected an integer from 2 (both ends are in)")
+    return limit(count) - 1
+
+
+def _as_written(number: float) -> Fraction:
+    """The decimal number that stands in the spec: 0.1 is a tenth, so that ten steps of it from 0 meet 1."""
+    return Fraction(str(number))
+
+
+def _evenly(first: float, last: float, parts: int) -> list[float]:
+    """So many equal steps from first to last: both ends as they are written, what lies between them rounded."""
+    if parts == 0:
+        return [first]
+    return [first, *map(rounded, _exactly(first, last, parts)[1:-1]), last]
+
+
+def _exactly(first: float, last: float, parts: int) -> list[float]:
+    start, step = _as_written(first), (_as_written(last) - _as_written(first)) / parts
+    return [float(start + i * step) for i in range(parts + 1)]
 
 
 GENERATORS: dict[str, Callable[[list[float]], list[Any]]] = {
@@ -97,7 +128,7 @@ GENERATORS: dict[str, Callable[[list[float]], list[Any]]] = {
 }
 USAGE = {
     "range": "[first, last] or [first, last, step], both ends in",
-    "pow2": "[first, last] or [first, last, step], integer exponents of 2 from -1000 to 1000",
-    "linspace": "[first, last, count]",
-    "logspace": "[first, last, count], exponents of 10 from -300 to 300",
+    "pow2": f"[first, last] or [first, last, step], integer exponents of 2 from -{MAX_EXPONENT} to {MAX_EXPONENT}",
+    "linspace": "[first, last, count], both ends in",
+    "logspace": f"[first, last, count], exponents of 10 from -{MAX_POWER} to {MAX_POWER}",
 }

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from qsweep.errors import UserError, unknown
+
 BACKENDS = ("local", "serial")
+
+IDLE_SECONDS = 300
+"""A worker without work leaves after so long."""
+
+ORPHAN_SECONDS = 0.5
+"""How often a worker looks whether its driver still lives."""
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""What a container may use of its machine's cores: `200000 100000` means two."""
 
 
 @dataclass(frozen=True)
@@ -18,27 +34,45 @@ class Backend:
     Attributes:
         workers: how many run at once.
         slots: how many stacks are submitted at most.
+        in_process: whether a job runs in this process, inside `submit`.
         open: a new executor; called again after one broke.
-        kill: stop an executor at once, with what runs on it.
+        kill: stop an executor at once, with what runs on it. All its futures are settled afterwards.
     """
 
     name: str
     workers: int
     slots: int
+    in_process: bool
     open: Callable[[], Executor]
     kill: Callable[[Executor], None]
 
 
-def backend(name: str, workers: int, initializer: Callable[[], None]) -> Backend:
-    """The backend of a name; `initializer` runs once in each new worker process."""
+def backend(name: str, workers: int, initializer: Callable[[], None] | None = None) -> Backend:
+    """The backend of a name; `initializer` runs once in each new worker process.
+
+    Raises:
+        UserError: there is none of this name.
+    """
     if name == "serial":
-        return Backend(name, 1, 1, SerialExecutor, lambda executor: None)
-    return Backend(name, workers, 2 * workers, lambda: _open_local(workers, initializer), _kill_local)
+        return Backend(name, 1, 1, True, SerialExecutor, lambda executor: None)
+    if name == "local":
+        return Backend(name, workers, 2 * workers, False, lambda: _open_local(workers, initializer), _kill_local)
+    raise UserError(unknown("backend", name, BACKENDS))
 
 
 def default_workers() -> int:
     """One worker a core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _cpu_quota() or cores)
+
+
+def _cpu_quota() -> int | None:
+    """Whole cores that a container is given; None without such a limit. (loky's cpu_count takes 0.3 s to import.)"""
+    try:
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
+        return max(1, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        return None
 
 
 class SerialExecutor(Executor):
@@ -48,20 +82,38 @@ class SerialExecutor(Executor):
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except BaseException as error:
+        except (Exception, SystemExit) as error:  # a user's model may call sys.exit: not the driver's end
             future.set_exception(error)
-            if not isinstance(error, Exception):
-                raise
         return future
 
 
-def _open_local(workers: int, initializer: Callable[[], None]) -> Executor:
-    """loky's executor, which survives a killed worker and keeps the results of the others."""
+def _open_local(workers: int, initializer: Callable[[], None] | None) -> Executor:
+    """loky's executor, which survives a killed worker. It is kept for the next sweep: a worker takes long to start."""
     from joblib.externals.loky import get_reusable_executor
 
-    executor: Executor = get_reusable_executor(max_workers=workers, timeout=300, initializer=initializer)
+    executor: Executor = get_reusable_executor(
+        max_workers=workers, timeout=IDLE_SECONDS, initializer=_begin_worker, initargs=(os.getpid(), initializer)
+    )
     return executor
 
 
-def _kill_local(executor: Executor) -> None:
-    executor.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]  # loky's own argument
+def _begin_worker(driver: int, initializer: Callable[[], None] | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers too; the driver decides what is kept
+    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
+    if initializer is not None:
+        initializer()
+
+
+def _end_with(driver: int) -> None:
+    """End this process when its driver has died: else it would finish its stacks for nobody, and then wait for more."""
+    while os.getppid() == driver:
+        time.sleep(ORPHAN_SECONDS)
+    os._exit(1)
+
+
+def _kill_local(executor: Any) -> None:
+    """loky's own `kill_workers` stumbles over a job that was submitted a moment ago, and leaves a traceback."""
+    for process in list(executor._processes.values()):
+        if process.is_alive():
+            os.kill(process.pid, signal.SIGKILL)
+    executor.shutdown(wait=True)

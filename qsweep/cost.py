@@ -9,7 +9,7 @@ from qsweep.architectures import ARCHITECTURES, LinearShape
 from qsweep.datasets import DATASETS
 
 EVALUATION_BATCH = 1000
-"""Examples a batch in evaluation. Fixed, in file order: a mean loss depends on how a test set is cut, in the 7th digit."""
+"""Examples a batch in evaluation. Fixed, in file order: how a test set is cut shows in the 7th digit of a mean loss."""
 
 BYTES = 4
 TENSORS_A_WEIGHT = 3

@@ -16,11 +16,13 @@ DEVICES = ("auto", "cpu", "cuda")
 
 AVX512 = {"avx512f", "avx512vl", "avx512bw", "avx512dq", "fma"}
 AVX2 = {"avx2", "fma"}
+CAPABILITIES = {"default": "DEFAULT", "avx2": "AVX2", "avx512": "AVX512"}
+"""What ATEN_CPU_CAPABILITY may say; torch takes its word, and no other spelling."""
 
 
 @cache
 def describe(device: str) -> str:
-    """The environment on a device, in one line: device model, CPU capability, torch version. Never host, user or path."""
+    """The environment on a device: its model, CPU capability, torch version. Never host, user or path."""
     torch = f"torch {version('torch')}"
     if device == "cuda":
         return f"{_gpu_model()}; {torch}"
@@ -34,10 +36,17 @@ def choose(device: str) -> str:
         UserError: cuda was asked for and there is none.
     """
     if device == "auto":
-        return "cuda" if _gpu_model() else "cpu"
-    if device == "cuda" and not _gpu_model():
-        raise UserError("--device cuda: no NVIDIA GPU answers here (nvidia-smi finds none); leave --device out, or cpu")
+        return "cuda" if _has_gpu() else "cpu"
+    if device == "cuda" and not _has_gpu():
+        raise UserError(
+            "--device cuda: no NVIDIA GPU answers here (nvidia-smi finds none), or this torch is built without CUDA; "
+            "leave --device out, or say --device cpu"
+        )
     return device
+
+
+def _has_gpu() -> bool:
+    return bool(_gpu_model()) and not version("torch").endswith("+cpu")
 
 
 @cache
@@ -52,18 +61,17 @@ def _cpu_info() -> dict[str, str]:
 
 def _cpu_model() -> str:
     info = _cpu_info()
-    if "model name" not in info:
-        return " ".join(filter(None, (platform.system(), platform.machine(), platform.processor())))
-    return f"{info['model name']} ({info.get('cpu family', '?')}-{info.get('model', '?')})"
+    if "model name" in info:
+        return f"{info['model name']} ({info.get('cpu family', '?')}-{info.get('model', '?')})"
+    arm = [info[name] for name in ("CPU implementer", "CPU part") if name in info]
+    return " ".join(filter(None, (platform.system(), platform.machine(), *arm)))
 
 
 def _capability() -> str:
-    """The instruction set that torch's kernels take, by torch's own rule (ATEN_CPU_CAPABILITY lowers it)."""
+    """The instruction set that torch's kernels take, by torch's own rule (ATEN_CPU_CAPABILITY names another)."""
     flags = set(_cpu_info().get("flags", "").split())
     found = "AVX512" if flags >= AVX512 else "AVX2" if flags >= AVX2 else "DEFAULT"
-    asked = os.environ.get("ATEN_CPU_CAPABILITY", "").upper()
-    order = ("DEFAULT", "AVX2", "AVX512")
-    return min(found, asked, key=order.index) if asked in order else found
+    return CAPABILITIES.get(os.environ.get("ATEN_CPU_CAPABILITY", ""), found)
 
 
 @cache

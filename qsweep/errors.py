@@ -14,6 +14,11 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+MAX_SHOWN = 20
+"""Mistakes that a message lists; a generator of a thousand wrong values need not fill the screen."""
+
+MAX_TEXT = 60
+
 
 class QsweepError(Exception):
     """Root of the errors that qsweep raises on purpose."""
@@ -47,19 +52,27 @@ class Problem:
 
 
 class SpecError(UserError):
-    """All mistakes of one spec file, in the order of its lines."""
+    """All mistakes of one spec, each once: by file, in the order of its lines."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(sorted(problems, key=lambda p: (p.line, p.column)))
-        super().__init__("\n".join(map(str, self.problems)))
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(sorted(dict.fromkeys(problems), key=lambda p: (p.file, p.line, p.column)))
+        more = len(self.problems) - MAX_SHOWN
+        lines = [str(problem) for problem in self.problems[:MAX_SHOWN]]
+        super().__init__("\n".join([*lines, f"… and {more:,} more"] if more > 0 else lines))
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """`; did you mean 'x'?` where a name of `allowed` is near to `name`, else nothing."""
-    near = difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def unknown(what: str, name: object, allowed: Sequence[str]) -> str:
     """The one wording for a name that does not exist: what it is, the nearest right name, and all of them."""
-    return f"unknown {what} '{name}'{did_you_mean(str(name), allowed)} (one of: {', '.join(allowed)})"
+    text = cut(str(name))
+    return f"unknown {what} '{text}'{did_you_mean(text, allowed)} (one of: {', '.join(allowed)})"
+
+
+def cut(text: str) -> str:
+    """A text for a message: its beginning where it is long."""
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"

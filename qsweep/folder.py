@@ -17,7 +17,6 @@ from qsweep import files, tables
 from qsweep.errors import UserError
 from qsweep.plan import Plan
 from qsweep.reader import plain_scalar, read_text
-from qsweep.spec import Spec
 from qsweep.store import Record
 
 REFERENCE = "reference"
@@ -35,23 +34,35 @@ class Change:
         return f"+{self.added} −{self.removed} trials since the last run"
 
 
-def owner(spec_path: Path, packaged: Path) -> str:
-    """A spec file's identity: relative to here, `packaged:`, or its name and a digest of where it lies. Never a full path."""
-    absolute = spec_path.resolve()
-    if absolute.is_relative_to(packaged.resolve()) and not absolute.is_relative_to(Path.cwd()):
-        return f"packaged:{absolute.name}"
-    if absolute.is_relative_to(Path.cwd()):
-        return absolute.relative_to(Path.cwd()).as_posix()
-    return f"{hashlib.sha256(os.fsencode(absolute.parent)).hexdigest()[:12]}/{absolute.name}"
+def owner(spec_path: Path, packaged: Path, root: Path | None = None) -> str:
+    """A spec file's identity, never a full path: relative to a folder, or `packaged:`, or its name and a digest.
+
+    Args:
+        root: the folder that paths are relative to; the current one unless given.
+    """
+    spec_path, root = spec_path.resolve(), (root or Path.cwd()).resolve()
+    if spec_path.is_relative_to(root):
+        return _printable(spec_path.relative_to(root).as_posix())
+    if spec_path.is_relative_to(packaged.resolve()):
+        return f"packaged:{spec_path.name}"
+    place = hashlib.sha256(os.fsencode(spec_path.parent)).hexdigest()[:12]
+    return _printable(f"{place}/{spec_path.name}")
+
+
+def _printable(text: str) -> str:
+    """A file's name may hold line ends, and bytes that are no text."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def claim(folder: Path, spec_owner: str) -> None:
     """Make sure that a folder is this spec's, or nobody's.
 
     Raises:
-        UserError: it belongs to another file of the same name.
+        UserError: it belongs to another file of the same name, or is where committed results lie.
     """
-    other = read_provenance(folder).get("spec", {}).get("path")
+    if folder.name == REFERENCE:
+        raise UserError(f"{folder} is for committed results: give the spec another name, or the folder by --name")
+    other = _noted(folder, "spec", "path")
     if other is not None and other != spec_owner:
         raise UserError(
             f"{folder} belongs to {other}, not to {spec_owner}: give one of them another name, or use --results DIR"
@@ -60,8 +71,8 @@ def claim(folder: Path, spec_owner: str) -> None:
 
 def change(folder: Path, plan: Plan) -> Change | None:
     """What is new and what is gone against the plan that the folder holds; None where it holds none or the same."""
-    before = read_provenance(folder).get("plan", {}).get("keys")
-    if before is None:
+    before = _noted(folder, "plan", "keys")
+    if not isinstance(before, list):
         return None
     old, new = set(before), {trial.key for trial in plan.trials}
     return Change(len(new - old), len(old - new)) if old != new else None
@@ -112,11 +123,11 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = None if plain_scalar_is(text) else '"'
+    style = None if _is_plain(text) else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
-def plain_scalar_is(text: str) -> bool:
+def _is_plain(text: str) -> bool:
     """Whether a text written without quotes is read back as itself."""
     try:
         return bool(plain_scalar(text) == text)
@@ -139,11 +150,17 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     path = folder / "provenance.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read: {error}; remove the folder, and `qsweep run` writes it again") from None
+        raise UserError(f"{path} can't be read: {error}; remove it, and `qsweep run` writes it again") from None
     return content if isinstance(content, dict) else {}
+
+
+def _noted(folder: Path, part: str, name: str) -> Any:
+    """One thing that provenance.json says, or None."""
+    content = read_provenance(folder).get(part)
+    return content.get(name) if isinstance(content, dict) else None
 
 
 def read_spec(folder: Path) -> dict[str, Any]:
@@ -157,6 +174,8 @@ def read_spec(folder: Path) -> dict[str, Any]:
         value = read_text(path.read_text(encoding="utf-8"), str(path)).value
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; `qsweep run` writes it") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is damaged: {error}; `qsweep run` writes it again") from None
     return value if isinstance(value, dict) else {}
 
 

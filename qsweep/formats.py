@@ -83,7 +83,7 @@ class Range:
     @property
     def lowest(self) -> int:
         """The least integer level, k = -2^(b-1)."""
-        return -(2 ** (self.bitwidth - 1))
+        return -(1 << (self.bitwidth - 1))
 
     @property
     def highest(self) -> int:
@@ -129,15 +129,17 @@ def split_name(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         BadValueError: no family has this name, or its number is out of range.
     """
-    match = re.fullmatch(r"(float32)|([a-z]+)(\d*)", text)
-    family = match and (match[1] or match[2])
-    if not match or family not in FAMILIES:
+    if text in FAMILIES:
+        return text, {}
+    match = re.fullmatch(r"([a-z]+)([0-9]{1,4})", text)
+    if not match or BITWIDTH not in parameters_of(match[1]):
         raise BadValueError(unknown("format", text, tuple(FAMILIES)))
-    if not match[3]:
-        return family, {}
-    if BITWIDTH not in FAMILIES[family].parameters:
-        raise BadValueError(f"format '{family}' has no bitwidth, so '{text}' means nothing")
-    return family, {"bitwidth": BITWIDTH.check(int(match[3]))}
+    return match[1], {"bitwidth": BITWIDTH.check(int(match[2]))}
+
+
+def parameters_of(family: str) -> tuple[Parameter, ...]:
+    """The parameters of a family; none of a name that is no family's."""
+    return FAMILIES[family].parameters if family in FAMILIES else ()
 
 
 def parse(text: str) -> Format:

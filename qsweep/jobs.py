@@ -1,4 +1,4 @@
-"""The job: trains a stack of trials and gives back a record for each. It never raises; an error comes back as a record."""
+"""The job: trains a stack of trials, and gives back a record for each. It never raises: an error is a record too."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -43,7 +43,8 @@ def train_stack(
         timeout: wall seconds a trial.
 
     Returns:
-        One record for each trial, in order: `key`, `environment`, `status`, `reason`, `trial`, `result`, `history`, `run`.
+        One record for each trial, in order: `key`, `environment`, `status`, `reason`, `trial`, `result`, `history`,
+        `run`.
     """
     start = time.perf_counter()
     try:
@@ -82,13 +83,14 @@ def _train(trials: Sequence[Settings], sources: Mapping[str, str], folder: Path,
     from qsweep.training.course import Course
     from qsweep.training.nets import Net, plain_net, stacked_net
 
-    _keep_memory()
+    keep_memory()
     shared = trials[0]
     data = DATASETS[shared["data"]["name"]]
     examples = load(data, folder, shared["data"]["split"])
 
     def new_model() -> torch.nn.Module:
-        model = _seeded(lambda: build(shared["model"], sources, data.shape, data.classes), shared["seed"])
+        with _seeded(shared["seed"]):
+            model = build(shared["model"], sources, data.shape, data.classes)
         initialize(model, shared["init"], Stream(shared["seed"]))
         return model
 
@@ -107,13 +109,14 @@ def _train(trials: Sequence[Settings], sources: Mapping[str, str], folder: Path,
     return outcomes
 
 
-def _seeded(make: Callable[[], Any], seed: int) -> Any:
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
     """A user's net may draw its own initial values from torch's generator: the same for every trial of a seed."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return make()
+        yield
 
 
 def _outcome(status: str, reason: str, epochs: list[dict[str, float | None]]) -> dict[str, Any]:
@@ -158,7 +161,7 @@ def _time_limit(seconds: float | None) -> Iterator[None]:
 
 
 @cache
-def _keep_memory() -> None:
+def keep_memory() -> None:
     """Keep freed memory for the next step: glibc gives large blocks back at once, and faults on every page again.
 
     That costs more than the arithmetic of an update: 6 instead of 2.6 ns a weight.

@@ -1,4 +1,4 @@
-"""One driver at a time in a results folder, by a lock of the operating system: it ends with its process, never stale."""
+"""One driver at a time in a results folder, by a lock of the operating system: it ends with its process."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from qsweep.errors import UserError
 
 WAIT_SECONDS = 0.5
+LOOKS = 5
+LOOK_SECONDS = 0.02
+"""A `qsweep status` holds the lock for an instant to see whether it is free: look again before calling it taken."""
 
 
 @contextmanager
@@ -21,58 +23,79 @@ def hold(folder: Path, what: str, say: Callable[[str], None], *, wait: bool) -> 
     """Hold the lock of a results folder, after waiting for who holds it (or leaving at once with `wait=False`).
 
     Raises:
-        UserError: the folder can't be written, or another driver runs there and `wait` is false.
+        UserError: the folder can't be written or locked, or another driver runs there and `wait` is false.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stream = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  # held until the end
+        file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)  # no child process inherits it
     except OSError as error:
         raise UserError(
             f"can't write the results folder {folder}: {error.strerror}; choose another with --results"
         ) from None
-    with stream:
-        _acquire(stream, folder, say, wait)
-        stream.truncate(0)
-        stream.write(json.dumps({"pid": os.getpid(), "runs": what}))
-        stream.flush()
-        try:
-            yield
-        finally:
-            stream.truncate(0)
+    try:
+        _acquire(file, folder, say, wait)
+        _sign(file, json.dumps({"pid": os.getpid(), "runs": what}))
+        yield
+    finally:
+        os.close(file)
 
 
 def holder(folder: Path) -> str | None:
     """Who drives a results folder now, in words; None if nobody does."""
     try:
-        with open(folder / ".lock", "r+", encoding="utf-8") as stream:
-            return None if _try(stream, fcntl.LOCK_SH) else _who(stream)
+        file = os.open(folder / ".lock", os.O_RDONLY)
     except OSError:
         return None
-
-
-def _acquire(stream: IO[str], folder: Path, say: Callable[[str], None], wait: bool) -> None:
-    if _try(stream, fcntl.LOCK_EX):
-        return
-    who = _who(stream)
-    if not wait:
-        raise UserError(f"{who} runs in {folder}: wait for it, or choose another folder with --results")
-    say(f"{who} runs in {folder}: waiting for it to end (--no-wait leaves instead)")
-    while not _try(stream, fcntl.LOCK_EX):
-        time.sleep(WAIT_SECONDS)
-
-
-def _try(stream: IO[str], kind: int) -> bool:
     try:
-        fcntl.flock(stream, kind | fcntl.LOCK_NB)
+        return None if _try(file, fcntl.LOCK_SH) else _who(file)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+
+
+def _acquire(file: int, folder: Path, say: Callable[[str], None], wait: bool) -> None:
+    try:
+        if _free_soon(file):
+            return
+        who = _who(file)
+        if not wait:
+            raise UserError(f"{who} runs in {folder}: wait for it, or choose another folder with --results")
+        say(f"{who} runs in {folder}: waiting for it to end (--no-wait leaves instead)")
+        while not _try(file, fcntl.LOCK_EX):
+            time.sleep(WAIT_SECONDS)
+    except OSError as error:
+        raise UserError(
+            f"can't lock the results folder {folder}: {error.strerror}; choose another with --results"
+        ) from None
+
+
+def _free_soon(file: int) -> bool:
+    for _ in range(LOOKS):
+        if _try(file, fcntl.LOCK_EX):
+            return True
+        time.sleep(LOOK_SECONDS)
+    return False
+
+
+def _try(file: int, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _who(stream: IO[str]) -> str:
+def _sign(file: int, text: str) -> None:
+    """Write who holds the lock. It is told to who waits, no more: a full disk must not stop a run for it."""
+    with suppress(OSError):
+        os.ftruncate(file, 0)
+        os.pwrite(file, text.encode(), 0)
+
+
+def _who(file: int) -> str:
     try:
-        stream.seek(0)
-        content = json.loads(stream.read())
+        content = json.loads(os.pread(file, 4096, 0))
         return f"`qsweep run {content['runs']}` (process {content['pid']})"
     except (ValueError, KeyError, TypeError):
         return "another qsweep"

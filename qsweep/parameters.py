@@ -7,10 +7,16 @@ is checked, defaulted, hashed and documented in one way wherever it stands.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from qsweep.errors import cut
+
+Name = TypeVar("Name", bound=str | int)
 
 
 class _Marker:
@@ -27,9 +33,16 @@ REQUIRED: Final = _Marker("REQUIRED")
 ALWAYS: Final = _Marker("ALWAYS")
 """`as_before` of a parameter that has been part of every key since its owner exists."""
 
+Mistake = tuple[tuple[str | int, ...], str]
+"""Where inside a value something is wrong (names and indices that lead to it; none: the value itself), and what."""
+
 
 class BadValueError(ValueError):
-    """A value that its parameter does not take; the message says what was found and what was expected."""
+    """A value that its parameter does not take; each mistake says what was found and what was expected."""
+
+    def __init__(self, *mistakes: Mistake | str) -> None:
+        self.mistakes: list[Mistake] = [((), m) if isinstance(m, str) else m for m in mistakes]
+        super().__init__("; ".join(message for _, message in self.mistakes))
 
 
 @dataclass(frozen=True, eq=False)  # by identity: a default may be a list
@@ -39,7 +52,7 @@ class Parameter:
     Attributes:
         type: a type that pydantic understands, with its bounds (`Annotated[int, Field(ge=1)]`).
         expected: the same in words, for messages and documentation.
-        default: the value where none is given; REQUIRED if there is none.
+        default: the value where none is given; REQUIRED if there is none, None if it depends on something else.
         stacks: whether trials that differ in it can train in one stack.
         as_before: the value that means "as before this parameter existed". It is left out of keys, so that adding a
             parameter leaves the keys of older trials as they were. It never changes once released.
@@ -58,41 +71,57 @@ class Parameter:
         Raises:
             BadValueError: `value` is not of this parameter's type, or is out of its range.
         """
-        from pydantic import ValidationError
-
-        for candidate in _spellings(value):
-            try:
-                return _adapter(self).validate_python(candidate, strict=True)
-            except ValidationError:
-                continue
-        raise BadValueError(f"found {show(value)}, expected {self.expected}")
+        try:
+            return _adapter(self).validate_python(as_integers(value), strict=True)
+        except ValidationError:
+            raise BadValueError(f"found {show(value)}, expected {self.expected}") from None
 
     def json_schema(self) -> dict[str, Any]:
         """The JSON Schema of this parameter's values, with its description and default."""
         schema = {**_adapter(self).json_schema(), "description": self.expected}
-        return schema if self.default is REQUIRED else {**schema, "default": self.default}
+        return schema if self.default is REQUIRED or self.default is None else {**schema, "default": self.default}
 
 
 @cache
-def _adapter(parameter: Parameter) -> Any:
-    from pydantic import TypeAdapter
-
+def _adapter(parameter: Parameter) -> TypeAdapter[Any]:
     return TypeAdapter(parameter.type)
 
 
-def _spellings(value: object) -> Iterator[object]:
-    """A value, and the integer that it equals: `{pow2: [5, 9]}` is a good axis of batch sizes."""
-    if isinstance(value, float) and value == 0:
-        value = 0.0  # -0.0 would be another key for the same number
-    yield value
+def as_integers(value: object) -> object:
+    """A value with each whole number as an int, which the strict types take for a float too.
+
+    So `1e3` is a good number of epochs, and -0.0, another key for the same number, becomes 0.
+    """
     if isinstance(value, float) and value.is_integer():
-        yield int(value)
+        return int(value)
+    if isinstance(value, list):
+        return [as_integers(v) for v in value]
+    if isinstance(value, dict):
+        return {k: as_integers(v) for k, v in value.items()}
+    return value
+
+
+def check_each(items: Iterable[tuple[Name, object]], check: Callable[[Name, object], Any]) -> list[tuple[Name, Any]]:
+    """Values under a name or index, each as `check(name, value)` returns it.
+
+    Raises:
+        BadValueError: with the mistakes of all of them, the name in front of each path.
+    """
+    checked: list[tuple[Name, Any]] = []
+    mistakes: list[Mistake | str] = []
+    for name, value in items:
+        try:
+            checked.append((name, check(name, value)))
+        except BadValueError as error:
+            mistakes += [((name, *place), message) for place, message in error.mistakes]
+    if mistakes:
+        raise BadValueError(*mistakes)
+    return checked
 
 
 def show(value: object) -> str:
     """A value as a spec would spell it, cut where it is long."""
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return cut(json.dumps(value, default=str, ensure_ascii=False))
 
 
 def listing(parameters: Iterable[Parameter]) -> dict[str, Parameter]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from qsweep.errors import Problem, SpecError, did_you_mean
-from qsweep.reader import Place
-from qsweep.spec import Block, Spec, overlay
-from qsweep.trial import CHOICES, Trial, TrialError, canonical, describe_role, resolve
+from qsweep.blocks import Block, overlay
+from qsweep.errors import did_you_mean, unknown
+from qsweep.parameters import show
+from qsweep.reader import OVERRIDE, Mistakes, Place, dotted
+from qsweep.spec import METRICS, Spec, metric_field
+from qsweep.trial import Trial, TrialError, canonical, describe_choice, describe_role, resolve
+from qsweep.vocabulary import CHOICES, ROLES
 
-MAX_REPORTED = 20
+VARIANT = "variant"
+ROLE_PATHS = tuple(f"quantize.{role}" for role in ROLES)
 
 
 @dataclass(frozen=True)
@@ -38,12 +45,12 @@ class Plan:
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
 
-    @property
+    @cached_property
     def trials(self) -> list[Trial]:
         """The distinct trials, in the order of their first row."""
         return list({row.trial.key: row.trial for row in self.rows}.values())
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of what the rows are: it changes when the table would."""
         content = [[row.trial.key, *row.axes] for row in self.rows]
@@ -54,107 +61,190 @@ def expand(spec: Spec) -> Plan:
     """The plan of a checked spec.
 
     Raises:
-        SpecError: a point that is no trial, an axis that no trial reads, or nothing left to train.
+        SpecError: a point that is no trial, an axis or -S that no trial reads, a plot of a column that the table will
+            not have, or nothing left to train.
     """
-    return _Expansion(spec).plan()
+    with _without_collector():
+        return _Expansion(spec).plan()
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Trials are millions of objects that all stay: to look for garbage among them took a fifth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Expansion:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self.digests = spec.digests
-        self.problems: dict[tuple[str, str], Problem] = {}
+        self.mistakes = Mistakes(spec.document)
         self.axes = _axis_names(spec)
         self.read: set[str] = set()
-        self.unmatched: dict[tuple[Place, str, int], Mapping[str, Any]] = {}
+        """Names of all parameters that some trial reads."""
+        self.idle: dict[Place, Mapping[str, Any]] = {}
+        """The entries of `exclude` and `only` that have matched nothing yet."""
 
     def plan(self) -> Plan:
-        rows = [row for block in self.spec.blocks for row in self._block(block)]
-        if not rows and not self.problems:
-            self._wrong((), "no trial is left: `exclude` and `only` take all of the grid away")
-        if self.problems:
-            raise SpecError(list(self.problems.values())[:MAX_REPORTED])
-        return Plan(self.spec, self.axes, tuple(rows), tuple(self._notes()))
-
-    def _wrong(self, place: Place, message: str) -> None:
-        problem = self.spec.document.problem(place, message)
-        self.problems.setdefault((problem.path, problem.message), problem)
+        rows = tuple(row for block in self.spec.blocks for row in self._block(block))
+        if not self.mistakes.found:
+            self._check_whole(rows)
+        self.mistakes.stop_if_any()
+        return Plan(self.spec, self.axes, rows, tuple(self._notes()))
 
     def _block(self, block: Block) -> Iterator[Row]:
-        for kind, entries in (("exclude", block.exclude), ("only", block.only)):
-            self.unmatched |= {(block.place, kind, i): entry for i, entry in enumerate(entries)}
+        self.idle |= {place: entry for kind in ("exclude", "only") for place, entry in _entries(block, kind)}
         read: set[str] = set()
-        for variant, values, seed in _points(block, self.spec.seeds):
-            trial = self._trial(block, variant, values, seed)
-            if trial is None:
-                continue
-            read |= trial.columns.keys()
-            columns = {**trial.columns, **({"variant": variant} if variant else {})}
-            if self._kept(block, columns):
-                yield Row(trial, tuple(columns.get(name) for name in self.axes))
+        for point in _points(block):
+            for seed in self.spec.seeds:
+                trial = self._trial(block, point, seed)
+                if trial is None:
+                    continue
+                read |= trial.columns.keys()
+                if self._kept(block, point, trial):
+                    yield Row(trial, point.axes(self.axes, trial))
         self.read |= read
-        if not self.problems:
+        if not self.mistakes.found:
             self._check_axes(block, read)
 
-    def _trial(self, block: Block, variant: str | None, values: Mapping[str, Any], seed: int) -> Trial | None:
-        parameters = overlay(overlay(block.trial, block.variants[variant] if variant else {}), values)
+    def _trial(self, block: Block, point: _Point, seed: int) -> Trial | None:
         try:
-            return resolve(parameters, seed, self.digests)
+            return resolve(point.parameters, seed, self.spec.digests)
         except TrialError as error:
-            self._wrong((*block.place, "trial", *error.path.split(".")), str(error))
+            self.mistakes.add((*block.place, "trial", *error.path.split(".")), str(error))
             return None
 
-    def _kept(self, block: Block, columns: Mapping[str, Any]) -> bool:
-        matched = {
-            kind: [i for i, entry in enumerate(entries) if _matches(entry, columns)]
-            for kind, entries in (("exclude", block.exclude), ("only", block.only))
-        }
-        for kind, indices in matched.items():
-            for index in indices:
-                self.unmatched.pop((block.place, kind, index), None)
-        return not matched["exclude"] and (not block.only or bool(matched["only"]))
+    def _kept(self, block: Block, point: _Point, trial: Trial) -> bool:
+        if not block.exclude and not block.only:
+            return True
+        used = {**_used(trial), VARIANT: point.variant}
+        excluded, wanted = (
+            [place for place, entry in _entries(block, kind) if _matches(entry, used)] for kind in ("exclude", "only")
+        )
+        for place in [*excluded, *wanted]:
+            self.idle.pop(place, None)
+        return not excluded and (bool(wanted) or not block.only)
+
+    # checks that need all trials
 
     def _check_axes(self, block: Block, read: set[str]) -> None:
         for group in block.groups:
-            for name in group.names:
-                if name not in read:
-                    near = did_you_mean(name, read)
-                    place = group.place if group.place[-1] == name else (*group.place, name)
-                    self._wrong(place, f"no trial of this grid reads '{name}'{near} (read: {', '.join(sorted(read))})")
+            for name in [name for name in group.names if name not in read]:
+                place = group.place if group.place[-1] == name else (*group.place, name)
+                near = did_you_mean(name, sorted(read))
+                self.mistakes.add(
+                    place, f"no trial of this grid reads '{name}'{near} (read: {', '.join(sorted(read))})"
+                )
+
+    def _check_whole(self, rows: Sequence[Row]) -> None:
+        if not rows:
+            self.mistakes.add((), "no trial is left: `exclude` and `only` take all of the grid away")
+            return
+        for name in self.spec.overrides:
+            if name not in (*self.axes, "seeds") and not any(f"{read}.".startswith(f"{name}.") for read in self.read):
+                self.mistakes.add((OVERRIDE, name), f"no trial reads '{name}'{did_you_mean(name, sorted(self.read))}")
+        for index, plot in enumerate(self.spec.plots):
+            self._check_plot(plot, ("plots", index))
+
+    def _check_plot(self, plot: Mapping[str, Any], place: Place) -> None:
+        """Say before the training, not after it, that the table will lack a column."""
+        for field in [f for f in ("x", "y", "line", "facet") if f in plot and f != metric_field(plot["kind"])]:
+            shown = (*self.axes, "seed", *(("epoch",) if plot["kind"] == "lines" and field == "x" else ()))
+            if plot[field] not in (*shown, *METRICS, "status") and plot[field] not in self.read:
+                self.mistakes.add((*place, field), unknown("column", plot[field], shown))
 
     def _notes(self) -> Iterator[str]:
-        for name in self.spec.blocks[0].trial:
-            if name not in self.read and name not in ("quantize", *CHOICES):
+        given = [name for block in self.spec.blocks for name in _given(block)]
+        for name in dict.fromkeys(given):
+            if name not in self.read:
                 yield f"no trial reads '{name}': it changes nothing"
-        for (place, kind, index), entry in self.unmatched.items():
-            where = ".".join(map(str, (*place, kind)))
-            yield f"{where}[{index}] matches no trial: {', '.join(f'{k}: {v}' for k, v in entry.items())}"
+        for place, entry in self.idle.items():
+            yield f"{dotted(place)} matches no trial: {show(entry)}"
+
+
+# --- points -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One combination of variant and axis values, and the parameters that it gives."""
+
+    variant: str | None
+    values: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+
+    def axes(self, names: tuple[str, ...], trial: Trial) -> tuple[Any, ...]:
+        """Its value on each axis of the plan: what its trial does not read is empty."""
+        return tuple([self._axis(name, trial.columns) for name in names])
+
+    def _axis(self, name: str, columns: Mapping[str, Any]) -> Any:
+        if name == VARIANT:
+            return self.variant
+        if name in self.values and name in columns:
+            return _shown(name, self.values[name])
+        return columns.get(name)
+
+
+def _shown(name: str, value: Any) -> Any:
+    """An axis value as a table shows it: a model, init or role in one word or so."""
+    if name in CHOICES:
+        return describe_choice(value)
+    return describe_role(value) if name in ROLE_PATHS else value
 
 
 def _axis_names(spec: Spec) -> tuple[str, ...]:
-    names = [name for block in spec.blocks for group in block.groups for name in group.names]
-    variants = ["variant"] if any(block.variants for block in spec.blocks) else []
+    names = [name for block in spec.blocks for name in block.axes]
+    variants = [VARIANT] if any(block.variants for block in spec.blocks) else []
     return tuple(dict.fromkeys([*variants, *names]))
 
 
-def _points(block: Block, seeds: tuple[int, ...]) -> Iterator[tuple[str | None, dict[str, Any], int]]:
-    """Every combination of variant, axis values and seed, the last axis fastest but for the seed."""
-    names = [name for group in block.groups for name in group.names]
-    for variant in list(block.variants) or [None]:
+def _points(block: Block) -> Iterator[_Point]:
+    """Every combination of variant and axis values, the last axis fastest."""
+    names = block.axes
+    variants: list[str | None] = [*block.variants] or [None]
+    for variant in variants:
+        base = block.trial if variant is None else overlay(block.trial, block.variants[variant])
         for steps in itertools.product(*(group.points for group in block.groups)):
-            values = dict(zip(names, itertools.chain.from_iterable(steps), strict=True))
-            for seed in seeds:
-                yield variant, values, seed
+            values = dict(zip(names, itertools.chain(*steps), strict=True))
+            yield _Point(variant, values, overlay(base, values))
 
 
-def _matches(entry: Mapping[str, Any], columns: Mapping[str, Any]) -> bool:
-    return all(_matches_one(name, value, columns) for name, value in entry.items())
+def _given(block: Block) -> Iterator[str]:
+    """Names of all parameters that a block and its variants set, with those inside models and inits."""
+    for parameters in (block.trial, *block.variants.values()):
+        for name, value in parameters.items():
+            if name in CHOICES:
+                yield from (f"{name}.{inner}" for inner in value if inner != "name")
+            elif name != "quantize":
+                yield name
 
 
-def _matches_one(name: str, value: Any, columns: Mapping[str, Any]) -> bool:
-    if not isinstance(value, dict):
-        return name in columns and bool(columns[name] == value)
-    if "name" in value:  # a model or init: its name, and the parameters that the entry gives
-        inside = {f"{name}.{k}": v for k, v in value.items() if k != "name"}
-        return columns.get(name) == value["name"] and _matches(inside, columns)
-    return columns.get(name) == describe_role(value)
+# --- exclude and only -------------------------------------------------------------------------------------------------
+
+
+def _entries(block: Block, kind: str) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+    for index, entry in enumerate(block.exclude if kind == "exclude" else block.only):
+        yield (*block.place, kind, index), entry
+
+
+def _used(trial: Trial) -> dict[str, Any]:
+    """What a trial uses, nested as a spec would say it, each role with the parameters that reach it from the trial."""
+    columns = trial.columns
+    choices = {what: {"name": columns[what], **_inside(columns, f"{what}.")} for what in CHOICES}
+    return {**columns, **choices, "quantize": {role: trial.role(role) for role in ROLES}}
+
+
+def _inside(columns: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in columns.items() if name.startswith(prefix)}
+
+
+def _matches(entry: Any, used: Any) -> bool:
+    """Whether all that an entry says is so; of a mapping, it may say less than there is."""
+    if isinstance(entry, Mapping) and isinstance(used, Mapping):
+        return all(name in used and _matches(value, used[name]) for name, value in entry.items())
+    return bool(entry == used)

@@ -10,10 +10,10 @@ import sys
 
 OLDEST = (3, 11)
 DISK_GB = 7.0
-DOWNLOAD = "about 2.7 GB to download, 6 GB on disk" if sys.platform == "linux" else "about 0.5 GB to download, 1.5 GB on disk"
+SIZE = "6 GB" if sys.platform == "linux" else "1.5 GB"
 
 
-def problems(folder):
+def problems(folder: str) -> "list[str]":
     """What is missing, each with the command that mends it."""
     found = []
     if sys.version_info < OLDEST:
@@ -28,12 +28,12 @@ def problems(folder):
     return found
 
 
-def main():
+def main() -> None:
     """Say what will be installed, or what keeps it from being installed."""
     found = problems(".")
     if found:
         sys.exit("\n".join(found))
-    print("installing qsweep with PyTorch into .venv: %s, a minute or two" % DOWNLOAD, flush=True)
+    print("installing qsweep with PyTorch into .venv: about %s on disk, a few minutes" % SIZE, flush=True)
 
 
 if __name__ == "__main__":

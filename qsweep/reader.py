@@ -1,22 +1,26 @@
 """Reading YAML strictly: values, and the line and column of each, or every mistake that the text itself has.
 
-PyYAML's own constructor reads `1e-3` as a string, `on` as true, `1:30` as 90, `010` as 8 and keeps the last of two equal
-keys; its C loader crashes on deep nesting. So only its pure parser is used, and the tree is walked once with the scalars
-of YAML 1.2. No tags, dates, merge keys or aliases to a node's own parents; nothing is ever evaluated.
+PyYAML's own constructor reads `1e-3` as a string, `on` as true, `1:30` as 90, `010` as 8 and keeps the last of two
+equal keys; its C loader crashes on deep nesting. So only its pure parser is used, and the tree is walked once with the
+scalars of YAML 1.2. No tags, dates, merge keys or aliases to a node's own parents; nothing is ever evaluated.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import yaml
+from yaml.reader import ReaderError
 
-from qsweep.errors import Problem, SpecError, UserError
+from qsweep.errors import Problem, SpecError, UserError, cut, unknown
+from qsweep.parameters import show
+
+Kind = TypeVar("Kind")
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 50
@@ -27,6 +31,9 @@ Place = tuple[str | int, ...]
 
 Mark = tuple[str, int, int]
 """File, line, column."""
+
+OVERRIDE = "-S"
+"""Begins the place of a value that comes from the command line: ("-S", "lr")."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,8 @@ class Document:
 
     def problem(self, place: Place, message: str) -> Problem:
         """A mistake at a place, or at the nearest enclosing place that stands in the text."""
+        if place[:1] == (OVERRIDE,):
+            return Problem(f"-S {place[1]}", 0, 0, dotted(place[2:]), message)
         known = place
         while known and known not in self.marks:
             known = known[:-1]
@@ -47,8 +56,11 @@ class Document:
 
 def dotted(place: Place) -> str:
     """A place as one writes it: ("also", 0, "grid", "lr") → `also[0].grid.lr`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{cut(part)}" for part in place)
     return text.removeprefix(".")
+
+
+# --- text to values ---------------------------------------------------------------------------------------------------
 
 
 def read_file(path: Path, shown: str) -> Document:
@@ -77,35 +89,65 @@ def read_text(text: str, shown: str) -> Document:
     Raises:
         SpecError: no YAML, nested deeper than 50 levels, or with what we don't read (all such places at once).
     """
-    _check_depth(text, shown)
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        raise SpecError([Problem(shown, line, column, "", f"no YAML: {error.problem or error.context}")]) from None
-    except yaml.YAMLError as error:
-        raise SpecError([Problem(shown, 0, 0, "", f"no YAML: {' '.join(str(error).split())}")]) from None
     walk = _Walk(shown)
+    root = _compose(text, walk)
     value = walk.value(root, ()) if root is not None else None
     if walk.problems:
         raise SpecError(walk.problems)
     return Document(shown, value, walk.marks)
 
 
-def _check_depth(text: str, shown: str) -> None:
-    """Refuse deep nesting while it is events, before the composer, which is recursive, meets it."""
-    depth = 0
+def _compose(text: str, walk: _Walk) -> yaml.Node | None:
+    """The tree of a text; its tags are noted, what is no YAML is raised."""
     try:
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                mark = event.start_mark
-                message = f"nested deeper than {MAX_DEPTH} levels"
-                raise SpecError([Problem(shown, mark.line + 1, mark.column + 1, "", message)])
-    except yaml.YAMLError:
-        return  # compose reports it with its place
+        loader = _Loader(text)
+    except ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        walk.stop(line, column, f"no text: it has the character U+{ord(text[error.position]):04X}")
+    try:
+        return loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark or loader.get_mark()
+        walk.stop(mark.line + 1, mark.column + 1, f"no YAML: {', '.join(filter(None, (error.context, error.problem)))}")
+    except (ValueError, OverflowError):  # an escape beyond Unicode, "\UFFFFFFFF"
+        mark = loader.get_mark()
+        walk.stop(mark.line + 1, mark.column + 1, "no YAML: no such character")
+    finally:
+        for mark, tag in loader.tags:
+            walk.wrong(mark.line + 1, mark.column + 1, (), f"tag '{cut(tag)}': tags are not read")
+
+
+class _Loader(yaml.SafeLoader):
+    """The pure parser and composer, resolving nothing: scalars stay text. Nesting is limited before it is recursion."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = 0
+        self.tags: list[tuple[yaml.Mark, str]] = []
+
+    def get_event(self) -> Any:
+        event: Any = super().get_event()  # type: ignore[no-untyped-call]
+        self.depth += isinstance(event, yaml.CollectionStartEvent)
+        self.depth -= isinstance(event, yaml.CollectionEndEvent)
+        if self.depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=event.start_mark)
+        if (tag := getattr(event, "tag", None)) is not None:
+            self.tags.append((event.start_mark, tag))
+        return event
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        return ""
+
+    def descend_resolver(self, current_node: Any, current_index: Any) -> None:
+        pass
+
+    def ascend_resolver(self) -> None:
+        pass
+
+
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""What an escape can bring into a text, and no file name or table can hold."""
 
 
 class _Walk:
@@ -120,11 +162,9 @@ class _Walk:
     def value(self, node: yaml.Node, place: Place) -> Any:
         self.marks[place] = self._mark(node)
         if len(self.marks) > MAX_NODES:
-            self._stop(node, place, f"more than {MAX_NODES} values: too many aliases?")
+            self.stop(*self._mark(node)[1:], f"more than {MAX_NODES:,} values: too many aliases?")
         if any(node is parent for parent in self.open):
-            return self._problem(node, place, "an alias to one of its own parents")
-        if node.tag.startswith("!"):
-            return self._problem(node, place, f"tag '{node.tag}': tags are not read")
+            return self._note(node, place, "an alias to one of its own parents")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, place)
         self.open.append(node)
@@ -138,42 +178,56 @@ class _Walk:
     def _mapping(self, node: yaml.Node, place: Place) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, child in node.value:
-            key = self._key(key_node, place, result)
-            if key is not None:
-                result[key] = self.value(child, (*place, key))
-                self.marks[(*place, key)] = self._mark(key_node)
+            if (key := self._key(key_node, place)) is None:
+                continue
+            value = self.value(child, (*place, key))
+            if key in result:
+                self._note(key_node, (*place, key), "stands here a second time")
+            result[key] = value
+            self.marks[(*place, key)] = self._mark(key_node)
         return result
 
-    def _key(self, node: yaml.Node, place: Place, seen: dict[str, Any]) -> str | None:
+    def _key(self, node: yaml.Node, place: Place) -> str | None:
         if not isinstance(node, yaml.ScalarNode) or (node.value == "<<" and node.style is None):
-            return self._problem(node, place, "a name was expected here; merge keys and mappings as names are not read")
-        if node.value in seen:
-            return self._problem(node, (*place, node.value), "stands here a second time")
-        return str(node.value)
+            self._note(node, place, "a name was expected here; merge keys and mappings as names are not read")
+            return None
+        return self._text(node, place)
 
     def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
         if node.style is not None:
-            return node.value
+            return self._text(node, place)
         try:
             return plain_scalar(node.value)
         except ValueError as error:
-            return self._problem(node, place, str(error))
+            return self._note(node, place, str(error))
 
-    def _problem(self, node: yaml.Node, place: Place, message: str) -> None:
-        self.problems.append(Problem(*self._mark(node), dotted(place), message))
+    def _text(self, node: yaml.ScalarNode, place: Place) -> str | None:
+        if found := UNPRINTABLE.search(node.value):
+            self._note(node, place, f"a text with the character U+{ord(found[0]):04X}")
+            return None
+        return str(node.value)
+
+    def _note(self, node: yaml.Node, place: Place, message: str) -> None:
+        self.wrong(*self._mark(node)[1:], place, message)
 
     def _mark(self, node: yaml.Node) -> Mark:
         return (self.shown, node.start_mark.line + 1, node.start_mark.column + 1)
 
-    def _stop(self, node: yaml.Node, place: Place, message: str) -> None:
-        self._problem(node, place, message)
+    def wrong(self, line: int, column: int, place: Place, message: str) -> None:
+        self.problems.append(Problem(self.shown, line, column, dotted(place), message))
+
+    def stop(self, line: int, column: int, message: str) -> NoReturn:
+        self.wrong(line, column, (), message)
         raise SpecError(self.problems)
+
+
+# --- scalars ----------------------------------------------------------------------------------------------------------
 
 
 def _decimal_float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        raise ValueError(f"'{text}' is too large for a number")
+        raise ValueError(f"'{cut(text)}' is too large for a number")
     return value
 
 
@@ -185,9 +239,10 @@ SCALARS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
     (re.compile(r"true|True|TRUE"), lambda text: True),
     (re.compile(r"false|False|FALSE"), lambda text: False),
     (re.compile(r"|~|null|Null|NULL"), lambda text: None),
-    (re.compile(r"[-+]?\d{1,300}"), int),
-    (re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)([eE][-+]?\d+)?"), _decimal_float),
+    (re.compile(r"[-+]?[0-9]{1,300}"), int),
+    (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), _decimal_float),
     (re.compile(r"0x[0-9a-fA-F]{1,16}"), lambda text: int(text, 16)),
+    (re.compile(r"0o[0-7]{1,20}"), lambda text: int(text, 8)),
     (re.compile(r"[-+]?\.?(inf|Inf|INF)|\.?(nan|NaN|NAN)"), _not_finite),
 )
 """The core schema of YAML 1.2: `1e-3` is a number, `on`, `1:30` and `2024-01-01` are strings, `010` is ten."""
@@ -203,3 +258,48 @@ def plain_scalar(text: str) -> Any:
         if pattern.fullmatch(text):
             return convert(text)
     return text
+
+
+# --- checking what was read -------------------------------------------------------------------------------------------
+
+
+class Mistakes:
+    """What is wrong with a document, collected so that all of it is told at once."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.found: list[Problem] = []
+
+    def add(self, place: Place, message: str) -> None:
+        self.found.append(self.document.problem(place, message))
+
+    def stop_if_any(self) -> None:
+        """Raises: SpecError: with all that was found."""
+        if self.found:
+            raise SpecError(self.found)
+
+    def unknown_keys(self, mapping: Mapping[str, Any], place: Place, allowed: tuple[str, ...]) -> None:
+        for key in mapping:
+            if key not in allowed:
+                self.add((*place, key), unknown("key", key, allowed))
+
+    def mapping(self, owner: Mapping[str, Any], key: str, place: Place = ()) -> dict[str, Any]:
+        """owner[key] if it is a mapping; an empty one where there is none, or after noting that it is no mapping."""
+        return self._typed(dict, {}, "a mapping", owner, key, place)
+
+    def sequence(self, owner: Mapping[str, Any], key: str, place: Place, expected: str) -> list[Any]:
+        """owner[key] if it is a list; likewise."""
+        return self._typed(list, [], expected, owner, key, place)
+
+    def text(self, owner: Mapping[str, Any], key: str, default: str) -> str:
+        """owner[key] if it is a text; likewise."""
+        return self._typed(str, default, "a text", owner, key, ())
+
+    def _typed(
+        self, kind: type[Kind], default: Kind, expected: str, owner: Mapping[str, Any], key: str, place: Place
+    ) -> Kind:
+        value = owner.get(key, default)
+        if isinstance(value, kind):
+            return value
+        self.add((*place, key), f"found {show(value)}, expected {expected}")
+        return default

@@ -88,8 +88,14 @@ def quantize_range(w: Tensor, fmt: Ranges, noise: Tensor | None, out: Tensor | N
         r = _keep_levels(r, w, x, fmt)
     if fmt.any_zeroless:
         r += torch.sign(w).mul_(torch.eq(r, 0, out=x)).mul_(fmt.zeroless)
-    torch.minimum(torch.maximum(r, fmt.lowest, out=r), fmt.highest, out=r)  # NaN stays; clamp with tensors: 10 × slower
-    return torch.div(r, fmt.steps_per_unit, out=out)
+    return torch.div(_clipped(r, fmt), fmt.steps_per_unit, out=out)
+
+
+def _clipped(r: Tensor, fmt: Ranges) -> Tensor:
+    """Within the levels, in place; NaN stays. `clamp` is fastest with numbers, and ten times slower with tensors."""
+    if len(fmt.formats) == 1:
+        return r.clamp_(fmt.formats[0].lowest, fmt.formats[0].highest)
+    return torch.minimum(torch.maximum(r, fmt.lowest, out=r), fmt.highest, out=r)
 
 
 def _round_stochastic(x: Tensor, noise: Tensor) -> Tensor:

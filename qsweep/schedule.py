@@ -1,4 +1,4 @@
-"""The scheduler: forms stacks of missing trials, runs them on a backend, commits what comes back, finds who is to blame.
+"""The scheduler: forms stacks of missing trials, runs them on a backend, commits what comes back, finds the culprit.
 
 It is given the job as an argument and knows nothing of training.
 """
@@ -11,7 +11,7 @@ import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
@@ -43,7 +43,7 @@ class Progress(Protocol):
 
 @dataclass
 class Summary:
-    """How a run ended: statuses of what was trained, keys whose records differ, and the signal that stopped it, if any."""
+    """How a run ended: statuses of what was trained, keys whose records differ, and the signal that stopped it."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     conflicts: list[str] = field(default_factory=list)
@@ -111,6 +111,19 @@ def run(
 
 @dataclass
 class _Run:
+    """One run.
+
+    Attributes:
+        queue: stacks that wait.
+        suspects: stacks that were in flight when a worker died: they go first, and each alone.
+        alone: whether a suspect is in flight.
+        flying: stacks that were submitted.
+        strikes: workers that single trials have killed, by key.
+        closing: submit no more.
+        stop_now: keep nothing that is still running.
+        in_job: a job runs inside of this very call, on the serial backend.
+    """
+
     job: Job
     backend: Backend
     commit: Callable[[list[dict[str, Any]]], list[str]]
@@ -118,92 +131,99 @@ class _Run:
     exit_first: bool
     queue: deque[Stack]
     suspects: deque[Stack] = field(default_factory=deque)
+    alone: bool = False
     flying: dict[Future[Any], Stack] = field(default_factory=dict)
     strikes: Counter[str] = field(default_factory=Counter)
     summary: Summary = field(default_factory=Summary)
     executor: Executor | None = None
     closing: bool = False
+    stop_now: bool = False
+    in_job: bool = False
+    stop_told: bool = False
     slowest: float = 0.0
 
     def all(self) -> Summary:
         with self._signals():
             try:
-                while self.flying or (not self.closing and (self.queue or self.suspects)):
-                    self._submit()
-                    self._collect()
-            except _StopNow:
+                with suppress(_StopNow):
+                    self._loop()
                 self._keep(self._take_finished())
-                self._kill()
-            except BaseException:
-                self._kill()
-                raise
+            finally:
+                if self.flying:
+                    self._kill()
         return self.summary
+
+    def _loop(self) -> None:
+        while not self.stop_now and (self.flying or self._more()):
+            self._submit()
+            wait(self.flying, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+            self._keep(self._take_finished())
+            if self.summary.stopped_by is not None:
+                self._tell_stop()
 
     # submitting
 
-    def _submit(self) -> None:
-        """Fill the slots; after a lost worker, what was in flight goes one at a time until it has passed."""
-        while not self.closing and len(self.flying) < (1 if self.suspects else self.backend.slots):
-            source = self.suspects or self.queue
-            if not source:
-                return
-            self._start(source.popleft())
-            if self.backend.slots == 1:
-                return
+    def _more(self) -> bool:
+        return not self.closing and bool(self.suspects or self.queue)
 
-    def _start(self, stack: Stack) -> None:
-        self.executor = self.executor or self.backend.open()
+    def _room(self) -> bool:
+        """Whether another stack may be submitted; after a lost worker, what was in flight goes one at a time."""
+        if self.suspects or self.alone:
+            return not self.flying
+        return len(self.flying) < self.backend.slots
+
+    def _submit(self) -> None:
+        while self._more() and self._room() and self._start(self.suspects or self.queue):
+            pass
+
+    def _start(self, source: deque[Stack]) -> bool:
+        """Submit the first stack of a queue; it stays there, and this is False, if the executor has just broken."""
+        self.executor = executor = self.executor or self.backend.open()
+        self.in_job = self.backend.in_process
         try:
-            self.flying[self.executor.submit(self.job, [trial.settings for trial in stack])] = stack
-        except BrokenExecutor:  # it broke between two looks: this stack never ran
-            self.queue.appendleft(stack)
-            self._keep(self._break_up(""))
+            future = executor.submit(self.job, [trial.settings for trial in source[0]])
+        except BrokenExecutor:
+            if not self.flying:
+                self._kill()
+            return False
+        finally:
+            self.in_job = False
+        self.alone = source is self.suspects
+        self.flying[future] = source.popleft()
+        return True
 
     # collecting
 
-    def _collect(self) -> None:
-        """Wait for something to finish, and commit all that has, in one transaction."""
-        if self.flying:
-            wait(self.flying, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-        self._keep(self._take_finished())
-
     def _take_finished(self) -> list[dict[str, Any]]:
-        records: list[dict[str, Any]] = []
-        broken = ""
-        for future in [f for f in self.flying if f.done()]:
-            error = future.exception()
-            if isinstance(error, BrokenExecutor):
-                broken = str(error) or type(error).__name__
-            elif error is not None:
-                raise error
-            else:
-                records += self._accepted(self.flying.pop(future), future.result())
-        if broken:
-            records += self._break_up(broken)
+        """Records of all that has finished since the last look."""
+        deaths = [future.exception() for future in self.flying if _lost(future)]
+        if deaths:
+            self._kill()  # nothing changes any more after this: what finished meanwhile counts
+        finished = [future for future in self.flying if future.done() and not _lost(future)]
+        records = [record for future in finished for record in self._accepted(self.flying.pop(future), future)]
+        if deaths:
+            records += self._mourn(str(deaths[0]))
         return records
 
-    def _accepted(self, stack: Stack, records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _accepted(self, stack: Stack, future: Future[Any]) -> list[dict[str, Any]]:
         """Records that count. Only a stack of one can fail: what failed in a larger one is tried again in halves."""
-        if len(stack) == 1:
-            return records
+        error = future.exception()
+        records = future.result() if error is None else [_failed(t, f"{type(error).__name__}: {error}") for t in stack]
         bad = tuple(trial for trial, record in zip(stack, records, strict=True) if record["status"] not in FINAL)
-        if bad:
-            again = halves(bad) if len(bad) == len(stack) else [bad]
-            self.queue.extendleft(reversed(again))
+        if not bad or len(stack) == 1:
+            return list(records)
+        self.queue.extendleft(reversed(halves(bad) if len(bad) == len(stack) else [bad]))
         return [record for record in records if record["status"] in FINAL]
 
-    def _break_up(self, reason: str) -> list[dict[str, Any]]:
-        """A worker died, and every stack in flight with it; whose fault it was is found by running them one at a time."""
+    def _mourn(self, reason: str) -> list[dict[str, Any]]:
+        """A worker died, and every stack in flight with it; whose fault it was is found by running each alone."""
         lost = list(self.flying.values())
         self.flying.clear()
-        self._kill()
-        if len(lost) > 1:
-            self.progress.note(
-                f"a worker died ({_last_words(reason)}): {len(lost)} stacks are run again, one at a time"
-            )
-            self.suspects.extend(lost)
-            return []
-        return self._blame(lost[0], reason) if lost else []
+        if len(lost) == 1:
+            return self._blame(lost[0], reason)
+        self.progress.note(f"a worker died ({_last_words(reason)}): {len(lost)} stacks are run again, one at a time")
+        self.suspects.extend(lost)
+        return []
 
     def _blame(self, stack: Stack, reason: str) -> list[dict[str, Any]]:
         if len(stack) > 1:
@@ -217,9 +237,10 @@ class _Run:
         if self.strikes[key] < STRIKES:
             self.suspects.appendleft(stack)
             return []
-        return [lost_record(stack[0], f"killed its worker {STRIKES} times: {_last_words(reason)}")]
+        return [_failed(stack[0], f"killed its worker {STRIKES} times: {_last_words(reason)}")]
 
     def _keep(self, records: list[dict[str, Any]]) -> None:
+        """Commit in one transaction."""
         if not records:
             return
         self.summary.conflicts += self.commit(records)
@@ -238,22 +259,33 @@ class _Run:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C once: submit no more and keep what is running; twice, or a SIGTERM: stop now."""
+        """Ctrl-C once: submit no more and keep what is running; twice, or a SIGTERM: stop now.
+
+        The handler only notes it, so that no commit is broken off, nor records lost that have just come in; the loop
+        sees it within POLL_SECONDS. But a job that runs in this very process must be broken off from inside.
+        """
 
         def stop(number: int, frame: FrameType | None) -> None:
-            again = self.closing and self.summary.stopped_by is not None
+            self.stop_now = number == signal.SIGTERM or self.summary.stopped_by is not None
             self.summary.stopped_by = signal.Signals(number)
             self.closing = True
-            if again or number == signal.SIGTERM:
+            if self.in_job and self.stop_now:
                 raise _StopNow
-            self.progress.note(f"stopping: {self._running()}; Ctrl-C again stops now")
+            if self.in_job:
+                self._tell_stop()
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        wanted = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+        before = {number: signal.signal(number, stop) for number in wanted}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _tell_stop(self) -> None:
+        if not self.stop_told and not self.stop_now:
+            self.stop_told = True
+            self.progress.note(f"stopping: {self._running()}; Ctrl-C again stops now")
 
     def _running(self) -> str:
         count = min(len(self.flying) or 1, self.backend.workers)
@@ -262,17 +294,22 @@ class _Run:
 
 
 class _StopNow(BaseException):
-    """Leave the loop from inside a signal handler."""
+    """Leave a job that runs in this process, from inside a signal handler."""
 
 
-def lost_record(trial: Trial, reason: str) -> dict[str, Any]:
-    """The record of a trial whose worker never came back."""
+def _lost(future: Future[Any]) -> bool:
+    """Whether a worker's death took this one's result."""
+    return future.done() and isinstance(future.exception(), BrokenExecutor)
+
+
+def _failed(trial: Trial, reason: str) -> dict[str, Any]:
+    """The record of a trial that gave none."""
     return {
         "key": trial.key,
-        "environment": "",  # the machine that it died on did not live to tell
+        "environment": "",  # the process that it ran in did not live to tell
         "trial": trial.settings,
         "status": "failed",
-        "reason": reason,
+        "reason": reason[:300],
         "result": {},
         "history": [],
         "run": {"seconds": 0.0, "stack": 1},

@@ -1,16 +1,20 @@
-"""The JSON Schema of a spec, made from the same parameters that check one: for editors, and for those who write tools."""
+"""The JSON Schema of a spec, made from the parameters that check one: for editors, and for those who write tools."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from qsweep.axes import GENERATORS, USAGE
+from qsweep.axes import GENERATORS, MAX_VALUES, USAGE
 from qsweep.formats import FAMILIES, Float32
 from qsweep.parameters import Parameter
-from qsweep.spec import MAX_SEEDS_BY_NUMBER, MAX_TRIALS, METRICS, NAME, PLOT_FIELDS
-from qsweep.trial import CHOICES, NAMED, PLAIN, ROLES, ROUNDING, SOURCE
+from qsweep.spec import MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, METRICS, NAME, PLOT_FIELDS, metric_field
+from qsweep.vocabulary import CHOICES, NAMED, PLAIN, ROLE_PARAMETERS, ROLES, SOURCE
 
 Schema = dict[str, Any]
+
+NUMBER: Schema = {"type": "number"}
+OWN_MODEL_PARAMETER = r"^model\.[A-Za-z_][A-Za-z0-9_]*$"
 
 
 def spec_schema() -> Schema:
@@ -30,6 +34,7 @@ def spec_schema() -> Schema:
                 "max_trials": {"type": "integer", "minimum": 1, "default": MAX_TRIALS},
             }
         ),
+        "$defs": {**_parameters(), "role": _role(), "generator": _generator(), **_block_parts()},
     }
 
 
@@ -37,77 +42,106 @@ def _object(properties: Schema, **more: Any) -> Schema:
     return {"type": "object", "properties": properties, "additionalProperties": False, **more}
 
 
+def _ref(name: str, description: str | None = None) -> Schema:
+    return {"$ref": f"#/$defs/{name}", **({"description": description} if description else {})}
+
+
+# --- blocks -----------------------------------------------------------------------------------------------------------
+
+
 def _block() -> Schema:
-    parameters = _parameters()
-    axes = {
-        "type": "object",
-        "properties": {name: _axis(schema) for name, schema in parameters.items() if name != "quantize"},
-        "patternProperties": {r"\.": _axis({})},
-        "additionalProperties": False,
-    }
-    trial = {
-        "type": "object",
-        "properties": parameters,
-        "patternProperties": {r"\.": {}},
-        "additionalProperties": False,
-    }
-    matchers = {"type": "array", "items": {**trial, "properties": {**parameters, "variant": {"type": "string"}}}}
     return {
-        "trial": {**trial, "description": "what every trial starts from"},
-        "grid": {**axes, "description": "axes to cross, the last one fastest"},
-        "zip": {**axes, "description": "axes that move together"},
-        "variants": {"type": "object", "additionalProperties": trial, "description": "named alternatives"},
-        "exclude": {**matchers, "description": "points to leave out"},
-        "only": {**matchers, "description": "points to keep"},
+        "trial": _ref("trial", "what every trial starts from"),
+        "grid": _ref("axes", "axes to cross, the last one fastest"),
+        "zip": _ref("axes", "axes that move together"),
+        "variants": {"type": "object", "additionalProperties": _ref("trial"), "description": "named alternatives"},
+        "exclude": {"type": "array", "items": _ref("entry"), "description": "points to leave out"},
+        "only": {"type": "array", "items": _ref("entry"), "description": "points to keep"},
     }
 
 
-def _parameters() -> Schema:
-    roles = _object({role: _role() for role in ROLES}, description="the format of each role; others stay in float32")
+def _block_parts() -> Schema:
+    names = {name: _ref(name) for name in _parameters()}
+    axes = {name: _axis(value) for name, value in names.items() if name != "quantize"}
+    entry = {**names, "variant": {"type": "string"}}
     return {
-        **{name: {"enum": list(values)} for name, values in NAMED.items()},
-        **{name: _choice(name) for name in CHOICES},
-        **{name: parameter.json_schema() for name, parameter in PLAIN.items()},
-        "quantize": roles,
+        "trial": _object(names, patternProperties={OWN_MODEL_PARAMETER: {}}),
+        "axes": _object(axes, patternProperties={OWN_MODEL_PARAMETER: _axis({})}),
+        "entry": _object(entry, patternProperties={OWN_MODEL_PARAMETER: {}}, minProperties=1),
     }
-
-
-def _choice(what: str) -> Schema:
-    mappings = [
-        _object({"name": {"const": name}, **{p.name: p.json_schema() for p in own}}, required=["name"])
-        for name, own in CHOICES[what].items()
-    ]
-    names: list[Schema] = [{"enum": list(CHOICES[what])}]
-    if what == "init":
-        return {"anyOf": [*names, {"type": "string", "pattern": r"^normal\([0-9.eE+-]+\)$"}, *mappings]}
-    source = {"type": "string", "pattern": f"^{SOURCE.pattern.replace('?P', '?')}$", "description": "file.py:function"}
-    own_model = {"type": "object", "properties": {"name": source}, "required": ["name"]}
-    return {"anyOf": [*names, source, *mappings, own_model]}
-
-
-def _role() -> Schema:
-    names = "|".join(f"{name}[0-9]*" if cls is not Float32 else name for name, cls in FAMILIES.items())
-    short = {"type": "string", "pattern": f"^({names})$"}
-    known: dict[str, Parameter] = {p.name: p for cls in FAMILIES.values() for p in cls.parameters}
-    own = {name: p.json_schema() for name, p in known.items()}
-    rounding = {"rounding": ROUNDING.json_schema()}
-    return {"anyOf": [short, _object({"format": short, **own, **rounding}, required=["format"])]}
 
 
 def _axis(value: Schema) -> Schema:
-    generators = [
-        _object({name: {"type": "array", "description": USAGE[name]}}, required=[name]) for name in GENERATORS
+    values = {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
+    return {"anyOf": [values, _ref("generator")]}
+
+
+def _generator() -> Schema:
+    return {"anyOf": [_object({name: _arguments(name)}, required=[name]) for name in GENERATORS]}
+
+
+def _arguments(name: str) -> Schema:
+    fewest = 3 if name in ("linspace", "logspace") else 2
+    return {"type": "array", "items": NUMBER, "minItems": fewest, "maxItems": 3, "description": USAGE[name]}
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def _parameters() -> Schema:
+    """All that an axis, a trial or `-S` can name."""
+    inside = {f"{what}.{p.name}": p for what, own in CHOICES.items() for ps in own.values() for p in ps}
+    own = {f"quantize.{role}.{p.name}": p for role in ROLES for ps in ROLE_PARAMETERS.values() for p in ps}
+    roles = {role: _ref("role") for role in ROLES}
+    return {
+        **{name: {"enum": list(values)} for name, values in NAMED.items()},
+        **{name: _choice(name) for name in CHOICES},
+        **_schemas(PLAIN.values()),
+        "quantize": _object(roles, description="the format of each role; others stay in float32"),
+        **{f"quantize.{role}": ref for role, ref in roles.items()},
+        **{path: parameter.json_schema() for path, parameter in (inside | own).items()},
+    }
+
+
+def _schemas(parameters: Iterable[Parameter]) -> Schema:
+    return {p.name: p.json_schema() for p in parameters}
+
+
+def _choice(what: str) -> Schema:
+    catalog = CHOICES[what]
+    mappings = [_object({"name": {"const": name}, **_schemas(own)}, required=["name"]) for name, own in catalog.items()]
+    names: Schema = {"enum": list(catalog)}
+    if what == "init":
+        return {"anyOf": [names, {"type": "string", "pattern": r"^normal\([0-9.eE+-]+\)$"}, *mappings]}
+    source = {"type": "string", "pattern": f"^{SOURCE.pattern}$", "description": "a user's own: file.py:function"}
+    own_model = {"type": "object", "properties": {"name": source, "source": False}, "required": ["name"]}
+    return {"anyOf": [names, source, *mappings, own_model]}
+
+
+def _role() -> Schema:
+    """A format's short name, or a mapping with it and the parameters of its family."""
+    families = {name: f"^{name}$" if cls is Float32 else f"^{name}[0-9]*$" for name, cls in FAMILIES.items()}
+    mappings = [
+        _object(
+            {"format": {"type": "string", "pattern": pattern}, **_schemas(ROLE_PARAMETERS[name])},
+            required=["format"],
+        )
+        for name, pattern in families.items()
     ]
-    return {"anyOf": [{"type": "array", "items": value, "minItems": 1}, *generators]}
+    return {"anyOf": [*({"type": "string", "pattern": pattern} for pattern in families.values()), *mappings]}
+
+
+# --- the rest ---------------------------------------------------------------------------------------------------------
 
 
 def _seeds() -> Schema:
     count = {"type": "integer", "minimum": 1}
+    seed = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
     return {
         "anyOf": [
             {**count, "maximum": MAX_SEEDS_BY_NUMBER, "description": "seeds 0 … n-1"},
-            _object({"count": count}, required=["count"]),
-            {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1},
+            _object({"count": {**count, "maximum": MAX_VALUES}}, required=["count"]),
+            {"type": "array", "items": seed, "minItems": 1, "uniqueItems": True},
         ]
     }
 
@@ -115,5 +149,6 @@ def _seeds() -> Schema:
 def _plot(kind: str) -> Schema:
     needs, takes = PLOT_FIELDS[kind]
     fields: Schema = {name: {"type": "string"} for name in (*needs, *takes)}
-    fields["z" if "z" in needs else "y"] = {"enum": list(METRICS)}
+    fields[metric_field(kind)] = {"enum": list(METRICS)}
+    fields["name"] = {"type": "string", "pattern": f"^{NAME.pattern}$"}
     return _object({"kind": {"const": kind}, **fields}, required=["kind", *needs])

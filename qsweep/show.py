@@ -54,7 +54,7 @@ def _short(name: Any, value: Any) -> str:
 
 
 def status_lines(path: Path) -> Iterator[str]:
-    """One line a sweep: trials by status. From the store where there is one, so that a running sweep shows; else the tables."""
+    """One line a sweep: trials by status, from the store where there is one (so that a running sweep shows)."""
     if (path / "store.db").is_file():
         counts = _store_counts(path / "store.db")
     else:
@@ -177,7 +177,8 @@ def format_page(name: str) -> str:
 
 def _levels(fmt: Range) -> str:
     count = fmt.highest - fmt.lowest + 1
-    head = f"{fmt.name}: {count} levels, {fmt.lowest * fmt.step:g} … {fmt.highest * fmt.step:g}, step {fmt.step:g} (÷ scale)"
+    ends = f"{fmt.lowest * fmt.step:g} … {fmt.highest * fmt.step:g}"
+    head = f"{fmt.name}: {count} levels, {ends}, step {fmt.step:g} (÷ scale)"
     if count > MAX_LEVELS:
         return head
     return head + "\n" + " ".join(f"{k * fmt.step:g}" for k in range(fmt.lowest, fmt.highest + 1))

@@ -1,6 +1,6 @@
 """The store: every record of every sweep in one SQLite file. A record counts once its transaction is committed.
 
-Reading it runs no code: texts and numbers only, each row with a checksum, each trial's text hashed again against its key.
+Reading it runs no code: texts and numbers only, each row with a checksum, each trial hashed again against its key.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,22 +23,26 @@ FINAL = ("done", "diverged")
 """Statuses that are known for good; others are tried again."""
 
 SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE runs (id INTEGER PRIMARY KEY, provenance TEXT NOT NULL) STRICT;
-CREATE TABLE plans (name TEXT PRIMARY KEY, digest TEXT NOT NULL, keys TEXT NOT NULL) STRICT;
+CREATE TABLE runs (id INTEGER PRIMARY KEY, provenance TEXT NOT NULL);
+CREATE TABLE plans (name TEXT PRIMARY KEY, digest TEXT NOT NULL, keys TEXT NOT NULL);
 CREATE TABLE records (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL, environment TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL,
     trial TEXT NOT NULL, result TEXT NOT NULL, history TEXT NOT NULL, run TEXT NOT NULL, run_id INTEGER NOT NULL,
     seconds REAL NOT NULL, checksum TEXT NOT NULL
-) STRICT;
+);
 CREATE INDEX records_key ON records (key);
-CREATE TABLE damaged (id INTEGER PRIMARY KEY, row TEXT NOT NULL) STRICT;
+CREATE TABLE damaged (id INTEGER PRIMARY KEY, row TEXT NOT NULL);
 """
-"""`result` and `history` are compared and go into tables; `run` and `seconds` never are. A history is kept by column, one
-list a metric: a hundred thousand of them must be decoded in a second."""
+"""`result` and `history` are compared and go into tables; `run` and `seconds` never are. A history is kept by column,
+one list a metric: a hundred thousand must be decoded in a second. No STRICT: clusters have SQLite older than 3.37."""
 
 COMPARED = ("key", "environment", "status", "reason", "trial", "result", "history")
-COLUMNS = (*COMPARED, "run", "run_id", "seconds", "checksum")
+SEALED = (*COMPARED, "run", "seconds")
+"""What the checksum is of."""
+COLUMNS = (*SEALED, "run_id", "checksum")
+SELECT = f"SELECT id, {', '.join(COLUMNS)} FROM records"
+
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -63,61 +68,69 @@ class Record:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What a check found: how many sound records, the keys of damaged ones, and the keys whose records differ."""
+
+    sound: int
+    damaged: list[str]
+    conflicts: list[str]
+
+
 class Store:
     """The records of one results folder. One driver writes; any number of readers read."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, writable: bool) -> None:
         self.path = path
         self._connection = connection
+        self._writable = writable
+
+    # opening
 
     @classmethod
     def open(cls, path: Path, *, create: bool = True) -> Store:
-        """The store in a file; an empty one is made where there is none.
+        """The store in a file, to write and read; an empty one is made where there is none.
 
         Raises:
-            UserError: it can't be written or read, is damaged, or was written by a newer qsweep.
+            UserError: it can't be written or read, is damaged or no store, or was written by a newer qsweep: not one
+                byte of such a file is changed.
         """
-        if not create and not path.is_file():
-            raise UserError(f"no store at {path}: nothing has run there yet (`qsweep run SPEC`)")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            store = cls(path, sqlite3.connect(path, isolation_level=None, timeout=30))
-            store._prepare()
-        except OSError as error:
-            raise UserError(f"can't write the results folder {path.parent}: {error.strerror or error}") from None
-        except sqlite3.Error as error:
-            raise store_error(path, error) from None
-        return store
+        with _said(path):
+            if not _examine(path):
+                if not create:
+                    raise _nothing_at(path)
+                _make(path)
+            return cls(path, _connect(path, "mode=rw"), True)
+
+    @classmethod
+    def view(cls, path: Path) -> Store:
+        """An existing store, to read only: nothing is changed or set aside, and its folder need not be writable.
+
+        Raises:
+            UserError: there is none, it can't be read, is damaged or no store, or was written by a newer qsweep.
+        """
+        with _said(path):
+            if not _examine(path):
+                raise _nothing_at(path)
+            return cls(path, _connect_to_read(path), False)
 
     def close(self) -> None:
         self._connection.close()
 
-    def _prepare(self) -> None:
-        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise UserError(
-                f"{self.path} was written by a newer qsweep (store version {version}, this one reads {VERSION}): "
-                "update qsweep, or choose another folder with --results"
-            )
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=FULL")
-        if version == 0:
-            self._connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={VERSION};COMMIT;")
+    # writing
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            yield self._connection
-            self._connection.execute("COMMIT")
-        except BaseException as error:  # an interrupt too must leave no transaction open
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise store_error(self.path, error) from None
-            raise
-
-    # writing
+        with _said(self.path):
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:  # an interrupt too must leave no transaction open
+                with suppress(sqlite3.Error):
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                raise
 
     def begin_run(self, provenance: Mapping[str, Any]) -> int:
         """Note where the records that follow come from; its number."""
@@ -131,39 +144,33 @@ class Store:
             connection.execute("INSERT OR REPLACE INTO plans VALUES (?, ?, ?)", (name, digest, " ".join(keys)))
 
     def add(self, records: Iterable[Mapping[str, Any]], run_id: int) -> list[str]:
-        """Commit records in one transaction; the keys whose record differs from the one that this environment gave before.
+        """Commit records in one transaction; the keys whose record differs from what this environment gave before.
 
         Of two records that differ both are kept and the first counts. A failure is replaced by what comes after it.
 
         Raises:
             UserError: the disk is full or the file can't be written; nothing of this call is kept, all before it is.
         """
-        conflicts = []
         with self._transaction() as connection:
-            for record in records:
-                row = _to_row(record, run_id)
-                earlier = self._final(connection, row["key"], row["environment"])
-                if any(_same(row, other) for other in earlier):
-                    continue
-                if earlier and row["status"] not in FINAL:
-                    continue
-                if earlier:
-                    conflicts.append(row["key"])
-                connection.execute(
-                    f"DELETE FROM records WHERE key = ? AND environment IN (?, '') AND status NOT IN {FINAL}",
-                    (row["key"], row["environment"]),
-                )
-                connection.execute(
-                    f"INSERT INTO records ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",
-                    [row[c] for c in COLUMNS],
-                )
-        return conflicts
+            return [row["key"] for row in (_to_row(record, run_id) for record in records) if _put(connection, row)]
 
-    def _final(self, connection: sqlite3.Connection, key: str, environment: str) -> list[dict[str, Any]]:
-        query = f"SELECT {', '.join(COMPARED)} FROM records WHERE key = ? AND environment = ? AND status IN {FINAL}"
-        return [dict(zip(COMPARED, row, strict=True)) for row in connection.execute(query, (key, environment))]
+    def _set_aside(self, damaged: Sequence[Row]) -> None:
+        if not damaged or not self._writable:
+            return
+        with self._transaction() as connection:
+            for row in damaged:
+                connection.execute("INSERT INTO damaged (row) VALUES (?)", (json.dumps(row, default=repr),))
+                connection.execute("DELETE FROM records WHERE id = ?", (row["id"],))
 
     # reading
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
+        """Rows one after the other: a hundred thousand of them don't fit well into memory at once."""
+        with _said(self.path):
+            cursor = self._connection.execute(query, values)
+            names = [column[0] for column in cursor.description]
+            for row in cursor:
+                yield dict(zip(names, row, strict=True))
 
     def look_up(self, keys: Iterable[str], environment: str) -> tuple[dict[str, Record], list[str]]:
         """The record of each key that has one, own environment first, final ones before failures; and the damaged keys.
@@ -171,116 +178,216 @@ class Store:
         A damaged row is set aside in the table `damaged`, so that its trial is missing and trained again.
         """
         found: dict[str, Record] = {}
-        damaged: list[str] = []
-        for row in self._rows(keys, environment):
+        ranks: dict[str, tuple[bool, bool, int]] = {}
+        damaged: list[Row] = []
+        self._want(keys)
+        for row in self._rows(f"{SELECT} JOIN temp.wanted USING (key)"):
+            rank = (row["status"] not in FINAL, row["environment"] != environment, row["id"])
             if not _sound(row):
-                self._set_aside(row)
-                damaged.append(str(row["key"]))
-            elif row["key"] not in found:
-                found[row["key"]] = _to_record(row)
-        return found, damaged
+                damaged.append(row)
+            elif row["key"] not in found or rank < ranks[row["key"]]:
+                found[row["key"]], ranks[row["key"]] = _to_record(row), rank
+        self._set_aside(damaged)
+        return found, [str(row["key"]) for row in damaged]
 
-    def _rows(self, keys: Iterable[str], environment: str) -> list[dict[str, Any]]:
-        try:
-            self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (key TEXT PRIMARY KEY)")
+    def _want(self, keys: Iterable[str]) -> None:
+        with _said(self.path):
+            self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (key TEXT PRIMARY KEY) WITHOUT ROWID")
             self._connection.execute("BEGIN")
-            self._connection.execute("DELETE FROM wanted")
-            self._connection.executemany("INSERT OR IGNORE INTO wanted VALUES (?)", ((key,) for key in keys))
+            self._connection.execute("DELETE FROM temp.wanted")
+            self._connection.executemany("INSERT OR IGNORE INTO temp.wanted VALUES (?)", ((key,) for key in keys))
             self._connection.execute("COMMIT")
-            query = f"""SELECT id, {", ".join(COLUMNS)} FROM wanted JOIN records USING (key)
-                        ORDER BY status NOT IN {FINAL}, environment <> ?, id"""
-            return self._named(self._connection.execute(query, (environment,)))
-        except sqlite3.Error as error:
-            raise store_error(self.path, error) from None
-
-    def _named(self, cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor]
-
-    def _set_aside(self, row: Mapping[str, Any]) -> None:
-        with self._transaction() as connection:
-            connection.execute("INSERT INTO damaged (row) VALUES (?)", (json.dumps(row, default=repr),))
-            connection.execute("DELETE FROM records WHERE id = ?", (row["id"],))
 
     def like(self, prefix: str) -> list[Record]:
         """Records whose key begins with these hex digits, first ones first."""
-        query = f"SELECT id, {', '.join(COLUMNS)} FROM records WHERE substr(key, 1, ?) = ? ORDER BY id"
-        rows = self._named(self._connection.execute(query, (len(prefix), prefix)))
+        rows = self._rows(f"{SELECT} WHERE key BETWEEN ? AND ? ORDER BY id", (prefix, f"{prefix}g"))
         return [_to_record(row) for row in rows if _sound(row)]
 
     def statuses(self, keys: Sequence[str]) -> list[str]:
         """The status of each key, `missing` where there is no record: for a look at a sweep that runs."""
         found: dict[str, str] = {}
-        for key, status in self._connection.execute("SELECT key, status FROM records ORDER BY id"):
-            if found.get(key) not in FINAL:
-                found[key] = status
+        for row in self._rows("SELECT key, status FROM records ORDER BY id"):
+            if found.get(row["key"]) not in FINAL:
+                found[row["key"]] = row["status"]
         return [found.get(key, "missing") for key in keys]
 
     def timings(self, environment: str) -> list[tuple[dict[str, Any], float]]:
         """(trial, seconds) of what has finished in an environment: what an estimate is made from."""
-        query = f"SELECT trial, seconds FROM records WHERE environment = ? AND status IN {FINAL}"
-        return [(json.loads(trial), seconds) for trial, seconds in self._connection.execute(query, (environment,))]
+        query = f"SELECT key, trial, seconds FROM records WHERE environment = ? AND status IN {FINAL}"
+        rows = self._rows(query, (environment,))
+        return [(json.loads(row["trial"]), row["seconds"]) for row in rows if _names_its_trial(row)]
 
     def plans(self) -> dict[str, list[str]]:
         """Keys of each sweep's plan as it was last run, by the name of its folder."""
-        return {
-            name: keys.split() for name, keys in self._connection.execute("SELECT name, keys FROM plans ORDER BY name")
-        }
+        return {row["name"]: row["keys"].split() for row in self._rows("SELECT name, keys FROM plans ORDER BY name")}
 
     def provenance(self, run_id: int) -> dict[str, Any]:
         """Where the records of a run come from."""
-        row = self._connection.execute("SELECT provenance FROM runs WHERE id = ?", (run_id,)).fetchone()
-        return dict(json.loads(row[0])) if row else {}
+        for row in self._rows("SELECT provenance FROM runs WHERE id = ?", (run_id,)):
+            with suppress(ValueError):
+                return dict(json.loads(row["provenance"]))
+        return {}
 
     def check(self) -> Findings:
-        """Read everything: damaged rows are set aside, and records that broke the first promise are listed."""
-        try:
-            intact = self._connection.execute("PRAGMA integrity_check").fetchone()[0]
-            rows = self._named(self._connection.execute(f"SELECT id, {', '.join(COLUMNS)} FROM records ORDER BY id"))
-        except sqlite3.Error as error:
-            raise store_error(self.path, error) from None
-        if intact != "ok":
-            raise UserError(f"{self.path} is damaged: {intact}; move it away, and what it held will be trained again")
-        damaged = [row for row in rows if not _sound(row)]
-        for row in damaged:
-            self._set_aside(row)
-        pairs: dict[tuple[str, str], int] = {}
-        for row in rows:
-            if row["status"] in FINAL:
-                pairs[row["key"], row["environment"]] = pairs.get((row["key"], row["environment"]), 0) + 1
-        conflicts = [key for (key, _), count in pairs.items() if count > 1]
-        return Findings(len(rows) - len(damaged), [str(row["key"]) for row in damaged], conflicts)
+        """Read everything: damaged rows are set aside, and records that broke the first promise are listed.
+
+        Raises:
+            UserError: the file itself is damaged.
+        """
+        for row in self._rows("PRAGMA integrity_check(1)"):
+            if row["integrity_check"] != "ok":
+                raise _damaged(self.path, row["integrity_check"])
+        sound: Counter[tuple[str, str, bool]] = Counter()
+        damaged: list[Row] = []
+        for row in self._rows(f"{SELECT} ORDER BY id"):
+            if _sound(row):
+                sound[row["key"], row["environment"], row["status"] in FINAL] += 1
+            else:
+                damaged.append(row)
+        self._set_aside(damaged)
+        conflicts = [key for (key, _, final), count in sound.items() if final and count > 1]
+        return Findings(sound.total(), [str(row["key"]) for row in damaged], conflicts)
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What a check of the store found: how many sound records, which keys are damaged, which have records that differ."""
-
-    sound: int
-    damaged: list[str]
-    conflicts: list[str]
+# --- opening a file ---------------------------------------------------------------------------------------------------
 
 
-def store_error(path: Path, error: sqlite3.Error) -> UserError:
-    """The user's side of an SQLite error: what to do about it."""
-    text = str(error)
-    if "full" in text:
-        return UserError(
-            f"the disk is full: {path} can't grow. What was committed is safe; free some space and run again"
+def _examine(path: Path) -> bool:
+    """Whether there is a store that we read; False where there is nothing, or what a killed maker left.
+
+    Raises:
+        UserError: there is something else. Reading alone, so that no byte of it changes.
+    """
+    if not path.exists():
+        return False
+    with closing(_connect_to_read(path)) as connection:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+    if not tables and version == 0:
+        return False
+    if "records" not in tables:
+        raise UserError(f"{path} is no store of qsweep: move it away, or choose another folder with --results")
+    if version > VERSION:
+        raise UserError(
+            f"{path} was written by a newer qsweep (store version {version}, this one reads {VERSION}): "
+            "update qsweep, or choose another folder with --results"
         )
-    if "malformed" in text or "not a database" in text:
-        return UserError(f"{path} is damaged or no store: {text}. Move it away, and what it held will be trained again")
-    if "readonly" in text or "unable to open" in text:
-        return UserError(f"can't write {path}: {text}; choose another folder with --results")
-    return UserError(f"{path}: {text}")
+    return True
 
 
-def _to_row(record: Mapping[str, Any], run_id: int) -> dict[str, Any]:
+def _make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(_connect(path, "mode=rwc")) as connection:
+        connection.executescript(
+            f"PRAGMA journal_mode=WAL;BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={VERSION};COMMIT;"
+        )
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=30)
+    connection.text_factory = _text
+    try:
+        connection.execute("PRAGMA temp_store=MEMORY")
+        connection.execute("PRAGMA synchronous=FULL")  # a commit is on the disk when it returns
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that only reads. Where the folder can't be written, SQLite has no place for its lock: do without."""
+    try:
+        return _connect(path, "mode=ro")
+    except sqlite3.Error as error:
+        barred = _primary(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        if not barred or path.with_name(f"{path.name}-wal").exists():
+            raise
+        return _connect(path, "mode=ro&immutable=1")
+
+
+def _text(raw: bytes) -> str:
+    """Damaged bytes must reach the checksum; sqlite3 by itself would stop at them."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Errors that the user can mend, in words."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"can't write the results folder {path.parent}: {error.strerror or error}") from None
+    except sqlite3.Error as error:
+        raise store_error(path, error) from None
+
+
+def store_error(path: Path, error: sqlite3.Error) -> Exception:
+    """The user's side of an SQLite error: what to do about it; the error itself where it is a mistake of ours."""
+    code = _primary(error)
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        return UserError(
+            f"the disk is full, over its quota or broken: {path} can't grow ({error}). "
+            "What was committed is safe; free some space and run again"
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _damaged(path, str(error))
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return UserError(f"can't open or write {path}: {error}; choose another folder with --results")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return UserError(f"another program writes to {path} and does not end: {error}")
+    return error
+
+
+def _primary(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _damaged(path: Path, found: str) -> UserError:
+    return UserError(f"{path} is damaged or no store: {found}. Move it away, and what it held will be trained again")
+
+
+def _nothing_at(path: Path) -> UserError:
+    return UserError(f"no store at {path}: nothing has run there yet (`qsweep run SPEC`)")
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _put(connection: sqlite3.Connection, row: Row) -> bool:
+    """Insert a row unless it says nothing new; whether it differs from what its environment gave before."""
+    earlier = _final(connection, row)
+    if any(_same(row, other) for other in earlier) or (earlier and row["status"] not in FINAL):
+        return False
+    connection.execute(
+        f"DELETE FROM records WHERE key = ? AND environment IN (?, '') AND status NOT IN {FINAL}",
+        (row["key"], row["environment"]),
+    )
+    connection.execute(
+        f"INSERT INTO records ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})",
+        [row[name] for name in COLUMNS],
+    )
+    return bool(earlier)
+
+
+def _final(connection: sqlite3.Connection, row: Row) -> list[Row]:
+    """The sound final rows that a row's environment has given for its key."""
+    cursor = connection.execute(
+        f"{SELECT} WHERE key = ? AND environment = ? AND status IN {FINAL}", (row["key"], row["environment"])
+    )
+    rows = [dict(zip(("id", *COLUMNS), values, strict=True)) for values in cursor]
+    return [other for other in rows if _sound(other)]
+
+
+def _to_row(record: Mapping[str, Any], run_id: int) -> Row:
     row = {
         "key": record["key"],
         "environment": record["environment"],
         "status": record["status"],
-        "reason": record["reason"],
+        "reason": _one_line(record["reason"]),
         "trial": canonical(record["trial"]),
         "result": json.dumps(record["result"], allow_nan=False),
         "history": json.dumps(_by_column(record["history"]), allow_nan=False),
@@ -291,11 +398,17 @@ def _to_row(record: Mapping[str, Any], run_id: int) -> dict[str, Any]:
     return {**row, "checksum": _checksum(row)}
 
 
+def _one_line(text: str) -> str:
+    """An error may say anything: bytes of a file name that are no text, control characters, lines."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+
+
 def _by_column(history: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in history] for name in (history[0] if history else ())}
+    names = dict.fromkeys(name for row in history for name in row)
+    return {name: [row.get(name) for row in history] for name in names}
 
 
-def _to_record(row: Mapping[str, Any]) -> Record:
+def _to_record(row: Row) -> Record:
     return Record(
         row["key"],
         row["environment"],
@@ -310,16 +423,22 @@ def _to_record(row: Mapping[str, Any]) -> Record:
     )
 
 
-def _checksum(row: Mapping[str, Any]) -> str:
-    content = "\0".join(str(row[c]) for c in COLUMNS if c not in ("checksum", "run_id"))
-    return hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
+def _checksum(row: Row) -> str:
+    return _sha256("\0".join(str(row[name]) for name in SEALED))
 
 
-def _sound(row: Mapping[str, Any]) -> bool:
+def _sound(row: Row) -> bool:
     """Whether a row is what was written, and its trial is the one that its key names."""
-    key = hashlib.sha256(str(row["trial"]).encode("utf-8", "replace")).hexdigest()
-    return bool(row["key"] == key and row["checksum"] == _checksum(row))
+    return bool(_names_its_trial(row) and row["checksum"] == _checksum(row))
 
 
-def _same(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return all(row[c] == other[c] for c in COMPARED)
+def _names_its_trial(row: Row) -> bool:
+    return bool(row["key"] == _sha256(str(row["trial"])))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _same(row: Row, other: Row) -> bool:
+    return all(row[name] == other[name] for name in COMPARED)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMULA_SIGNS = ("=", "+", "-", "@")
+TEXT_COLUMNS = ("key", "status", "reason", "variant")
 HISTORY_COLUMNS = ("key", "stage", "epoch", *METRICS)
 TIMING_COLUMNS = ("key", "environment", "stack", "seconds")
 
@@ -60,7 +61,8 @@ def history_csv(plan: Plan, records: Mapping[str, Record]) -> str:
 def _history_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[Any]]:
     for trial in plan.trials:
         history = records[trial.key].history if trial.key in records else {}
-        columns = [history.get(name, []) for name in HISTORY_COLUMNS[1:]]
+        count = len(history.get("epoch", ()))
+        columns = [history.get(name, [None] * count) for name in HISTORY_COLUMNS[1:]]
         for values in zip(*columns, strict=True):
             yield [trial.key, *values]
 
@@ -86,10 +88,17 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(FORMULA_SIGNS) else value
+        return _printable(f"'{value}" if value.startswith(FORMULA_SIGNS) else value)
     if isinstance(value, list | dict):
         return json.dumps(value, separators=(",", ":"))
     return repr(value)
+
+
+def _printable(text: str) -> str:
+    """Text without what no reader of CSV agrees about: carriage returns, zero bytes, halves of a character."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -119,8 +128,15 @@ def _read(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"no table at {path}: `qsweep run SPEC` makes it")
     try:
-        table = pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip", low_memory=False)
-    except (ValueError, OSError, UnicodeDecodeError) as error:
+        table = pd.read_csv(
+            path,
+            dtype=dict.fromkeys(TEXT_COLUMNS, "str"),
+            keep_default_na=False,
+            na_values=[""],
+            float_precision="round_trip",
+            low_memory=False,
+        )
+    except (ValueError, OSError) as error:
         raise UserError(f"{path} is no table: {error}") from None
     if missing := [name for name in needed if name not in table.columns]:
         raise UserError(f"{path} is no table of qsweep: it has no column {', '.join(missing)}")

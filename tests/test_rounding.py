@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_quantize_any_value_equals_the_slow_reference(w: float, fmt: Range, nois
 def test_quantize_levels_midpoints_and_their_neighbours_equal_the_reference(bitwidth: int, scale: float) -> None:
     fmt = Range(bitwidth, scale)
     levels = [k / fmt.steps_per_unit for k in range(fmt.lowest - 2, fmt.highest + 3)]
-    points = np.array(levels + [(a + b) / 2 for a, b in zip(levels, levels[1:], strict=False)], dtype=np.float32)
+    points = np.array(levels + [(a + b) / 2 for a, b in pairwise(levels)], dtype=np.float32)
     points = np.concatenate([points, np.nextafter(points, np.float32(9)), np.nextafter(points, np.float32(-9))])
     for zero in (True, False):
         fmt = Range(bitwidth, scale, zero)

@@ -62,4 +62,3 @@ def test_draws_are_pinned() -> None:
     assert words == PINNED_WORDS
     assert Stream(0).permutation(8, "order", 1).tolist() == PINNED_ORDER
     assert np.float32(Stream(0).normal((2,), "init", "linear1.weight")).tolist() == PINNED_NORMAL
-

@@ -185,7 +185,9 @@ def test_run_a_removed_value_is_said(project: Project) -> None:
 
 def test_run_an_edited_plot_is_drawn_without_training(project: Project) -> None:
     project.run("run", "small.yaml")
-    project.write("small.yaml", SPEC.replace("kind: heatmap, x: lr, y: bitwidth, z", "kind: surface, x: lr, y: bitwidth, z"))
+    project.write(
+        "small.yaml", SPEC.replace("kind: heatmap, x: lr, y: bitwidth, z", "kind: surface, x: lr, y: bitwidth, z")
+    )
     said = project.run("run", "small.yaml")
     assert f"trained 0, known {TRIALS}" in said
     assert (project.folder / "results" / "small" / "figures" / "surface-test_accuracy.png").is_file()
@@ -216,7 +218,13 @@ def test_run_a_broken_promise_is_found_by_force_and_kept_beside_the_first(projec
     store = Store.open(project.folder / "results" / "store.db")
     key = project.rows()[0]["key"]
     connection = sqlite3.connect(store.path)
-    row = dict(zip(("result", "id"), connection.execute("SELECT result, id FROM records WHERE key = ?", (key,)).fetchone(), strict=True))
+    row = dict(
+        zip(
+            ("result", "id"),
+            connection.execute("SELECT result, id FROM records WHERE key = ?", (key,)).fetchone(),
+            strict=True,
+        )
+    )
     result = {**json.loads(row["result"]), "test_loss": 1.0}
     connection.execute("UPDATE records SET result = ? WHERE id = ?", (json.dumps(result), row["id"]))
     _reseal(connection, row["id"])
@@ -251,7 +259,9 @@ def test_run_a_damaged_row_is_set_aside_said_and_trained_again(project: Project)
 
 def test_run_a_users_model_that_raises_ends_with_a_table_and_exit_code_1(project: Project) -> None:
     project.write("mine.py", "def net(shape, classes, width):\n    raise ValueError('width is odd')\n")
-    text = SPEC.replace("name: small\n", "").replace("{name: mlp, hidden: [33], dropout: 0.2}", "{name: 'mine.py:net', width: 3}")
+    text = SPEC.replace("name: small\n", "").replace(
+        "{name: mlp, hidden: [33], dropout: 0.2}", "{name: 'mine.py:net', width: 3}"
+    )
     project.write("own.yaml", text.replace("also:", "only: [{lr: 1, zero: true}]\nalso:"))
     said = project.run("run", "own.yaml", code=1)
     assert "ValueError: width is odd" in said
@@ -271,7 +281,7 @@ def test_run_a_mended_users_model_is_another_trial_and_runs(project: Project) ->
     said = project.run("run", "own.yaml", "--no-plot")
     assert f"+{TRIALS} −{TRIALS} trials" in said
     assert not {row["key"] for row in stacked} & {row["key"] for row in project.rows("own")}
-    assert {row["status"] for row in project.rows("own")} == {"done", "diverged"}
+    assert {row["status"] for row in project.rows("own")} == {"done"}
 
 
 def test_two_drivers_share_the_work_one_after_the_other(project: Project, expected: list[bytes]) -> None:
@@ -309,10 +319,9 @@ def test_run_a_timeout_has_a_row_and_is_tried_again(project: Project) -> None:
     assert {row["status"] for row in project.rows(name)} == {"done"}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that even root can't write")
 def test_run_an_unwritable_results_folder_is_said(project: Project) -> None:
-    (project.folder / "results").mkdir(mode=0o500)
-    assert "can't write the results folder" in project.run("run", "small.yaml", code=2)
+    assert "can't write the results folder" in project.run("run", "small.yaml", "--results", "/proc/no", code=2)
 
 
 def test_run_a_results_folder_that_is_a_file_is_said(project: Project) -> None:

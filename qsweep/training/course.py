@@ -72,17 +72,22 @@ class Course:
 
     def _epoch(self, epoch: int) -> Totals:
         totals = Totals(len(self.alive))
-        for chosen in self._batches(epoch):
-            self.step += 1
-            x, y = self._inputs(self.examples.train_images, chosen), self.examples.train_labels[chosen].to(self.device)
-            for place, dropout in self.dropouts.items():
-                dropout.mask = dropout.draw(self.stream, place, len(chosen), self.step).to(self.device)
-            gradients, means, logits = self.net.gradients(x, y)
-            totals.add(means.double() * len(chosen), logits, y)
-            self.stepper.update(self.net.values, gradients, self._noise(), self.step)
+        for chosen in self.batches(epoch):
+            self.train_step(chosen, totals)
         return totals
 
-    def _batches(self, epoch: int) -> Iterator[Tensor]:
+    def train_step(self, chosen: Tensor, totals: Totals) -> None:
+        """One step of all trials on the chosen examples; what they gave before it is added to the totals."""
+        self.step += 1
+        x, y = self._inputs(self.examples.train_images, chosen), self.examples.train_labels[chosen].to(self.device)
+        for place, dropout in self.dropouts.items():
+            dropout.mask = dropout.draw(self.stream, place, len(chosen), self.step).to(self.device)
+        gradients, means, logits = self.net.gradients(x, y)
+        totals.add(means.double() * len(chosen), logits, y)
+        self.stepper.update(self.net.values, gradients, self._noise(), self.step)
+
+    def batches(self, epoch: int) -> Iterator[Tensor]:
+        """Indices of each batch of an epoch, in random order."""
         count, size = len(self.examples.train_labels), self.shared["batch_size"]
         order = self.stream.permutation(count, "order", epoch)
         end = count - count % size if self.shared["data"]["drop_last"] else count

@@ -1,8 +1,8 @@
 """The two ways through a net: a stack of trials in one batched pass, or one trial by itself.
 
-Both hold the weights of P trials as tensors with P in front, so that all else (losses, updates, rounding, evaluation) is
-written once. Whether a net stacks depends on its operations alone, never on how many trials there are: a net that stacks
-takes the stacked way for a single trial too.
+Both hold the weights of P trials as tensors with P in front, so that all else (losses, updates, rounding, evaluation)
+is written once. Whether a net stacks depends on its operations alone, never on how many trials there are: a net that
+stacks takes the stacked way for a single trial too.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def stacked_net(model: nn.Module, count: int) -> Net:
     """P trials of one architecture by `vmap` over their stacked parameters."""
 
     def forward(values: Values, x: Tensor) -> Tensor:
-        return vmap(lambda own: functional_call(model, own, (x,)))(values)
+        logits: Tensor = vmap(lambda own: functional_call(model, own, (x,)))(values)
+        return logits
 
     values = {name: p.detach().expand(count, *p.shape).clone() for name, p in model.named_parameters()}
     return Net(model, {name: _inputs_first(v) if v.dim() == 3 else v for name, v in values.items()}, forward)
@@ -79,7 +80,7 @@ def _inputs_first(weight: Tensor) -> Tensor:
 
 def memory_order(value: Tensor) -> tuple[int, ...]:
     """The permutation that keeps the first dimension and puts the others in the order in which they lie in memory."""
-    return (0, *sorted(range(1, value.dim()), key=lambda d: -value.stride(d)))
+    return (0, *sorted(range(1, value.dim()), key=value.stride, reverse=True))
 
 
 def lying_as(model: Tensor, value: Tensor) -> Tensor:

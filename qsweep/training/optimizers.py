@@ -1,4 +1,4 @@
-"""Optimizers: from gradients to the updates that are subtracted, for rows of weights, each row with settings of its own.
+"""Optimizers: from gradients to the updates that are subtracted, for rows of weights with settings of their own.
 
 Written in + − × ÷ alone, square roots in float64: eager float32 `sqrt` is not correctly rounded everywhere, and fused
 forms (`add(alpha=)`, lerp, addcmul) round once where these round twice. So the bits of a row depend on that row alone.

@@ -1,7 +1,7 @@
 """The step that follows the gradients: update, subtract, quantize.
 
-It goes over the stack in blocks that fit in a core's cache: many rows (trials) of a small tensor at once, a large tensor
-row by row and in pieces. All operations are element by element and correctly rounded, so that blocks change no bit.
+It goes over the stack in blocks that fit in a core's cache: many rows (trials) of a small tensor at once, a large
+tensor row by row and in pieces. All operations are element by element and correctly rounded: blocks change no bit.
 """
 
 from __future__ import annotations

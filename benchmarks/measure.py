@@ -1,0 +1,26 @@
+"""Shared by the benchmarks: interleaved timings, and their ratio as one line."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def ratios(work: Callable[[], object], floor: Callable[[], object], n: int) -> tuple[list[float], list[float]]:
+    """Seconds of both, in turn, so that a machine that drifts slows both: n pairs after one to warm up."""
+    pairs = [(seconds(work), seconds(floor)) for _ in range(n + 1)][1:]
+    return [p[0] for p in pairs], [p[1] for p in pairs]
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Median, least to greatest, and how many."""
+    median, least, most = (f"{v:.{digits}f}" for v in (statistics.median(values), min(values), max(values)))
+    return f"{median} ({least} … {most}, n={len(values)})"

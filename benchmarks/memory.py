@@ -1,0 +1,30 @@
+"""Peak memory of a worker: a full stack of 16 on MNIST, evaluation included."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+
+from qsweep.data import data_folder, ensure
+from qsweep.datasets import DATASETS
+from qsweep.jobs import train_stack
+from qsweep.plan import expand
+from qsweep.spec import read
+
+SCALE = 1 if sys.platform == "darwin" else 1024
+
+
+def main() -> None:
+    """Train one stack and say how much memory this process has held at most."""
+    ensure(DATASETS["mnist"], data_folder(), print)
+    spec = read(Path(__file__).parent.parent / "configs" / "lr_bitwidth.yaml")
+    trials = [trial.settings for trial in expand(spec).trials[:16]]
+    records = train_stack(trials, sources={}, data_folder=str(data_folder()), device="cpu", timeout=None)
+    assert all(record["status"] == "done" for record in records)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * SCALE
+    print(f"a worker with MNIST and a stack of {len(trials)}: {peak / 1e6:.0f} MB at most")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The stacked step against its bare matrix products: one core, float32, the net of configs/lr_bitwidth.yaml.
+
+The step is all that training does: gather and scale a batch, masks, noise, gradients, update, rounding, metrics.
+The floor is the eight products of forward and backward, on tensors of the same shapes.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from measure import ratios, spread
+
+from qsweep.data import data_folder, ensure, load
+from qsweep.datasets import DATASETS
+from qsweep.jobs import keep_memory
+from qsweep.models import build, initialize, probe
+from qsweep.plan import expand
+from qsweep.spec import read
+from qsweep.streams import Stream
+from qsweep.training.course import Course, Totals
+from qsweep.training.nets import stacked_net
+
+STEPS, N = 6, 9
+
+
+def course(count: int, batch: int) -> Course:
+    """A stack of the first trials of the grid."""
+    spec = read(Path(__file__).parent.parent / "configs" / "lr_bitwidth.yaml", [f"batch_size={batch}"])
+    trials = [trial.settings for trial in expand(spec).trials[:count]]
+    data = DATASETS["mnist"]
+    ensure(data, data_folder(), print)
+    model = build(trials[0]["model"], {}, data.shape, data.classes)
+    initialize(model, trials[0]["init"], Stream(0))
+    probe(model, data.shape, data.classes)
+    return Course(stacked_net(model, count), model, trials, data, load(data, data_folder()))
+
+
+def products(count: int, batch: int) -> object:
+    """A function that does the matrix products of one step alone."""
+    widths = [784, 512, 512, 10]
+    weights = [torch.randn(count, o, i) for i, o in pairwise(widths)]
+    inputs = [torch.rand(batch, 784), torch.rand(count, batch, 512), torch.rand(count, batch, 512)]
+    errors = [torch.rand(count, batch, o) for o in widths[1:]]
+
+    def work() -> None:
+        for x, w, d in zip(inputs, weights, errors, strict=True):
+            torch.matmul(x, w.transpose(1, 2))
+            torch.matmul(d.transpose(1, 2), x)
+            if x.dim() == 3:
+                torch.bmm(d, w)
+
+    return work
+
+
+def measure(count: int, batch: int) -> None:
+    """Print the ratio for one stack size and batch size."""
+    running, floor = course(count, batch), products(count, batch)
+    batches, totals = list(running.batches(1)), Totals(count)
+
+    def steps() -> None:
+        for chosen in batches[:STEPS]:
+            running.train_step(chosen, totals)
+
+    def floors() -> None:
+        for _ in range(STEPS):
+            floor()
+
+    step, bare = ratios(steps, floors, N)
+    per = 1000 / STEPS / count
+    ratio = spread([a / b for a, b in zip(step, bare, strict=True)])
+    times = f"{spread([s * per for s in step])} ms a trial's step, products {spread([b * per for b in bare])} ms"
+    print(f"stack of {count:2}, batch {batch:3}: step ÷ products {ratio}; {times}")
+
+
+def main() -> None:
+    """The main case first, then a single trial and a small batch."""
+    torch.set_num_threads(1)
+    keep_memory()
+    for count, batch in ((16, 512), (1, 512), (16, 64)):
+        measure(count, batch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""The catalog of models."""
+
+from __future__ import annotations
+
+import pytest
+
+from qsweep.architectures import ARCHITECTURES, DROPOUT, HIDDEN, LinearShape
+from qsweep.parameters import REQUIRED, BadValueError
+
+
+def test_mlp_layers_chain_from_features_to_classes() -> None:
+    assert ARCHITECTURES["mlp"].layers(784, 10, {"hidden": [512, 64]}) == [
+        LinearShape("linear1", 784, 512),
+        LinearShape("linear2", 512, 64),
+        LinearShape("linear3", 64, 10),
+    ]
+
+
+def test_softmax_is_one_layer() -> None:
+    assert ARCHITECTURES["softmax"].layers(64, 10, {}) == [LinearShape("linear1", 64, 10)]
+
+
+def test_layer_counts_weights_and_biases() -> None:
+    assert LinearShape("linear1", 784, 10).parameters == 7850
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
+def test_architecture_can_be_had_by_its_name_alone(architecture: object) -> None:
+    parameters = architecture.parameters  # type: ignore[attr-defined]
+    assert all(p.default is not REQUIRED and p.check(p.default) == p.default for p in parameters)
+
+
+@pytest.mark.parametrize("hidden", [[], [0], [8.5], 8, "8", [[8]], [65537], [1] * 33])
+def test_hidden_takes_widths_only(hidden: object) -> None:
+    with pytest.raises(BadValueError, match="a list of layer widths"):
+        HIDDEN.check(hidden)
+
+
+@pytest.mark.parametrize("rate", [1, -0.1, "0.5", True])
+def test_dropout_takes_a_share_below_one(rate: object) -> None:
+    with pytest.raises(BadValueError, match="a number from 0 up to, not including, 1"):
+        DROPOUT.check(rate)

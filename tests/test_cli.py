@@ -1,0 +1,213 @@
+"""The command line as its users see it: what it says, where it says it, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qsweep.cli import cli
+
+SPEC = """
+trial:
+  data: digits
+  model: {name: mlp, hidden: [9]}
+  epochs: 2
+  batch_size: 100
+  quantize: {weight: range4}
+grid:
+  lr: [0.5, 0.25]
+  model.dropout: [0, 0.5]
+plots:
+  - {kind: lines, x: epoch, y: test_accuracy, line: lr, facet: model.dropout}
+"""
+
+
+class Shell:
+    """A folder to type commands in."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "QSWEEP_DATA": str(data), "QSWEEP_OFFLINE": "1", "COLUMNS": "100"}
+
+    def __call__(self, *words: str, code: int = 0) -> tuple[str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "qsweep", *words],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == code, (done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Shell:
+    """A folder in which tiny.yaml has run."""
+    folder = tmp_path_factory.mktemp("shell")
+    (folder / "tiny.yaml").write_text(SPEC, encoding="utf-8")
+    shell = Shell(folder, data_folder)
+    shell("run", "tiny.yaml", "--backend", "serial")
+    return shell
+
+
+def keys(shell: Shell) -> list[str]:
+    lines = (shell.folder / "results" / "tiny" / "trials.csv").read_text().splitlines()[1:]
+    return [line.split(",")[0] for line in lines]
+
+
+def test_run_paths_go_to_stdout_and_words_to_stderr(shell: Shell) -> None:
+    out, err = shell("run", "tiny.yaml")
+    assert out.splitlines() == [
+        "results/tiny/trials.csv",
+        "results/tiny/figures/lines-test_accuracy.png",
+        "results/tiny/figures/lines-test_accuracy.pdf",
+    ]
+    assert err.splitlines() == ["tiny: 4 trials, known 4, to train 0", "trained 0, known 4"]
+
+
+def test_dry_run_says_trials_stacks_and_time_and_trains_nothing(shell: Shell) -> None:
+    before = sorted(shell.folder.rglob("*"))
+    out, _ = shell("run", "tiny.yaml", "-n", "-S", "lr=[0.5, 0.25, 0.125]", "-j", "1")
+    assert out.splitlines()[0].endswith("6 trials, known 4, to train 2")
+    assert "2 × a stack of 1" in out
+    assert "as long as like trials took here" in out
+    out, _ = shell("run", "tiny.yaml", "-n", "-S", "batch_size=77")
+    assert "nothing like it has run here" in out
+    assert sorted(shell.folder.rglob("*")) == before
+
+
+def test_table_shows_what_varies_and_the_metrics(shell: Shell) -> None:
+    out, _ = shell("table", "results/tiny")
+    head, *rows = out.splitlines()
+    assert head.split() == [
+        "key", "status", "lr", "model.dropout", "test_accuracy", "test_loss", "train_accuracy", "train_loss",
+    ]  # fmt: skip
+    assert [row.split()[0] for row in rows] == [key[:10] for key in keys(shell)]
+
+
+def test_table_of_the_results_folder_is_that_of_all_its_sweeps(shell: Shell) -> None:
+    assert shell("table")[0] == shell("table", "results/tiny")[0]
+
+
+def test_status_counts_trials_by_status_and_says_that_nothing_runs(shell: Shell) -> None:
+    out, _ = shell("status")
+    assert out.splitlines()[0].split() == ["sweep", "trials", "done", "diverged", "failed", "timeout", "missing"]
+    assert out.splitlines()[1].split() == ["tiny", "4", "4", "·", "·", "·", "·"]
+    assert out.splitlines()[-1] == "nothing is running"
+
+
+def test_why_explains_a_trial_by_how_its_key_begins(shell: Shell) -> None:
+    key = keys(shell)[1]
+    out, _ = shell("why", key[:8])
+    assert out.startswith(f"{key}\ndone: test accuracy ")
+    for word in (
+        "optimizer.lr",
+        "quantize.weight.bitwidth",
+        "epoch",
+        "environment",
+        "stack",
+        "torch",
+        "git" and "source",
+    ):
+        assert word in out
+
+
+@pytest.mark.parametrize(("key", "message"), [("0000000000000000", "no record's key begins"), ("xyz", "is no key")])
+def test_why_an_unknown_key_is_said(shell: Shell, key: str, message: str) -> None:
+    assert message in shell("why", key, code=2)[1]
+
+
+def test_plot_draws_sweep_folders_results_folders_and_spec_files(shell: Shell) -> None:
+    expected = ["results/tiny/figures/lines-test_accuracy.png", "results/tiny/figures/lines-test_accuracy.pdf"]
+    for words in ((), ("results",), ("results/tiny",), ("tiny.yaml",)):
+        assert shell("plot", *words)[0].splitlines() == expected
+
+
+def test_store_check_counts_sound_records(shell: Shell) -> None:
+    assert shell("store", "check")[0] == "4 records are sound\n"
+
+
+def test_formats_lists_families_laws_and_levels(shell: Shell) -> None:
+    assert "range" in shell("formats")[0]
+    law = shell("formats", "range")[0]
+    assert "has no positive weight at all" in law
+    assert "ties to even" in law
+    assert shell("formats", "range2")[0].splitlines()[-1] == "-1 -0.5 0 0.5"
+    assert "unknown format 'rnge4'; did you mean 'range'?" in shell("formats", "rnge4", code=2)[1]
+
+
+def test_data_list_shows_what_is_here(shell: Shell) -> None:
+    out, _ = shell("data", "list")
+    rows = {line.split()[0]: line.split()[1] for line in out.splitlines() if line}
+    assert rows["digits"] == "ready"
+    assert rows["mnist"] == "absent"
+    assert "did you mean 'mnist'" in shell("data", "get", "mnits", code=2)[1]
+
+
+def test_data_add_says_which_files_it_expects(shell: Shell, tmp_path: Path) -> None:
+    assert "train-images" in shell("data", "add", "mnist", str(tmp_path), code=2)[1]
+
+
+def test_schema_is_json(shell: Shell) -> None:
+    assert json.loads(shell("schema")[0])["title"] == "qsweep spec"
+
+
+def test_a_mistyped_command_option_and_spec_get_the_nearest_right_name(shell: Shell) -> None:
+    assert "did you mean 'run'" in shell("rnu", code=2)[1]
+    assert "--stack" in shell("run", "tiny.yaml", "--stak", "3", code=2)[1]
+    assert "did you mean 'quickstart'" in shell("run", "quickstrt", code=2)[1]
+    assert "did you mean 'quantized_weights'" in shell("reproduce", "quantised_weights", code=2)[1]
+
+
+def test_run_reports_all_mistakes_of_a_spec_with_their_lines(shell: Shell) -> None:
+    text = "trial:\n  data: digts\n  model: mlp\n  batchsize: 3\ngrid:\n  lr: [0.1, x]\n"
+    (shell.folder / "wrong.yaml").write_text(text)
+    _, err = shell("run", "wrong.yaml", code=2)
+    assert "wrong.yaml:2:3: trial.data: unknown data 'digts'; did you mean 'digits'?" in err
+    assert "wrong.yaml:4:3: trial.batchsize: unknown parameter 'batchsize'; did you mean 'batch_size'?" in err
+    assert 'wrong.yaml:6:13: grid.lr[1]: found "x", expected a number above 0' in err
+
+
+def test_commands_without_results_say_how_to_make_some(tmp_path: Path, data_folder: Path) -> None:
+    shell = Shell(tmp_path, data_folder)
+    for words in (("table",), ("plot",), ("status",), ("why", "abc"), ("store", "check")):
+        assert "qsweep run SPEC" in shell(*words, code=2)[1]
+
+
+def test_a_bug_of_ours_is_exit_code_3_and_its_traceback_goes_to_a_file(tmp_path: Path) -> None:
+    code = "import qsweep.cli as c\nc.cli.commands['schema'].callback = lambda: 1 / 0\nimport sys\nsys.argv[1:] = ['schema']\nc.main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "ZeroDivisionError" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in (tmp_path / "qsweep-crash.txt").read_text()
+
+
+def test_every_command_has_help_and_stands_in_the_guide_or_the_readme() -> None:
+    text = Path("README.md").read_text() + Path("docs/guide.md").read_text()
+    for name, command in cli.commands.items():
+        assert command.get_short_help_str(), name
+        assert f"qsweep {name}" in text, name
+
+
+def test_make_reproduce_runs_every_config_of_the_study(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "configs" / "tiny.yaml").write_text(SPEC)
+    (tmp_path / "sweeps" / "mine.yaml").write_text("title: Mine\ndocument: A note\nconfigs: [tiny]\n")
+    own = Shell(tmp_path, Path(shell.environment["QSWEEP_DATA"]))
+    _, err = own("reproduce", "-j", "1")
+    assert "Mine (A note)" in err
+    assert (tmp_path / "results" / "tiny" / "figures" / "lines-test_accuracy.pdf").is_file()
+    (tmp_path / "sweeps" / "mine.yaml").write_text("title: Mine\ndocument: A note\nconfigs: [tinny]\nextra: 1\n")
+    _, err = own("reproduce", code=2)
+    assert "unknown key 'extra'" in err

@@ -1,0 +1,84 @@
+"""The documents: their commands run, their links lead somewhere, their code does what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_links_lead_to_files(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (document.parent / target).exists(), target
+
+
+def commands(text: str) -> list[list[str]]:
+    """The indented `qsweep …` lines of a document, without their comments."""
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    qsweep ")]
+    return [shlex.split(re.split(r"\s{2,}", line)[0], comments=True)[1:] for line in lines]
+
+
+def test_readme_spec_and_commands_run_as_they_stand(tmp_path: Path, data_folder: Path) -> None:
+    (tmp_path / "first.yaml").write_text(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0], encoding="utf-8")
+    found = commands(README)
+    assert len(found) >= 6
+    environment = {**os.environ, "QSWEEP_DATA": str(data_folder), "QSWEEP_OFFLINE": "1"}
+    for words in found:
+        command = [sys.executable, "-m", "qsweep", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (words, done.stderr)
+    assert (tmp_path / "results" / "first" / "figures" / "heatmap-test_accuracy.png").is_file()
+
+
+def test_guide_commands_exist_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
+    from qsweep.cli import cli
+
+    for words in commands(GUIDE):
+        command = cli.commands[words[0]]
+        if len(words) > 1 and hasattr(command, "commands"):
+            assert words[1] in command.commands, words
+    text = GUIDE + README
+    run = {option for parameter in cli.commands["run"].params for option in parameter.opts}
+    for option in re.findall(
+        r"(?<![\w`-])(-{1,2}[a-zA-Z][\w-]*)", "\n".join(re.findall(r"    qsweep run.*(?:\n {10,}.*)*", text))
+    ):
+        assert option in run, option
+
+
+def test_guide_parameters_are_those_of_a_trial() -> None:
+    from qsweep.trial import TRIAL_NAMES
+
+    table = GUIDE.split("## Axes")[0]
+    for name in TRIAL_NAMES:
+        assert f"`{name}`" in table or f"(`{name}`" in table, name
+
+
+def test_guide_own_model_trains(tmp_path: Path, data_folder: Path) -> None:
+    (tmp_path / "nets.py").write_text(re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)[0], encoding="utf-8")
+    spec = (
+        "trial: {data: digits, model: {name: 'nets.py:net', width: 8}, quantize: {weight: range8}}\ngrid: {lr: [0.1]}\n"
+    )
+    (tmp_path / "own.yaml").write_text(spec)
+    environment = {**os.environ, "QSWEEP_DATA": str(data_folder), "QSWEEP_OFFLINE": "1"}
+    command = [sys.executable, "-m", "qsweep", "run", "own.yaml", "--backend", "serial"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ",done," in (tmp_path / "results" / "own" / "trials.csv").read_text()
+
+
+def test_design_lists_the_modules_in_the_order_that_a_test_keeps() -> None:
+    from test_imports import ORDER
+
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    assert "`" + " · ".join(ORDER).replace(" · | · ", " ‖ ") + "`" in " ".join(text.split())

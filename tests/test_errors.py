@@ -1,0 +1,92 @@
+"""The errors' wording."""
+
+from __future__ import annotations
+
+import pytest
+
+from qsweep.errors import (
+    MAX_SHOWN,
+    MAX_TEXT,
+    DataError,
+    Problem,
+    QsweepError,
+    SpecError,
+    UserError,
+    cut,
+    did_you_mean,
+    unknown,
+)
+
+
+def test_problem_says_file_line_column_path_and_message() -> None:
+    assert str(Problem("a.yaml", 3, 5, "trial.lr", "found 0")) == "a.yaml:3:5: trial.lr: found 0"
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (Problem("a.yaml", 3, 5, "", "no YAML"), "a.yaml:3:5: no YAML"),
+        (Problem("-S lr", 0, 0, "", "found 0"), "-S lr: found 0"),
+        (Problem("-S model", 0, 0, "hidden", "found 0"), "-S model: hidden: found 0"),
+    ],
+)
+def test_problem_leaves_out_what_it_has_not(problem: Problem, text: str) -> None:
+    assert str(problem) == text
+
+
+def test_spec_error_lists_problems_by_file_and_line() -> None:
+    wrong = [
+        Problem("b", 1, 1, "", "x"),
+        Problem("a", 10, 1, "", "x"),
+        Problem("a", 2, 9, "", "x"),
+        Problem("a", 2, 1, "", "x"),
+    ]
+    assert [(p.file, p.line, p.column) for p in SpecError(wrong).problems] == [
+        ("a", 2, 1),
+        ("a", 2, 9),
+        ("a", 10, 1),
+        ("b", 1, 1),
+    ]
+
+
+def test_spec_error_says_each_problem_once() -> None:
+    assert str(SpecError([Problem("a", 1, 1, "", "x")] * 3)) == "a:1:1: x"
+
+
+def test_spec_error_with_many_problems_cuts_the_message_and_keeps_the_problems() -> None:
+    error = SpecError([Problem("a", line, 1, "", "x") for line in range(1, MAX_SHOWN + 1501)])
+    assert len(error.problems) == MAX_SHOWN + 1500
+    assert str(error).splitlines()[-2:] == [f"a:{MAX_SHOWN}:1: x", "… and 1,500 more"]
+
+
+def test_spec_error_with_as_many_problems_as_fit_says_no_more() -> None:
+    assert "more" not in str(SpecError([Problem("a", line, 1, "", "x") for line in range(MAX_SHOWN)]))
+
+
+@pytest.mark.parametrize("kind", [UserError, DataError, SpecError])
+def test_all_that_users_can_mend_are_user_errors(kind: type[Exception]) -> None:
+    assert issubclass(kind, UserError)
+    assert issubclass(kind, QsweepError)
+
+
+def test_did_you_mean_near_name_is_offered() -> None:
+    assert did_you_mean("bitwith", ["lr", "bitwidth"]) == "; did you mean 'bitwidth'?"
+
+
+def test_did_you_mean_nothing_near_is_silent() -> None:
+    assert did_you_mean("optimizer", ["lr", "bitwidth"]) == ""
+
+
+def test_unknown_names_what_there_is() -> None:
+    assert unknown("format", "fp9", ("float32", "range")) == "unknown format 'fp9' (one of: float32, range)"
+
+
+def test_unknown_with_a_long_name_stays_readable() -> None:
+    assert len(unknown("format", "x" * 100_000, ("float32",))) < 2 * MAX_TEXT
+
+
+@pytest.mark.parametrize("length", [0, MAX_TEXT, MAX_TEXT + 1, 10_000])
+def test_cut_keeps_short_texts_and_shortens_long_ones(length: int) -> None:
+    text = "a" * length
+    assert len(cut(text)) == min(length, MAX_TEXT)
+    assert cut(text).endswith("…") == (length > MAX_TEXT)

@@ -1,0 +1,425 @@
+"""Trials: what they use, their keys, and which of them stack."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qsweep import trial as trials
+from qsweep import vocabulary
+from qsweep.blocks import overlay
+from qsweep.parameters import BadValueError, Parameter
+from qsweep.trial import (
+    NUMERICS,
+    Trial,
+    TrialError,
+    canonical,
+    describe_choice,
+    describe_role,
+    key_of,
+    resolve,
+    stack_signature,
+)
+from qsweep.vocabulary import ROLE_PARAMETERS, check
+
+SOURCE = {"nets.py": "ab" * 32}
+OWN = "nets.py:net"
+QUANTIZED = {"bitwidth": 4, "quantize": {"weight": "range"}}
+
+
+def make(seed: int = 0, sources: dict[str, str] | None = None, **given: Any) -> Trial:
+    """The trial of these parameters; `quantize__weight` is the dotted path `quantize.weight`."""
+    named = {name.replace("__", "."): value for name, value in {"data": "digits", "model": "mlp", **given}.items()}
+    return resolve(overlay({}, {n: check(n, v, bool(sources)) for n, v in named.items()}), seed, sources)
+
+
+# --- pinned keys ------------------------------------------------------------------------------------------------------
+
+PINNED: dict[str, tuple[dict[str, Any], str]] = {
+    "float32": ({}, "663f42891556ccad7597c15929569f258085ff6498f1f06af23a0c3b4b715241"),
+    "range": (
+        {
+            "data": "mnist",
+            "model": {"name": "mlp", "hidden": [512, 512], "dropout": 0.2},
+            "init": "normal(0.1)",
+            "batch_size": 512,
+            "lr": 2.0**-10,
+            "quantize": {"weight": "range"},
+            "rounding": "stochastic",
+            "scale": 10,
+            "bitwidth": 3,
+            "zero": False,
+            "quantize_init": False,
+        },
+        "81344ad8727acc2678ca89b843218758ad8a892a402d34921f1fc515ceb70121",
+    ),
+    "rmsprop": (
+        {
+            "optimizer": "rmsprop",
+            "alpha": 0.9,
+            "eps": 1e-7,
+            "init": "he",
+            "preprocess": "standard",
+            "split": "all",
+            "drop_last": True,
+            "quantize": {"weight": "range8", "bias": "float32"},
+        },
+        "f1a11b718762286dda923f6252a313500864cc04f7a34390012a6a45b4b3f4cf",
+    ),
+    "adam": (
+        {
+            "data": "fashion_mnist",
+            "model": "softmax",
+            "init": "glorot_uniform",
+            "epochs": 7,
+            "optimizer": "adam",
+            "betas": [0.8, 0.99],
+            "weight_decay": 1e-4,
+        },
+        "76bda463b4791f9529a5cbb2ca538d55de8b16ed54b058bc4e4f1e2990931e9a",
+    ),
+    "user's own model": (
+        {"seed": 3, "sources": SOURCE, "model": {"name": OWN, "width": 8}, "momentum": 0.9},
+        "af271701f4a3c6db3c4603e2c05dc8915f2dc527778a4027ac54289787893a31",
+    ),
+}
+"""Keys name records for good: one that changes here makes every store forget what it knows."""
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_key_is_the_pinned_one(name: str) -> None:
+    given_parameters, key = PINNED[name]
+    assert make(**given_parameters).key == key
+
+
+def test_key_is_the_sha_256_of_the_canonical_settings() -> None:
+    trial = make(**PINNED["range"][0])
+    text = json.dumps(trial.settings, sort_keys=True, separators=(",", ":"))
+    assert trial.key == key_of(trial.settings) == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_key_is_found_again_from_settings_that_were_stored_as_json(name: str) -> None:
+    trial = make(**PINNED[name][0])
+    assert key_of(json.loads(json.dumps(trial.settings))) == trial.key
+
+
+# --- parameters that are added later ----------------------------------------------------------------------------------
+
+
+def add_nesterov(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
+    nesterov = Parameter("nesterov", bool, "true or false", default=False, as_before=False)
+    own = vocabulary.OPTIMIZERS["sgd"]
+    monkeypatch.setitem(vocabulary.OPTIMIZERS, "sgd", (*own, nesterov))
+    monkeypatch.setitem(vocabulary.PLAIN, "nesterov", nesterov)
+    monkeypatch.setattr(vocabulary, "TRIAL_NAMES", (*vocabulary.TRIAL_NAMES, "nesterov"))
+    return "nesterov", False, True
+
+
+def add_block_size(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
+    block = Parameter("block", int, "an integer", default=0, as_before=0)
+    monkeypatch.setitem(ROLE_PARAMETERS, "range", (*ROLE_PARAMETERS["range"], block))
+    return "quantize__weight__block", 0, 32
+
+
+def add_smoothing(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
+    smoothing = Parameter("smoothing", float, "a number", default=0.0, as_before=0.0)
+    monkeypatch.setattr(trials, "TRAINING_PARAMETERS", (*trials.TRAINING_PARAMETERS, smoothing))
+    monkeypatch.setitem(vocabulary.PLAIN, "smoothing", smoothing)
+    monkeypatch.setattr(vocabulary, "TRIAL_NAMES", (*vocabulary.TRIAL_NAMES, "smoothing"))
+    return "smoothing", 0.0, 0.1
+
+
+ADDED = pytest.mark.parametrize("add", [add_nesterov, add_block_size, add_smoothing])
+
+
+@ADDED
+def test_parameter_added_later_leaves_all_pinned_keys(add: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(monkeypatch)
+    assert [make(**given_parameters).key for given_parameters, _ in PINNED.values()] == [
+        key for _, key in PINNED.values()
+    ]
+
+
+@ADDED
+def test_parameter_added_later_changes_the_key_with_another_value(add: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, as_before, value = add(monkeypatch)
+    same, other = (make(**QUANTIZED, **{name: v}) for v in (as_before, value))
+    assert make(**QUANTIZED).key == same.key != other.key
+
+
+def test_parameter_added_later_is_part_of_a_role_with_its_value_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    add_block_size(monkeypatch)
+    trial = make(quantize={"weight": "range4"})
+    assert "block" not in trial.settings["quantize"]["weight"]
+    assert trial.role("weight")["block"] == 0
+
+
+# --- what is in the key, and what is not ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("base", "unread"),
+    [
+        ({}, {"bitwidth": 4, "scale": 2, "zero": False, "rounding": "stochastic", "quantize_init": False}),
+        ({}, {"alpha": 0.5, "eps": 0.1, "betas": [0.1, 0.2]}),
+        ({"optimizer": "adam"}, {"momentum": 0.9, "alpha": 0.5}),
+        ({"optimizer": "rmsprop"}, {"betas": [0.1, 0.2]}),
+        ({"model": "softmax"}, {"model__dropout": 0.5}),
+        ({"init": "he"}, {"init__std": 0.5}),
+        ({"quantize": {"weight": "range4"}}, {"bitwidth": 8}),
+        ({"quantize": {"weight": {"format": "range4", "scale": 2, "zero": False}}}, {"scale": 3, "zero": True}),
+        ({"quantize": {"weight": "float32"}}, {"quantize__weight__bitwidth": 3}),
+        ({}, {"quantize": {"weight": "float32", "bias": "float32"}}),
+        ({"quantize": {"weight": "range4"}}, {"quantize__bias": "range4"}),
+        ({"quantize": {"weight": "range", "bias": "range"}, "bitwidth": 3}, {"quantize__weight": "range3"}),
+    ],
+)
+def test_key_leaves_out_what_nothing_reads(base: dict[str, Any], unread: dict[str, Any]) -> None:
+    assert make(**base).key == make(**{**base, **unread}).key
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *(
+            {"lr": 0.5},
+            {"momentum": 0.5},
+            {"weight_decay": 0.1},
+            {"optimizer": "adam"},
+            {"epochs": 2},
+            {"batch_size": 7},
+        ),
+        *({"data": "mnist"}, {"preprocess": "standard"}, {"split": "all"}, {"drop_last": True}, {"seed": 1}),
+        *(
+            {"model": "softmax"},
+            {"model__dropout": 0.5},
+            {"model__hidden": [8]},
+            {"init": "he"},
+            {"init": "normal(0.2)"},
+        ),
+        *({"bitwidth": 5}, {"scale": 2}, {"zero": False}, {"rounding": "stochastic"}, {"quantize_init": False}),
+        *(
+            {"quantize__bias": "float32"},
+            {"quantize__bias": "range5"},
+            {"quantize": {}},
+            {"quantize__weight": "float32"},
+        ),
+    ],
+    ids=str,
+)
+def test_key_holds_what_the_trial_uses(changed: dict[str, Any]) -> None:
+    assert make(**QUANTIZED).key != make(**{**QUANTIZED, **changed}).key
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"lr": 1}, {"lr": 1.0}),
+        ({"epochs": 3}, {"epochs": 3.0}),
+        ({"weight_decay": 0.0}, {"weight_decay": -0.0}),
+        ({"optimizer": "adam", "betas": [0, 0.9]}, {"optimizer": "adam", "betas": [-0.0, 0.9]}),
+        ({"model": {"name": "mlp", "hidden": [64]}}, {"model": "mlp", "model__hidden": [64.0]}),
+        ({"model": "mlp"}, {"model": {"name": "mlp", "dropout": 0}}),
+        ({"model": {"name": OWN, "x": 1}, "sources": SOURCE}, {"model": {"name": OWN, "x": 1.0}, "sources": SOURCE}),
+        ({"model": {"name": OWN, "x": 0.0}, "sources": SOURCE}, {"model": OWN, "model__x": -0.0, "sources": SOURCE}),
+        ({"init": "normal(0.1)"}, {"init": {"name": "normal", "std": 0.1}}),
+        ({"quantize": {"weight": "range4"}}, {"quantize": {"weight": {"format": "range", "bitwidth": 4}}}),
+        ({"quantize": {"weight": "range4"}}, {"quantize": {"weight": "range"}, "bitwidth": 4}),
+        ({"model": "mlp"}, {"model": "mlp", "model__dropout": 0, "sources": SOURCE}),
+    ],
+)
+def test_key_is_one_for_two_spellings(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert make(**one).key == make(**other).key
+
+
+@given(st.floats(min_value=0, exclude_min=True, allow_infinity=False), st.floats(0.001, 1000))
+def test_key_tells_any_two_numbers_apart(lr: float, other: float) -> None:
+    assert (make(lr=lr).key == make(lr=other).key) == (lr == other)
+
+
+def test_key_of_a_users_own_model_has_the_text_but_not_the_files_name() -> None:
+    same = make(sources={"other.py": "ab" * 32}, model="other.py:net")
+    edited = make(sources={"nets.py": "cd" * 32}, model=OWN)
+    assert make(sources=SOURCE, model=OWN).key == same.key != edited.key
+    assert make(sources=SOURCE, model="nets.py:other").key != same.key
+
+
+@pytest.mark.parametrize("part", NUMERICS)
+def test_raised_numerics_change_the_keys_that_use_the_part_alone(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = {
+        "step": set(PINNED),
+        "random": set(PINNED),
+        "init": set(PINNED),
+        "sgd": {"float32", "range", "user's own model"},
+        "mlp": {"float32", "range", "rmsprop"},
+        "digits": {"float32", "rmsprop", "user's own model"},
+        "range": {"range", "rmsprop"},
+        "rmsprop": {"rmsprop"},
+        "adam": {"adam"},
+        "softmax": {"adam"},
+        "source": {"user's own model"},
+        "mnist": {"range"},
+        "fashion_mnist": {"adam"},
+    }
+    monkeypatch.setitem(NUMERICS, part, 2)
+    assert {name for name, (given_parameters, key) in PINNED.items() if make(**given_parameters).key != key} == users[
+        part
+    ]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "path", ["lr", "momentum", "weight_decay", "alpha", "eps", "scale", "model.dropout", "init.std"]
+)
+def test_check_refuses_what_is_not_finite(path: str, value: float) -> None:
+    with pytest.raises(BadValueError, match="expected a"):
+        check(path, value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_canonical_refuses_what_is_not_finite(value: float) -> None:
+    with pytest.raises(ValueError, match="Out of range"):
+        canonical({"lr": value})
+
+
+# --- roles ------------------------------------------------------------------------------------------------------------
+
+
+def test_bias_is_like_the_weight_unless_named() -> None:
+    quantized = make(quantize={"weight": "range4"}, scale=3).settings["quantize"]
+    assert quantized["bias"] == quantized["weight"]
+    assert make(quantize={"weight": "range4", "bias": "range6"}).role("bias")["bitwidth"] == 6
+    assert set(make(quantize={"weight": "range4", "bias": "float32"}).settings["quantize"]) == {"weight"}
+    assert set(make(quantize={"bias": "range4"}).settings["quantize"]) == {"bias"}
+
+
+def test_bias_with_a_parameter_alone_is_like_the_weight_for_the_rest() -> None:
+    trial = make(quantize={"weight": {"format": "range4", "scale": 3}}, quantize__bias__bitwidth=8)
+    assert trial.role("bias") == {**trial.role("weight"), "bitwidth": 8}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "other"),
+    [("bitwidth", 5, 7), ("scale", 5.0, 7.0), ("zero", False, True), ("rounding", "stochastic", "nearest")],
+)
+def test_trial_level_parameter_reaches_a_role_that_does_not_set_it(name: str, value: Any, other: Any) -> None:
+    base = {"bitwidth": 3, name: value}
+    assert make(quantize={"weight": "range"}, **base).role("weight")[name] == value
+    own = {"format": "range", name: other}
+    assert make(quantize={"weight": own}, **base).role("weight")[name] == other
+    assert (
+        make(quantize={"weight": "range"}, **{f"quantize__weight__{name}": other}, **base).role("weight")[name] == other
+    )
+
+
+def test_role_that_is_not_named_is_float32() -> None:
+    assert make().role("weight") == make().role("bias") == {"format": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("role", "text"),
+    [
+        ({"format": "float32", "bitwidth": 3}, "float32"),
+        ({"format": "range"}, "range"),
+        ({"format": "range", "bitwidth": 4}, "range4"),
+        ({"format": "range", "bitwidth": 4, "scale": 8.0, "rounding": "nearest"}, "range4 scale=8.0 rounding=nearest"),
+    ],
+)
+def test_describe_role_is_a_word_or_so(role: dict[str, Any], text: str) -> None:
+    assert describe_role(role) == text
+
+
+def test_describe_choice_is_a_word_or_so() -> None:
+    assert describe_choice({"name": "mlp"}) == "mlp"
+    assert describe_choice({"name": "mlp", "hidden": [64, 32]}) == "mlp hidden=[64,32]"
+
+
+# --- columns, and what is missing -------------------------------------------------------------------------------------
+
+
+def test_columns_are_what_the_trial_reads() -> None:
+    columns = make(
+        model={"name": "mlp", "hidden": [8]}, bitwidth=4, quantize={"weight": {"format": "range", "scale": 2}}
+    ).columns
+    assert columns["model"] == "mlp"
+    assert columns["model.hidden"] == [8]
+    assert columns["bitwidth"] == 4
+    assert columns["quantize.weight"] == columns["quantize.bias"] == "range scale=2.0"
+    assert columns["quantize.weight.scale"] == 2
+    assert not {"betas", "scale", "init.std"} & columns.keys()
+
+
+def test_columns_of_a_users_own_model_have_file_and_parameters() -> None:
+    columns = make(sources=SOURCE, model={"name": OWN, "width": 8}).columns
+    assert (columns["model"], columns["model.width"]) == (OWN, 8)
+
+
+@pytest.mark.parametrize(
+    ("given_parameters", "path", "message"),
+    [
+        ({"model": "mlp"}, "data", "data is missing (one of: digits, mnist, fashion_mnist)"),
+        ({"data": "digits"}, "model", "model is missing (one of: mlp, softmax)"),
+        ({"data": "digits", "model": {"dropout": 0.1}}, "model", "model is missing"),
+        (
+            {"data": "digits", "model": {"name": "mlp"}, "quantize": {"weight": {"format": "range"}}},
+            "quantize.weight",
+            "range needs a bitwidth: range4, or bitwidth in trial or grid",
+        ),
+    ],
+)
+def test_resolve_says_what_is_missing(given_parameters: dict[str, Any], path: str, message: str) -> None:
+    with pytest.raises(TrialError) as caught:
+        resolve(given_parameters, 0)
+    assert caught.value.path == path
+    assert message in str(caught.value)
+
+
+def test_resolve_checks_what_could_have_been_meant_for_a_users_own_model() -> None:
+    with pytest.raises(TrialError, match=r"found 64, expected a list of layer widths"):
+        make(sources=SOURCE, model="mlp", model__hidden=64)
+
+
+# --- stacks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("base", "changed"),
+    [
+        (QUANTIZED, {"lr": 0.5}),
+        (QUANTIZED, {"bitwidth": 8}),
+        (QUANTIZED, {"scale": 3}),
+        (QUANTIZED, {"zero": False}),
+        (QUANTIZED, {"quantize": {"weight": "range7"}}),
+        ({"momentum": 0.5}, {"momentum": 0.9}),
+        ({"weight_decay": 0.5}, {"weight_decay": 0.1}),
+        ({"optimizer": "adam"}, {"betas": [0.5, 0.9], "eps": 0.1}),
+        ({"optimizer": "rmsprop"}, {"alpha": 0.5}),
+    ],
+    ids=str,
+)
+def test_trials_that_differ_in_what_stacks_share_a_signature(base: dict[str, Any], changed: dict[str, Any]) -> None:
+    one, other = make(**base), make(**{**base, **changed})
+    assert one.key != other.key
+    assert stack_signature(one.settings) == stack_signature(other.settings)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"epochs": 2}, {"batch_size": 7}, {"data": "mnist"}, {"preprocess": "standard"}, {"drop_last": True}),
+        *({"seed": 1}, {"model": "softmax"}, {"model__dropout": 0.5}, {"init": "he"}, {"init": "normal(0.2)"}),
+        *({"optimizer": "adam"}, {"momentum": 0.5}, {"weight_decay": 0.1}, {"rounding": "stochastic"}),
+        *({"quantize": {}}, {"quantize__bias": "float32"}, {"quantize_init": False}),
+    ],
+    ids=str,
+)
+def test_trials_that_differ_in_what_does_not_stack_have_two_signatures(changed: dict[str, Any]) -> None:
+    one, other = make(**QUANTIZED), make(**{**QUANTIZED, **changed})
+    assert stack_signature(one.settings) != stack_signature(other.settings)
