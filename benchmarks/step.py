@@ -15,7 +15,7 @@ from measure import ratios, spread
 from qsweep.data import data_folder, ensure, load
 from qsweep.datasets import DATASETS
 from qsweep.jobs import keep_memory
-from qsweep.models import build, initialize, probe
+from qsweep.models import build, initialize
 from qsweep.plan import expand
 from qsweep.spec import read
 from qsweep.streams import Stream
@@ -33,7 +33,6 @@ def course(count: int, batch: int) -> Course:
     ensure(data, data_folder(), print)
     model = build(trials[0]["model"], {}, data.shape, data.classes)
     initialize(model, trials[0]["init"], Stream(0))
-    probe(model, data.shape, data.classes)
     return Course(stacked_net(model, count), model, trials, data, load(data, data_folder()))
 
 

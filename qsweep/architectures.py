@@ -30,13 +30,15 @@ class LinearShape:
 class Architecture:
     """A model by name.
 
-    `layers(features, classes, parameters)` gives the dense layers in order.
+    `layers(features, classes, parameters)` gives the dense layers in order. `stacks` says whether all its operations
+    give the same bits in a stack as alone on a CPU.
     """
 
     name: str
     summary: str
     parameters: tuple[Parameter, ...]
     layers: Callable[[int, int, dict[str, Any]], list[LinearShape]]
+    stacks: bool
 
 
 def _chain(widths: list[int]) -> list[LinearShape]:
@@ -64,12 +66,14 @@ ARCHITECTURES = {
             "dense layers with ReLU, each followed by dropout, and a dense output",
             (HIDDEN, DROPOUT),
             lambda features, classes, p: _chain([features, *p["hidden"], classes]),
+            stacks=True,
         ),
         Architecture(
             "softmax",
             "one dense layer: multinomial logistic regression",
             (),
             lambda features, classes, p: _chain([features, classes]),
+            stacks=True,
         ),
     )
 }

@@ -112,7 +112,13 @@ def _spec_text(plan: Plan, spec_owner: str) -> str:
     spec = plan.spec
     head = [f"# {spec_owner}, as it was resolved", f"# plan: {plan.digest}"]
     head += [f"# -S {name}={json.dumps(value)}" for name, value in spec.overrides.items()]
-    return "\n".join(head) + "\n" + yaml.dump(spec.document.value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return "\n".join(head) + "\n" + _dumped(spec.document.value)
+
+
+def _dumped(value: Any) -> str:
+    """YAML that our reader reads as this value."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 class _Dumper(yaml.SafeDumper):
@@ -128,9 +134,9 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text written without quotes is read back as itself."""
+    """Whether a text written without double quotes is read back as itself; some characters are line ends in YAML."""
     try:
-        return bool(plain_scalar(text) == text)
+        return plain_scalar(text) == text and text.replace("\n", "").isprintable()
     except ValueError:
         return False
 

@@ -78,7 +78,7 @@ def _train(trials: Sequence[Settings], sources: Mapping[str, str], folder: Path,
     """Stacked where the net stacks, else one trial after the other; both by the same course."""
     import torch
 
-    from qsweep.models import build, initialize, probe
+    from qsweep.models import build, initialize, stacks
     from qsweep.streams import Stream
     from qsweep.training.course import Course
     from qsweep.training.nets import Net, plain_net, stacked_net
@@ -99,12 +99,12 @@ def _train(trials: Sequence[Settings], sources: Mapping[str, str], folder: Path,
         return [_outcome(o.status, o.reason, o.epochs) for o in outcomes]
 
     model = new_model()
-    if not probe(model, data.shape, data.classes).not_stacking:
+    if stacks(shared["model"], model, data.shape, data.classes):
         return course(trials, model, stacked_net(model.to(device), len(trials)))
     outcomes = []
     for trial in trials:
         model = new_model()
-        probe(model, data.shape, data.classes)
+        stacks(shared["model"], model, data.shape, data.classes)  # it learns the shapes of its masks
         outcomes += course([trial], model, plain_net(model.to(device)))
     return outcomes
 

@@ -29,11 +29,11 @@ class Dropout(nn.Module):
     `mask` holds 0 or 1/(1 - rate) for each activation; the step sets it before each forward pass in training.
     """
 
-    def __init__(self, rate: float, inplace: bool = False) -> None:
+    def __init__(self, rate: float, shape: tuple[int, ...] = (), inplace: bool = False) -> None:
         super().__init__()
         self.rate = rate
+        self.shape = shape  # of one example; of a user's net it is learnt when the net is probed
         self.inplace = inplace
-        self.shape: tuple[int, ...] = ()  # of one example; learnt when the net is probed
         self.mask: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int
         modules.append((layer.place, nn.utils.skip_init(nn.Linear, layer.inputs, layer.outputs)))
         if number < len(layers):
             # Before the ReLU, which is the same: relu(m·x) = m·relu(x) for m >= 0. So both can work in place.
-            modules.append((f"dropout{number}", Dropout(own["dropout"], inplace=True)))
+            modules.append((f"dropout{number}", Dropout(own["dropout"], (layer.outputs,), inplace=True)))
             modules.append((f"relu{number}", nn.ReLU(inplace=True)))
     return nn.Sequential(OrderedDict(modules))
 
@@ -190,6 +190,17 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.seen.add(func.overloadpacket.__name__)
         return func(*args, **(kwargs or {}))
+
+
+def stacks(model: Mapping[str, Any], net: nn.Module, shape: tuple[int, ...], classes: int) -> bool:
+    """Whether a net trains in stacks: declared for the catalog's models, found out for a user's own.
+
+    Raises:
+        UserError: a user's net draws random numbers itself, or its output is not (batch, classes).
+    """
+    if "source" in model:
+        return not probe(net, shape, classes).not_stacking
+    return ARCHITECTURES[model["name"]].stacks
 
 
 def probe(net: nn.Module, shape: tuple[int, ...], classes: int) -> Probe:

@@ -215,12 +215,14 @@ def _points(block: Block) -> Iterator[_Point]:
 
 
 def _given(block: Block) -> Iterator[str]:
-    """Names of all parameters that a block and its variants set, with those inside models and inits."""
+    """Names of all parameters that a block and its variants set, with those inside models, inits and roles."""
     for parameters in (block.trial, *block.variants.values()):
         for name, value in parameters.items():
             if name in CHOICES:
                 yield from (f"{name}.{inner}" for inner in value if inner != "name")
-            elif name != "quantize":
+            elif name == "quantize":
+                yield from (f"{name}.{role}.{p}" for role, own in value.items() if "format" not in own for p in own)
+            else:
                 yield name
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from qsweep.axes import limit
 from qsweep.blocks import BLOCK_EXPECTED, BLOCK_KEYS, Block, BlockReader
@@ -20,6 +20,7 @@ from qsweep.trial import canonical
 
 TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "plots", "max_trials")
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+NAME_RULE = "up to 64 of A-Z a-z 0-9 . _ - and no dot in front"
 RESERVED_NAMES = ("reference",)
 """Folders of results/ that are no sweep's."""
 
@@ -138,11 +139,11 @@ class _Reader:
         return name
 
     def _check_size(self, spec: Spec, most: object) -> None:
-        if not _is_int(most) or most < 1:  # type: ignore[operator]
+        if not _is_int(most) or most < 1:
             self.mistakes.add(("max_trials",), f"found {show(most)}, expected an integer from 1")
             return
         count = sum(block.size for block in spec.blocks) * len(spec.seeds)
-        if count > most:  # type: ignore[operator]
+        if count > most:
             message = f"{count:,} trials, more than {most:,}: if that is meant, write `max_trials: {count}`"
             self.mistakes.add(("grid",), message)
 
@@ -165,9 +166,12 @@ class _Reader:
         return tuple(plot for plot in given if isinstance(plot, dict))
 
     def _plot(self, plot: object, place: Place) -> None:
-        kind = plot.get("kind") if isinstance(plot, dict) else plot
-        if not isinstance(plot, dict) or not isinstance(kind, str) or kind not in PLOT_FIELDS:
-            self.mistakes.add(place, unknown("kind of plot", kind, tuple(PLOT_FIELDS)))
+        if not isinstance(plot, dict) or not isinstance(plot.get("kind"), str):
+            self.mistakes.add(place, f"found {show(plot)}, expected a mapping with a kind: {', '.join(PLOT_FIELDS)}")
+            return
+        kind = plot["kind"]
+        if kind not in PLOT_FIELDS:
+            self.mistakes.add((*place, "kind"), unknown("kind of plot", kind, tuple(PLOT_FIELDS)))
             return
         needs, takes = PLOT_FIELDS[kind]
         self.mistakes.unknown_keys(plot, place, ("kind", *needs, *takes))
@@ -185,10 +189,7 @@ class _Reader:
             self.mistakes.add((*place, "name"), f"'{name}' can't name a file: {NAME_RULE}")
 
 
-NAME_RULE = "up to 64 of A-Z a-z 0-9 . _ - and no dot in front"
-
-
-def _is_int(value: object) -> bool:
+def _is_int(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

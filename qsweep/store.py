@@ -22,6 +22,7 @@ VERSION = 1
 FINAL = ("done", "diverged")
 """Statuses that are known for good; others are tried again."""
 
+MAGIC = b"SQLite format 3\0"
 SCHEMA = """
 CREATE TABLE runs (id INTEGER PRIMARY KEY, provenance TEXT NOT NULL);
 CREATE TABLE plans (name TEXT PRIMARY KEY, digest TEXT NOT NULL, keys TEXT NOT NULL);
@@ -258,8 +259,11 @@ def _examine(path: Path) -> bool:
     Raises:
         UserError: there is something else. Reading alone, so that no byte of it changes.
     """
-    if not path.exists():
+    if not path.exists() or path.stat().st_size == 0:
         return False
+    with open(path, "rb") as stream:
+        if stream.read(len(MAGIC)) != MAGIC:  # SQLite would take a file of a few bytes for an empty database
+            raise _damaged(path, "file is not a database")
     with closing(_connect_to_read(path)) as connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}

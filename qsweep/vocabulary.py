@@ -158,7 +158,7 @@ def _check_choice(what: str, value: object) -> dict[str, Any]:
 
 
 def _short(what: str, text: str) -> dict[str, Any]:
-    match = re.fullmatch(r"(\w+)\(([^()]*)\)", text) if what == "init" else None
+    match = re.fullmatch(r"(\w+)\(([-+.0-9eE]*)\)", text) if what == "init" else None
     if not match:
         return {"name": text}
     try:

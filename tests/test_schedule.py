@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -20,6 +16,7 @@ from typing import Any
 
 import fake_job
 import pytest
+from fake_driver import Driver
 
 from qsweep import backends, schedule
 from qsweep.backends import BACKENDS, Backend
@@ -321,54 +318,6 @@ def test_run_a_killer_in_a_stack_of_16_costs_a_bounded_number_of_workers(tmp_pat
 
 
 # --- stopping ---------------------------------------------------------------------------------------------------------
-
-
-class Driver:
-    """A driver in a process of its own."""
-
-    def __init__(
-        self, folder: Path, trials: Sequence[tuple[int, str, dict[str, Any]]], backend: str, stack: int
-    ) -> None:
-        self.folder = folder
-        self.keys = [fake_job.trial(number, do, **settings).key for number, do, settings in trials]
-        given = {"trials": trials, "backend": backend, "stack": stack}
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("fake_driver.py")), str(folder), json.dumps(given)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def wait_for(self, name: str, count: int) -> None:
-        """Until the job has logged so many lines."""
-        deadline = time.monotonic() + 60
-        while len(fake_job.lines(self.folder, name)) < count:
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
-    def wait_for_records(self, count: int) -> None:
-        deadline = time.monotonic() + 60
-        while len(self.known()) < count:
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
-    def known(self) -> set[str]:
-        try:
-            with closing(Store.view(self.folder / "store.db")) as store:
-                statuses = zip(self.keys, store.statuses(self.keys), strict=True)
-                return {key for key, status in statuses if status == "done"}
-        except UserError:  # it is just being made
-            return set()
-
-    def send(self, number: signal.Signals) -> None:
-        self.process.send_signal(number)
-
-    def end(self) -> tuple[int, dict[str, Any], str]:
-        """Exit code, summary, stderr."""
-        out, err = self.process.communicate(timeout=60)
-        return self.process.returncode, json.loads(out) if out else {}, err
 
 
 def slow(count: int, seconds: float) -> list[tuple[int, str, dict[str, Any]]]:

@@ -95,6 +95,31 @@ def test_check_gives_the_one_spelling(path: str, value: object, checked: object)
     assert repr(check(path, value)) == repr(checked)
 
 
+@pytest.mark.parametrize(
+    ("path", "inside", "outside"),
+    [
+        ("lr", [1e-300, 1e300], [0, -1]),
+        ("momentum", [0, 0.999], [-0.1, 1, 1.5]),
+        ("weight_decay", [0, 10], [-1e-9]),
+        ("alpha", [0, 0.999], [-0.1, 1]),
+        ("eps", [1e-300], [0]),
+        ("betas", [[0, 0], [0.999, 0.999]], [[0, 1], [1, 0], [-0.1, 0], [0.9], [0.9, 0.9, 0.9]]),
+        ("epochs", [1, 100_000], [0, 100_001]),
+        ("batch_size", [1, 1_000_000], [0, 1_000_001]),
+        ("bitwidth", [1, 16], [0, 17]),
+        ("scale", [1e-9, 2.0**60], [0, -1, 2.0**61]),
+        ("model.hidden", [[1], [65536] * 32], [[], [0], [65537], [1] * 33]),
+        ("model.dropout", [0, 0.999], [-0.1, 1]),
+        ("init.std", [1e-9], [0, -1]),
+    ],
+)
+def test_check_knows_the_bounds(path: str, inside: list[object], outside: list[object]) -> None:
+    assert [check(path, value) for value in inside] == inside
+    for value in outside:
+        with pytest.raises(BadValueError, match="expected"):
+            check(path, value)
+
+
 @pytest.mark.parametrize("value", [64, [1, 2], "text", None, True, {"a": [1]}])
 def test_check_of_a_users_own_models_parameter_takes_any_value(value: object) -> None:
     assert check("model.hidden", value, own_model=True) == value

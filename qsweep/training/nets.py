@@ -55,8 +55,7 @@ def stacked_net(model: nn.Module, count: int) -> Net:
         logits: Tensor = vmap(lambda own: functional_call(model, own, (x,)))(values)
         return logits
 
-    values = {name: p.detach().expand(count, *p.shape).clone() for name, p in model.named_parameters()}
-    return Net(model, {name: _inputs_first(v) if v.dim() == 3 else v for name, v in values.items()}, forward)
+    return Net(model, {name: _repeated(p.detach(), count) for name, p in model.named_parameters()}, forward)
 
 
 def plain_net(model: nn.Module) -> Net:
@@ -70,12 +69,14 @@ def plain_net(model: nn.Module) -> Net:
     return Net(model, {name: p.detach().clone()[None] for name, p in model.named_parameters()}, forward)
 
 
-def _inputs_first(weight: Tensor) -> Tensor:
-    """The same (P, outputs, inputs) values, lying in memory as their gradients will: updates needn't transpose them.
+def _repeated(value: Tensor, count: int) -> Tensor:
+    """P copies of a tensor; matrices lie in memory as their gradients will, so that updates needn't transpose them.
 
     How a matrix lies can change the bits of its products, so it lies the same for every P.
     """
-    return weight.transpose(1, 2).contiguous().transpose(1, 2)
+    if value.dim() != 2:
+        return value.expand(count, *value.shape).clone()
+    return value.t().expand(count, -1, -1).contiguous().transpose(1, 2)
 
 
 def memory_order(value: Tensor) -> tuple[int, ...]:

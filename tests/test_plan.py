@@ -1,0 +1,400 @@
+"""The rows of a spec, their order, and what no trial reads."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qsweep.errors import SpecError
+from qsweep.plan import Plan, expand
+from qsweep.spec import read
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+GOOD = "trial: {data: digits, model: mlp}\n"
+QUANTIZED = "trial: {data: digits, model: mlp, quantize: {weight: range}, bitwidth: 8}\n"
+
+
+def plan(folder: Path, text: str, *overrides: str) -> Plan:
+    (folder / "mine.yaml").write_text(text, encoding="utf-8")
+    return expand(read(folder / "mine.yaml", overrides, shown="mine.yaml"))
+
+
+def axes(found: Plan) -> list[Any]:
+    """The axis values of each row; alone where there is one axis."""
+    return [row.axes[0] if len(row.axes) == 1 else row.axes for row in found.rows]
+
+
+def wrong(folder: Path, text: str, *overrides: str) -> list[str]:
+    with pytest.raises(SpecError) as caught:
+        plan(folder, text, *overrides)
+    return str(caught.value).splitlines()
+
+
+# --- the specs that we ship -------------------------------------------------------------------------------------------
+
+
+def test_lr_bitwidth_has_255_rows_in_the_order_of_the_spec() -> None:
+    found = expand(read(CONFIGS / "lr_bitwidth.yaml"))
+    rates = [2.0**-e for e in range(15)]
+    grid = list(itertools.product([True, False], rates, range(8, 0, -1)))
+    assert found.axes == ("zero", "lr", "bitwidth")
+    assert axes(found) == [*grid, *((None, lr, None) for lr in rates)]
+    assert len(found.trials) == len(found.rows) == 255
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_config_expands_without_a_note(path: Path) -> None:
+    found = expand(read(path))
+    assert found.rows
+    assert found.notes == ()
+
+
+# --- order ------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_go_by_block_variant_axes_as_written_and_seed_last(tmp_path: Path) -> None:
+    text = GOOD + (
+        "variants: {a: {}, b: {epochs: 2}}\nzip: {lr: [1, 2], momentum: [0.1, 0.2]}\ngrid: {weight_decay: [0, 0.5]}\n"
+        "seeds: [5, 3]\nalso: [{grid: {lr: [9]}}]\n"
+    )
+    found = plan(tmp_path, text)
+    assert found.axes == ("variant", "lr", "momentum", "weight_decay")
+    grid = [(v, *z, w) for v in "ab" for z in ((1.0, 0.1), (2.0, 0.2)) for w in (0.0, 0.5)]
+    assert [(*row.axes, row.trial.seed) for row in found.rows] == [
+        *((*point, seed) for point in grid for seed in (5, 3)),
+        *((None, 9.0, 0.0, 0.0, seed) for seed in (5, 3)),
+    ]
+
+
+def test_plan_without_axes_is_one_trial(tmp_path: Path) -> None:
+    found = plan(tmp_path, GOOD)
+    assert (found.axes, len(found.rows)) == ((), 1)
+
+
+def test_points_with_one_key_are_one_trial_with_a_row_each(tmp_path: Path) -> None:
+    found = plan(
+        tmp_path, GOOD + "variants: {a: {lr: 1}, b: {}}\ngrid: {momentum: [0, 0.5]}\nalso: [{trial: {lr: 1}}]\n"
+    )
+    assert len(found.rows) == 5
+    assert len(found.trials) == 4
+    assert [trial.key for trial in found.trials] == [row.trial.key for row in found.rows[:4]]
+
+
+def test_digest_changes_with_the_rows_alone(tmp_path: Path) -> None:
+    one, same, more, named = (
+        plan(tmp_path, GOOD + text).digest
+        for text in (
+            "grid: {lr: [1, 2]}",
+            "title: x\ngrid: {lr: [1.0, 2]}\nplots: [{kind: lines, x: lr, y: test_loss}]",
+            "grid: {lr: [1, 2, 3]}",
+            "variants: {a: {lr: 1}, b: {lr: 2}}",
+        )
+    )
+    assert one == same
+    assert len({one, more, named}) == 3
+
+
+# --- axes -------------------------------------------------------------------------------------------------------------
+
+
+def test_axis_that_only_some_trials_read_is_empty_for_the_others(tmp_path: Path) -> None:
+    found = plan(tmp_path, QUANTIZED + "grid: {quantize.weight: [range, float32], bitwidth: [4, 2]}\n")
+    assert axes(found) == [("range", 4), ("range", 2), ("float32", None), ("float32", None)]
+    assert len(found.trials) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "axis", "shown"),
+    [
+        ("grid: {model.dropout: [0, 0.5]}", "model.dropout", [0.0, 0.5]),
+        ("grid: {model.hidden: [[8], [8, 8]]}", "model.hidden", [[8], [8, 8]]),
+        ("grid: {model: [softmax, {name: mlp, hidden: [8]}, mlp]}", "model", ["softmax", "mlp hidden=[8]", "mlp"]),
+        ("grid: {init: [normal(0.1), he]}", "init", ["normal std=0.1", "he"]),
+        ("grid: {quantize.weight: [range4, float32]}", "quantize.weight", ["range4", "float32"]),
+        ("grid: {quantize.bias: [range4, {format: range, scale: 2}]}", "quantize.bias", ["range4", "range scale=2.0"]),
+        ("grid: {quantize.weight.bitwidth: [4, 2]}", "quantize.weight.bitwidth", [4, 2]),
+        ("grid: {quantize.bias.bitwidth: [4, 2]}", "quantize.bias.bitwidth", [4, 2]),
+        ("grid: {data: [digits, mnist]}", "data", ["digits", "mnist"]),
+        ("grid: {optimizer: [sgd, adam]}", "optimizer", ["sgd", "adam"]),
+    ],
+)
+def test_axis_of_any_kind_has_distinct_trials(tmp_path: Path, text: str, axis: str, shown: list[Any]) -> None:
+    found = plan(tmp_path, QUANTIZED + text)
+    assert found.axes == (axis,)
+    assert axes(found) == shown
+    assert len(found.trials) == len(shown)
+
+
+def test_axis_into_an_init_that_has_it(tmp_path: Path) -> None:
+    found = plan(tmp_path, "trial: {data: digits, model: mlp, init: normal(1)}\ngrid: {init.std: [0.1, 0.2]}")
+    assert [row.trial.settings["init"]["std"] for row in found.rows] == [0.1, 0.2]
+
+
+def test_bias_follows_a_swept_weight(tmp_path: Path) -> None:
+    found = plan(tmp_path, QUANTIZED + "grid: {quantize.weight.bitwidth: [4, 2]}")
+    assert [row.trial.role("bias")["bitwidth"] for row in found.rows] == [4, 2]
+
+
+def test_also_replaces_what_the_first_trial_says(tmp_path: Path) -> None:
+    text = "trial: {data: digits, model: {name: mlp, hidden: [8], dropout: 0.5}, quantize: {weight: range4}}\n"
+    found = plan(tmp_path, text + "also: [{trial: {model: mlp, quantize: {}}}, {trial: {model.dropout: 0}}]\n")
+    models = [row.trial.settings["model"] for row in found.rows]
+    assert [(m["hidden"], m["dropout"]) for m in models] == [([8], 0.5), ([512, 512], 0.0), ([8], 0.0)]
+    assert [row.trial.role("weight")["format"] for row in found.rows] == ["range", "float32", "range"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "name"),
+    [
+        (GOOD + "grid: {bitwidth: [1, 2]}", "mine.yaml:2:8: grid.bitwidth", "bitwidth"),
+        (GOOD + "grid: {betas: [[0, 0]]}", "mine.yaml:2:8: grid.betas", "betas"),
+        (GOOD + "zip: {lr: [1], alpha: [0.5]}", "mine.yaml:2:16: zip.alpha", "alpha"),
+        (GOOD + "grid: {init.std: [1]}", "mine.yaml:2:8: grid.init.std", "init.std"),
+        (
+            GOOD + "grid: {quantize.weight.bitwidth: [1]}",
+            "mine.yaml:2:8: grid.quantize.weight.bitwidth",
+            "quantize.weight.bitwidth",
+        ),
+        (
+            QUANTIZED + "also: [{trial: {quantize: {}}, grid: {scale: [1]}}]",
+            "mine.yaml:2:39: also[0].grid.scale",
+            "scale",
+        ),
+        (
+            "trial: {data: digits, model: softmax}\ngrid: {model.dropout: [0.5]}",
+            "mine.yaml:2:8: grid.model.dropout",
+            "model.dropout",
+        ),
+        (
+            "trial: {data: digits, model: mlp, quantize: {weight: range4}}\ngrid: {bitwidth: [1]}",
+            "mine.yaml:2:8: grid.bitwidth",
+            "bitwidth",
+        ),
+    ],
+)
+def test_axis_that_no_trial_reads_is_refused(tmp_path: Path, text: str, place: str, name: str) -> None:
+    (line,) = wrong(tmp_path, text)
+    assert line.startswith(f"{place}: no trial of this grid reads '{name}'")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("grid: {lr: [1, 2]}", "mine.yaml:1:1: trial.data: data is missing (one of: digits, mnist, fashion_mnist)"),
+        ("trial: {data: digits}\ngrid: {lr: [1, 2]}", "mine.yaml:1:1: trial.model: model is missing"),
+        ("trial: {data: digits}\ngrid: {model.dropout: [0.1]}", "trial.model: model is missing (one of: mlp, softmax)"),
+        (
+            GOOD + "grid: {quantize.weight: [range4, range]}",
+            "trial.quantize.weight: range needs a bitwidth: range4, or bitwidth in",
+        ),
+    ],
+)
+def test_point_that_is_no_trial_is_said_once(tmp_path: Path, text: str, message: str) -> None:
+    (line,) = wrong(tmp_path, text)
+    assert message in line
+
+
+# --- exclude and only -------------------------------------------------------------------------------------------------
+
+GRID = (
+    "trial: {data: digits, model: mlp, init: normal(1), quantize: {weight: range}, rounding: stochastic}\n"
+    "grid: {model: [mlp, {name: mlp, hidden: [8]}, softmax], quantize.weight: [range, range4, float32], bitwidth: [4, 2]}\n"
+    "variants: {a: {}, b: {init: he}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("entry", "matched"),
+    [
+        ("bitwidth: 4", lambda t, v: t.columns.get("bitwidth") == 4),
+        ("model: softmax", lambda t, v: t.columns["model"] == "softmax"),
+        ("model: mlp", lambda t, v: t.columns["model"] == "mlp"),
+        ("model: {name: mlp, hidden: [8]}", lambda t, v: t.columns.get("model.hidden") == [8]),
+        ("model.hidden: [8]", lambda t, v: t.columns.get("model.hidden") == [8]),
+        ("init: normal(1)", lambda t, v: v == "a"),
+        ("init: he", lambda t, v: v == "b"),
+        ("init.std: 1", lambda t, v: v == "a"),
+        ("variant: b", lambda t, v: v == "b"),
+        ("variant: b, model: softmax", lambda t, v: v == "b" and t.columns["model"] == "softmax"),
+        ("quantize.weight: float32", lambda t, v: t.role("weight")["format"] == "float32"),
+        ("quantize.weight: range", lambda t, v: t.role("weight")["format"] == "range"),
+        ("quantize.weight: range4", lambda t, v: t.role("weight").get("bitwidth") == 4),
+        ("quantize: {weight: range4}", lambda t, v: t.role("weight").get("bitwidth") == 4),
+        ("quantize.bias.bitwidth: 2", lambda t, v: t.role("bias").get("bitwidth") == 2),
+        ("quantize.weight: {format: range, rounding: stochastic}", lambda t, v: t.role("weight")["format"] == "range"),
+    ],
+)
+def test_entry_matches_what_the_trial_uses(tmp_path: Path, entry: str, matched: Any) -> None:
+    every = [(row.trial.key, row.axes) for row in plan(tmp_path, GRID).rows]
+    expected = [(r.trial.key, r.axes) for r in plan(tmp_path, GRID).rows if matched(r.trial, r.axes[0])]
+    assert 0 < len(expected) < len(every)
+    kept, left = (plan(tmp_path, GRID + f"{kind}: [{{{entry}}}]\n") for kind in ("only", "exclude"))
+    assert [(row.trial.key, row.axes) for row in kept.rows] == expected
+    assert [(row.trial.key, row.axes) for row in left.rows] == [row for row in every if row not in expected]
+    assert kept.notes == left.notes == ()
+
+
+def test_exclude_and_only_together_keep_what_only_has_and_exclude_has_not(tmp_path: Path) -> None:
+    text = (
+        GOOD + "grid: {lr: [1, 2, 3], momentum: [0, 0.5]}\nonly: [{lr: 1}, {lr: 2}]\nexclude: [{lr: 2, momentum: 0}]\n"
+    )
+    assert axes(plan(tmp_path, text)) == [(1.0, 0.0), (1.0, 0.5), (2.0, 0.5)]
+
+
+def test_exclude_of_one_block_leaves_the_others(tmp_path: Path) -> None:
+    text = GOOD + "grid: {lr: [1, 2]}\nexclude: [{lr: 1}]\nalso: [{grid: {lr: [1]}}]\n"
+    assert axes(plan(tmp_path, text)) == [2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "entry", ["lr: 9", "variant: x", "bitwidth: 4", "model: {name: mlp, hidden: [9]}", "quantize: {weight: range4}"]
+)
+def test_entry_that_matches_nothing_is_noted(tmp_path: Path, entry: str) -> None:
+    (note,) = plan(
+        tmp_path,
+        GOOD + f"grid: {{lr: [1, 2]}}\nalso: [{{exclude: [{{lr: 0.01}}, {{{entry}}}], grid: {{lr: [0.01, 1]}}}}]",
+    ).notes
+    assert note.startswith("also[0].exclude[1] matches no trial: {")
+
+
+def test_nothing_left_is_refused(tmp_path: Path) -> None:
+    (line,) = wrong(tmp_path, GOOD + "grid: {lr: [1]}\nexclude: [{lr: 1}]")
+    assert line == "mine.yaml:1:1: no trial is left: `exclude` and `only` take all of the grid away"
+
+
+# --- what nothing reads -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        (
+            "trial: {data: digits, model: mlp, momentum: 0.5, optimizer: adam}",
+            "no trial reads 'momentum': it changes nothing",
+        ),
+        (
+            "trial: {data: digits, model: softmax, model.dropout: 0.5}",
+            "no trial reads 'model.dropout': it changes nothing",
+        ),
+        (
+            "trial: {data: digits, model: mlp, init: {name: he}, init.std: 1}",
+            "no trial reads 'init.std': it changes nothing",
+        ),
+        (
+            GOOD + "variants: {a: {quantize.weight.scale: 3}}",
+            "no trial reads 'quantize.weight.scale': it changes nothing",
+        ),
+        (GOOD + "variants: {a: {scale: 3}, b: {}}", "no trial reads 'scale': it changes nothing"),
+        (GOOD + "also: [{trial: {scale: 3}}]", "no trial reads 'scale': it changes nothing"),
+    ],
+)
+def test_parameter_that_no_trial_reads_is_noted(tmp_path: Path, text: str, note: str) -> None:
+    assert plan(tmp_path, text).notes == (note,)
+
+
+def test_parameter_that_one_block_reads_is_not_noted(tmp_path: Path) -> None:
+    assert plan(tmp_path, QUANTIZED + "also: [{trial: {quantize: {}}}]").notes == ()
+
+
+@pytest.mark.parametrize("override", ["scale=3", "betas=[0.1, 0.2]", "init.std=0.5", "quantize.weight.bitwidth=3"])
+def test_override_that_no_trial_reads_is_refused(tmp_path: Path, override: str) -> None:
+    name = override.split("=")[0]
+    (line,) = wrong(tmp_path, GOOD, override)
+    assert line.startswith(f"-S {name}: no trial reads '{name}'")
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["lr=0.1", "model=softmax", "model.dropout=0.5", "quantize={}", "quantize.weight=float32", "seeds=3", "init=he"],
+)
+def test_override_that_a_trial_reads_is_taken(tmp_path: Path, override: str) -> None:
+    assert plan(tmp_path, GOOD, override).rows
+
+
+def test_override_of_an_axis_keeps_the_column(tmp_path: Path) -> None:
+    found = plan(tmp_path, GOOD + "grid: {lr: [1, 2], momentum: [0, 0.5]}", "lr=3")
+    assert (found.axes, axes(found)) == (("lr", "momentum"), [(3.0, 0.0), (3.0, 0.5)])
+
+
+# --- plots ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("column", ["lr", "seed", "variant", "model.hidden", "epochs", "train_loss"])
+def test_plot_may_name_any_column_of_the_table(tmp_path: Path, column: str) -> None:
+    text = GOOD + "grid: {lr: [1, 2]}\nvariants: {a: {}}\nplots: [{kind: heatmap, x: lr, y: %s, z: test_loss}]\n"
+    assert plan(tmp_path, text % column).rows
+
+
+def test_plot_of_lines_may_go_over_epochs(tmp_path: Path) -> None:
+    assert plan(tmp_path, GOOD + "plots: [{kind: lines, x: epoch, y: test_loss}]").rows
+
+
+@pytest.mark.parametrize(
+    ("plot", "place"),
+    [
+        ("{kind: lines, x: lrr, y: test_loss}", "mine.yaml:3:23: plots[0].x: unknown column 'lrr'; did you mean 'lr'?"),
+        (
+            "{kind: lines, x: lr, y: test_loss, line: bitwidth}",
+            "plots[0].line: unknown column 'bitwidth' (one of: lr, seed)",
+        ),
+        ("{kind: heatmap, x: lr, y: epoch, z: test_loss}", "plots[0].y: unknown column 'epoch'"),
+        ("{kind: surface, x: lr, y: lr, z: test_loss, facet: zero}", "plots[0].facet: unknown column 'zero'"),
+        ("{kind: lines, x: lr, y: test_loss, line: variant}", "plots[0].line: unknown column 'variant'"),
+    ],
+)
+def test_plot_of_a_column_that_will_not_be_there_is_refused(tmp_path: Path, plot: str, place: str) -> None:
+    (line,) = wrong(tmp_path, GOOD + f"grid: {{lr: [1, 2]}}\nplots: [{plot}]")
+    assert place in line
+
+
+# --- users' own models ------------------------------------------------------------------------------------------------
+
+
+def own(folder: Path, text: str, source: str = "def net(shape, classes): ...\n", file: str = "nets.py") -> Plan:
+    (folder / file).write_text(source)
+    return plan(folder, "trial: {data: digits, model: 'nets.py:net'}\n".replace("nets.py", file) + text)
+
+
+def test_own_model_is_named_by_its_text_not_its_file(tmp_path: Path) -> None:
+    same = own(tmp_path, "", file="other.py").trials[0]
+    edited = own(tmp_path, "", source="def net(shape, classes): pass\n").trials[0]
+    assert own(tmp_path, "").trials[0].key == same.key != edited.key
+    assert same.columns["model"] == "other.py:net"
+
+
+def test_own_models_parameters_can_be_axes(tmp_path: Path) -> None:
+    found = own(tmp_path, "grid: {model.width: {pow2: [3, 5]}, model.parts: [{a: 1}, {a: 2}]}\n")
+    assert axes(found)[:2] == [(8, {"a": 1}), (8, {"a": 2})]
+    assert [type(row.trial.settings["model"]["width"]) for row in found.rows] == [int] * 6
+    assert len(found.trials) == 6
+
+
+def test_own_model_beside_one_of_the_catalog(tmp_path: Path) -> None:
+    found = own(tmp_path, "grid: {model: ['nets.py:net', mlp], model.dropout: [0, 0.5]}\n")
+    assert [row.trial.settings["model"].get("dropout") for row in found.rows] == [0, 0.5, 0, 0.5]
+    assert len(found.trials) == 4
+
+
+def test_own_model_beside_one_of_the_catalog_that_takes_no_such_value(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"trial\.model\.dropout: found \"x\", expected a number"):
+        own(tmp_path, "grid: {model: ['nets.py:net', mlp], model.dropout: [x]}\n")
+
+
+# --- the collector ----------------------------------------------------------------------------------------------------
+
+
+def test_expand_leaves_the_garbage_collector_as_it_was(tmp_path: Path) -> None:
+    assert gc.isenabled()
+    plan(tmp_path, GOOD)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        plan(tmp_path, GOOD)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
