@@ -69,7 +69,7 @@ def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int
     layers = ARCHITECTURES[model["name"]].layers(prod(shape), classes, own)
     modules: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())]
     for number, layer in enumerate(layers, start=1):
-        modules.append((layer.place, nn.utils.skip_init(nn.Linear, layer.inputs, layer.outputs)))
+        modules.append((layer.place, nn.Linear(layer.inputs, layer.outputs)))
         if number < len(layers):
             # Before the ReLU, which is the same: relu(m·x) = m·relu(x) for m >= 0. So both can work in place.
             modules.append((f"dropout{number}", Dropout(own["dropout"], (layer.outputs,), inplace=True)))

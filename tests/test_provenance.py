@@ -1,0 +1,98 @@
+"""Where numbers come from: the right repository, and nobody's name."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from nobody import assert_names_nobody
+
+import qsweep
+from qsweep import provenance as module
+from qsweep.provenance import provenance
+
+
+def git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@example.com", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one commit, and the current folder."""
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    git(tmp_path, "init", "--quiet")
+    (tmp_path / "tracked.py").write_text("1\n")
+    (tmp_path / ".gitignore").write_text(".venv\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--quiet", "-m", "first")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_provenance_has_versions_and_the_folders_commit(repository: Path) -> None:
+    said = provenance()
+    assert said["qsweep"] == qsweep.__version__
+    assert said["torch"]
+    assert said["numpy"]
+    assert said["folder"] == {"commit": git(repository, "rev-parse", "HEAD"), "dirty": False}
+
+
+def test_provenance_says_that_a_tracked_file_has_changed_and_leaves_others_out(repository: Path) -> None:
+    (repository / "untracked.yaml").touch()
+    assert provenance()["folder"]["dirty"] is False
+    (repository / "tracked.py").write_text("2\n")
+    assert provenance()["folder"]["dirty"] is True
+
+
+def test_provenance_of_a_folder_without_repository_or_commit_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert provenance()["folder"] is None
+    git(tmp_path, "init", "--quiet")
+    assert provenance()["folder"] is None
+
+
+def test_source_is_not_the_repository_that_an_installed_copy_merely_lies_in(repository: Path) -> None:
+    installed = repository / ".venv" / "qsweep" / "__init__.py"
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    assert module._source(installed) is None
+    found = module._source(repository / "tracked.py")
+    assert found == {"commit": git(repository, "rev-parse", "HEAD"), "dirty": False}
+
+
+def test_provenance_is_of_the_folder_even_in_another_repositorys_hook(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = git(repository, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", "/nonexistent")
+    assert provenance()["folder"]["commit"] == commit
+
+
+def test_provenance_writes_nothing_into_the_repository(repository: Path) -> None:
+    os.utime(repository / "tracked.py", (1, 1))  # git would note in its index that the content is the same
+    before = (repository / ".git" / "index").read_bytes()
+    provenance()
+    assert (repository / ".git" / "index").read_bytes() == before
+
+
+def test_provenance_without_git_is_none(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert provenance()["folder"] is None
+    assert provenance()["source"] is None
+
+
+def test_provenance_of_a_package_that_is_not_there_is_none() -> None:
+    assert module._version("no-such-package") is None
+
+
+def test_provenance_names_no_host_no_user_and_no_path(repository: Path) -> None:
+    said = json.dumps(provenance())
+    assert_names_nobody(said)
+    assert "/" not in said
