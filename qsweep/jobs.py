@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +23,6 @@ Settings = Mapping[str, Any]
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = -3, -1, -2  # malloc.h
 KEPT_BYTES = 256 * 1024 * 1024
-DRIVER_POLL_SECONDS = 0.5
 
 
 class OutOfTimeError(Exception):
@@ -173,16 +170,3 @@ def keep_memory() -> None:
         mallopt(MMAP_THRESHOLD, 32 * 1024 * 1024)
         mallopt(TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(TOP_PAD, 16 * 1024 * 1024)
-
-
-def start_worker() -> None:
-    """Make this process a worker: it leaves Ctrl-C to the driver, and never outlives it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(driver: int) -> None:
-    """A driver that was killed can't stop its workers: they look for it."""
-    while os.getppid() == driver:
-        time.sleep(DRIVER_POLL_SECONDS)
-    os._exit(1)

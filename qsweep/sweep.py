@@ -250,7 +250,7 @@ def _train(
         device=device,
         timeout=options.timeout,
     )
-    backend = backends.backend(options.backend, options.workers, jobs.start_worker)
+    backend = backends.backend(options.backend, options.workers)
     run_id = store.begin_run(origin)
     return schedule.run(
         stacks, job, backend, lambda records: store.add(records, run_id), progress, exit_first=options.exit_first

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 FORMULA_SIGNS = ("=", "+", "-", "@")
 TEXT_COLUMNS = ("key", "status", "reason", "variant")
+WRITTEN_ALIKE = (float, int, type(None))
+"""What the csv module writes as `cell` does, and faster."""
 HISTORY_COLUMNS = ("key", "stage", "epoch", *METRICS)
 TIMING_COLUMNS = ("key", "environment", "stack", "seconds")
 
@@ -47,9 +50,9 @@ def _trial_rows(plan: Plan, records: Mapping[str, Record], constants: Sequence[s
             record.status if record else "missing",
             *row.axes,
             row.trial.seed,
-            *(result.get(metric) for metric in METRICS),
+            *map(result.get, METRICS),
             record.reason if record else "",
-            *(row.trial.columns.get(name) for name in constants),
+            *map(row.trial.columns.get, constants),
         ]
 
 
@@ -77,25 +80,27 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([cell(value) for value in row] for row in rows)
+    writer.writerows([value if type(value) in WRITTEN_ALIKE else cell(value) for value in row] for row in rows)
     return stream.getvalue()
 
 
 def cell(value: Any) -> str:
     """A value as a table has it; text that a spreadsheet would compute gets an apostrophe."""
+    if isinstance(value, str):
+        return _text(value)
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str):
-        return _printable(f"'{value}" if value.startswith(FORMULA_SIGNS) else value)
     if isinstance(value, list | dict):
         return json.dumps(value, separators=(",", ":"))
     return repr(value)
 
 
-def _printable(text: str) -> str:
-    """Text without what no reader of CSV agrees about: carriage returns, zero bytes, halves of a character."""
+@lru_cache(maxsize=1024)  # the same few words stand in thousands of rows
+def _text(text: str) -> str:
+    """Without what no two readers of CSV agree about: carriage returns, zero bytes, halves of a character."""
+    text = f"'{text}" if text.startswith(FORMULA_SIGNS) else text
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)

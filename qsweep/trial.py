@@ -25,8 +25,6 @@ from qsweep.vocabulary import (
     SOURCE,
     TRAINING_PARAMETERS,
 )
-from qsweep.vocabulary import TRIAL_NAMES as TRIAL_NAMES
-from qsweep.vocabulary import check as check
 
 NUMERICS = {
     "step": 1,

@@ -10,7 +10,8 @@ import pytest
 
 from qsweep.data import ensure
 from qsweep.datasets import DATASETS
-from qsweep.trial import Trial, check, resolve
+from qsweep.trial import Trial, resolve
+from qsweep.vocabulary import check
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ def test_guide_commands_exist_with_their_options(capsys: pytest.CaptureFixture[s
 
 
 def test_guide_parameters_are_those_of_a_trial() -> None:
-    from qsweep.trial import TRIAL_NAMES
+    from qsweep.vocabulary import TRIAL_NAMES
 
     table = GUIDE.split("## Axes")[0]
     for name in TRIAL_NAMES:

@@ -20,6 +20,7 @@ from qsweep.provenance import provenance
 from qsweep.reader import UNPRINTABLE, read_text
 from qsweep.spec import read
 from qsweep.store import Record
+from qsweep.trial import canonical
 
 SPEC = """
 title: |
@@ -254,7 +255,9 @@ def test_a_spec_that_is_missing_or_damaged_is_told(tmp_path: Path) -> None:
 def record_of(plan: Plan, index: int, **changed: Any) -> dict[str, Record]:
     trial = plan.trials[index]
     values: dict[str, Any] = {"status": "done", "reason": "", "result": {}, "history": {}, "run": {"threads": 1}}
-    found = Record(trial.key, "a machine", trial=trial.settings, run_id=1, seconds=1.0, **{**values, **changed})
+    found = Record(
+        trial.key, "a machine", settings=canonical(trial.settings), run_id=1, seconds=1.0, **{**values, **changed}
+    )
     return {trial.key: found}
 
 

@@ -374,6 +374,11 @@ def test_own_models_parameters_can_be_axes(tmp_path: Path) -> None:
     assert len(found.trials) == 6
 
 
+def test_entry_matches_part_of_an_own_models_mapping(tmp_path: Path) -> None:
+    text = "grid: {model.parts: [{a: 1, b: 2}, {a: 2}, 3, x]}\nexclude: [{model.parts: {a: 1}}, {model.parts: 3}]\n"
+    assert axes(own(tmp_path, text)) == [{"a": 2}, "x"]
+
+
 def test_own_model_beside_one_of_the_catalog(tmp_path: Path) -> None:
     found = own(tmp_path, "grid: {model: ['nets.py:net', mlp], model.dropout: [0, 0.5]}\n")
     assert [row.trial.settings["model"].get("dropout") for row in found.rows] == [0, 0.5, 0, 0.5]

@@ -128,6 +128,8 @@ def test_folder_is_the_name_and_six_digits_of_the_overrides(tmp_path: Path) -> N
     ("text", "seeds"),
     [
         ("", (0,)),
+        ("seeds: 1", (0,)),
+        ("seeds: {count: 1}", (0,)),
         ("seeds: 3", (0, 1, 2)),
         ("seeds: 20", tuple(range(20))),
         ("seeds: {count: 100}", tuple(range(100))),
@@ -287,6 +289,6 @@ def test_digests_are_of_the_text(tmp_path: Path) -> None:
 
 def test_large_wrong_file_says_little(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
-        spec(tmp_path, GOOD + "grid: {lr: {linspace: [-1, 0, 50000]}}")
-    assert len(caught.value.problems) == 50_000
+        spec(tmp_path, GOOD + "grid: {lr: {linspace: [-1, 0, 5000]}}")
+    assert len(caught.value.problems) == 5_000
     assert len(str(caught.value)) < 2_000

@@ -16,7 +16,7 @@ from qsweep.errors import UserError
 from qsweep.plan import Plan, expand
 from qsweep.spec import METRICS, read
 from qsweep.store import Record
-from qsweep.trial import Trial
+from qsweep.trial import Trial, canonical
 
 SPEC = """
 title: Tiny
@@ -43,7 +43,7 @@ def record(trial: Trial, **changed: Any) -> Record:
         "run_id": 1,
         "seconds": 1 / 3,
     }
-    return Record(key=trial.key, environment="a machine", trial=trial.settings, **{**given, **changed})
+    return Record(key=trial.key, environment="a machine", settings=canonical(trial.settings), **{**given, **changed})
 
 
 METRIC = {"test_accuracy": 0.1 + 0.2, "test_loss": 5e-324, "train_accuracy": 1.0, "train_loss": None}

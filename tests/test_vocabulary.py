@@ -202,6 +202,21 @@ def test_check_tells_all_that_is_wrong_inside(path: str, value: object, places: 
     assert [place for place, _ in mistakes(path, value)] == places
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            "model",
+            {"name": "mlp", "droput": 0.1},
+            "'mlp' has no parameter 'droput'; did you mean 'dropout'? (it has: hidden, dropout)",
+        ),
+        ("model", {"name": "softmax", "hidden": [8]}, "'softmax' has no parameter 'hidden' (it has none)"),
+    ],
+)
+def test_check_of_a_parameter_that_a_model_has_not_says_what_it_has(path: str, value: object, message: str) -> None:
+    assert mistakes(path, value)[0][1] == message
+
+
 def test_check_of_a_bitwidth_that_is_given_twice_is_refused() -> None:
     assert mistakes("quantize.weight", {"format": "range4", "bitwidth": 4}) == [
         ((), "'range4' sets the bitwidth already")

@@ -116,12 +116,13 @@ class Course:
             trained.keep(kept)
 
     def _record(self, trained: Totals) -> None:
-        tested = self._evaluate()
+        tested = self.evaluate()
         rows = zip(trained.rows("train"), tested.rows("test"), strict=True)
         for index, (train, test) in zip(self.alive, rows, strict=True):
             self.outcomes[index].epochs.append({**test, **train})
 
-    def _evaluate(self) -> Totals:
+    def evaluate(self) -> Totals:
+        """The test set in evaluation mode."""
         totals = Totals(len(self.alive))
         for start in range(0, len(self.examples.test_labels), EVALUATION_BATCH):
             part = slice(start, start + EVALUATION_BATCH)

@@ -1,0 +1,73 @@
+"""A whole run against what its training alone takes: trials × (118 stacked steps + one test evaluation) ÷ cores.
+
+Workers have imported torch before the clock starts; all else is in: planning, data, stacks, commits, tables. A part of
+configs/lr_bitwidth.yaml (two learning rates: 34 trials), into an empty folder each time; `--whole` runs all 255 trials,
+once.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from measure import seconds, spread
+from step import course
+
+from qsweep import sweep
+from qsweep.backends import default_workers
+from qsweep.jobs import keep_memory
+from qsweep.progress import Display
+from qsweep.training.course import Totals
+
+CONFIG = Path(__file__).parent.parent / "configs" / "lr_bitwidth.yaml"
+STEPS, N = 20, 5
+
+
+def floor_seconds() -> float:
+    """One trial's share of 118 stacked steps and a test evaluation, in a stack of 16 on one core."""
+    running = course(16, 512)
+    batches, totals = list(running.batches(1)), Totals(16)
+
+    def steps() -> None:
+        for chosen in batches[:STEPS]:
+            running.train_step(chosen, totals)
+
+    steps()
+    step = statistics.median(seconds(steps) for _ in range(N)) / STEPS
+    evaluation = statistics.median(seconds(running.evaluate) for _ in range(N))
+    return (118 * step + evaluation) / 16
+
+
+def run(overrides: tuple[str, ...]) -> tuple[float, int]:
+    """Wall seconds and trials of one run into an empty folder."""
+    with tempfile.TemporaryDirectory() as name, Display() as display:
+        options = sweep.Options(results=Path(name), workers=default_workers(), overrides=overrides, plot=False)
+        trained: list[int] = []
+        spent = seconds(lambda: trained.append(_trained(options, display)))
+    return spent, trained[0]
+
+
+def _trained(options: sweep.Options, display: Display) -> int:
+    return sum(sweep.run(CONFIG, options, display, lambda ahead: None).summary.statuses.values())
+
+
+def main() -> None:
+    """Warm the workers, then run n times, the floor measured before each."""
+    torch.set_num_threads(1)
+    keep_memory()
+    whole = "--whole" in sys.argv
+    run(("lr=[1]", "bitwidth=[8, 4]", "data=digits"))
+    ratios = []
+    for _ in range(1 if whole else N):
+        floor = floor_seconds()
+        spent, trials = run(() if whole else ("lr=[1, 0.0625]",))
+        ratios.append(spent / (trials * floor / default_workers()))
+        print(f"{trials} trials in {spent:.1f} s; a trial's training alone takes {floor:.3f} s", flush=True)
+    print(f"the whole run ÷ its training on {default_workers()} cores: {spread(ratios)}")
+
+
+if __name__ == "__main__":
+    main()
