@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from qsweep.data import ensure
 from qsweep.datasets import DATASETS
 from qsweep.trial import Trial, resolve
 from qsweep.vocabulary import check
+
+# A shell's background jobs ignore SIGINT, and so would all that these tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ import time
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -706,19 +706,23 @@ def test_ensure_finds_out_that_a_folder_is_unwritable_before_it_fetches(world: P
     assert said == []
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 1,000 bytes: a write stops in the middle, with an error."""
+    """No file may grow beyond 1,000 bytes: a write stops in the middle, with an error. Nor may the log of these tests."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_add_on_a_full_disk_leaves_nothing(world: Path, folder: Path, request: pytest.FixtureRequest) -> None:
+def test_add_on_a_full_disk_leaves_nothing(world: Path, folder: Path) -> None:
     raw = write_raw(world / "raw")
-    request.getfixturevalue("full_disk")
-    with pytest.raises(DataError, match=r"can't write to the data folder .*: File too large; .*QSWEEP_DATA"):
+    with (
+        pytest.raises(DataError, match=r"can't write to the data folder .*: File too large; .*QSWEEP_DATA"),
+        full_disk(),
+    ):
         add(MNIST, raw, folder)
     assert_nothing_left(world)
 
