@@ -47,8 +47,8 @@ class Backend:
     kill: Callable[[Executor], None]
 
 
-def backend(name: str, workers: int, initializer: Callable[[], None] | None = None) -> Backend:
-    """The backend of a name; `initializer` runs once in each new worker process.
+def backend(name: str, workers: int) -> Backend:
+    """The backend of a name.
 
     Raises:
         UserError: there is none of this name.
@@ -56,7 +56,7 @@ def backend(name: str, workers: int, initializer: Callable[[], None] | None = No
     if name == "serial":
         return Backend(name, 1, 1, True, SerialExecutor, lambda executor: None)
     if name == "local":
-        return Backend(name, workers, 2 * workers, False, lambda: _open_local(workers, initializer), _kill_local)
+        return Backend(name, workers, 2 * workers, False, lambda: _open_local(workers), _kill_local)
     raise UserError(unknown("backend", name, BACKENDS))
 
 
@@ -87,21 +87,19 @@ class SerialExecutor(Executor):
         return future
 
 
-def _open_local(workers: int, initializer: Callable[[], None] | None) -> Executor:
+def _open_local(workers: int) -> Executor:
     """loky's executor, which survives a killed worker. It is kept for the next sweep: a worker takes long to start."""
     from joblib.externals.loky import get_reusable_executor
 
     executor: Executor = get_reusable_executor(
-        max_workers=workers, timeout=IDLE_SECONDS, initializer=_begin_worker, initargs=(os.getpid(), initializer)
+        max_workers=workers, timeout=IDLE_SECONDS, initializer=_begin_worker, initargs=(os.getpid(),)
     )
     return executor
 
 
-def _begin_worker(driver: int, initializer: Callable[[], None] | None) -> None:
+def _begin_worker(driver: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers too; the driver decides what is kept
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
-    if initializer is not None:
-        initializer()
 
 
 def _end_with(driver: int) -> None:

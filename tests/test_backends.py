@@ -71,12 +71,6 @@ def test_local_workers_are_kept_for_the_next_sweep() -> None:
     assert backend("local", 1).open().submit(os.getpid).result(30) == first
 
 
-def test_local_initializer_runs_in_each_worker() -> None:
-    executor = backend("local", 1, fake_job.mark_environment).open()
-    assert executor.submit(os.getenv, "MARKED").result(30) == "yes"
-    assert "MARKED" not in os.environ
-
-
 def test_local_a_killed_worker_breaks_the_executor_and_says_the_signal() -> None:
     chosen = backend("local", 2)
     executor = chosen.open()
