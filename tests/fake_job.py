@@ -141,7 +141,3 @@ def ignores_interrupts() -> bool:
 
 def kill_yourself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def mark_environment() -> None:
-    os.environ["MARKED"] = "yes"
