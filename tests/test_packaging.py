@@ -31,18 +31,19 @@ def test_wheel_carries_configs_and_sweeps_and_no_tests(wheel: Path) -> None:
 
 def test_wheel_installed_elsewhere_runs_quickstart(wheel: Path, tmp_path: Path, data_folder: Path) -> None:
     """In a folder of its own, beside the packages of this environment but without this source tree."""
-    site = tmp_path / "site"
+    site, work = tmp_path / "site", tmp_path / "work"
+    work.mkdir()
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(pip, check=True, capture_output=True)
     environment = {**os.environ, "PYTHONPATH": str(site), "QSWEEP_DATA": str(data_folder), "QSWEEP_OFFLINE": "1"}
     where = "import qsweep; print(qsweep.__file__)"
     found = subprocess.run(
-        [sys.executable, "-c", where], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
+        [sys.executable, "-c", where], cwd=work, env=environment, check=True, capture_output=True, text=True
     )
     assert found.stdout.strip() == str(site / "qsweep" / "__init__.py")
     command = [sys.executable, "-m", "qsweep", "run", "quickstart", "-S", "epochs=1", "-S", "lr=[0.5]", "--name", "q"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len((tmp_path / "results" / "q" / "trials.csv").read_text().splitlines()) == 1 + 3 * 8
-    assert (tmp_path / "results" / "q" / "figures" / "heatmap-test_accuracy.png").is_file()
-    assert '"path": "packaged:quickstart.yaml"' in (tmp_path / "results" / "q" / "provenance.json").read_text()
+    assert len((work / "results" / "q" / "trials.csv").read_text().splitlines()) == 1 + 3 * 8
+    assert (work / "results" / "q" / "figures" / "heatmap-test_accuracy.png").is_file()
+    assert '"path": "packaged:quickstart.yaml"' in (work / "results" / "q" / "provenance.json").read_text()
