@@ -17,6 +17,9 @@ TENSORS_A_WEIGHT = 3
 TENSORS_AN_ACTIVATION = 5
 """Of each activation in training: before and after the ReLU, after dropout, and two gradients on the way back."""
 
+ASSUMED_MEMORY = 256 * 1024 * 1024
+"""Bytes allowed for a trial of a user's own model."""
+
 
 def layers(settings: Mapping[str, Any]) -> list[LinearShape] | None:
     """The dense layers of a trial's net; None for a user's own model, which only running it would tell."""
@@ -35,12 +38,17 @@ def work(settings: Mapping[str, Any]) -> float:
     return float(3 * weights * data.train * settings["epochs"])
 
 
-def stack_fits(settings: Mapping[str, Any], memory: int) -> int:
-    """How many trials like this one train in so many bytes; at least 1."""
+def memory(settings: Mapping[str, Any]) -> int | None:
+    """Bytes that one more trial of a stack takes at most; None for a user's own model."""
     shapes = layers(settings)
     if not shapes:
-        return max(1, memory // (256 * 1024 * 1024))
+        return None
     weights = sum(layer.parameters for layer in shapes) * TENSORS_A_WEIGHT
     activations = sum(layer.outputs for layer in shapes)
     training = min(settings["batch_size"], DATASETS[settings["data"]["name"]].train) * TENSORS_AN_ACTIVATION
-    return int(max(1, memory // (BYTES * (weights + activations * max(training, 2 * EVALUATION_BATCH)))))
+    return int(BYTES * (weights + activations * max(training, 2 * EVALUATION_BATCH)))
+
+
+def stack_fits(settings: Mapping[str, Any], available: int) -> int:
+    """How many trials like this one train in so many bytes; at least 1."""
+    return max(1, available // (memory(settings) or ASSUMED_MEMORY))

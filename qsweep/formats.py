@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from qsweep.errors import UserError, unknown
@@ -99,18 +97,6 @@ class Range:
     def step(self) -> float:
         """Distance between neighbouring levels, 2^(1-b)/scale."""
         return 1.0 / self.steps_per_unit
-
-    @cached_property
-    def levels_are_fixed_points(self) -> bool:
-        """Whether (k/S)·S = k in float32 for each level k, S the steps per unit.
-
-        True wherever S is of the form 2^i + 2^j (Goldberg 1991, theorem 7), as for a scale of 10.
-        Where it is false, a stored level read back as x = w·S is an ulp beside its integer, and stochastic rounding has
-        to look closer for it not to move.
-        """
-        k = np.arange(self.lowest, self.highest + 1, dtype=np.float32)
-        per_unit = np.float32(self.steps_per_unit)
-        return bool(((k / per_unit) * per_unit == k).all())
 
 
 Format = Float32 | Range

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,15 +93,3 @@ def test_range_spans_one_over_scale_without_the_upper_end(bitwidth: int, scale: 
     assert fmt.highest - fmt.lowest + 1 == 2**bitwidth
     assert fmt.lowest / fmt.steps_per_unit == -1 / scale
     assert fmt.highest / fmt.steps_per_unit < 1 / scale
-
-
-def test_levels_are_fixed_points_for_the_scale_of_the_document() -> None:
-    assert all(Range(bitwidth, 10.0).levels_are_fixed_points for bitwidth in range(1, 17))
-
-
-@given(st.integers(1, 10), st.floats(0.01, 100))
-def test_levels_are_fixed_points_says_whether_a_stored_level_reads_back(bitwidth: int, scale: float) -> None:
-    fmt = Range(bitwidth, scale)
-    per_unit = np.float32(fmt.steps_per_unit)
-    back = [(np.float32(k) / per_unit) * per_unit == np.float32(k) for k in range(fmt.lowest, fmt.highest + 1)]
-    assert fmt.levels_are_fixed_points == all(back)

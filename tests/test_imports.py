@@ -25,7 +25,20 @@ WITHOUT_TORCH = (
     *("folder", "plots"),
 )
 WITH_TORCH = (
-    *("streams", "rounding", "data", "models", "training", "jobs", "backends", "schedule", "lock", "sweep", "study"),
+    *(
+        "streams",
+        "kernels",
+        "rounding",
+        "data",
+        "models",
+        "training",
+        "jobs",
+        "backends",
+        "schedule",
+        "lock",
+        "sweep",
+        "study",
+    ),
     *("progress", "show", "cli"),
 )
 ORDER = (*WITHOUT_TORCH, *WITH_TORCH)

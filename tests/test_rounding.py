@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qsweep.formats import Float32, Range
-from qsweep.rounding import quantize, quantize_range, stacked
+from qsweep.rounding import _quantize_eager, quantize, quantize_range, stacked
 
 FORMATS = st.builds(
     Range,
@@ -133,10 +133,11 @@ def test_quantize_stacked_rows_equal_each_format_alone(noisy: bool) -> None:
     w = torch.randn(len(formats), 1003) * 0.2
     w[:, ::7] = 0.0
     w[:, 1::7] = -0.0
-    noise = torch.rand(1, 1003) if noisy else None
-    together = quantize_range(w, stacked(formats), noise)
+    noise = torch.rand(1003) if noisy else None
+    together = w.clone()
+    quantize_range(together, stacked(formats), noise)
     for row, fmt in enumerate(formats):
-        alone = quantize(w[row], fmt, "stochastic" if noisy else "nearest", noise[0] if noisy else None)  # type: ignore[index]
+        alone = quantize(w[row], fmt, "stochastic" if noisy else "nearest", noise)
         assert together[row].view(torch.int32).equal(alone.view(torch.int32))  # bits, the sign of zero too
 
 
@@ -145,3 +146,33 @@ def test_quantize_leaves_its_argument_alone() -> None:
     before = w.clone()
     quantize(w, Range(4, 10.0, zero=False), "stochastic", torch.rand(100))
     assert torch.equal(w, before)
+
+
+def test_quantize_takes_tensors_that_lie_in_any_order() -> None:
+    w, noise = torch.randn(6, 5).t(), torch.rand(6, 5).t()
+    expected = quantize(w.contiguous(), Range(4), "stochastic", noise.contiguous())
+    assert torch.equal(quantize(w, Range(4), "stochastic", noise), expected)
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 7.0, 1 / 3, 1e-3])
+@pytest.mark.parametrize("noisy", [True, False])
+def test_kernels_give_the_bits_of_the_eager_operations(scale: float, noisy: bool) -> None:
+    fmt = stacked([Range(b, scale, z) for b in range(1, 17) for z in (True, False)])
+    w = torch.randn(32, 4099) * 0.6 / scale
+    edges = [0.0, -0.0, math.inf, -math.inf, 1e-45, -1e-45, 1e-38, 3e38, -3e38]
+    w[:, : len(edges)] = torch.tensor(edges)
+    levels = w[:, 100:300].contiguous()
+    quantize_range(levels, fmt, None)
+    w[:, 100:300] = levels
+    noise = torch.randint(0, 2**24, (4099,)) / 2**24 if noisy else None
+    compiled, eager = w.clone(), w.clone()
+    quantize_range(compiled, fmt, noise)
+    _quantize_eager(eager, fmt.columns, noise)
+    assert compiled.view(torch.int32).equal(eager.view(torch.int32))
+
+
+@pytest.mark.parametrize("noisy", [True, False])
+def test_kernels_keep_nan_as_the_eager_operations_do(noisy: bool) -> None:
+    w = torch.full((1, 9), math.nan)
+    quantize_range(w, stacked([Range(4, 10.0, zero=False)]), torch.rand(9) if noisy else None)
+    assert w.isnan().all()

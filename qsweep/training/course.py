@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qsweep.cost import EVALUATION_BATCH
+from qsweep.cost import EVALUATION_BATCH, memory
 from qsweep.data import Examples, preprocess
 from qsweep.datasets import DataSet
 from qsweep.models import Dropout
@@ -18,6 +18,9 @@ from qsweep.streams import Stream
 from qsweep.training.nets import Net, losses
 from qsweep.training.roles import draw_noise, roles_of
 from qsweep.training.step import Stepper
+
+PASS_MEMORY = 160 * 1024 * 1024
+"""Bytes for one pass through the net. A stack that takes more goes through it in parts: no slower, and below 1 GB."""
 
 
 @dataclass
@@ -82,9 +85,21 @@ class Course:
         x, y = self._inputs(self.examples.train_images, chosen), self.examples.train_labels[chosen].to(self.device)
         for place, dropout in self.dropouts.items():
             dropout.mask = dropout.draw(self.stream, place, len(chosen), self.step).to(self.device)
-        gradients, means, logits = self.net.gradients(x, y)
-        totals.add(means.double() * len(chosen), logits, y)
-        self.stepper.update(self.net.values, gradients, self._noise(), self.step)
+        noise = self._noise()
+        self.stepper.start(self.step)
+        for part in self._parts():
+            gradients, means, logits = self.net.gradients(x, y, part)
+            totals.add(part, means.double() * len(chosen), logits, y)
+            self.stepper.update(self.net.values, gradients, noise, part)
+        totals.examples += len(chosen)
+
+    def _parts(self) -> Iterator[slice]:
+        """The stack in equal parts that go through the net at once."""
+        count = len(self.alive)
+        limit = max(1, PASS_MEMORY // (memory(self.shared) or 1))
+        size = math.ceil(count / math.ceil(count / limit))
+        for start in range(0, count, size):
+            yield slice(start, min(start + size, count))
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Indices of each batch of an epoch, in random order."""
@@ -125,10 +140,13 @@ class Course:
         """The test set in evaluation mode."""
         totals = Totals(len(self.alive))
         for start in range(0, len(self.examples.test_labels), EVALUATION_BATCH):
-            part = slice(start, start + EVALUATION_BATCH)
-            y = self.examples.test_labels[part].to(self.device)
-            logits = self.net.logits(self._inputs(self.examples.test_images, part))
-            totals.add(losses(logits, y).double().sum(1), logits, y)
+            chosen = slice(start, start + EVALUATION_BATCH)
+            x = self._inputs(self.examples.test_images, chosen)
+            y = self.examples.test_labels[chosen].to(self.device)
+            for part in self._parts():
+                logits = self.net.logits(x, part)
+                totals.add(part, losses(logits, y).double().sum(1), logits, y)
+            totals.examples += len(y)
         return totals
 
 
@@ -140,10 +158,9 @@ class Totals:
         self.hits = torch.zeros(count, dtype=torch.int64)
         self.examples = 0
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self.loss += loss.cpu()
-        self.hits += (predictions(logits) == labels).sum(1).cpu()
-        self.examples += len(labels)
+    def add(self, part: slice, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self.loss[part] += loss.cpu()
+        self.hits[part] += (predictions(logits) == labels).sum(1).cpu()
 
     def keep(self, indices: list[int]) -> None:
         self.loss, self.hits = self.loss[indices], self.hits[indices]

@@ -28,20 +28,20 @@ class Net:
         self.values = values
         self._forward = forward
 
-    def gradients(self, x: Tensor, y: Tensor) -> tuple[Values, Tensor, Tensor]:
-        """In training mode: gradients of each trial's mean loss over a batch, losses (P,), logits (P, B, classes)."""
+    def gradients(self, x: Tensor, y: Tensor, part: slice) -> tuple[Values, Tensor, Tensor]:
+        """In training mode, of some trials: gradients of each one's mean loss over a batch, losses (P,), logits."""
         self.model.train()
-        values = {name: value.detach().requires_grad_() for name, value in self.values.items()}
+        values = {name: value[part].detach().requires_grad_() for name, value in self.values.items()}
         logits = self._forward(values, x)
         means = losses(logits, y).mean(1)
         gradients = torch.autograd.grad(means.sum(), list(values.values()), materialize_grads=True)
         return dict(zip(values, gradients, strict=True)), means.detach(), logits.detach()
 
-    def logits(self, x: Tensor) -> Tensor:
-        """(P, B, classes) in evaluation mode."""
+    def logits(self, x: Tensor, part: slice) -> Tensor:
+        """(P, B, classes) of some trials, in evaluation mode."""
         self.model.eval()
         with torch.no_grad():
-            return self._forward(self.values, x)
+            return self._forward({name: value[part] for name, value in self.values.items()}, x)
 
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these trials alone."""

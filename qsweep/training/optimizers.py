@@ -1,7 +1,8 @@
-"""Optimizers: from gradients to the updates that are subtracted, for rows of weights with settings of their own.
+"""Optimizers: rows of weights with settings of their own, moved by their gradients.
 
 Written in + − × ÷ alone, square roots in float64: eager float32 `sqrt` is not correctly rounded everywhere, and fused
 forms (`add(alpha=)`, lerp, addcmul) round once where these round twice. So the bits of a row depend on that row alone.
+On a CPU the same formulas run compiled, from qsweep.kernels.
 """
 
 from __future__ import annotations
@@ -13,94 +14,113 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qsweep import kernels
+from qsweep.kernels import Floats
+
+Optimizer = Mapping[str, Any]
+"""The settings of one trial's optimizer, by their names in the spec."""
+
+Columns = Mapping[str, Tensor]
 State = Mapping[str, Tensor]
 """An optimizer's memory by name, each like the weights; it starts at 0 and is changed in place."""
 
+COMMON: dict[str, Callable[[Optimizer], float]] = {"lr": lambda o: o["lr"], "decay": lambda o: o["weight_decay"]}
+NUMBERS: dict[str, dict[str, Callable[[Optimizer], float]]] = {
+    "sgd": {**COMMON, "momentum": lambda o: o["momentum"]},
+    "rmsprop": {**COMMON, "kept": lambda o: o["alpha"], "new": lambda o: 1 - o["alpha"], "eps": lambda o: o["eps"]},
+    "adam": {
+        **COMMON,
+        "eps": lambda o: o["eps"],
+        "kept_mean": lambda o: o["betas"][0],
+        "new_mean": lambda o: 1 - o["betas"][0],
+        "kept_square": lambda o: o["betas"][1],
+        "new_square": lambda o: 1 - o["betas"][1],
+    },
+}
+"""The numbers that each optimizer computes with, computed in float64, under the names of the kernels' arguments."""
 
-class Settings:
-    """The optimizer settings of P trials as columns (P, 1), so that they broadcast against rows of weights."""
-
-    def __init__(self, optimizers: Sequence[Mapping[str, Any]], device: str = "cpu") -> None:
-        self._optimizers = list(optimizers)
-        self._device = device
-        self._columns: dict[str, Tensor] = {}
-
-    def column(self, name: str, of: Callable[[Mapping[str, Any]], float]) -> Tensor:
-        """A number of each trial; computed once, in float64, under this name."""
-        if name not in self._columns:
-            values = [of(settings) for settings in self._optimizers]
-            self._columns[name] = torch.tensor(values, dtype=torch.float32, device=self._device)[:, None]
-        return self._columns[name]
-
-    def uses(self, name: str) -> bool:
-        """Whether this setting is not 0: the same for all trials of a stack."""
-        return bool(self._optimizers[0][name])
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A block of weights to update: rows of a stack and their settings, at a step counted from 1."""
-
-    weight: Tensor
-    gradient: Tensor
-    state: State
-    settings: Settings
-    rows: slice
-    step: int
-
-    def setting(self, name: str) -> Tensor:
-        """A setting of these rows, by its name in the spec."""
-        return self.column(name, lambda s: s[name])
-
-    def column(self, name: str, of: Callable[[Mapping[str, Any]], float]) -> Tensor:
-        """A number computed from the settings of these rows."""
-        return self.settings.column(name, of)[self.rows]
-
-
-def sgd(b: Rows) -> Tensor:
-    """Gradient descent; momentum as PyTorch has it: v = μ·v + g, without dampening."""
-    direction = _decayed_gradient(b)
-    if b.settings.uses("momentum"):
-        direction = b.state["momentum"].mul_(b.setting("momentum")).add_(direction)
-    return direction * b.setting("lr")
-
-
-def rmsprop(b: Rows) -> Tensor:
-    """RMSprop (Tieleman & Hinton 2012): s = α·s + (1 - α)·g², the direction is g / (√s + ε)."""
-    gradient = _decayed_gradient(b)
-    kept, new = b.setting("alpha"), b.column("1 - alpha", lambda s: 1 - s["alpha"])
-    square = b.state["square"].mul_(kept).add_((gradient * gradient).mul_(new))
-    return gradient / _sqrt(square).add_(b.setting("eps")) * b.setting("lr")
-
-
-def adam(b: Rows) -> Tensor:
-    """Adam (Kingma & Ba 2015) with bias correction; weight decay is added to the gradient."""
-    gradient = _decayed_gradient(b)
-    mean = _corrected(b, "mean", gradient, 0)
-    square = _corrected(b, "square", gradient * gradient, 1)
-    return mean.div_(_sqrt(square).add_(b.setting("eps"))).mul_(b.setting("lr"))
-
-
-UPDATES: dict[str, Callable[[Rows], Tensor]] = {"sgd": sgd, "rmsprop": rmsprop, "adam": adam}
 MEMORY: dict[str, tuple[str, ...]] = {"sgd": ("momentum",), "rmsprop": ("square",), "adam": ("mean", "square")}
 """What each optimizer remembers."""
 
 
-def remembers(optimizer: Mapping[str, Any]) -> tuple[str, ...]:
+def remembers(optimizer: Optimizer) -> tuple[str, ...]:
     """What an optimizer with these settings remembers: nothing without momentum."""
     return tuple(name for name in MEMORY[optimizer["name"]] if optimizer.get(name, 1))
 
 
-def _decayed_gradient(b: Rows) -> Tensor:
-    return b.gradient + b.weight * b.setting("weight_decay") if b.settings.uses("weight_decay") else b.gradient
+class Settings:
+    """The settings of P trials with one kind of optimizer, as columns (P, 1) that broadcast against rows of weights."""
+
+    def __init__(self, optimizers: Sequence[Optimizer], device: str = "cpu") -> None:
+        self.name = optimizers[0]["name"]
+        self._optimizers = list(optimizers)
+        self._device = device
+        self.columns = {name: self._column(of) for name, of in NUMBERS[self.name].items()}
+
+    def start(self, step: int) -> None:
+        """Set what depends on the step, counted from 1: the share of Adam's averages that is not the initial 0."""
+        if self.name == "adam":
+            self.columns["share_mean"] = self._column(lambda o: 1 - _power(o["betas"][0], step))
+            self.columns["share_square"] = self._column(lambda o: 1 - _power(o["betas"][1], step))
+
+    def _column(self, of: Callable[[Optimizer], float]) -> Tensor:
+        values = [of(optimizer) for optimizer in self._optimizers]
+        return torch.tensor(values, dtype=torch.float32, device=self._device)[:, None]
 
 
-def _corrected(b: Rows, name: str, value: Tensor, which: int) -> Tensor:
-    """A running average, divided by the share of it that is not the initial 0."""
-    kept = b.column(f"beta {which}", lambda s: s["betas"][which])
-    new = b.column(f"1 - beta {which}", lambda s: 1 - s["betas"][which])
-    average = b.state[name].mul_(kept).add_(value * new)
-    return average / b.column(f"correction {which} {b.step}", lambda s: 1 - _power(s["betas"][which], b.step))
+@dataclass(frozen=True)
+class Rows:
+    """Rows (R, n) of a stack of weights, to be updated: float32, contiguous; `first` is the trial of row 0."""
+
+    weight: Tensor
+    gradient: Tensor
+    state: State
+    first: int = 0
+
+
+def update(rows: Rows, settings: Settings) -> None:
+    """Take one step with these weights, in place. Which optimizers remember what is the same for all trials."""
+    if rows.weight.device.type == "cpu":
+        COMPILED[settings.name](rows, {name: column.numpy()[:, 0] for name, column in settings.columns.items()})
+    else:
+        update_eager(rows, settings)
+
+
+def update_eager(rows: Rows, settings: Settings) -> None:
+    """The same step by tensor operations, on any device."""
+    part = slice(rows.first, rows.first + len(rows.weight))
+    columns = {name: column[part] for name, column in settings.columns.items()}
+    decay = columns["decay"]
+    # Decay of 0 is left out, not added: -0.0 + 0.0 is +0.0, and 0 · Inf is NaN.
+    gradient = torch.where(decay != 0, rows.gradient + rows.weight * decay, rows.gradient)
+    rows.weight.sub_(UPDATES[settings.name](gradient, rows.state, columns))
+
+
+# --- the formulas -----------------------------------------------------------------------------------------------------
+
+
+def sgd(gradient: Tensor, state: State, s: Columns) -> Tensor:
+    """Gradient descent; momentum as PyTorch has it: v = μ·v + g, without dampening."""
+    if "momentum" in state:
+        gradient = state["momentum"].mul_(s["momentum"]).add_(gradient)
+    return gradient * s["lr"]
+
+
+def rmsprop(gradient: Tensor, state: State, s: Columns) -> Tensor:
+    """RMSprop (Tieleman & Hinton 2012): s = α·s + (1 - α)·g², the direction is g / (√s + ε)."""
+    square = state["square"].mul_(s["kept"]).add_(gradient * gradient * s["new"])
+    return gradient / (_sqrt(square) + s["eps"]) * s["lr"]
+
+
+def adam(gradient: Tensor, state: State, s: Columns) -> Tensor:
+    """Adam (Kingma & Ba 2015) with bias correction; weight decay is added to the gradient."""
+    mean = state["mean"].mul_(s["kept_mean"]).add_(gradient * s["new_mean"])
+    square = state["square"].mul_(s["kept_square"]).add_(gradient * gradient * s["new_square"])
+    return mean / s["share_mean"] / (_sqrt(square / s["share_square"]) + s["eps"]) * s["lr"]
+
+
+UPDATES: dict[str, Callable[[Tensor, State, Columns], Tensor]] = {"sgd": sgd, "rmsprop": rmsprop, "adam": adam}
+"""Each optimizer's update, to be subtracted, from the decayed gradient."""
 
 
 def _sqrt(x: Tensor) -> Tensor:
@@ -116,3 +136,25 @@ def _power(base: float, exponent: int) -> float:
         base *= base
         exponent >>= 1
     return result
+
+
+# --- the same, compiled -----------------------------------------------------------------------------------------------
+
+
+def _sgd_compiled(rows: Rows, numbers: dict[str, Floats]) -> None:
+    if "momentum" in rows.state:
+        _run(kernels.sgd_momentum, rows, numbers, "momentum")
+    else:
+        _run(kernels.sgd, rows, {name: numbers[name] for name in COMMON})
+
+
+def _run(kernel: Callable[..., None], rows: Rows, numbers: Mapping[str, Floats], *memory: str) -> None:
+    states = (rows.state[name].numpy() for name in memory)
+    kernel(rows.weight.numpy(), rows.gradient.numpy(), *states, rows.first, **numbers)
+
+
+COMPILED: dict[str, Callable[[Rows, dict[str, Floats]], None]] = {
+    "sgd": _sgd_compiled,
+    "rmsprop": lambda rows, numbers: _run(kernels.rmsprop, rows, numbers, "square"),
+    "adam": lambda rows, numbers: _run(kernels.adam, rows, numbers, "mean", "square"),
+}

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from qsweep.rounding import quantize_range, stacked
 from qsweep.training.nets import Values, lying_as, memory_order
-from qsweep.training.optimizers import UPDATES, Rows, Settings, remembers
+from qsweep.training.optimizers import Rows, Settings, remembers, update
 from qsweep.training.roles import formats_of
 
-BLOCK = 64 * 1024
-"""Values a block: 256 KB a tensor, so that a block and its temporaries stay in the second-level cache."""
+BLOCK = 128 * 1024
+"""Values a block: 512 KB a tensor, so that a block and its temporaries stay in the second-level cache."""
 
 
 class Stepper:
@@ -49,29 +49,31 @@ class Stepper:
         for name, value in values.items():
             weights = _flat(value, value)
             for rows, columns in blocks(*weights.shape):
-                part = weights[rows, columns]
-                self._put(part, part, name, rows, columns, noise)
+                self._quantize(weights[rows, columns], name, rows, columns, noise)
 
-    def update(self, values: Values, gradients: Values, noise: Values, step: int) -> None:
-        """One optimizer step (counted from 1) of each trial, in place."""
-        compute = UPDATES[self._trials[0]["optimizer"]["name"]]
+    def start(self, step: int) -> None:
+        """Begin a step, counted from 1."""
+        self._settings.start(step)
+
+    def update(self, values: Values, gradients: Values, noise: Values, part: slice) -> None:
+        """Move some trials, in place, by the gradients of them."""
         for name, value in values.items():
             weights, gradient = _flat(value, value), _flat(gradients[name], value)
             memory = {key: _flat(own, value) for key, own in self._memory[name].items()}
-            for rows, columns in blocks(*weights.shape):
+            for own, columns in blocks(*gradient.shape):
+                rows = slice(part.start + own.start, part.start + own.stop)
                 w = weights[rows, columns]
-                state = {key: own[rows, columns] for key, own in memory.items()}
-                update = compute(Rows(w, gradient[rows, columns], state, self._settings, rows, step))
-                self._put(w, w - update, name, rows, columns, noise)
+                state = {key: remembered[rows, columns] for key, remembered in memory.items()}
+                update(Rows(w, gradient[own, columns], state, rows.start), self._settings)
+                self._quantize(w, name, rows, columns, noise)
 
-    def _put(self, w: Tensor, moved: Tensor, name: str, rows: slice, columns: slice, noise: Values) -> None:
-        """Make a block of weights what it has moved to, quantized where its role is."""
+    def _quantize(self, w: Tensor, name: str, rows: slice, columns: slice, noise: Values) -> None:
+        """Round a block of a parameter where its role is quantized."""
         formats = self._formats.get(self._roles.get(name, ""))
         if formats is None:
-            w.copy_(moved)
             return
         drawn = noise.get(name)
-        quantize_range(moved, formats.rows(rows), None if drawn is None else drawn.view(1, -1)[:, columns], out=w)
+        quantize_range(w, formats, None if drawn is None else drawn.view(-1)[columns], rows.start)
 
 
 def blocks(count: int, size: int) -> Iterator[tuple[slice, slice]]:
@@ -79,7 +81,7 @@ def blocks(count: int, size: int) -> Iterator[tuple[slice, slice]]:
     height = max(1, BLOCK // max(size, 1))
     for row in range(0, count, height):
         for column in range(0, size, BLOCK):
-            yield slice(row, row + height), slice(column, column + BLOCK)
+            yield slice(row, min(row + height, count)), slice(column, column + BLOCK)
 
 
 def _flat(value: Tensor, like: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from qsweep.cost import memory
 from qsweep.data import load
 from qsweep.datasets import DATASETS
 from qsweep.models import build, initialize, probe
@@ -123,6 +124,20 @@ def test_stack_odd_widths_and_batches_give_the_same_bits(
     alone, own, _ = train(trials[2:3], data_folder, first=200)
     assert alone[0].epochs == together[2].epochs
     assert all(torch.equal(own[name][0], values[name][2]) for name in own)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_stack_that_goes_through_the_net_in_parts_gives_the_same_bits(
+    data_folder: Path, trial: Make, monkeypatch: pytest.MonkeyPatch, optimizer: str, size: int
+) -> None:
+    trials = [trial(lr=0.1 / (i + 1), bitwidth=i + 3, epochs=2, **OPTIMIZERS[optimizer]) for i in range(5)]
+    whole, values, _ = train(trials, data_folder)
+    monkeypatch.setattr("qsweep.training.course.PASS_MEMORY", size * memory(trials[0].settings))
+    parted, own, course = train(trials, data_folder)
+    assert len(list(course._parts())) == math.ceil(5 / size)
+    assert [o.epochs for o in parted] == [o.epochs for o in whole]
+    assert all(torch.equal(own[name], values[name]) for name in own)
 
 
 @pytest.mark.parametrize("act", ["ReLU", "Tanh", "GELU"])

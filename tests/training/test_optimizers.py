@@ -1,7 +1,11 @@
-"""Optimizers against torch.optim where all orders of operations agree, and against the formula one number at a time."""
+"""Optimizers against torch.optim where all orders of operations agree, and against the formula one number at a time.
+
+Both ways to run them: `update` takes the compiled kernels on a CPU, `update_eager` is what other devices run.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,18 +13,22 @@ import numpy as np
 import pytest
 import torch
 
-from qsweep.training.optimizers import UPDATES, Rows, Settings, remembers
+from qsweep.training.optimizers import Rows, Settings, remembers, update, update_eager
 
 F = np.float32
 
 
-def steps(optimizer: dict[str, Any], weight: torch.Tensor, gradients: list[torch.Tensor]) -> torch.Tensor:
+Way = Callable[[Rows, Settings], None]
+WAYS = pytest.mark.parametrize("way", [update, update_eager])
+
+
+def steps(way: Way, optimizer: dict[str, Any], weight: torch.Tensor, gradients: list[torch.Tensor]) -> torch.Tensor:
     """Weights after one update a gradient."""
-    w = weight.clone()[None]
+    w, settings = weight.clone()[None], Settings([optimizer])
     state = {name: torch.zeros_like(w) for name in remembers(optimizer)}
     for number, gradient in enumerate(gradients, start=1):
-        block = Rows(w, gradient[None], state, Settings([optimizer]), slice(0, 1), number)
-        w = w - UPDATES[optimizer["name"]](block)
+        settings.start(number)
+        way(Rows(w, gradient[None], state), settings)
     return w[0]
 
 
@@ -28,9 +36,10 @@ def sgd(lr: float, momentum: float, weight_decay: float) -> dict[str, Any]:
     return {"name": "sgd", "lr": lr, "momentum": momentum, "weight_decay": weight_decay}
 
 
+@WAYS
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.25])
-def test_sgd_on_powers_of_two_equals_torch_exactly(momentum: float, weight_decay: float) -> None:
+def test_sgd_on_powers_of_two_equals_torch_exactly(way: Way, momentum: float, weight_decay: float) -> None:
     generator = torch.Generator().manual_seed(0)
     draw = lambda: torch.randint(-8, 8, (50,), generator=generator).float() / 8  # noqa: E731
     weight, gradients = draw(), [draw() for _ in range(3)]
@@ -39,7 +48,7 @@ def test_sgd_on_powers_of_two_equals_torch_exactly(momentum: float, weight_decay
     for gradient in gradients:
         parameter.grad = gradient.clone()
         peer.step()
-    assert torch.equal(steps(sgd(0.25, momentum, weight_decay), weight, gradients), parameter.detach())
+    assert torch.equal(steps(way, sgd(0.25, momentum, weight_decay), weight, gradients), parameter.detach())
 
 
 def rmsprop_by_hand(w: Any, gradients: list[Any], o: dict[str, Any]) -> Any:
@@ -69,16 +78,17 @@ ADAPTIVE = [
 ]
 
 
+@WAYS
 @pytest.mark.parametrize(("optimizer", "by_hand", "peer"), ADAPTIVE, ids=["rmsprop", "adam"])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.01])
 def test_adaptive_optimizers_equal_the_formula_exactly_and_torch_nearly(
-    optimizer: dict[str, Any], by_hand: Callable[..., Any], peer: Any, weight_decay: float
+    way: Way, optimizer: dict[str, Any], by_hand: Callable[..., Any], peer: Any, weight_decay: float
 ) -> None:
     optimizer = {**optimizer, "weight_decay": weight_decay}
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(37, generator=generator)
     gradients = [torch.randn(37, generator=generator) for _ in range(3)]
-    found = steps(optimizer, weight, gradients)
+    found = steps(way, optimizer, weight, gradients)
     exact = [by_hand(F(w), [F(g[i]) for g in gradients], optimizer) for i, w in enumerate(weight.tolist())]
     assert found.tolist() == [float(w) for w in exact]
 
@@ -90,12 +100,63 @@ def test_adaptive_optimizers_equal_the_formula_exactly_and_torch_nearly(
     torch.testing.assert_close(found, parameter.detach(), rtol=1e-5, atol=1e-6)
 
 
-def test_update_of_rows_with_settings_of_their_own_equals_each_row_alone() -> None:
-    optimizers = [sgd(lr, 0.9, 0.01) for lr in (0.1, 0.02, 0.3)]
-    w, g = torch.randn(3, 19), torch.randn(3, 19)
-    memory = torch.randn(3, 19)
-    together = UPDATES["sgd"](Rows(w, g, {"momentum": memory.clone()}, Settings(optimizers), slice(0, 3), 1))
+OPTIMIZERS = {
+    "sgd": [sgd(lr, 0.0, 0.0) for lr in (0.1, 0.02, 0.3)],
+    "decay": [sgd(lr, 0.0, lr / 7) for lr in (0.1, 0.02, 0.3)],
+    "momentum": [sgd(lr, 0.9 + lr / 10, 0.01) for lr in (0.1, 0.02, 0.3)],
+    "rmsprop": [
+        {"name": "rmsprop", "lr": lr, "alpha": 0.9 - lr / 3, "eps": 1e-7, "weight_decay": 0.0}
+        for lr in (0.1, 0.02, 0.3)
+    ],
+    "adam": [
+        {"name": "adam", "lr": lr, "betas": [0.9 - lr / 9, 0.999], "eps": 1e-8, "weight_decay": lr}
+        for lr in (0.1, 0.3, 0)
+    ],
+}
+
+
+def rows_of(optimizer: dict[str, Any], shape: tuple[int, int]) -> Rows:
+    """Weights, gradients and memory with values of all sizes, and of none."""
+    generator = torch.Generator().manual_seed(5)
+
+    def draw() -> torch.Tensor:
+        values = torch.randn(shape, generator=generator) * 2.0 ** torch.randint(-20, 3, shape, generator=generator)
+        edges = [0.0, -0.0, math.inf, -math.inf, 1e-45, 3e38, -3e38]
+        values[:, : len(edges)] = torch.tensor(edges)
+        return values[:, torch.randperm(shape[1], generator=generator)]
+
+    memory = {name: draw().abs() for name in remembers(optimizer)}
+    return Rows(draw(), draw(), memory)
+
+
+def bits(rows: Rows) -> list[list[int]]:
+    """All that a step has written; NaN is NaN, whatever its payload."""
+    tensors = (rows.weight, *rows.state.values())
+    return [torch.where(t.isnan(), torch.nan, t).contiguous().view(torch.int32).flatten().tolist() for t in tensors]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_kernels_give_the_bits_of_the_eager_operations(name: str) -> None:
+    optimizers, found = OPTIMIZERS[name], []
+    for way in (update, update_eager):
+        rows, settings = rows_of(optimizers[0], (3, 4099)), Settings(optimizers)
+        for step in (1, 2, 3):
+            settings.start(step)
+            way(rows, settings)
+        found.append(bits(rows))
+    assert found[0] == found[1]
+
+
+@WAYS
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_update_of_rows_with_settings_of_their_own_equals_each_row_alone(way: Way, name: str) -> None:
+    optimizers = OPTIMIZERS[name]
+    together, settings = rows_of(optimizers[0], (3, 19)), Settings(optimizers)
+    settings.start(2)
+    way(together, settings)
     for row in range(3):
-        part = slice(row, row + 1)
-        alone = Rows(w[part], g[part], {"momentum": memory[part].clone()}, Settings(optimizers), part, 1)
-        assert torch.equal(UPDATES["sgd"](alone), together[part])
+        whole = rows_of(optimizers[0], (3, 19))
+        state = {n: v[row : row + 1] for n, v in whole.state.items()}
+        alone = Rows(whole.weight[row : row + 1], whole.gradient[row : row + 1], state, first=row)
+        way(alone, settings)
+        assert torch.equal(alone.weight.nan_to_num(7), together.weight[row : row + 1].nan_to_num(7))
