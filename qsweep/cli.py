@@ -403,9 +403,13 @@ def store_check(results: Path) -> int:
     """Read every record: set damaged rows aside, list those that contradict each other."""
     from contextlib import closing
 
+    from qsweep import lock
+    from qsweep.progress import Display
     from qsweep.store import Store
 
-    with closing(Store.open(results / "store.db", create=False)) as opened:
+    path = results / "store.db"
+    Store.view(path).close()  # where there is no store, there is nothing to lock
+    with lock.hold(results, "store check", Display().note, wait=True), closing(Store.open(path)) as opened:
         found = opened.check()
     click.echo(f"{found.sound} records are sound")
     for key in found.damaged:

@@ -34,13 +34,13 @@ class Change:
         return f"+{self.added} −{self.removed} trials since the last run"
 
 
-def owner(spec_path: Path, packaged: Path, root: Path | None = None) -> str:
+def owner(spec_path: Path, packaged: Path, root: Path) -> str:
     """A spec file's identity, never a full path: relative to a folder, or `packaged:`, or its name and a digest.
 
     Args:
-        root: the folder that paths are relative to; the current one unless given.
+        root: the folder that paths are relative to: the one that holds the results, wherever `qsweep` is called.
     """
-    spec_path, root = spec_path.resolve(), (root or Path.cwd()).resolve()
+    spec_path, root = spec_path.resolve(), root.resolve()
     if spec_path.is_relative_to(root):
         return _printable(spec_path.relative_to(root).as_posix())
     if spec_path.is_relative_to(packaged.resolve()):

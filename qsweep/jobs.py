@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import signal
 import sys
 import time
@@ -23,6 +24,13 @@ Settings = Mapping[str, Any]
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = -3, -1, -2  # malloc.h
 KEPT_BYTES = 256 * 1024 * 1024
+
+
+FOLDERS = re.compile(
+    r"""(?<=['"])(?:~|[A-Za-z]:|\w+:/)?/(?:[^/'"\n]*/)*(?=[^/'"\n]+['"])"""  # quoted, so that names may hold spaces
+    r"""|(?<![\w.…$/])(?:~|[A-Za-z]:|\w+:/)?/(?:[^/\s'"<>|:;,()]+/)*(?=\w)"""
+)
+"""The folders of a full path or an address, up to its last name."""
 
 
 class OutOfTimeError(Exception):
@@ -65,10 +73,15 @@ def _record(settings: Settings, outcome: Mapping[str, Any], device: str, run: Ma
 
 
 def _failure(status: str, error: Exception, data_folder: str) -> dict[str, Any]:
-    message = " ".join(str(error).replace(data_folder, "$QSWEEP_DATA").split())  # tables hold no path
+    message = without_paths(" ".join(str(error).replace(data_folder, "$QSWEEP_DATA").split()))
     reason = message if isinstance(error, OutOfTimeError) else f"{type(error).__name__}: {message}"
-    log = "".join(traceback.format_exception(error, limit=-3))
+    log = without_paths("".join(traceback.format_exception(error, limit=-3)))
     return {"status": status, "reason": reason[:300], "result": {}, "history": [], "log": log[-4000:]}
+
+
+def without_paths(text: str) -> str:
+    """A text that may be mailed: of each full path (or address) no more than the last name."""
+    return FOLDERS.sub("…/", text)
 
 
 def _train(trials: Sequence[Settings], sources: Mapping[str, str], folder: Path, device: str) -> list[dict[str, Any]]:

@@ -22,6 +22,9 @@ LOOK_SECONDS = 0.02
 def hold(folder: Path, what: str, say: Callable[[str], None], *, wait: bool) -> Iterator[None]:
     """Hold the lock of a results folder, after waiting for who holds it (or leaving at once with `wait=False`).
 
+    Args:
+        what: the command, as in `run lr_bitwidth`: told to whom it keeps waiting.
+
     Raises:
         UserError: the folder can't be written or locked, or another driver runs there and `wait` is false.
     """
@@ -34,7 +37,7 @@ def hold(folder: Path, what: str, say: Callable[[str], None], *, wait: bool) -> 
         ) from None
     try:
         _acquire(file, folder, say, wait)
-        _sign(file, json.dumps({"pid": os.getpid(), "runs": what}))
+        _sign(file, json.dumps({"pid": os.getpid(), "command": what}))
         yield
     finally:
         os.close(file)
@@ -96,6 +99,6 @@ def _sign(file: int, text: str) -> None:
 def _who(file: int) -> str:
     try:
         content = json.loads(os.pread(file, 4096, 0))
-        return f"`qsweep run {content['runs']}` (process {content['pid']})"
+        return f"`qsweep {content['command']}` (process {content['pid']})"
     except (ValueError, KeyError, TypeError):
         return "another qsweep"

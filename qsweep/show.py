@@ -67,7 +67,7 @@ def status_lines(path: Path) -> Iterator[str]:
 
 
 def _store_counts(path: Path) -> dict[str, Counter[str]]:
-    with closing(Store.open(path, create=False)) as store:
+    with closing(Store.view(path)) as store:
         return {name: Counter(store.statuses(keys)) for name, keys in store.plans().items()}
 
 
@@ -82,7 +82,7 @@ def explanation(store_path: Path, prefix: str) -> str:
     """
     if not prefix or set(prefix) - set("0123456789abcdef"):
         raise UserError(f"'{prefix}' is no key: keys are hex digits, the first column of trials.csv")
-    with closing(Store.open(store_path, create=False)) as store:
+    with closing(Store.view(store_path)) as store:
         records = store.like(prefix)
         keys = sorted({record.key for record in records})
         if not records:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ class Store:
         with _said(path):
             if not _examine(path):
                 raise _nothing_at(path)
-            return cls(path, _connect_to_read(path), False)
+            return cls(path, _connect_to_view(path), False)
 
     def close(self) -> None:
         self._connection.close()
@@ -131,6 +132,8 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        if not self._writable:
+            raise UnsupportedOperation("a viewed store is not written to")
         with _said(self.path):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -306,6 +309,14 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _connect_to_view(path: Path) -> sqlite3.Connection:
+    """A connection for a reader: where the file can be written, one that clears `-wal` and `-shm` away at its end."""
+    try:
+        return _connect(path, "mode=rw")
+    except sqlite3.Error:
+        return _connect_to_read(path)
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:

@@ -128,7 +128,7 @@ def outlook(path: Path, options: Options) -> Outlook:
     timings: list[tuple[dict[str, Any], float]] = []
     store_path = options.results / "store.db"
     if store_path.is_file():
-        with closing(Store.open(store_path)) as store:
+        with closing(Store.view(store_path)) as store:
             records, _ = store.look_up([t.key for t in plan.trials], environment.describe(device))
             timings = store.timings(environment.describe(device))
     stacks = _stacks(plan, records, options)
@@ -188,8 +188,8 @@ def run(path: Path, options: Options, progress: Progress, begin: Callable[[Outlo
     for note in plan.notes:
         progress.note(note)
     target = options.results / _folder_name(plan, options)
-    owner = folder.owner(path, packaged("configs"))
-    with lock.hold(options.results, plan.spec.name, progress.note, wait=options.wait):
+    owner = folder.owner(path, packaged("configs"), options.results.parent)
+    with lock.hold(options.results, f"run {plan.spec.name}", progress.note, wait=options.wait):
         folder.claim(target, owner)
         if changed := folder.change(target, plan):
             progress.note(f"{plan.spec.name}: {changed}")
@@ -222,8 +222,8 @@ def _run(
     try:
         if stacks:
             summary = _train(plan, stacks, store, device, origin, options, progress)
-            records, _ = store.look_up(keys, here)
-    finally:
+    finally:  # whatever happened, the table shows what the store has
+        records, _ = store.look_up(keys, here) if stacks else (records, [])
         folder.write(target, plan, owner, records, origin)
     elsewhere = sum(r.environment != here and r.status in FINAL for r in records.values())
     figures = draw(target) if options.plot and summary.stopped_by is None else []

@@ -48,7 +48,9 @@ def plan_of(project: Path, *overrides: str) -> Plan:
 def written(project: Path, plan: Plan | None = None, records: dict[str, Record] | None = None) -> Path:
     target = project / "results" / "tiny"
     plan = plan or plan_of(project)
-    folder.write(target, plan, folder.owner(project / "configs" / "tiny.yaml", PACKAGED), records or {}, provenance())
+    folder.write(
+        target, plan, folder.owner(project / "configs" / "tiny.yaml", PACKAGED, Path()), records or {}, provenance()
+    )
     return target
 
 
@@ -57,15 +59,15 @@ def written(project: Path, plan: Plan | None = None, records: dict[str, Record] 
 
 def test_owner_is_relative_to_the_current_folder_or_to_a_root(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = Path("configs/tiny.yaml")
-    assert folder.owner(spec, PACKAGED) == "configs/tiny.yaml"
-    assert folder.owner(project / spec, PACKAGED) == "configs/tiny.yaml"
+    assert folder.owner(spec, PACKAGED, Path()) == "configs/tiny.yaml"
+    assert folder.owner(project / spec, PACKAGED, Path()) == "configs/tiny.yaml"
     monkeypatch.chdir(project / "configs")
-    assert folder.owner(Path("tiny.yaml"), PACKAGED) == "tiny.yaml"
+    assert folder.owner(Path("tiny.yaml"), PACKAGED, Path()) == "tiny.yaml"
     assert folder.owner(Path("tiny.yaml"), PACKAGED, Path("..")) == "configs/tiny.yaml"
 
 
 def test_owner_elsewhere_is_a_digest_that_tells_folders_apart_and_names_none(project: Path) -> None:
-    first, second = (folder.owner(Path(f"/home/{name}/tiny.yaml"), PACKAGED) for name in ("alice", "bob"))
+    first, second = (folder.owner(Path(f"/home/{name}/tiny.yaml"), PACKAGED, Path()) for name in ("alice", "bob"))
     assert first != second
     assert first.endswith("/tiny.yaml")
     assert "alice" not in first
@@ -73,12 +75,12 @@ def test_owner_elsewhere_is_a_digest_that_tells_folders_apart_and_names_none(pro
 
 
 def test_owner_of_a_packaged_spec_is_the_same_everywhere(tmp_path: Path) -> None:
-    assert folder.owner(tmp_path / "configs" / "tiny.yaml", tmp_path / "configs") == "packaged:tiny.yaml"
+    assert folder.owner(tmp_path / "configs" / "tiny.yaml", tmp_path / "configs", Path()) == "packaged:tiny.yaml"
 
 
 def test_owner_of_a_strange_path_is_one_line_of_text(project: Path) -> None:
-    assert folder.owner(project / "a\nb" / "tiny.yaml", PACKAGED) == "a?b/tiny.yaml"
-    assert folder.owner(project / os.fsdecode(b"\xff") / "tiny.yaml", PACKAGED) == "?/tiny.yaml"
+    assert folder.owner(project / "a\nb" / "tiny.yaml", PACKAGED, Path()) == "a?b/tiny.yaml"
+    assert folder.owner(project / os.fsdecode(b"\xff") / "tiny.yaml", PACKAGED, Path()) == "?/tiny.yaml"
 
 
 def test_claim_refuses_another_file_of_the_same_name(project: Path) -> None:

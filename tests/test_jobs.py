@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from qsweep.environment import describe
-from qsweep.jobs import train_stack
+from qsweep.jobs import train_stack, without_paths
 from qsweep.trial import Trial
 
 Make = Callable[..., Trial]
@@ -62,6 +63,28 @@ def test_train_stack_an_error_in_a_users_model_is_a_failed_record(data_folder: P
     assert record["reason"] == "RuntimeError: no such layer"
     assert "in net" in record["run"]["log"]
     assert (record["result"], record["history"]) == ({}, [])
+
+
+def test_train_stack_what_went_wrong_is_told_without_the_users_folders(data_folder: Path, trial: Make) -> None:
+    text = "def net(shape, classes):\n    open('/home/alice/my work/weights.pt')"
+    (record,) = run([trial(sources={"m.py": "d"}, model="m.py:net")], data_folder, d=text)
+    assert record["reason"] == "FileNotFoundError: [Errno 2] No such file or directory: '…/weights.pt'"
+    assert "alice" not in record["run"]["log"].replace("open('/home/alice/my work/weights.pt')", "")
+    assert str(Path(__file__).parent.parent) not in record["run"]["log"]
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ('File "/usr/lib/a.py", line 3', 'File "…/a.py", line 3'),
+        ("no /home/alice/x/w.pt here", "no …/w.pt here"),
+        ("(/etc/passwd), ~/me.txt and C:/Users/me/x", "(…/passwd), …/me.txt and …/x"),
+        ("https://alice@host.example/a/b?x", "…/b?x"),
+        ("$QSWEEP_DATA/mnist.u8: 1/2 of a/b, 3 / 4", "$QSWEEP_DATA/mnist.u8: 1/2 of a/b, 3 / 4"),
+    ],
+)
+def test_without_paths_keeps_last_names_and_all_that_is_no_path(text: str, masked: str) -> None:
+    assert without_paths(text) == masked
 
 
 def test_train_stack_a_syntax_error_in_a_users_file_is_a_failed_record(data_folder: Path, trial: Make) -> None:

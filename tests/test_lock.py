@@ -28,16 +28,16 @@ def said_nothing(text: str) -> None:
 
 def free(folder: Path) -> bool:
     try:
-        with lock.hold(folder, "test", said_nothing, wait=False):
+        with lock.hold(folder, "run test", said_nothing, wait=False):
             return True
     except UserError:
         return False
 
 
 def test_a_second_driver_leaves_at_once_without_wait_and_is_told_who_runs(tmp_path: Path) -> None:
-    with lock.hold(tmp_path, "lr_bitwidth", said_nothing, wait=False):
+    with lock.hold(tmp_path, "run lr_bitwidth", said_nothing, wait=False):
         expected = rf"`qsweep run lr_bitwidth` \(process {os.getpid()}\) runs in .*--results"
-        with pytest.raises(UserError, match=expected), lock.hold(tmp_path, "other", said_nothing, wait=False):
+        with pytest.raises(UserError, match=expected), lock.hold(tmp_path, "run other", said_nothing, wait=False):
             raise AssertionError
         assert lock.holder(tmp_path) == f"`qsweep run lr_bitwidth` (process {os.getpid()})"  # as before
     assert lock.holder(tmp_path) is None
@@ -49,11 +49,11 @@ def test_a_second_driver_says_who_runs_and_waits_for_it(tmp_path: Path, monkeypa
     got = threading.Event()
 
     def second() -> None:
-        with lock.hold(tmp_path, "second", said.append, wait=True):
+        with lock.hold(tmp_path, "run second", said.append, wait=True):
             got.set()
 
     thread = threading.Thread(target=second)
-    with lock.hold(tmp_path, "first", said_nothing, wait=False):
+    with lock.hold(tmp_path, "run first", said_nothing, wait=False):
         thread.start()
         while not said:
             time.sleep(0.01)
@@ -65,7 +65,7 @@ def test_a_second_driver_says_who_runs_and_waits_for_it(tmp_path: Path, monkeypa
 
 
 def test_the_lock_is_free_after_an_error_and_can_be_had_again(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="broken"), lock.hold(tmp_path, "first", said_nothing, wait=False):
+    with pytest.raises(ValueError, match="broken"), lock.hold(tmp_path, "run first", said_nothing, wait=False):
         raise ValueError("broken")
     assert free(tmp_path)
     assert free(tmp_path)
@@ -75,7 +75,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from qsweep import lock
-with lock.hold(Path(sys.argv[1]), "killed", print, wait=False):
+with lock.hold(Path(sys.argv[1]), "run killed", print, wait=False):
     print("held", flush=True)
     time.sleep(100)
 """
@@ -130,7 +130,7 @@ def alive(process: int) -> bool:
 
 
 def test_a_child_process_inherits_no_lock(tmp_path: Path) -> None:
-    with lock.hold(tmp_path, "parent", said_nothing, wait=False):
+    with lock.hold(tmp_path, "run parent", said_nothing, wait=False):
         child = subprocess.Popen(["sleep", "100"], close_fds=False)
     assert free(tmp_path)
     child.kill()
@@ -153,14 +153,14 @@ def test_holder_of_a_folder_without_lock_is_nobody_and_makes_nothing(tmp_path: P
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', "\xff"])
 def test_who_runs_is_not_known_where_the_file_does_not_say(tmp_path: Path, content: str) -> None:
-    with lock.hold(tmp_path, "first", said_nothing, wait=False):
+    with lock.hold(tmp_path, "run first", said_nothing, wait=False):
         (tmp_path / ".lock").write_text(content, encoding="latin-1")
         assert lock.holder(tmp_path) == "another qsweep"
 
 
 def test_the_lock_file_names_no_host_and_no_user(tmp_path: Path) -> None:
-    with lock.hold(tmp_path, "first", said_nothing, wait=False):
-        assert json.loads((tmp_path / ".lock").read_text()) == {"pid": os.getpid(), "runs": "first"}
+    with lock.hold(tmp_path, "run first", said_nothing, wait=False):
+        assert json.loads((tmp_path / ".lock").read_text()) == {"pid": os.getpid(), "command": "run first"}
 
 
 def test_a_full_disk_does_not_keep_from_locking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,7 @@ def test_a_full_disk_does_not_keep_from_locking(tmp_path: Path, monkeypatch: pyt
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    with lock.hold(tmp_path, "first", said_nothing, wait=False):
+    with lock.hold(tmp_path, "run first", said_nothing, wait=False):
         assert not free(tmp_path)
 
 
@@ -179,7 +179,7 @@ def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(fcntl, "flock", without)
     with (
         pytest.raises(UserError, match=r"can't lock the results folder .*No locks available"),
-        lock.hold(tmp_path, "first", said_nothing, wait=False),
+        lock.hold(tmp_path, "run first", said_nothing, wait=False),
     ):
         raise AssertionError
     assert lock.holder(tmp_path) is None
@@ -189,6 +189,6 @@ def test_a_folder_that_cant_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(UserError, match="can't write the results folder"),
-        lock.hold(tmp_path / "file" / "results", "first", said_nothing, wait=False),
+        lock.hold(tmp_path / "file" / "results", "run first", said_nothing, wait=False),
     ):
         raise AssertionError

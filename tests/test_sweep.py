@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -254,6 +255,53 @@ def test_run_a_damaged_row_is_set_aside_said_and_trained_again(project: Project)
     said = project.run("run", "small.yaml", "--no-plot")
     assert "2 damaged rows in the store are set aside" in said
     assert f"trained 2, known {TRIALS - 2}" in said
+    assert project.tables() == before
+
+
+def test_looking_at_a_store_leaves_its_damaged_rows_where_they_are(project: Project) -> None:
+    project.run("run", "small.yaml", "--no-plot", "--backend", "serial")
+    store = project.folder / "results" / "store.db"
+    with sqlite3.connect(store) as connection:
+        connection.execute("UPDATE records SET result = '{}' WHERE id IN (1, 2)")
+    assert f"known {TRIALS - 2}" in project.start("run", "small.yaml", "-n").communicate()[0].replace(": ", " ")
+    project.run("status")
+    with sqlite3.connect(store) as connection:
+        assert connection.execute("SELECT count(*) FROM records").fetchone() == (TRIALS,)
+
+
+def test_run_that_ends_in_an_error_leaves_a_table_of_all_that_was_committed(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qsweep import schedule, sweep
+    from qsweep.errors import UserError
+    from qsweep.progress import Display
+
+    def full(stacks: Sequence[schedule.Stack], *args: object, **more: object) -> None:
+        schedule_run(stacks[:1], *args, **more)
+        raise UserError("the disk is full")
+
+    schedule_run: Any = schedule.run
+    monkeypatch.setattr(schedule, "run", full)
+    monkeypatch.chdir(project.folder)
+    for name in ("QSWEEP_DATA", "QSWEEP_OFFLINE"):
+        monkeypatch.setenv(name, project.environment[name])
+    options = sweep.Options(results=Path("results"), backend="serial", stack=2, plot=False)
+    with pytest.raises(UserError, match="disk is full"):
+        sweep.run(Path("small.yaml"), options, Display(), lambda outlook: None)
+    statuses = [row["status"] for row in project.rows()]
+    assert sorted(statuses) == ["done"] * 2 + ["missing"] * (TRIALS - 2)
+
+
+def test_run_from_another_folder_is_the_same_sweep(project: Project) -> None:
+    project.run("run", "small.yaml", "--no-plot", "--backend", "serial", "-S", "lr=[0.5]", "--name", "small")
+    before = project.tables()
+    words = ("run", "../small.yaml", "--results", "../results", "--no-plot", "-S", "lr=[0.5]", "--name", "small")
+    (project.folder / "inner").mkdir()
+    command = [sys.executable, "-m", "qsweep", *words]
+    done = subprocess.run(
+        command, cwd=project.folder / "inner", env=project.environment, capture_output=True, check=True
+    )
+    assert b"trained 0" in done.stderr
     assert project.tables() == before
 
 
