@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -46,9 +47,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fill(folder)
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         for words in (["--help"], ["run", "many.yaml", "-n"], ["run", "many.yaml"]):
             command = [sys.executable, "-m", "qsweep", *words]
-            once = partial(subprocess.run, command, cwd=folder, capture_output=True, check=True)
+            once = partial(subprocess.run, command, cwd=folder, env=environment, capture_output=True, check=True)
             times = [seconds(once) for _ in range(N + 1)][1:]
             known = " (10,000 known trials)" if "many.yaml" in words else ""
             print(f"qsweep {' '.join(words)}{known}: {spread(times)} s")

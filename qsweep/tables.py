@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FORMULA_SIGNS = ("=", "+", "-", "@")
 TEXT_COLUMNS = ("key", "status", "reason", "variant")
-WRITTEN_ALIKE = (float, int, type(None))
+WRITTEN_ALIKE = {float, int, type(None)}
 """What the csv module writes as `cell` does, and faster."""
 HISTORY_COLUMNS = ("key", "stage", "epoch", *METRICS)
 TIMING_COLUMNS = ("key", "environment", "stack", "seconds")
@@ -34,7 +34,7 @@ def trials_csv(plan: Plan, records: Mapping[str, Record]) -> str:
     """One row for each grid point: key, status, axes, seed, metrics, reason, constant parameters."""
     constants = [c for c in _parameters(plan) if c not in plan.axes]
     header = ["key", "status", *plan.axes, "seed", *METRICS, "reason", *constants]
-    return _csv(header, _trial_rows(plan, records, constants))
+    return _csv(header, list(_trial_rows(plan, records, constants)))
 
 
 def _parameters(plan: Plan) -> list[str]:
@@ -58,7 +58,7 @@ def _trial_rows(plan: Plan, records: Mapping[str, Record], constants: Sequence[s
 
 def history_csv(plan: Plan, records: Mapping[str, Record]) -> str:
     """One row for each trial, stage and epoch."""
-    return _csv(HISTORY_COLUMNS, _history_rows(plan, records))
+    return _csv(HISTORY_COLUMNS, list(_history_rows(plan, records)))
 
 
 def _history_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[Any]]:
@@ -73,15 +73,23 @@ def _history_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[An
 def timings_csv(plan: Plan, records: Mapping[str, Record]) -> str:
     """Where and how fast each trial ran; never compared."""
     found = [records[t.key] for t in plan.trials if t.key in records]
-    return _csv(TIMING_COLUMNS, ([r.key, r.environment, r.run.get("stack"), round(r.seconds, 6)] for r in found))
+    return _csv(TIMING_COLUMNS, [[r.key, r.environment, r.run.get("stack"), round(r.seconds, 6)] for r in found])
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([value if type(value) in WRITTEN_ALIKE else cell(value) for value in row] for row in rows)
+    writer.writerows(zip(*map(_cells, zip(*rows, strict=True)), strict=True))
     return stream.getvalue()
+
+
+def _cells(column: Sequence[Any]) -> Sequence[Any]:
+    """A column as the csv module is to write it: most hold numbers, or one and the same object in every row."""
+    if set(map(type, column)) <= WRITTEN_ALIKE:
+        return column
+    texts = {id(value): cell(value) for value in {id(value): value for value in column}.values()}
+    return [texts[id(value)] for value in column]
 
 
 def cell(value: Any) -> str:
