@@ -17,10 +17,8 @@ from qsweep import files, tables
 from qsweep.errors import UserError
 from qsweep.plan import Plan
 from qsweep.reader import plain_scalar, read_text
+from qsweep.spec import RESERVED_NAMES
 from qsweep.store import Record
-
-REFERENCE = "reference"
-"""Committed results; not a sweep's folder."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def claim(folder: Path, spec_owner: str) -> None:
     Raises:
         UserError: it belongs to another file of the same name, or is where committed results lie.
     """
-    if folder.name == REFERENCE:
+    if folder.name in RESERVED_NAMES:
         raise UserError(f"{folder} is for committed results: give the spec another name, or the folder by --name")
     other = _noted(folder, "spec", "path")
     if other is not None and other != spec_owner:
@@ -193,7 +191,7 @@ def sweep_folders(path: Path) -> list[Path]:
     """
     if (path / "trials.csv").is_file():
         return [path]
-    found = sorted(p.parent for p in path.glob("*/trials.csv") if p.parent.name != REFERENCE)
+    found = sorted(p.parent for p in path.glob("*/trials.csv") if p.parent.name not in RESERVED_NAMES)
     if not found:
         raise UserError(f"no results in {path}: `qsweep run SPEC` makes them")
     return found

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from qsweep.errors import SpecError, unknown
-from qsweep.parameters import show
-from qsweep.reader import Document, read_file
+from qsweep.errors import unknown
+from qsweep.reader import Mistakes, read_file
 from qsweep.sweep import packaged
 
 KEYS = ("title", "document", "configs")
@@ -35,31 +35,24 @@ def read_study(path: Path) -> Study:
         SpecError: every mistake in it.
     """
     document = read_file(path, str(path))
+    mistakes = Mistakes(document)
     given = document.value if isinstance(document.value, dict) else {}
-    problems = [document.problem((key,), unknown("key", key, KEYS)) for key in given if key not in KEYS]
-    problems += [document.problem((), f"'{key}' is missing") for key in KEYS if key not in given]
-    if problems:
-        raise SpecError(problems)
-    texts = [
-        document.problem((k,), f"found {show(given[k])}, expected a text")
-        for k in KEYS[:2]
-        if not isinstance(given[k], str)
-    ]
-    if texts:
-        raise SpecError(texts)
-    return Study(given["title"], given["document"], _configs(document, path.parent.parent / "configs"))
+    mistakes.unknown_keys(given, (), KEYS)
+    for key in KEYS:
+        if key not in given:
+            mistakes.add((), f"'{key}' is missing")
+    title, source = mistakes.text(given, "title", ""), mistakes.text(given, "document", "")
+    configs = _configs(mistakes, given, path.parent.parent / "configs")
+    mistakes.stop_if_any()
+    return Study(title, source, configs)
 
 
-def _configs(document: Document, folder: Path) -> tuple[Path, ...]:
-    names = document.value["configs"]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise SpecError([document.problem(("configs",), f"found {show(names)}, expected a list of names in configs/")])
+def _configs(mistakes: Mistakes, given: dict[str, Any], folder: Path) -> tuple[Path, ...]:
     known = tuple(sorted(p.stem for p in folder.glob("*.yaml")))
-    wrong = [
-        document.problem(("configs", i), unknown("config", name, known))
-        for i, name in enumerate(names)
-        if name not in known
-    ]
-    if wrong:
-        raise SpecError(wrong)
+    names = mistakes.sequence(given, "configs", (), "a list of names in configs/")
+    if given.get("configs") == []:
+        mistakes.add(("configs",), "found an empty list, expected names in configs/")
+    for i, name in enumerate(names):
+        if name not in known:
+            mistakes.add(("configs", i), unknown("config", str(name), known))
     return tuple(folder / f"{name}.yaml" for name in names)

@@ -278,12 +278,13 @@ def draw(target: Path, plots: Sequence[Mapping[str, Any]] | None = None) -> list
     Raises:
         UserError: a plot names what the table has not.
     """
-    from qsweep import tables
-    from qsweep.plots import draw as draw_plots
-
     spec = folder.read_spec(target)
     wanted = spec.get("plots", []) if plots is None else plots
     if not wanted:
         return []
+
+    from qsweep import tables
+    from qsweep.plots import draw as draw_plots
+
     trials, history = tables.read_trials(target), tables.read_history(target)
     return draw_plots(trials, history, wanted, target / "figures", str(spec.get("title") or target.name))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from qsweep.parameters import REQUIRED, BadValueError, Parameter, listing
@@ -138,16 +139,16 @@ class _Resolver:
         settings["numerics"] = {part: NUMERICS[part] for part in self.parts}
         return Trial(settings, self.columns, key_of(settings))
 
-    def _read(self, parameters: Iterable[Parameter], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    def _read(self, parameters: tuple[Parameter, ...], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         """The values of parameters; those that mean "as before this parameter existed" are no part of the settings."""
         settings = {}
-        for p in parameters:
-            value = given.get(p.name, p.default)
+        for p, name, column in _with_columns(parameters, prefix):
+            value = given.get(name, p.default)
             if value is REQUIRED:
-                raise TrialError(prefix + p.name, f"{prefix}{p.name} is missing: expected {p.expected}")
-            self.columns[prefix + p.name] = value
+                raise TrialError(column, f"{column} is missing: expected {p.expected}")
+            self.columns[column] = value
             if value != p.as_before:
-                settings[p.name] = value
+                settings[name] = value
         return settings
 
     def _named(self, what: str) -> dict[str, Any]:
@@ -207,14 +208,19 @@ class _Resolver:
         if family == FLOAT32:
             return {"format": family}
         self.parts.add(family)
-        own = [p for p in ROLE_PARAMETERS[family] if p.name in given]
-        others = [p for p in ROLE_PARAMETERS[family] if p.name not in given]
+        own = tuple(p for p in ROLE_PARAMETERS[family] if p.name in given)
+        others = tuple(p for p in ROLE_PARAMETERS[family] if p.name not in given)
         try:
             reaching = self._read(others, self.given)
         except TrialError as error:
             lacks = error.path
             raise TrialError(path, f"{family} needs a {lacks}: {family}4, or {lacks} in trial or grid") from None
         return {"format": family, **self._read(own, given, f"{path}."), **reaching}
+
+
+@cache  # the same few lists are read for every point of a grid
+def _with_columns(parameters: tuple[Parameter, ...], prefix: str) -> list[tuple[Parameter, str, str]]:
+    return [(p, p.name, prefix + p.name) for p in parameters]
 
 
 # --- in one word ------------------------------------------------------------------------------------------------------

@@ -14,11 +14,11 @@ from nobody import assert_names_nobody
 
 from qsweep import folder
 from qsweep.errors import UserError
-from qsweep.folder import REFERENCE, Change
+from qsweep.folder import Change
 from qsweep.plan import Plan, expand
 from qsweep.provenance import provenance
 from qsweep.reader import UNPRINTABLE, read_text
-from qsweep.spec import read
+from qsweep.spec import RESERVED_NAMES, read
 from qsweep.store import Record
 from qsweep.trial import canonical
 
@@ -97,7 +97,7 @@ def test_claim_of_a_new_folder_is_granted(tmp_path: Path) -> None:
 
 def test_claim_of_the_place_of_committed_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="committed results"):
-        folder.claim(tmp_path / REFERENCE, "reference.yaml")
+        folder.claim(tmp_path / RESERVED_NAMES[0], "reference.yaml")
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff"])
@@ -295,14 +295,14 @@ def test_write_leaves_these_files_and_the_same_bytes_again(project: Path) -> Non
 
 
 def test_sweep_folders_are_the_folder_itself_or_those_in_it_without_the_reference(tmp_path: Path) -> None:
-    for name in ("b", "a", REFERENCE, f"{REFERENCE}/c"):
+    for name in ("b", "a", RESERVED_NAMES[0], f"{RESERVED_NAMES[0]}/c"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "trials.csv").touch()
     (tmp_path / "empty").mkdir()
     assert folder.sweep_folders(tmp_path) == [tmp_path / "a", tmp_path / "b"]
     assert folder.sweep_folders(tmp_path / "a") == [tmp_path / "a"]
-    (tmp_path / REFERENCE / "trials.csv").unlink()
-    assert folder.sweep_folders(tmp_path / REFERENCE) == [tmp_path / REFERENCE / "c"]
+    (tmp_path / RESERVED_NAMES[0] / "trials.csv").unlink()
+    assert folder.sweep_folders(tmp_path / RESERVED_NAMES[0]) == [tmp_path / RESERVED_NAMES[0] / "c"]
 
 
 @pytest.mark.parametrize("place", ["empty", "missing", "file"])

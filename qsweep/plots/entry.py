@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from qsweep.errors import UserError, unknown
+from qsweep.spec import METRICS
 
-METRICS: Final = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 EPOCH: Final = "epoch"
 NEEDED: Final = {"surface": ("x", "y", "z"), "heatmap": ("x", "y", "z"), "lines": ("x", "y")}
 """The kinds of figures, and what an entry of each can't do without."""
