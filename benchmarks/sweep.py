@@ -23,7 +23,7 @@ from qsweep.progress import Display
 from qsweep.training.course import Totals
 
 CONFIG = Path(__file__).parent.parent / "configs" / "lr_bitwidth.yaml"
-STEPS, N = 20, 5
+STEPS, N = 8, 5
 
 
 def floor_seconds() -> float:
