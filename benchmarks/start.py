@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,11 @@ grid:
   lr: {linspace: [0.001, 0.1, 1250]}
   bitwidth: {range: [8, 1]}
 """
+FIRST = (
+    *(["run", "lr_bitwidth"], ["run", "lr_bitwidth", "-n"], ["table", "results/many"], ["status"], ["data", "list"]),
+    *(["schema"], ["formats"], ["why", "00"]),
+)
+"""Commands to hear the first words of; the run goes into an empty folder, and is killed when it has spoken."""
 
 
 def fill(folder: Path) -> None:
@@ -42,6 +48,16 @@ def _record(key: str, settings: object, result: dict[str, float]) -> dict[str, o
     return {**head, "result": result, "history": history, "run": run}
 
 
+def first_words(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Run a command until it says anything."""
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1)
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 def main() -> None:
     """Whole processes, n runs each after one to warm up."""
     with tempfile.TemporaryDirectory() as name:
@@ -54,6 +70,10 @@ def main() -> None:
             times = [seconds(once) for _ in range(N + 1)][1:]
             known = " (10,000 known trials)" if "many.yaml" in words else ""
             print(f"qsweep {' '.join(words)}{known}: {spread(times)} s")
+        for words in FIRST:
+            command = [sys.executable, "-m", "qsweep", *words]
+            times = [seconds(partial(first_words, command, folder, environment)) for _ in range(N + 1)][1:]
+            print(f"first words of qsweep {' '.join(words)}: {spread(times)} s")
 
 
 if __name__ == "__main__":
