@@ -1,0 +1,34 @@
+"""Compiled kernels: how they come to be. What they compute is compared in test_rounding and training/test_optimizers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+
+from qsweep import kernels
+from qsweep.kernels import compiled
+
+
+def law() -> Any:
+    """A function whose source lies in no file, so that numba finds no folder to keep its code in."""
+    scope: dict[str, Any] = {}
+    exec("def law(w):\n    w[0] = w[0] + w[1]\n", scope)
+    return scope["law"]
+
+
+def test_compiled_works_where_no_folder_can_keep_the_code() -> None:
+    with pytest.raises(RuntimeError):
+        njit(law(), cache=True)
+    w = np.array([1, 2], dtype=np.float32)
+    compiled(law())(w)
+    assert w.tolist() == [3, 2]
+
+
+def test_kernels_are_not_compiled_with_fast_math() -> None:
+    """It would let the compiler reorder sums and take NaN and the sign of 0 for impossible."""
+    found = [value for value in vars(kernels).values() if hasattr(value, "targetoptions")]
+    assert len(found) >= 6
+    assert not any(kernel.targetoptions.get("fastmath") for kernel in found)
