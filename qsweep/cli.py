@@ -39,7 +39,7 @@ class Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            raise click.UsageError(error.message + did_you_mean(args[0], self.commands), ctx) from None
+            raise click.UsageError(error.message.rstrip(".") + did_you_mean(args[0], self.commands), ctx) from None
 
 
 def main() -> NoReturn:

@@ -13,9 +13,8 @@ from qsweep import folder, tables
 from qsweep.errors import UserError, unknown
 from qsweep.formats import FAMILIES, Float32, Range, parse
 from qsweep.spec import METRICS
-from qsweep.store import FINAL, Record, Store
+from qsweep.store import FINAL, STATUSES, Record, Store
 
-STATUSES = ("done", "diverged", "failed", "timeout", "missing")
 MAX_LEVELS = 64
 SHORT_KEY = 10
 

@@ -20,6 +20,7 @@ from qsweep.errors import UserError
 from qsweep.trial import canonical
 
 VERSION = 1
+STATUSES = ("done", "diverged", "failed", "timeout", "missing")
 FINAL = ("done", "diverged")
 """Statuses that are known for good; others are tried again."""
 

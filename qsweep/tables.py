@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from qsweep.errors import UserError
 from qsweep.plan import Plan
 from qsweep.spec import METRICS
-from qsweep.store import Record
+from qsweep.store import STATUSES, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,8 @@ FORMULA_SIGNS = ("=", "+", "-", "@")
 TEXT_COLUMNS = ("key", "status", "reason", "variant")
 WRITTEN_ALIKE = {float, int, type(None)}
 """What the csv module writes as `cell` does, and faster."""
+SHOWN_CELLS = 5
+"""Wrong cells that a message lists."""
 HISTORY_COLUMNS = ("key", "stage", "epoch", *METRICS)
 TIMING_COLUMNS = ("key", "environment", "stack", "seconds")
 
@@ -153,7 +155,31 @@ def _read(path: Path, needed: Sequence[str]) -> pd.DataFrame:
         raise UserError(f"{path} is no table: {error}") from None
     if missing := [name for name in needed if name not in table.columns]:
         raise UserError(f"{path} is no table of qsweep: it has no column {', '.join(missing)}")
+    if wrong := list(_wrong_cells(table)):
+        shown = [
+            f"{path}:{row + 2}: {name}: found {found!r}, expected {expected}" for row, name, found, expected in wrong
+        ]
+        more = [f"and {len(shown) - SHOWN_CELLS} more"] if len(shown) > SHOWN_CELLS else []
+        raise UserError("\n".join([*shown[:SHOWN_CELLS], *more, "`qsweep run` writes the table again"]))
     return table
+
+
+def _wrong_cells(table: pd.DataFrame) -> Iterator[tuple[int, str, str, str]]:
+    """Cells that no run has written: row, column, what was found, what was expected."""
+    import pandas as pd
+
+    for name in METRICS:
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        for row in table.index[numbers.isna() & table[name].notna()]:
+            yield int(row), name, str(table[name][row]), "a number or nothing"
+    if "status" in table:
+        for row in table.index[~table["status"].isin(STATUSES)]:
+            yield (
+                int(row),
+                "status",
+                "" if pd.isna(table["status"][row]) else str(table["status"][row]),
+                f"one of {', '.join(STATUSES)}",
+            )
 
 
 def _exact_floats(version: str) -> dict[str, Any]:

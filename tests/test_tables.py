@@ -209,3 +209,19 @@ def test_what_is_no_table_is_told(tmp_path: Path, content: bytes | None, message
         (tmp_path / "trials.csv").write_bytes(content)
     with pytest.raises(UserError, match=message):
         tables.read_trials(tmp_path)
+
+
+def test_cells_that_no_run_has_written_are_told_with_their_lines(tmp_path: Path) -> None:
+    head = "key,status,seed,test_accuracy,test_loss,train_accuracy,train_loss\n"
+    rows = ["a,done,0,0.5,1,0.5,1", "b,don,0,abc,1,0.5,1", "c", *["d,done,0,x,1,1,1"] * 5]
+    (tmp_path / "trials.csv").write_text(head + "\n".join(rows) + "\n")
+    with pytest.raises(UserError) as caught:
+        tables.read_trials(tmp_path)
+    told = str(caught.value).splitlines()
+    assert told[0].endswith("trials.csv:3: test_accuracy: found 'abc', expected a number or nothing")
+    assert told[-2:] == ["and 3 more", "`qsweep run` writes the table again"]
+    (tmp_path / "trials.csv").write_text(head + "\n".join(rows[:3]) + "\n")
+    with pytest.raises(
+        UserError, match=r"trials.csv:3: status: found 'don', expected one of done, (.|\n)*trials.csv:4"
+    ):
+        tables.read_trials(tmp_path)
