@@ -10,11 +10,11 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from qsweep.errors import cut
+from qsweep.errors import cut, did_you_mean
 
 Name = TypeVar("Name", bound=str | int)
 
@@ -74,7 +74,12 @@ class Parameter:
         try:
             return _adapter(self).validate_python(as_integers(value), strict=True)
         except ValidationError:
-            raise BadValueError(f"found {show(value)}, expected {self.expected}") from None
+            raise BadValueError(f"found {show(value)}, expected {self.expected}{self._near(value)}") from None
+
+    def _near(self, value: object) -> str:
+        """The nearest of a few texts that are allowed."""
+        choices = get_args(self.type) if get_origin(self.type) is Literal else ()
+        return did_you_mean(value, choices) if isinstance(value, str) else ""
 
     def json_schema(self) -> dict[str, Any]:
         """The JSON Schema of this parameter's values, with its description and default."""

@@ -55,7 +55,8 @@ def test_check_gives_the_one_spelling(parameter: Parameter, given_value: object,
         (COUNT, 1e300),
         (FLAG, 1),
         (FLAG, "true"),
-        (CHOICE, "Nearest"),
+        (CHOICE, "xyz"),
+        (CHOICE, 3),
         (WIDTHS, []),
         (WIDTHS, [8, 1.5]),
         (WIDTHS, 8),
@@ -131,3 +132,9 @@ def test_listing_keeps_order() -> None:
 
 def test_markers_say_their_names() -> None:
     assert (repr(REQUIRED), repr(ALWAYS)) == ("REQUIRED", "ALWAYS")
+
+
+@pytest.mark.parametrize(("given_value", "near"), [("stocastic", "stochastic"), ("Nearest", "nearest")])
+def test_check_a_misspelt_choice_names_the_nearest(given_value: str, near: str) -> None:
+    with pytest.raises(BadValueError, match=f"expected nearest or stochastic; did you mean '{near}'"):
+        CHOICE.check(given_value)
