@@ -1,6 +1,7 @@
 # make run         the main sweep on MNIST, with its figures          make quickstart   a small one, no download of data
 # make test        all tests                                          make lint         ruff and mypy
 # make reproduce   the published studies, every grid                  make bench        the speed claims
+# make docs        the generated parts of docs/formats.md
 #
 # An environment that has torch already is used as it is by `make … PYTHON=path/to/its/python`.
 
@@ -24,7 +25,7 @@ endif
 
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check $(PINS)
 
-.PHONY: run quickstart test lint reproduce bench install
+.PHONY: run quickstart test lint reproduce bench docs install
 .DELETE_ON_ERROR:
 
 run: $(STAMP)
@@ -46,6 +47,9 @@ lint: $(STAMP)-dev
 
 bench: $(STAMP)
 	for file in benchmarks/*.py; do $(PY) $$file || exit 1; done
+
+docs: $(STAMP)
+	$(PY) -m qsweep.catalog.document docs/formats.md
 
 install: $(STAMP)
 

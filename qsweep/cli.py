@@ -303,12 +303,34 @@ def why(key: str, results: Path) -> int:
 
 
 @cli.command()
-@click.argument("name", required=False)
-def formats(name: str | None) -> int:
-    """List the number formats, or describe one and its levels: `qsweep formats range`, `qsweep formats range3`."""
-    from qsweep.show import format_list, format_page
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@click.option(
+    "--plot",
+    "file",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=Path("formats.png"),
+    metavar="[FILE]",
+    help="Draw every value of the formats into FILE, a .png or .pdf, instead.  [default: formats.png]",
+)
+def formats(names: tuple[str, ...], file: Path | None) -> int:
+    """List the number formats, or describe those named: what each family does, every value of a format.
 
-    click.echo(format_page(name) if name else format_list())
+    \b
+      qsweep formats                    bits, levels, largest, smallest, Inf and NaN
+      qsweep formats float              the law of a family, and its parameters
+      qsweep formats e4m3               every value, with its code in bits
+      qsweep formats "block8 per=16"    a format with parameters
+      qsweep formats e4m3 e5m2 --plot   both on one number line
+    """
+    from qsweep.catalog import format_list, format_page
+
+    if file is not None:
+        from qsweep.plots import values
+
+        click.echo(values.draw(names, file))
+    else:
+        click.echo("\n\n".join(map(format_page, names)) if names else format_list())
     return 0
 
 

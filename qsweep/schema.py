@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from qsweep.axes import GENERATORS, MAX_VALUES, USAGE
-from qsweep.formats import FAMILIES, Float32
+from qsweep.formats import FAMILIES
+from qsweep.formats.names import pattern_of
 from qsweep.parameters import Parameter
 from qsweep.spec import MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, METRICS, NAME, PLOT_FIELDS, metric_field
-from qsweep.vocabulary import CHOICES, NAMED, PLAIN, ROLE_PARAMETERS, ROLES, SOURCE
+from qsweep.vocabulary import CHOICES, NAMED, PLAIN, ROLE_PARAMETERS, ROLE_PARTS, ROLES, SOURCE
 
 Schema = dict[str, Any]
 
@@ -91,7 +92,7 @@ def _arguments(name: str) -> Schema:
 def _parameters() -> Schema:
     """All that an axis, a trial or `-S` can name."""
     inside = {f"{what}.{p.name}": p for what, own in CHOICES.items() for ps in own.values() for p in ps}
-    own = {f"quantize.{role}.{p.name}": p for role in ROLES for ps in ROLE_PARAMETERS.values() for p in ps}
+    own = {f"quantize.{role}.{name}": p for role in ROLES for name, p in ROLE_PARTS.items()}
     roles = {role: _ref("role") for role in ROLES}
     return {
         **{name: {"enum": list(values)} for name, values in NAMED.items()},
@@ -120,7 +121,7 @@ def _choice(what: str) -> Schema:
 
 def _role() -> Schema:
     """A format's short name, or a mapping with it and the parameters of its family."""
-    families = {name: f"^{name}$" if cls is Float32 else f"^{name}[0-9]*$" for name, cls in FAMILIES.items()}
+    families = {name: pattern_of(name) for name in FAMILIES}
     mappings = [
         _object(
             {"format": {"type": "string", "pattern": pattern}, **_schemas(ROLE_PARAMETERS[name])},

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from qsweep import folder, tables
-from qsweep.errors import UserError, unknown
-from qsweep.formats import FAMILIES, Float32, Range, parse
+from qsweep.columns import aligned
+from qsweep.errors import UserError
 from qsweep.spec import METRICS
 from qsweep.store import FINAL, STATUSES, Record, Store
 
-MAX_LEVELS = 64
 SHORT_KEY = 10
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as columns of text."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 # --- table ------------------------------------------------------------------------------------------------------------
@@ -145,42 +137,6 @@ def _indented(values: Mapping[str, Any]) -> str:
 
 def _shifted(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
-
-
-# --- formats ----------------------------------------------------------------------------------------------------------
-
-
-def format_list() -> str:
-    """The families of formats and their parameters."""
-    rows = [["format", "parameters", "what it is"]]
-    rows += [[name, ", ".join(p.name for p in f.parameters) or "·", f.summary] for name, f in FAMILIES.items()]
-    return aligned(rows)
-
-
-def format_page(name: str) -> str:
-    """A family's law (`range`), or the levels of one format (`range3`).
-
-    Raises:
-        UserError: no such format.
-    """
-    if name in FAMILIES:
-        cls = FAMILIES[name]
-        page = [name, "", inspect.getdoc(cls) or "", ""]
-        page += [f"{p.name}: {p.expected}" for p in cls.parameters]
-        return "\n".join(page).rstrip()
-    if not name.rstrip("0123456789"):
-        raise UserError(unknown("format", name, tuple(FAMILIES)))
-    fmt = parse(name)
-    return f"{name}: {fmt.summary}" if isinstance(fmt, Float32) else _levels(fmt)
-
-
-def _levels(fmt: Range) -> str:
-    count = fmt.highest - fmt.lowest + 1
-    ends = f"{fmt.lowest * fmt.step:g} … {fmt.highest * fmt.step:g}"
-    head = f"{fmt.name}: {count} levels, {ends}, step {fmt.step:g} (÷ scale)"
-    if count > MAX_LEVELS:
-        return head
-    return head + "\n" + " ".join(f"{k * fmt.step:g}" for k in range(fmt.lowest, fmt.highest + 1))
 
 
 # --- data -------------------------------------------------------------------------------------------------------------

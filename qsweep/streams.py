@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-LOW_24_BITS = 0xFFFFFF
+from qsweep.kernels import uniforms
 
 
 @dataclass(frozen=True)
@@ -26,15 +25,18 @@ class Stream:
     seed: int
     stage: int = 0
 
-    def _philox(self, purpose: str, place: str, step: int) -> np.random.Philox:
+    def _key(self, purpose: str, place: str, step: int) -> NDArray[np.uint64]:
         name = f"{self.seed}/{self.stage}/{purpose}/{place}/{step}".encode()
-        return np.random.Philox(key=np.frombuffer(hashlib.sha256(name).digest()[:16], dtype=np.uint64))
+        return np.frombuffer(hashlib.sha256(name).digest()[:16], dtype=np.uint64)
+
+    def _philox(self, purpose: str, place: str, step: int) -> np.random.Philox:
+        return np.random.Philox(key=self._key(purpose, place, step))
 
     def uniform(self, shape: tuple[int, ...], purpose: str, place: str, step: int) -> Tensor:
         """Multiples of 2^-24 in [0, 1), float32: all that float32 can tell apart evenly."""
-        count = prod(shape)
-        words = self._philox(purpose, place, step).random_raw((count + 1) // 2).view(np.int32)[:count]
-        return torch.from_numpy(words).bitwise_and_(LOW_24_BITS).float().mul_(2.0**-24).view(shape)
+        numbers = torch.empty(shape, dtype=torch.float32)
+        uniforms(numbers.view(-1).numpy(), self._key(purpose, place, step))
+        return numbers
 
     def normal(self, shape: tuple[int, ...], purpose: str, place: str) -> NDArray[np.float64]:
         """Standard normal numbers, float64."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from qsweep.formats import check_rounding, make, parameters_of, spell
+from qsweep.formats.names import a, example_of
 from qsweep.parameters import REQUIRED, BadValueError, Parameter, listing
 from qsweep.vocabulary import (
     CHOICES,
@@ -22,7 +24,9 @@ from qsweep.vocabulary import (
     NAMED,
     PLAIN,
     QUANTIZE_INIT,
+    ROLE_DEFAULTS,
     ROLE_PARAMETERS,
+    ROLE_PARTS,
     SOURCE,
     TRAINING_PARAMETERS,
 )
@@ -35,6 +39,24 @@ NUMERICS = {
     "rmsprop": 1,
     "adam": 1,
     "range": 1,
+    "fixed": 1,
+    "float": 1,
+    "block": 1,
+    "mx": 1,
+    "nvfp4": 1,
+    "uniform": 1,
+    "po2": 1,
+    "ternary": 1,
+    "binary": 1,
+    "quantized_bits": 1,
+    "quantized_relu": 1,
+    "quantized_po2": 1,
+    "quantized_relu_po2": 1,
+    "qkeras_binary": 1,
+    "qkeras_ternary": 1,
+    "stochastic_binary": 1,
+    "stochastic_ternary": 1,
+    "bernoulli": 1,
     "mlp": 1,
     "softmax": 1,
     "source": 1,
@@ -45,7 +67,8 @@ NUMERICS = {
 """Version of the arithmetic of each part. Raise one on purpose when a change alters that part's results: the keys of
 all trials that use it change, and nothing is taken from the store that would come out otherwise today."""
 
-STACKING = frozenset(p.name for p in PLAIN.values() if p.stacks)
+STACKING = frozenset(p.name for p in (*PLAIN.values(), *ROLE_PARTS.values()) if p.stacks)
+REACHING = frozenset(p.name for p in ROLE_DEFAULTS)
 SWITCHES = ("momentum", "weight_decay")
 """Stacking parameters whose 0 leaves a part of the step out: in a stack all use that part, or none does."""
 
@@ -208,19 +231,39 @@ class _Resolver:
         if family == FLOAT32:
             return {"format": family}
         self.parts.add(family)
-        own = tuple(p for p in ROLE_PARAMETERS[family] if p.name in given)
-        others = tuple(p for p in ROLE_PARAMETERS[family] if p.name not in given)
-        try:
-            reaching = self._read(others, self.given)
-        except TrialError as error:
-            lacks = error.path
-            raise TrialError(path, f"{family} needs a {lacks}: {family}4, or {lacks} in trial or grid") from None
-        return {"format": family, **self._read(own, given, f"{path}."), **reaching}
+        reached: list[Parameter] = []
+        own: list[Parameter] = []
+        for p in ROLE_PARAMETERS[family]:
+            (reached if p.name in REACHING and p.name not in given else own).append(p)
+        for p in (*reached, *own):
+            if p.default is REQUIRED and p.name not in given and p.name not in self.given:
+                where = f"{p.name} in trial or grid" if p.name in REACHING else f"{path}.{p.name} in trial or grid"
+                raise TrialError(path, f"{family} needs {a(p.name)}: {example_of(family)}, or {where}")
+        settings = {
+            "format": family,
+            **self._read(tuple(own), given, f"{path}."),
+            **self._read(tuple(reached), self.given),
+        }
+        _refuse_impossible(settings, path)
+        return settings
 
 
 @cache  # the same few lists are read for every point of a grid
 def _with_columns(parameters: tuple[Parameter, ...], prefix: str) -> list[tuple[Parameter, str, str]]:
     return [(p, p.name, prefix + p.name) for p in parameters]
+
+
+def _refuse_impossible(settings: Mapping[str, Any], path: str) -> None:
+    """A trial's bitwidth need not be one that a role's family has, nor do good parameters make a format together."""
+    family = settings["format"]
+    try:
+        for p in parameters_of(family):
+            if p.name in REACHING and p is not PLAIN[p.name]:
+                p.check(settings[p.name])
+        check_rounding(make(family, settings), settings["rounding"])
+    except BadValueError as error:
+        word = spell(family, {p.name: settings[p.name] for p in parameters_of(family) if p.default is REQUIRED})
+        raise TrialError(path, f"{word}: {error}") from None
 
 
 # --- in one word ------------------------------------------------------------------------------------------------------
@@ -230,8 +273,7 @@ def describe_role(role: Mapping[str, Any]) -> str:
     """A checked role in one word or so: `range`, `range4`, `range4 scale=8.0`."""
     if role["format"] == FLOAT32:
         return FLOAT32
-    rest = {name: value for name, value in role.items() if name not in ("format", "bitwidth")}
-    return _described(f"{role['format']}{role.get('bitwidth', '')}", rest)
+    return spell(role["format"], {name: value for name, value in role.items() if name != "format"})
 
 
 def describe_choice(choice: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from pydantic import Field
 from qsweep.architectures import ARCHITECTURES
 from qsweep.datasets import DATASETS, PREPROCESS, SPLITS
 from qsweep.errors import cut, did_you_mean, unknown
-from qsweep.formats import BITWIDTH, FAMILIES, ROUNDINGS, SCALE, ZERO, Float32, parameters_of, split_name
+from qsweep.formats import BITWIDTH, FAMILIES, ROUNDING, SCALE, ZERO, Float32, parameters_of, split_name
 from qsweep.parameters import BadValueError, Parameter, as_integers, check_each, listing, show
 
 FLOAT32 = Float32.family
@@ -48,7 +48,6 @@ INITS: dict[str, tuple[Parameter, ...]] = {"normal": (STD,), "glorot_uniform": (
 """normal: kernels and biases from Normal(0, std). glorot_uniform, he (normal): kernels by fan, biases 0. torch: its
 default, both uniform in ±1/√fan_in."""
 
-ROUNDING = Parameter("rounding", Literal[ROUNDINGS], " or ".join(ROUNDINGS), default="nearest")
 QUANTIZE_INIT = Parameter(
     "quantize_init", bool, "true or false (whether roles are quantized before the first step)", default=True
 )
@@ -93,6 +92,9 @@ CHOICES = {"model": {a.name: a.parameters for a in ARCHITECTURES.values()}, "ini
 
 ROLE_PARAMETERS = {family: (*parameters_of(family), ROUNDING) for family in FAMILIES} | {FLOAT32: ()}
 """What a role of each family takes: the format's own parameters, and how to round to it."""
+
+ROLE_PARTS = listing(p for own in ROLE_PARAMETERS.values() for p in own) | listing(ROLE_DEFAULTS)
+"""All that a role of some family takes, each in its widest range: which family it goes to is known with the trial."""
 
 DEFAULTS: dict[str, Any] = {"optimizer": "sgd", "init": {"name": "torch"}, "model": {}, "quantize": {}}
 TRIAL_NAMES = ("data", "model", "init", "optimizer", "quantize", *PLAIN)
@@ -197,7 +199,7 @@ def _roles_checker(path: str, rest: list[str]) -> Checker:
         return _check_roles
     if len(rest) == 1:
         return partial(_check_role, _one_of("role", ROLES, rest[0]))
-    return _known({f"quantize.{r}.{p.name}": p for r in ROLES for own in ROLE_PARAMETERS.values() for p in own}, path)
+    return _known({f"quantize.{role}.{name}": p for role in ROLES for name, p in ROLE_PARTS.items()}, path)
 
 
 def _known(known: Mapping[str, Parameter], path: str) -> Checker:
@@ -218,7 +220,7 @@ def _check_role(role: str, value: object) -> dict[str, Any]:
     given = {"format": value} if isinstance(value, str) else value
     if not isinstance(given, Mapping) or not isinstance(given.get("format"), str):
         raise BadValueError(f"found {show(value)}, expected a format's name, or a mapping with a format")
-    family, preset = split_name(given["format"])
+    family, preset = split_name(given["format"], (ROUNDING,))
     known = listing(ROLE_PARAMETERS[family])
     own = _check_parameters(known, family, {k: v for k, v in given.items() if k != "format"})
     if both := preset.keys() & own.keys():

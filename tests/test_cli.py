@@ -136,13 +136,28 @@ def test_store_check_counts_sound_records(shell: Shell) -> None:
     assert shell("store", "check")[0] == "4 records are sound\n"
 
 
-def test_formats_lists_families_laws_and_levels(shell: Shell) -> None:
-    assert "range" in shell("formats")[0]
+def test_formats_lists_facts_families_laws_and_values(shell: Shell) -> None:
+    rows = [line.split() for line in shell("formats")[0].splitlines() if line]
+    assert ["e4m3", "8", "253", "448", "·", "2^-6", "2^-9", "·", "NaN", "·"] in rows
+    assert "range" in [row[0] for row in rows]
     law = shell("formats", "range")[0]
     assert "has no positive weight at all" in law
     assert "ties to even" in law
-    assert shell("formats", "range2")[0].splitlines()[-1] == "-1 -0.5 0 0.5"
-    assert "unknown format 'rnge4'; did you mean 'range'?" in shell("formats", "rnge4", code=2)[1]
+    assert shell("formats", "range2")[0].splitlines()[-4:] == ["10  -1", "11  -0.5", "00  0", "01  0.5"]
+    both = shell("formats", "nvfp4", "e2m1")[0]
+    assert "4.5 bits a value" in both
+    assert both.endswith("0 11 1  6\n")
+    assert "unknown format 'rnge4'; did you mean 'range4'?" in shell("formats", "rnge4", code=2)[1]
+
+
+def test_formats_plot_writes_a_figure_and_says_where(shell: Shell) -> None:
+    assert shell("formats", "e4m3", "range4", "--plot")[0] == "formats.png\n"
+    assert (shell.folder / "formats.png").read_bytes().startswith(b"\x89PNG")
+    assert shell("formats", "e2m1", "--plot", "drawn/two.pdf")[0] == "drawn/two.pdf\n"
+    assert (shell.folder / "drawn" / "two.pdf").read_bytes().startswith(b"%PDF")
+    assert "needs formats to draw" in shell("formats", "--plot", code=2)[1]
+    assert "ends in .png or .pdf" in shell("formats", "--plot", "e4m3", code=2)[1]
+    assert "more than 65,536" in shell("formats", "tf32", "--plot", code=2)[1]
 
 
 def test_data_list_shows_what_is_here(shell: Shell) -> None:

@@ -20,12 +20,12 @@ PACKAGE = Path(qsweep.__file__).parent
 CONFIGS = PACKAGE.parent / "configs"
 
 WITHOUT_TORCH = (
-    *("errors", "parameters", "formats", "architectures", "datasets", "vocabulary", "trial", "reader", "axes"),
-    *("extends", "blocks", "spec", "plan", "schema", "environment", "provenance", "files", "store", "tables", "cost"),
-    *("folder", "plots"),
+    *("errors", "parameters", "columns", "formats", "catalog", "reference", "architectures", "datasets"),
+    *("vocabulary", "trial", "reader", "axes", "extends", "blocks", "spec", "plan", "schema", "environment"),
+    *("provenance", "files", "store", "tables", "cost", "folder", "plots"),
 )
 WITH_TORCH = (
-    *("streams", "kernels", "rounding", "sources", "data", "models", "training", "jobs", "backends", "schedule"),
+    *("kernels", "streams", "rounding", "sources", "data", "models", "training", "jobs", "backends", "schedule"),
     *("lock", "sweep", "study", "progress", "show", "cli"),
 )
 ORDER = (*WITHOUT_TORCH, *WITH_TORCH)
@@ -100,6 +100,7 @@ def test_commands_that_do_not_train_load_no_torch(tmp_path: Path) -> None:
         ["table"],
         ["status"],
         ["formats", "range3"],
+        ["formats", "e2m1", "--plot"],
     )
     calls = [f"assert not cli({command!r}, standalone_mode=False)" for command in commands]
     loads_no_torch(["from qsweep.cli import cli", *calls], tmp_path)

@@ -1,101 +1,255 @@
-"""Rounding to `range`: against a slow reference in exact arithmetic, and by its laws."""
+"""Rounding tensors: the algebra of all formats, which values share a scale, stacks, kernels, and what is refused.
+
+That the values are right is for test_reference.py, test_oracles.py and test_qtorch.py.
+"""
 
 from __future__ import annotations
 
 import math
-from fractions import Fraction
-from itertools import pairwise
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from points import MODES, assert_same, noise_like, points
+from torch import Tensor
 
-from qsweep.formats import Float32, Range
-from qsweep.rounding import _quantize_eager, quantize, quantize_range, stacked
+from qsweep.formats import Fixed, Float, Float32, Floating, Format, Grid, Range, name_of, parse
+from qsweep.rounding import Stack, laws, quantize
 
-FORMATS = st.builds(
-    Range,
-    bitwidth=st.integers(1, 8),
-    scale=st.sampled_from([1.0, 2.0, 10.0, 0.25, 7.0, 3.0, 1 / 3, 100.0]),
-    zero=st.booleans(),
+NUMBER_BY_NUMBER = [
+    *("range1", "range4", "range4 zero=false scale=10", "range8 scale=0.3", "fixed8f7", "fixed4f1", "fixed5f-2"),
+    *("fixed4f1 symmetric=true", "fixed4f1 overflow=wrap", "fixed4f1 overflow=unbounded", "fixed3f9"),
+    *("e4m3", "e4m3 flavour=ieee", "e4m3 saturate=true", "e5m2", "e3m2", "e2m3", "e2m1", "e2m1 flavour=nan"),
+    *("bf16", "fp16", "tf32", "e8m23", "e5m1 flavour=finite"),
+]
+UNDER_A_SCALE = [
+    *(
+        "block2",
+        "block4",
+        "block8",
+        "block4 per=16",
+        "block8 per=channel",
+        "mxfp8",
+        "mxfp8_e5m2",
+        "mxfp6",
+        "mxfp6_e3m2",
+    ),
+    *("mxfp4", "mxint8", "nvfp4", "nvfp4 tensor_scale=false", "uniform1", "uniform4", "uniform8 per=channel"),
+    *("uniform4 symmetric=true", "uniform8 symmetric=true scaling=po2", "uniform4 scaling=2", "uniform3 per=5"),
+    *("uniform4 symmetric=true scaling=0.7", "po2_4", "po2_3 zero=false", "po2_4 scaling=0.5", "binary"),
+    *("binary scaling=0.5", "binary scaling=po2", "ternary", "ternary scaling=po2", "ternary threshold=0.5 scaling=1"),
+]
+EVERY = [*NUMBER_BY_NUMBER, *UNDER_A_SCALE]
+
+FORMATS = st.sampled_from([parse(name) for name in NUMBER_BY_NUMBER]) | st.one_of(
+    st.builds(
+        Range,
+        bitwidth=st.integers(1, 16),
+        scale=st.sampled_from([1.0, 2.0, 10.0, 0.25, 7.0, 1 / 3, 100.0]),
+        zero=st.booleans(),
+    ),
+    st.builds(Fixed, st.integers(2, 24), st.integers(-4, 30), st.booleans()),
+    st.builds(Float, st.integers(2, 7), st.integers(1, 23), st.sampled_from(["ieee", "nan", "finite"]), st.booleans()),
 )
-WEIGHTS = st.floats(-2, 2, width=32)
-NOISE = st.integers(0, 2**24 - 1).map(lambda k: k / 2**24)
+SCALED = st.sampled_from([parse(name) for name in UNDER_A_SCALE])
+MODE = st.sampled_from(MODES)
+WHOLE_FLOATS = st.floats(width=32)
+NEAR_ONE = st.floats(-3, 3, width=32)
+VALUES = st.lists(WHOLE_FLOATS, min_size=1, max_size=40)
+FINITE = st.lists(NEAR_ONE | st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=40)
+SEEDS = st.integers(0, 2**31)
+QUICK = settings(max_examples=150, deadline=None)
 
 
-def reference(w: float, fmt: Range, noise: float | None) -> float:
-    """One value by the law as it is written, x taken in float32 and all that follows exactly."""
-    x = float(np.float32(w) * np.float32(fmt.steps_per_unit))
-    lower = math.floor(x)
-    if noise is None:
-        r = round(Fraction(x))  # ties to even
-    elif float(np.float32(round(x)) / np.float32(fmt.steps_per_unit)) == w:
-        r = round(x)  # a level never moves
-    else:
-        r = lower + (Fraction(noise) < Fraction(x) - lower)
-    if r == 0 and not fmt.zero:
-        r = (w > 0) - (w < 0)
-    k = min(max(r, fmt.lowest), fmt.highest)
-    return float(np.float32(k) / np.float32(fmt.steps_per_unit))
+def some(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def one(w: float, fmt: Range, noise: float | None) -> float:
-    drawn = None if noise is None else torch.tensor([noise])
-    mode = "nearest" if noise is None else "stochastic"
-    return float(quantize(torch.tensor([w], dtype=torch.float32), fmt, mode, drawn)[0])
+# --- algebra ----------------------------------------------------------------------------------------------------------
 
 
-@given(WEIGHTS, FORMATS, st.none() | NOISE)
-@settings(max_examples=1500, deadline=None)
-def test_quantize_any_value_equals_the_slow_reference(w: float, fmt: Range, noise: float | None) -> None:
-    assert one(w, fmt, noise) == reference(w, fmt, noise)
+@given(VALUES, FORMATS, MODE, MODE, SEEDS)
+@QUICK
+def test_a_number_of_the_format_never_moves_in_any_mode(
+    values: list[float], fmt: Format, first: str, then: str, seed: int
+) -> None:
+    x = torch.tensor(values)
+    once = quantize(x, fmt, first, noise_like(x, seed))
+    assert_same(quantize(once, fmt, then, noise_like(x, seed + 1)), once, x)
 
 
-@pytest.mark.parametrize("bitwidth", range(1, 9))
-@pytest.mark.parametrize("scale", [1.0, 10.0, 7.0, 1 / 3])
-def test_quantize_levels_midpoints_and_their_neighbours_equal_the_reference(bitwidth: int, scale: float) -> None:
-    fmt = Range(bitwidth, scale)
-    levels = [k / fmt.steps_per_unit for k in range(fmt.lowest - 2, fmt.highest + 3)]
-    points = np.array(levels + [(a + b) / 2 for a, b in pairwise(levels)], dtype=np.float32)
-    points = np.concatenate([points, np.nextafter(points, np.float32(9)), np.nextafter(points, np.float32(-9))])
-    for zero in (True, False):
-        fmt = Range(bitwidth, scale, zero)
-        found = quantize(torch.from_numpy(points), fmt)
-        assert found.tolist() == [reference(float(w), fmt, None) for w in points]
+@pytest.mark.parametrize("name", [name for name in UNDER_A_SCALE if name.split()[0] not in ("mxint8", "nvfp4")])
+@given(FINITE)
+@settings(max_examples=25, deadline=None)
+def test_nearest_under_a_scale_is_idempotent(name: str, values: list[float]) -> None:
+    """Of all but mxint8, where -1.999 · 2^E becomes -2 · 2^E, whose exponent is E + 1, so that the second scale is
+    twice the first, and nvfp4, where a scale that is subnormal in e4m3 can change with the largest value."""
+    once = quantize(torch.tensor(values), parse(name))
+    assert_same(quantize(once, parse(name)), once, torch.tensor(values))
+
+
+@pytest.mark.parametrize("name", ["block2", "block4", "block8 per=channel", "mxfp8", "mxfp4"])
+@given(FINITE, MODE, MODE)
+@settings(max_examples=30, deadline=None)
+def test_block_scales_by_exponent_are_idempotent_in_all_modes(
+    name: str, values: list[float], first: str, then: str
+) -> None:
+    """A power of two has a code under its own exponent, so no mode moves the largest value to another exponent."""
+    x, fmt = torch.tensor(values), parse(name)
+    once = quantize(x, fmt, first, noise_like(x))
+    assert_same(quantize(once, fmt, then, noise_like(x, 1)), once, x)
+
+
+def test_mxint8_is_not_idempotent() -> None:
+    once = quantize(torch.tensor([-1.999, 1 + 1 / 64]), parse("mxint8"))
+    assert once.tolist() == [-2.0, 1 + 1 / 64]
+    assert quantize(once, parse("mxint8")).tolist() == [-2.0, 1.0]
+
+
+@given(st.lists(WHOLE_FLOATS, min_size=2, max_size=40), FORMATS, MODE, st.integers(0, 2**24 - 1))
+@QUICK
+def test_rounding_is_monotone(values: list[float], fmt: Format, mode: str, drawn: int) -> None:
+    """With the same noise for all; but where integers wrap, and where the largest is followed by NaN."""
+    assume(not (isinstance(fmt, Fixed) and fmt.overflow == "wrap"))
+    x = torch.tensor(values).sort().values
+    q = quantize(x, fmt, mode, torch.full_like(x, drawn / 2**24))
+    q = q[~q.isnan()]
+    assert bool((q[1:] >= q[:-1]).all())
+
+
+@given(st.lists(NEAR_ONE, min_size=2, max_size=16), SCALED, MODE, st.integers(0, 2**24 - 1))
+@QUICK
+def test_rounding_under_a_scale_is_monotone_within_a_group(
+    values: list[float], fmt: Format, mode: str, drawn: int
+) -> None:
+    assume(getattr(fmt, "per", "tensor") not in ("channel", 5))
+    x = torch.tensor(values).sort().values
+    q = quantize(x, fmt, mode, torch.full_like(x, drawn / 2**24))
+    assert bool((q[1:] >= q[:-1]).all())
+
+
+ODD = [
+    *(
+        "e4m3",
+        "e5m2",
+        "e2m1",
+        "fp16",
+        "fixed4f1 symmetric=true",
+        "fixed4f1 overflow=unbounded",
+        "block4",
+        "block4 per=16",
+    ),
+    *("mxfp8", "mxfp4", "nvfp4", "uniform4 symmetric=true", "uniform8 symmetric=true scaling=po2", "po2_4", "ternary"),
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("mode", ["nearest", "away", "zero", "stochastic1", "stochastic4"])
+def test_symmetric_formats_are_odd_in_modes_by_magnitude(name: str, mode: str) -> None:
+    x = torch.cat([some(300), torch.arange(-40, 41) / 8])
+    noise = noise_like(x)
+    assert torch.equal(quantize(-x, parse(name), mode, noise), -quantize(x, parse(name), mode, noise))
+
+
+@pytest.mark.parametrize("name", [*ODD, "range4 scale=0.1"])
+def test_up_is_down_of_the_other_sign(name: str) -> None:
+    fmt = parse(name)
+    x = torch.cat([some(300), torch.arange(-40, 41) / 8])
+    x = x.clamp(-5, 5)  # range has no value at +1/scale
+    assert torch.equal(quantize(-x, fmt, "up"), -quantize(x, fmt, "down"))
+
+
+def gap(x: Tensor, fmt: Fixed | Float) -> Tensor:
+    """The distance of the two numbers of the format around each x."""
+    law = fmt.law
+    if isinstance(law, Grid):
+        return torch.full_like(x, law.step, dtype=torch.float64)
+    assert isinstance(law, Floating)
+    exponent = torch.frexp(x.double())[1] - 1
+    return 2.0 ** (exponent.clamp(min=law.least_exponent) - law.mantissa).double()
+
+
+@given(st.lists(NEAR_ONE, min_size=1, max_size=40), FORMATS, MODE, SEEDS)
+@QUICK
+def test_the_error_is_at_most_half_a_step_or_in_other_modes_a_whole_one(
+    values: list[float], fmt: Format, mode: str, seed: int
+) -> None:
+    assume(isinstance(fmt, Fixed | Float))
+    assert isinstance(fmt, Fixed | Float)
+    law = fmt.law
+    x = torch.tensor(values)
+    x = x[(x <= law.largest) & (x >= (law.lowest * law.step if isinstance(law, Grid) else -law.largest))]
+    error = (quantize(x, fmt, mode, noise_like(x, seed)).double() - x.double()).abs()
+    half = mode in ("nearest", "away")
+    assert bool((error <= gap(x, fmt) / (2 if half else 1)).all())
+
+
+@pytest.mark.parametrize("bitwidth", [2, 3, 4, 8, 16])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_uniform_is_off_by_at_most_half_a_step(bitwidth: int, symmetric: bool) -> None:
+    x = some(1000)
+    q = quantize(x, parse(f"uniform{bitwidth} symmetric={str(symmetric).lower()}"))
+    width = 2 * float(x.abs().max()) if symmetric else float(x.max() - x.min())
+    step = width / (2**bitwidth - (2 if symmetric else 1))
+    assert float((q.double() - x.double()).abs().max()) <= step / 2 + 2.0**-23 * width
+    assert len(q.unique()) <= 2**bitwidth - symmetric
+
+
+@pytest.mark.parametrize(
+    "name", ["range4", "fixed8f2", "e4m3", "e2m1", "bf16", "uniform4 scaling=3", "block4", "binary scaling=3"]
+)
+@pytest.mark.parametrize("x", [0.30, -0.30, 0.01, -0.77])
+def test_stochastic_mean_is_the_value_itself(name: str, x: float) -> None:
+    """The mean of n draws is within five standard deviations of x."""
+    n = 10_000
+    noise = torch.randint(0, 2**24, (n,), generator=torch.Generator().manual_seed(1)) / 2**24
+    q = quantize(torch.full((n,), x), parse(name), "stochastic", noise).double()
+    low, high = float(q.min()), float(q.max())
+    value = float(torch.tensor(x))
+    assert low <= value <= high
+    share = (value - low) / (high - low) if high > low else 0.0
+    assert abs(float(q.mean()) - value) <= 5 * (high - low) * math.sqrt(share * (1 - share) / n)
+
+
+@pytest.mark.parametrize("name", ["fixed8f2", "e4m3", "range8 scale=0.25"])
+@pytest.mark.parametrize("x", [1.03, -1.03, 0.001, -0.26])
+@pytest.mark.parametrize("bits", [1, 3, 8])
+def test_stochastic_n_goes_away_from_zero_in_the_cut_share_of_all_draws(name: str, x: float, bits: int) -> None:
+    values = torch.full((2**12,), x)
+    fmt = parse(name)
+    q = quantize(values, fmt, f"stochastic{bits}", torch.arange(2**12) / 2**12).double().abs()
+    small, large = (float(quantize(values[:1], fmt, mode)) for mode in (("down", "up") if x > 0 else ("up", "down")))
+    distance = (abs(float(values[0])) - abs(small)) / (abs(large) - abs(small))
+    assert float((q == abs(large)).double().mean()) == math.floor(distance * 2**bits) / 2**bits
+
+
+@pytest.mark.parametrize("name", ["fixed8f2", "e4m3", "range8 scale=0.25"])
+@pytest.mark.parametrize("x", [1.03, -1.03, 0.001, -0.26])
+def test_stochastic_goes_up_in_the_share_of_all_draws_that_is_the_distance(name: str, x: float) -> None:
+    values, fmt = torch.full((2**12,), x), parse(name)
+    low, high = (float(quantize(values[:1], fmt, mode)) for mode in ("down", "up"))
+    q = quantize(values, fmt, "stochastic", torch.arange(2**12) / 2**12)
+    distance = (float(values[0]) - low) / (high - low)
+    assert float((q == high).double().mean()) == math.ceil(distance * 2**12) / 2**12
+
+
+# --- range ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0, 7.0, 1 / 3, 1e-3])
-@pytest.mark.parametrize("noise", [0.0, 0.5, 1 - 2**-24])
-def test_stochastic_a_level_never_moves(scale: float, noise: float) -> None:
-    for bitwidth in (1, 2, 5, 8, 12, 16):
+@pytest.mark.parametrize("mode", MODES)
+def test_range_levels_never_move(scale: float, mode: str) -> None:
+    for bitwidth in (1, 2, 8, 12):
         fmt = Range(bitwidth, scale)
         k = torch.arange(fmt.lowest, fmt.highest + 1, dtype=torch.float32)
         levels = k / torch.tensor(fmt.steps_per_unit)
-        assert torch.equal(quantize(levels, fmt, "stochastic", torch.full_like(levels, noise)), levels)
+        for noise in (0.0, 0.5, 1 - 2**-24):
+            assert torch.equal(quantize(levels, fmt, mode, torch.full_like(levels, noise)), levels)
 
 
-@pytest.mark.parametrize("zero", [True, False])
-def test_nearest_is_idempotent_and_monotone(zero: bool) -> None:
-    fmt = Range(4, 10.0, zero)
-    w = torch.linspace(-0.3, 0.3, 20_001)
-    w = w[w != 0]  # without a zero level, 0 has no sign to move by
-    q = quantize(w, fmt)
-    assert torch.equal(quantize(q, fmt), q)
-    assert bool((q.diff() >= 0).all())
-
-
-def test_stochastic_mean_is_the_value_itself() -> None:
-    fmt, n = Range(4, 1.0), 200_000
-    w = torch.full((n,), 0.30)
-    generator = torch.Generator().manual_seed(1)
-    q = quantize(w, fmt, "stochastic", torch.rand(n, generator=generator))
-    spread = fmt.step * math.sqrt(0.4 * 0.6 / n)  # 0.30 lies 0.4 of a step above 0.25
-    assert abs(q.double().mean().item() - float(w[0])) < 5 * spread
-
-
-def test_range_one_bit_has_no_positive_weight_even_without_a_zero_level() -> None:
+def test_range_of_one_bit_has_no_positive_weight_even_without_a_zero_level() -> None:
     w = torch.tensor([-0.2, -0.06, -0.04, 0.0, 0.04, 0.06, 0.2])
     assert quantize(w, Range(1, 10.0)).tolist() == pytest.approx([-0.1, -0.1, 0, 0, 0, 0, 0])
     assert quantize(w, Range(1, 10.0, zero=False)).tolist() == pytest.approx([-0.1, -0.1, -0.1, 0, 0, 0, 0])
@@ -106,73 +260,385 @@ def test_range_without_zero_moves_a_result_of_zero_by_the_sign_of_the_weight() -
     assert quantize(w, Range(4, 10.0, zero=False)).tolist() == pytest.approx([-0.0125, 0.0, 0.0125])
 
 
-def test_quantize_zero_results_have_no_minus_sign() -> None:
-    q = quantize(torch.tensor([-0.0, -1e-6, 1e-6]), Range(4, 10.0))
-    assert not torch.signbit(q).any()
+@pytest.mark.parametrize("name", ["range4", "range4 zero=false", "fixed8f2", "fixed8f2 overflow=wrap"])
+def test_zeros_of_fixed_steps_have_no_minus_sign(name: str) -> None:
+    for mode in MODES:
+        q = quantize(torch.tensor([-0.0, -1e-6, 1e-6]), parse(name), mode, torch.tensor([0.0, 1 - 2.0**-24, 0.5]))
+        assert not torch.signbit(q[q == 0]).any()
 
 
-def test_quantize_nan_stays_and_infinity_becomes_the_outermost_level() -> None:
+def test_range_nan_stays_and_infinity_becomes_the_outermost_level() -> None:
     q = quantize(torch.tensor([math.nan, math.inf, -math.inf]), Range(3, 1.0))
     assert math.isnan(q[0])
     assert q[1:].tolist() == [0.75, -1.0]
 
 
-def test_quantize_float32_is_the_tensor_itself() -> None:
-    x = torch.randn(3)
+# --- the tensor around the values -------------------------------------------------------------------------------------
+
+
+def test_float32_is_the_tensor_itself() -> None:
+    x = some(3)
     assert quantize(x, Float32()) is x
 
 
-def test_quantize_stochastic_without_noise_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs noise"):
-        quantize(torch.zeros(2), Range(4), "stochastic")
+@pytest.mark.parametrize("name", EVERY)
+def test_the_argument_and_the_noise_are_left_alone(name: str) -> None:
+    x, noise = some(6, 40), noise_like(some(6, 40))
+    before = x.clone(), noise.clone()
+    for mode in ("nearest", "stochastic"):
+        result = quantize(x, parse(name), mode, noise)
+        assert result.data_ptr() != x.data_ptr()
+        assert_same(x, before[0])
+        assert_same(noise, before[1])
 
 
-@pytest.mark.parametrize("noisy", [True, False])
-def test_quantize_stacked_rows_equal_each_format_alone(noisy: bool) -> None:
-    formats = [Range(b, s, z) for b in (1, 2, 4, 8) for s in (1.0, 10.0, 7.0) for z in (True, False)]
-    w = torch.randn(len(formats), 1003) * 0.2
-    w[:, ::7] = 0.0
-    w[:, 1::7] = -0.0
-    noise = torch.rand(1003) if noisy else None
-    together = w.clone()
-    quantize_range(together, stacked(formats), noise)
-    for row, fmt in enumerate(formats):
-        alone = quantize(w[row], fmt, "stochastic" if noisy else "nearest", noise)
-        assert together[row].view(torch.int32).equal(alone.view(torch.int32))  # bits, the sign of zero too
+ORDERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "transposed": lambda t: t.transpose(0, 1).contiguous().transpose(0, 1),
+    "channels last": lambda t: t.contiguous(memory_format=torch.channels_last),
+    "turned": lambda t: t.permute(3, 1, 0, 2).contiguous().permute(2, 1, 3, 0),
+    "strided": lambda t: torch.stack([t, -t], -1)[..., 0],
+}
 
 
-def test_quantize_leaves_its_argument_alone() -> None:
-    w = torch.randn(100)
-    before = w.clone()
-    quantize(w, Range(4, 10.0, zero=False), "stochastic", torch.rand(100))
-    assert torch.equal(w, before)
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    "name", [*EVERY, "block4 per=3 axis=1", "uniform4 per=channel axis=2", "fixed8f2 compat=qtorch"]
+)
+def test_tensors_lie_in_memory_in_any_order(name: str, order: str) -> None:
+    x, noise, fmt = some(4, 5, 6, 7), noise_like(some(4, 5, 6, 7)), parse(name)
+    turned, drawn = ORDERS[order](x), ORDERS[order](noise)
+    assert torch.equal(turned, x)
+    assert not turned.is_contiguous()
+    for mode in ("nearest", "stochastic"):
+        expected = quantize(x, fmt, mode, noise)
+        assert_same(quantize(turned, fmt, mode, drawn), expected)
+        assert_same(quantize(turned, fmt, mode, noise), expected)
 
 
-def test_quantize_takes_tensors_that_lie_in_any_order() -> None:
-    w, noise = torch.randn(6, 5).t(), torch.rand(6, 5).t()
-    expected = quantize(w.contiguous(), Range(4), "stochastic", noise.contiguous())
-    assert torch.equal(quantize(w, Range(4), "stochastic", noise), expected)
+@pytest.mark.parametrize("name", EVERY)
+def test_a_tensor_without_dimensions_is_a_tensor_of_one_value(name: str) -> None:
+    for mode in ("nearest", "stochastic"):
+        alone = quantize(torch.tensor(0.3), parse(name), mode, torch.tensor(0.5))
+        assert alone.shape == ()
+        assert_same(alone[None], quantize(torch.tensor([0.3]), parse(name), mode, torch.tensor([0.5])))
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (2, 0, 4)])
+@pytest.mark.parametrize("name", EVERY)
+def test_empty_tensors_stay_empty(name: str, shape: tuple[int, ...]) -> None:
+    for mode in ("nearest", "stochastic"):
+        assert quantize(torch.empty(shape), parse(name), mode, torch.empty(shape)).shape == shape
+
+
+# --- groups -----------------------------------------------------------------------------------------------------------
+
+
+def one_by_one(x: Tensor, name: str, dim: int) -> Tensor:
+    """Each index of a dimension quantized as a tensor of its own."""
+    return torch.stack([quantize(part.contiguous(), parse(name)) for part in x.unbind(dim)], dim)
+
+
+PER_CHANNEL = [
+    "block4",
+    "uniform4",
+    "uniform4 symmetric=true",
+    "po2_4",
+    "binary",
+    "ternary",
+    "uniform8 symmetric=true scaling=po2",
+]
+
+
+@pytest.mark.parametrize("name", PER_CHANNEL)
+@pytest.mark.parametrize(("axis", "dim"), [("", 0), (" axis=0", 0), (" axis=1", 1), (" axis=-1", 2), (" axis=-3", 0)])
+def test_per_channel_is_each_index_of_the_axis_by_itself(name: str, axis: str, dim: int) -> None:
+    x = some(4, 5, 6)
+    assert_same(quantize(x, parse(f"{name} per=channel{axis}")), one_by_one(x, name, dim))
+
+
+@pytest.mark.parametrize("name", PER_CHANNEL)
+@pytest.mark.parametrize("per", [1, 3, 4, 7, 13, 100])
+def test_per_number_cuts_the_last_axis_and_the_last_group_may_be_shorter(name: str, per: int) -> None:
+    x = some(3, 13)
+    expected = [[quantize(part, parse(name)) for part in row.split(per)] for row in x]
+    assert_same(quantize(x, parse(f"{name} per={per}")), torch.stack([torch.cat(row) for row in expected]))
+
+
+@pytest.mark.parametrize("name", ["mxfp8", "mxint8", "mxfp4"])
+def test_microscaling_cuts_rows_into_32(name: str) -> None:
+    x = some(3, 70) * 2.0 ** torch.arange(70)
+    parts = torch.cat([quantize(part.contiguous(), parse(name)) for part in x.split(32, 1)], 1)
+    assert_same(quantize(x, parse(name)), parts)
+    assert_same(quantize(x, parse(name)), one_by_one(x, name, 0))
+
+
+def test_nvfp4_without_a_tensor_scale_cuts_rows_into_16() -> None:
+    x = some(3, 40)
+    name = "nvfp4 tensor_scale=false"
+    parts = torch.cat([quantize(part.contiguous(), parse(name)) for part in x.split(16, 1)], 1)
+    assert_same(quantize(x, parse(name)), parts)
+
+
+@pytest.mark.parametrize("name", ["block4 per=3", "mxfp4", "nvfp4", "uniform4 per=3"])
+def test_groups_run_along_the_axis_that_is_named_or_else_along_the_contraction(name: str) -> None:
+    x = some(4, 5, 6) * 2.0 ** torch.arange(6)
+    for axis in range(-3, 3):
+        expected = quantize(x.movedim(axis, -1), parse(name)).movedim(-1, axis)
+        assert_same(quantize(x, parse(f"{name} axis={axis}")), expected)
+        assert_same(quantize(x, parse(name), contraction=axis), expected)
+        assert_same(quantize(x, parse(f"{name} axis={axis}"), contraction=0), expected)
+
+
+def test_channels_and_whole_tensors_take_no_notice_of_the_contraction() -> None:
+    x = some(4, 5)
+    for name in ("block4", "block4 per=channel"):
+        assert_same(quantize(x, parse(name), contraction=0), quantize(x, parse(name)))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"{n} per=4" for n in PER_CHANNEL),
+        "po2_3 zero=false per=4",
+        "uniform4 scaling=2 per=4",
+        "binary scaling=1 per=4",
+    ],
+)
+def test_what_is_not_finite_makes_its_group_nan_and_no_other(name: str, bad: float) -> None:
+    x, noise = some(3, 10), noise_like(some(3, 10))
+    spoilt = x.clone()
+    spoilt[1, 5] = bad
+    for mode in MODES:
+        expected = quantize(x, parse(name), mode, noise)
+        expected[1, 4:8] = math.nan
+        assert_same(quantize(spoilt, parse(name), mode, noise), expected)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize(("name", "width"), [("mxfp8", 32), ("mxint8", 32), ("nvfp4 tensor_scale=false", 16)])
+def test_what_is_not_finite_makes_its_block_nan_and_no_other(name: str, width: int, bad: float) -> None:
+    x = some(2, 80)
+    spoilt = x.clone()
+    spoilt[0, 3] = bad
+    expected = quantize(x, parse(name))
+    expected[0, :width] = math.nan
+    assert_same(quantize(spoilt, parse(name)), expected)
+
+
+def test_nvfp4_with_a_tensor_scale_becomes_nan_as_a_whole() -> None:
+    x = some(2, 80)
+    x[0, 3] = math.inf
+    assert quantize(x, parse("nvfp4")).isnan().all()
+
+
+NOT_ZERO = ("binary scaling=0.5", "uniform4 scaling=2", "po2_3 zero=false")
+
+
+@pytest.mark.parametrize("name", [name for name in UNDER_A_SCALE if name not in NOT_ZERO])
+def test_a_group_of_zeros_stays(name: str) -> None:
+    """Not where 0 is no value: binary and po2 without zero, levels between given ends."""
+    for mode in MODES:
+        x = torch.zeros(3, 40)
+        assert torch.equal(quantize(x, parse(name), mode, noise_like(x)), x)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["range4", "fixed8f2", "e4m3", "e2m1", "bf16", "block4", "mxfp8", "nvfp4", "uniform5 symmetric=true", "po2_4"],
+)
+def test_zeros_stay_among_other_values(name: str) -> None:
+    for mode in MODES:
+        x = some(3, 40)
+        x[:, ::3] = 0.0
+        assert not quantize(x, parse(name), mode, noise_like(x))[:, ::3].any()
+
+
+# --- stacks -----------------------------------------------------------------------------------------------------------
+
+STACKS = {
+    "range": [f"range{b} scale={s} zero={z}" for b in (1, 2, 4, 8) for s in (1, 10, 7) for z in ("true", "false")],
+    "fixed": ["fixed8f7", "fixed1f0", "fixed4f-1", "fixed16f3", "fixed24f20"],
+    "fixed symmetric": ["fixed8f7 symmetric=true", "fixed4f1 symmetric=true"],
+    "fixed wrap": [f"fixed{w}f{f} overflow=wrap" for w, f in [(8, 7), (1, 0), (4, 2), (24, 6)]],
+    "fixed unbounded": ["fixed8f7 overflow=unbounded", "fixed8f1 overflow=unbounded"],
+    "float": ["e4m3", "e5m2", "e3m2", "e2m1", "e8m7", "e5m10", "e8m23", "e6m1"],
+    "float ieee": [f"e{e}m{m} flavour=ieee" for e, m in [(4, 3), (2, 1), (7, 9)]],
+    "float nan": [f"e{e}m{m} flavour=nan" for e, m in [(4, 3), (2, 1), (5, 9)]],
+    "float saturate": ["e4m3 saturate=true", "e5m2 saturate=true"],
+    "block": [f"block{w}" for w in (2, 4, 8, 16, 24)],
+    "block groups": [f"block{w} per=7" for w in (2, 4, 8)],
+    "block channels": [f"block{w} per=channel" for w in (2, 4, 8)],
+    "mx": ["mxfp8", "mxfp8"],
+    "mx int8": ["mxint8", "mxint8"],
+    "nvfp4": ["nvfp4", "nvfp4"],
+    "uniform": [f"uniform{w}" for w in (1, 4, 8, 16)],
+    "uniform fixed": [f"uniform{w} scaling=1.5 per=channel" for w in (1, 4)],
+    "uniform symmetric": [f"uniform{w} symmetric=true per=11" for w in (2, 4, 8, 16)],
+    "uniform po2": [f"uniform{w} symmetric=true scaling=po2" for w in (2, 4, 8)],
+    "uniform told": [f"uniform{w} symmetric=true scaling=0.7" for w in (2, 4, 8)],
+    "po2": [f"po2_{w} zero={z}" for w in (2, 4, 8) for z in ("true", "false")],
+    "ternary": ["ternary", "ternary"],
+    "ternary channels": ["ternary per=channel scaling=po2", "ternary per=channel scaling=po2"],
+    "binary": ["binary per=9", "binary per=9"],
+}
+
+
+def odd_values(rows: int, whole: bool) -> Tensor:
+    """(rows, 6, 35) at many sizes, ties, zeros of both signs; subnormal and special values, one group's at a time."""
+    x = some(rows, 6, 35) * 2.0 ** torch.arange(-4, 2)[:, None]
+    x[:, 0, :20] = torch.arange(-10, 10) / 8
+    x[:, 1, ::7], x[:, 2, 1::7] = 0.0, -0.0
+    x[:, 3] *= 1e-39
+    special = torch.tensor([math.inf, -math.inf, math.nan, 3.4e38, -3.4e38, 1e-45, -1e-45, 1e30])
+    if not whole:
+        x[:, 4, : len(special)] = special
+    else:
+        x[0, 4, 2] = math.nan
+    return x
+
+
+def rounded_together(stack: Stack, x: Tensor, noise: Tensor | None, first: int = 0) -> Tensor:
+    """A copy of x, rounded by the stack."""
+    together = x.clone()
+    if stack.whole:
+        stack.round_whole(together, noise, first)
+    else:
+        stack.round_rows(together.view(len(x), -1), None if noise is None else noise.reshape(-1), first)
+    return together
+
+
+@pytest.mark.parametrize("kind", STACKS)
+def test_a_stack_gives_each_row_what_it_gets_alone(kind: str) -> None:
+    for mode in MODES:
+        formats = [parse(name) for name in STACKS[kind]]
+        stack = Stack(formats, mode)
+        x = odd_values(len(formats), stack.whole)
+        noise = noise_like(x[0])
+        drawn = noise if stack.mode.draws else None
+        together = rounded_together(stack, x, drawn)
+        for row, found, fmt in zip(x, together, formats, strict=True):
+            assert_same(found, quantize(row, fmt, mode, noise), row)
+        assert_same(rounded_together(stack, x[1:2], drawn, first=1), together[1:2])
+
+
+@pytest.mark.parametrize("kind", ["block groups", "uniform", "po2", "nvfp4", "ternary channels"])
+def test_a_stack_of_tensors_lies_in_memory_in_any_order(kind: str) -> None:
+    stack = Stack([parse(name) for name in STACKS[kind]], "stochastic")
+    x, noise = some(len(stack.formats), 6, 5, 4), noise_like(some(6, 5, 4))
+    expected = rounded_together(stack, x, noise)
+    turned = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    stack.round_whole(turned, noise.permute(1, 2, 0).contiguous().permute(2, 0, 1))
+    assert_same(turned, expected)
+
+
+# --- kernels ----------------------------------------------------------------------------------------------------------
+
+
+def eager(stack: Stack, x: Tensor, noise: Tensor | None, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """What the tensor operations give, which run where there is no kernel."""
+
+    def to_law(
+        self: Stack, w: Tensor, noise: Tensor | None, scale: Tensor, numbers: object, law: object, _: bool
+    ) -> None:
+        self._eager(w, noise, scale, numbers, law)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Stack, "_compiled", to_law)
+        if not isinstance(stack.formats[0], Range):
+            return rounded_together(stack, x, noise)
+        flat = x.reshape(len(x), -1)
+        drawn = None if noise is None else noise.reshape(-1)
+        return laws.to_range(flat, drawn, stack.mode, *stack._range).view(x.shape)
+
+
+@pytest.mark.parametrize("kind", STACKS)
+def test_kernels_give_the_bits_of_the_tensor_operations(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode in (*MODES, "stochastic23"):
+        stack = Stack([parse(name) for name in STACKS[kind]], mode)
+        x = odd_values(len(stack.formats), stack.whole)
+        noise = noise_like(x[0]) if stack.mode.draws else None
+        assert_same(rounded_together(stack, x, noise), eager(stack, x, noise, monkeypatch), x)
+
+
+@pytest.mark.parametrize("name", [n for n in NUMBER_BY_NUMBER if n.startswith(("e", "fixed")) and n != "e8m23"])
+def test_kernels_give_the_bits_of_the_tensor_operations_at_every_code(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for mode in MODES:
+        fmt = parse(name)
+        assert isinstance(fmt, Fixed | Float)
+        stack = Stack([fmt], mode)
+        x = points(fmt.law)[None]
+        noise = noise_like(x[0]) if stack.mode.draws else None
+        assert_same(rounded_together(stack, x, noise), eager(stack, x, noise, monkeypatch), x)
 
 
 @pytest.mark.parametrize("scale", [1.0, 10.0, 7.0, 1 / 3, 1e-3])
-@pytest.mark.parametrize("noisy", [True, False])
-def test_kernels_give_the_bits_of_the_eager_operations(scale: float, noisy: bool) -> None:
-    fmt = stacked([Range(b, scale, z) for b in range(1, 17) for z in (True, False)])
-    w = torch.randn(32, 4099) * 0.6 / scale
-    edges = [0.0, -0.0, math.inf, -math.inf, 1e-45, -1e-45, 1e-38, 3e38, -3e38]
-    w[:, : len(edges)] = torch.tensor(edges)
-    levels = w[:, 100:300].contiguous()
-    quantize_range(levels, fmt, None)
-    w[:, 100:300] = levels
-    noise = torch.randint(0, 2**24, (4099,)) / 2**24 if noisy else None
-    compiled, eager = w.clone(), w.clone()
-    quantize_range(compiled, fmt, noise)
-    _quantize_eager(eager, fmt.columns, noise)
-    assert compiled.view(torch.int32).equal(eager.view(torch.int32))
+def test_kernels_of_range_give_the_bits_of_the_tensor_operations(scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode in MODES:
+        stack = Stack([Range(b, scale, z) for b in range(1, 17) for z in (True, False)], mode)
+        w = some(32, 1003) * 0.6 / scale
+        w[:, 100:300] = rounded_together(Stack(stack.formats), w[:, 100:300], None)
+        w[:, :9] = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 3e38, -3e38])
+        noise = noise_like(w[0]) if stack.mode.draws else None
+        assert_same(rounded_together(stack, w, noise), eager(stack, w, noise, monkeypatch), w)
 
 
-@pytest.mark.parametrize("noisy", [True, False])
-def test_kernels_keep_nan_as_the_eager_operations_do(noisy: bool) -> None:
-    w = torch.full((1, 9), math.nan)
-    quantize_range(w, stacked([Range(4, 10.0, zero=False)]), torch.rand(9) if noisy else None)
-    assert w.isnan().all()
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.int32])
+@pytest.mark.parametrize("name", ["range4", "e4m3 saturate=true", "block8 per=16"])
+def test_other_types_than_float32_are_refused_by_the_name_of_the_format(name: str, dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match=f"quantize to {name} takes float32, found {dtype}"):
+        quantize(torch.zeros(2).to(dtype), parse(name))
+
+
+@pytest.mark.parametrize(
+    "rounding", ["nearset", "stochastic0", "stochastic24", "stochastic-1", "stochastic04", "", "Nearest"]
+)
+def test_an_unknown_rounding_is_refused(rounding: str) -> None:
+    with pytest.raises(ValueError, match=f"'{rounding}'.*nearest, away, zero, up, down, stochastic, stochasticN"):
+        quantize(torch.zeros(2), parse("e4m3"), rounding, torch.zeros(2))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_stochastic_rounding_without_noise_is_refused(name: str) -> None:
+    for rounding in ("stochastic", "stochastic4"):
+        with pytest.raises(ValueError, match=f"{rounding} rounding to .* needs noise"):
+            quantize(torch.zeros(2), parse(name), rounding)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 1), (1, 2), (4,)])
+def test_noise_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    for name in ("range4", "block4"):
+        with pytest.raises(ValueError, match="noise"):
+            quantize(torch.zeros(2), parse(name), "stochastic", torch.zeros(shape))
+
+
+def test_noise_of_another_type_is_refused() -> None:
+    with pytest.raises(ValueError, match="noise"):
+        quantize(torch.zeros(2), parse("e4m3"), "stochastic", torch.zeros(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "zero"])
+def test_noise_is_left_aside_by_modes_without_chance(rounding: str) -> None:
+    x = some(5)
+    assert_same(quantize(x, parse("e2m1"), rounding, torch.rand(5)), quantize(x, parse("e2m1"), rounding))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("block4 per=channel axis=2", (3, 4)),
+        ("uniform4 per=8 axis=-3", (3, 4)),
+        ("mxfp8 axis=1", (3,)),
+        ("nvfp4 axis=-2", ()),
+    ],
+)
+def test_an_axis_that_is_not_there_is_refused(name: str, shape: tuple[int, ...]) -> None:
+    axis = name.rpartition("=")[2]
+    with pytest.raises(ValueError, match=r"has no axis " + axis) as caught:
+        quantize(torch.zeros(shape), parse(name))
+    assert str(caught.value).startswith(name_of(parse(name)))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from qsweep import trial as trials
 from qsweep import vocabulary
 from qsweep.blocks import overlay
+from qsweep.formats import FAMILIES
 from qsweep.parameters import BadValueError, Parameter
 from qsweep.trial import (
     NUMERICS,
@@ -91,6 +92,29 @@ PINNED: dict[str, tuple[dict[str, Any], str]] = {
 }
 """Keys name records for good: one that changes here makes every store forget what it knows."""
 
+FORMATS = {
+    "fixed8f7": "9e75d7889fd3241c8b32bfa6c828acf7fc71cd81c97eb3943c5e141d7a7f7c9d",
+    "e4m3": "2050ca8002d25b39bed7351ea0ae06f06b7738fe78f2981228063d2e0aa5be7a",
+    "block4 per=16": "4348461c67e10dd1e30535cec58bbea366c8122919392a0c6f3525ab32b526b9",
+    "mxfp4": "07457d05ed80952c590394b56d07b52f19b659f186ca51c8f6cb391a278aed39",
+    "nvfp4": "637d8aca56454213cdcd52d8ff90fcb5527812fd503cc7d8799d8a22d7c1af2b",
+    "uniform8 symmetric=true per=channel": "12dcef7955b205a68687432430149333dd1ba32025f48582e529c38b6f86a7b3",
+    "po2_4": "839f5d0fd3718f92af7ad67dbcc86014068a20a2f0872ceff4f52db4536efc91",
+    "ternary": "2bfeed130139e7d7cd37c93484b3850f459f880fa5657ba4c131b03f2eb84bb3",
+    "binary": "79679b235c4fce19b860c417419f4485077fcf9ad135f4660db75a90b50e3ef4",
+    "quantized_bits(4,0,1)": "e99e6b6c32454c5b7c9e6157667b0d857ab4f7c81bb5fc56487502ca071a2c42",
+    "quantized_relu(3,1)": "49fe2d5bd05eb774758b52e6dbec59ab097d29051738bdff2ab61f85f56c9264",
+    "quantized_po2(4,1)": "c67818d66fafe13392efa15075af281b38d28057aa75fd4f8c95238d8e7328cc",
+    "quantized_relu_po2(4,4)": "2a54064cc0134512c06b0e0021de75bd9fb21090fcca17516d666229ae0a0ae8",
+    "qkeras_binary(alpha=1)": "1007752c8262e5c1b5f1edc872d937e7699a87becbf8e7f8f4e170400ee90c8d",
+    "qkeras_ternary": "ad03876a174170a6c8b7a49e9abda1dd4d4b9da420846ee92b677282e87ed0bf",
+    "stochastic_binary": "1fa17c4559aecfb47701a7657e2698348b1e5be1f01500877af898bfa35a6e79",
+    "stochastic_ternary(alpha='auto')": "6c378c6616f6c971ed30e3b57e1a50b30dcab0370afe1065917b849444075d5b",
+    "bernoulli": "91c4e89f8af775b0e59a9bd201d6058b2c3731d09771f10e1fcf99dfcb550ce2",
+    "fixed8f4 compat=qtorch": "89d3d0b097bf1b58b6c9b584d1077080758a59ab84f54d03644ce34ca309e7e2",
+}
+"""The same of a trial whose weights are in a format."""
+
 
 @pytest.mark.parametrize("name", PINNED)
 def test_key_is_the_pinned_one(name: str) -> None:
@@ -110,6 +134,48 @@ def test_key_is_found_again_from_settings_that_were_stored_as_json(name: str) ->
     assert key_of(json.loads(json.dumps(trial.settings))) == trial.key
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_key_of_a_format_is_the_pinned_one(name: str) -> None:
+    assert make(quantize={"weight": name}).key == FORMATS[name]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_role_in_a_table_is_a_name_that_gives_the_same_trial(name: str) -> None:
+    trial = make(quantize={"weight": name})
+    assert make(quantize={"weight": trial.columns["quantize.weight"]}).key == trial.key
+
+
+@pytest.mark.parametrize(
+    ("given_parameters", "message"),
+    [
+        (
+            {"quantize": {"weight": "fixed"}, "bitwidth": 8},
+            "fixed needs a fraction: fixed8f7, or quantize.weight.fraction",
+        ),
+        ({"quantize": {"weight": "range"}}, "range needs a bitwidth: range4, or bitwidth in trial or grid"),
+        ({"quantize": {"weight": "range"}, "bitwidth": 17}, "range17: found 17, expected an integer from 1 to 16"),
+        ({"quantize": {"weight": "block"}, "bitwidth": 1}, "block1 has no value but 0"),
+        ({"quantize": {"weight": "uniform8 scaling=po2"}}, "needs symmetric: true"),
+        (
+            {"quantize": {"weight": "block8 compat=qtorch"}, "rounding": "up"},
+            "has no rounding 'up' (one of: nearest, stochastic)",
+        ),
+        ({"quantize": {"weight": "quantized_bits(4)"}, "rounding": "stochastic4"}, "has no rounding 'stochastic4'"),
+    ],
+)
+def test_format_that_is_impossible_in_a_trial_says_why(given_parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrialError) as caught:
+        make(**given_parameters)
+    assert message in str(caught.value)
+    assert caught.value.path == "quantize.weight"
+
+
+def test_bitwidth_of_the_trial_reaches_every_family_that_has_one() -> None:
+    for family in ("range", "block", "uniform", "po2", "quantized_bits"):
+        assert make(quantize={"weight": family}, bitwidth=5).role("weight")["bitwidth"] == 5
+    assert make(quantize={"weight": {"format": "fixed", "fraction": 3}}, bitwidth=5).role("weight")["bitwidth"] == 5
+
+
 # --- parameters that are added later ----------------------------------------------------------------------------------
 
 
@@ -125,6 +191,7 @@ def add_nesterov(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
 def add_block_size(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
     block = Parameter("block", int, "an integer", default=0, as_before=0)
     monkeypatch.setitem(ROLE_PARAMETERS, "range", (*ROLE_PARAMETERS["range"], block))
+    monkeypatch.setitem(vocabulary.ROLE_PARTS, "block", block)
     return "quantize__weight__block", 0, 32
 
 
@@ -269,9 +336,13 @@ def test_raised_numerics_change_the_keys_that_use_the_part_alone(part: str, monk
         "fashion_mnist": {"adam"},
     }
     monkeypatch.setitem(NUMERICS, part, 2)
-    assert {name for name, (given_parameters, key) in PINNED.items() if make(**given_parameters).key != key} == users[
-        part
-    ]
+    changed = {name for name, (given_parameters, key) in PINNED.items() if make(**given_parameters).key != key}
+    assert changed == users.get(part, set())
+    moved = {
+        t.role("weight")["format"] for name, key in FORMATS.items() if (t := make(quantize={"weight": name})).key != key
+    }
+    of_all = part in ("step", "random", "init", "sgd", "mlp", "digits")
+    assert moved == (set(FAMILIES) if of_all else {part} & set(FAMILIES)) - {"range", "float32"}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

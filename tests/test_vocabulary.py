@@ -106,7 +106,7 @@ def test_check_gives_the_one_spelling(path: str, value: object, checked: object)
         ("betas", [[0, 0], [0.999, 0.999]], [[0, 1], [1, 0], [-0.1, 0], [0.9], [0.9, 0.9, 0.9]]),
         ("epochs", [1, 100_000], [0, 100_001]),
         ("batch_size", [1, 1_000_000], [0, 1_000_001]),
-        ("bitwidth", [1, 16], [0, 17]),
+        ("bitwidth", [1, 24], [0, 25]),
         ("scale", [1e-9, 2.0**60], [0, -1, 2.0**61]),
         ("model.hidden", [[1], [65536] * 32], [[], [0], [65537], [1] * 33]),
         ("model.dropout", [0, 0.999], [-0.1, 1]),
@@ -170,7 +170,7 @@ def mistakes(path: str, value: object, **more: Any) -> list[tuple[tuple[str | in
         ("quantize.weight", {"bitwidth": 4}, "expected a format's name, or a mapping with a format"),
         ("quantize.weight", "fp9", "unknown format 'fp9'"),
         ("quantize.weight.bits", 4, "unknown parameter 'quantize.weight.bits'"),
-        ("quantize.weight.bitwidth", 17, "found 17, expected an integer from 1 to 16 (bits a value)"),
+        ("quantize.weight.bitwidth", 25, "found 25, expected an integer from 1 to 24 (bits a value)"),
         ("quantize.weight.bitwidth.x", 1, "unknown parameter 'quantize.weight.bitwidth.x'"),
     ],
 )

@@ -220,14 +220,20 @@ def lay_out(figure: Figure) -> None:
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write the figure as PNG and PDF, each at once or not at all; their paths."""
+    return write(figure, [folder / f"{name}.png", folder / f"{name}.pdf"])
+
+
+def write(figure: Figure, paths: Sequence[Path]) -> list[Path]:
+    """Write the figure into files, as PNG or as PDF by how each one's name ends."""
     lay_out(figure)
     figure.set_layout_engine("none")  # it would be laid out anew for each file
-    files = {
-        folder / f"{name}.png": _bytes(figure, format="png", dpi=DPI),
-        folder / f"{name}.pdf": _bytes(figure, format="pdf", metadata={"CreationDate": None}),
+    options: dict[str, dict[str, Any]] = {
+        ".png": {"format": "png", "dpi": DPI},
+        ".pdf": {"format": "pdf", "metadata": {"CreationDate": None}},
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    files = {path: _bytes(figure, **options[path.suffix.lower()]) for path in paths}
     for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, content)
     return list(files)
 

@@ -68,7 +68,7 @@ class Course:
         return self.outcomes
 
     def _noise(self) -> dict[str, Tensor]:
-        noise = draw_noise(self.shared, self.roles, self.shapes, self.stream, self.step)
+        noise = draw_noise(self.stepper.stacks, self.roles, self.shapes, self.stream, self.step)
         return {name: draw.to(self.device) for name, draw in noise.items()}
 
     # one epoch of training

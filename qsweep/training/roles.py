@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from qsweep.formats import Range, make
+from qsweep.formats import Format, make
 from qsweep.models import CORE
+from qsweep.rounding import Stack
 from qsweep.streams import Stream
 
 
@@ -24,29 +25,38 @@ def _named_roles(net: nn.Module) -> Iterator[tuple[str, str]]:
                 yield f"{place}.{role}" if place else role, role
 
 
-def formats_of(trials: Sequence[Mapping[str, Any]]) -> dict[str, list[Range]]:
-    """The formats of each quantized role, one for each trial of a stack."""
-    return {role: [_format(trial, role) for trial in trials] for role in trials[0].get("quantize", {})}
+def stacks_of(trials: Sequence[Mapping[str, Any]], device: str) -> dict[str, Stack]:
+    """The formats and the rounding of each quantized role, one format for each trial of a stack."""
+    return {role: _stack(role, trials, device) for role in trials[0].get("quantize", {})}
 
 
-def _format(trial: Mapping[str, Any], role: str) -> Range:
-    own = trial["quantize"][role]
-    fmt = make(own["format"], own)
-    assert isinstance(fmt, Range), own  # noqa: S101  # float32 roles are left out when a trial is resolved
-    return fmt
+def _stack(role: str, trials: Sequence[Mapping[str, Any]], device: str) -> Stack:
+    own = [trial["quantize"][role] for trial in trials]
+    formats: list[Format] = [make(settings["format"], settings) for settings in own]
+    return Stack(formats, own[0]["rounding"], device)
+
+
+def contraction_axis(shape: tuple[int, ...]) -> int:
+    """The axis of a weight (outputs, inputs, …) along which its product sums; a bias has but one."""
+    return min(1, len(shape) - 1)
 
 
 def draw_noise(
-    trial: Mapping[str, Any],
+    stacks: Mapping[str, Stack],
     roles: Mapping[str, str],
     shapes: Mapping[str, tuple[int, ...]],
     stream: Stream,
     step: int,
 ) -> dict[str, Tensor]:
     """One draw for each parameter that is rounded stochastically: all trials of a stack share it."""
-    modes = {role: own["rounding"] for role, own in trial.get("quantize", {}).items()}
+    draws = {role: stack.draws for role, stack in stacks.items()}
     return {
-        name: stream.uniform(shapes[name], f"rounding {role}", name, step)
+        name: stream.uniform(noise_shape(shapes[name], draws[role]), f"rounding {role}", name, step)
         for name, role in roles.items()
-        if modes.get(role) == "stochastic"
+        if draws.get(role)
     }
+
+
+def noise_shape(shape: tuple[int, ...], draws: int) -> tuple[int, ...]:
+    """Of a parameter's noise: several draws a value stand in front."""
+    return shape if draws == 1 else (draws, *shape)

@@ -7,15 +7,15 @@ tensor row by row and in pieces. All operations are element by element and corre
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from qsweep.rounding import quantize_range, stacked
 from qsweep.training.nets import Values, lying_as, memory_order
 from qsweep.training.optimizers import Rows, Settings, remembers, update
-from qsweep.training.roles import formats_of
+from qsweep.training.roles import contraction_axis, stacks_of
 
 BLOCK = 128 * 1024
 """Values a block: 512 KB a tensor, so that a block and its temporaries stay in the second-level cache."""
@@ -34,7 +34,7 @@ class Stepper:
 
     def _prepare(self) -> None:
         self._settings = Settings([trial["optimizer"] for trial in self._trials], self._device)
-        self._formats = {r: stacked(f, self._device) for r, f in formats_of(self._trials).items()}
+        self.stacks = stacks_of(self._trials, self._device)
 
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these trials alone."""
@@ -50,6 +50,7 @@ class Stepper:
             weights = _flat(value, value)
             for rows, columns in blocks(*weights.shape):
                 self._quantize(weights[rows, columns], name, rows, columns, noise)
+            self._quantize_whole(value, name, 0, noise)
 
     def start(self, step: int) -> None:
         """Begin a step, counted from 1."""
@@ -66,20 +67,35 @@ class Stepper:
                 state = {key: remembered[rows, columns] for key, remembered in memory.items()}
                 update(Rows(w, gradient[own, columns], state, rows.start), self._settings)
                 self._quantize(w, name, rows, columns, noise)
+            self._quantize_whole(value[part], name, part.start, noise)
 
     def _quantize(self, w: Tensor, name: str, rows: slice, columns: slice, noise: Values) -> None:
-        """Round a block of a parameter where its role is quantized."""
-        formats = self._formats.get(self._roles.get(name, ""))
-        if formats is None:
+        """Round a block of a parameter, fresh from its update, where its values round one by one."""
+        stack = self.stacks.get(self._roles.get(name, ""))
+        if stack is None or stack.whole:
             return
         drawn = noise.get(name)
-        quantize_range(w, formats, None if drawn is None else drawn.view(-1)[columns], rows.start)
+        stack.round_rows(w, None if drawn is None else drawn.view(-1)[columns], rows.start)
+
+    def _quantize_whole(self, value: Tensor, name: str, first: int, noise: Values) -> None:
+        """Round a parameter (R, *shape) of trials from the `first` on, where its values share scales."""
+        stack = self.stacks.get(self._roles.get(name, ""))
+        if stack is None or not stack.whole:
+            return
+        shape = tuple(value.shape[1:])
+        for start in range(0, len(value), height := rows_a_block(prod(shape))):
+            rows = value[start : start + height]
+            stack.round_whole(rows, noise.get(name), first + start, contraction_axis(shape))
+
+
+def rows_a_block(size: int) -> int:
+    """Rows of so many values that go together."""
+    return max(1, BLOCK // max(size, 1))
 
 
 def blocks(count: int, size: int) -> Iterator[tuple[slice, slice]]:
     """Rows and columns of each block of a (count, size) tensor."""
-    height = max(1, BLOCK // max(size, 1))
-    for row in range(0, count, height):
+    for row in range(0, count, height := rows_a_block(size)):
         for column in range(0, size, BLOCK):
             yield slice(row, min(row + height, count)), slice(column, column + BLOCK)
 

@@ -14,11 +14,13 @@ import torch
 from qsweep.cost import memory
 from qsweep.data import load
 from qsweep.datasets import DATASETS
+from qsweep.formats import parse
 from qsweep.models import build, initialize, probe
+from qsweep.rounding import quantize
 from qsweep.streams import Stream
 from qsweep.training.course import Course, Outcome, predictions
 from qsweep.training.nets import Values, plain_net, stacked_net
-from qsweep.trial import Trial
+from qsweep.trial import Trial, stack_signature
 
 Make = Callable[..., Trial]
 DIGITS = DATASETS["digits"]
@@ -112,6 +114,57 @@ def test_stack_of_any_size_gives_each_trial_the_same_bits(
         assert [o.epochs for o in alone] == [o.epochs for o in together[start:]]
         for name, value in own.items():
             assert torch.equal(value, values[name][start:]), (name, size)
+
+
+FORMATS = (
+    *(
+        "fixed",
+        "fixed overflow=wrap",
+        "float",
+        "block",
+        "block per=16",
+        "block per=channel",
+        "mxfp4",
+        "mxint8",
+        "nvfp4",
+    ),
+    *("uniform", "uniform symmetric=true per=channel", "po2", "ternary", "binary per=channel", "quantized_bits"),
+    *("stochastic_ternary(alpha='auto')", "fixed compat=qtorch", "float compat=qtorch", "block compat=qtorch"),
+)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_stack_of_each_format_gives_each_trial_the_same_bits(
+    data_folder: Path, trial: Make, name: str, rounding: str
+) -> None:
+    """The trials differ in all that may differ in a stack: bitwidth, fraction, exponent and mantissa bits."""
+
+    def one(i: int) -> Trial:
+        family, _, rest = name.partition(" ")
+        own = {"fixed": f"fixed{6 + i}f{4 + i}", "float": f"e{4 + i % 3}m{2 + i}"}.get(family, family)
+        return trial(quantize={"weight": f"{own} {rest}"}, rounding=rounding, bitwidth=4 + i, epochs=1)
+
+    trials = [one(i) for i in range(4)]
+    assert len({stack_signature(t.settings) for t in trials}) == 1
+    together, values, _ = train(trials, data_folder, first=400)
+    alone, own, _ = train(trials[3:], data_folder, first=400)
+    assert [o.epochs for o in alone] == [o.epochs for o in together[3:]]
+    for key, value in own.items():
+        assert torch.equal(value, values[key][3:]), key
+
+
+@pytest.mark.parametrize("name", ["block4 per=16", "uniform4 per=channel", "mxfp4", "ternary", "quantized_bits(3,0,1)"])
+def test_convolution_weights_share_scales_along_their_inputs_or_their_outputs(
+    data_folder: Path, trial: Make, name: str
+) -> None:
+    given: dict[str, Any] = {"sources": {"m.py": "d"}, "model": "m.py:net", "init": "he", "lr": 0.01, "batch_size": 32}
+    settings = trial(quantize={"weight": name}, rounding="nearest", epochs=1, **given)
+    _, values, _ = train([settings], data_folder, {"d": CONVOLUTION_SOURCE}, plain=True, first=200)
+    weight = values["4.weight"][0]
+    expected = quantize(weight, parse(name), contraction=1)
+    assert weight.shape == (4, 4, 3, 3)
+    assert torch.equal(expected, weight)  # what is quantized already stays
 
 
 @pytest.mark.parametrize(("hidden", "batch"), [([5], 7), ([33, 17], 1), ([64, 64], 150), ([130], 29)])

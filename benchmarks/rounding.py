@@ -1,0 +1,96 @@
+"""Rounding on one core beside QPyTorch's CPU kernels, where that is installed: 670,000 float32 values a tensor.
+
+A stack rounds 16 tensors, each in a format of its own, with one draw of noise for all; a tensor by itself draws its
+own, as QPyTorch does. A copy of the same values is the floor. Without QPyTorch only the times are printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import torch
+from measure import ratios, spread
+from torch import Tensor
+
+from qsweep.formats import Block, Fixed, Float, Format
+from qsweep.rounding import Stack, quantize
+from qsweep.streams import Stream
+
+SIZE, P, N = 670_000, 16, 15
+NANO = 1e9
+Work = Callable[[], object]
+
+
+def peer() -> ModuleType | None:
+    """QPyTorch's quantizers, if they are there and build."""
+    try:
+        from qtorch import quant
+    except (ImportError, RuntimeError, OSError):
+        return None
+    return quant
+
+
+def line(what: str, work: Work, values: int, other: Work, other_values: int, name: str) -> None:
+    """Nanoseconds a value, and how many times faster than something else, measured in turn."""
+    ours, theirs = ratios(work, other, N)
+    times = [(t / other_values) / (o / values) for o, t in zip(ours, theirs, strict=True)]
+    own = spread([seconds / values * NANO for seconds in ours])
+    print(f"{what:<38} {own} ns a value; {spread(times, 1)} times as fast as {name}", flush=True)
+
+
+def stack_of(formats: list[Format], rounding: str, x: Tensor) -> Work:
+    """A stack that is rounded with noise drawn anew for all of it."""
+    stack, stream = Stack(formats, rounding), Stream(0)
+    rows = x.expand(len(formats), -1).contiguous()
+
+    def work() -> None:
+        noise = stream.uniform((SIZE,), "rounding", "x", 1) if stack.draws else None
+        if stack.whole:
+            for row in range(len(formats)):  # as the step does with tensors of this size
+                stack.round_whole(rows[row : row + 1], noise, row)
+        else:
+            stack.round_rows(rows, noise)
+
+    return work
+
+
+def alone(fmt: Format, rounding: str, x: Tensor) -> Work:
+    """One tensor with noise of its own."""
+    stream = Stream(0)
+    draws = rounding == "stochastic"
+    return lambda: quantize(x, fmt, rounding, stream.uniform((SIZE,), "rounding", "x", 1) if draws else None)
+
+
+def main() -> None:
+    """Print one line a measurement."""
+    torch.set_num_threads(1)
+    x = torch.randn(SIZE, generator=torch.Generator().manual_seed(0))
+    quant = peer()
+    print("on one core" + ("" if quant else "; QPyTorch is not installed: beside a copy"))
+
+    def theirs(call: str, **more: object) -> tuple[Work, str]:
+        if quant is None:
+            return lambda: x.clone(), "a copy"
+        return lambda: getattr(quant, call)(x, **more), "QPyTorch"
+
+    fixed = [Fixed(8, fraction) for fraction in range(P)]
+    floats = [Float(5, mantissa) for mantissa in range(1, P + 1)]
+    blocks = [Block(bitwidth) for bitwidth in range(2, P + 2)]
+    stochastic = {"rounding": "stochastic"}
+    nearest = {"rounding": "nearest"}
+    cases: list[tuple[str, list[Format], str, tuple[Work, str]]] = [
+        ("fixed, stochastic", [*fixed], "stochastic", theirs("fixed_point_quantize", wl=8, fl=4, **stochastic)),
+        ("fixed, nearest", [*fixed], "nearest", theirs("fixed_point_quantize", wl=8, fl=4, **nearest)),
+        ("float, stochastic", [*floats], "stochastic", theirs("float_quantize", exp=5, man=2, **stochastic)),
+        ("float, nearest", [*floats], "nearest", theirs("float_quantize", exp=5, man=2, **nearest)),
+        ("block, stochastic", [*blocks], "stochastic", theirs("block_quantize", wl=8, **stochastic)),
+        ("block, nearest", [*blocks], "nearest", theirs("block_quantize", wl=8, **nearest)),
+    ]
+    for what, formats, rounding, (other, name) in cases:
+        line(f"{what}, a stack of {P}", stack_of(formats, rounding, x), SIZE * P, other, SIZE, name)
+        line(f"{what}, one tensor", alone(formats[4], rounding, x), SIZE, other, SIZE, name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The catalog of number formats: frozen values with a short name that parses back. Data only, no torch.
+
+A format says which numbers exist; how a tensor gets there is qsweep.rounding's part.
+"""
+
+from qsweep.formats.declared import BITWIDTH, ROUNDING, ROUNDINGS, SCALE, ZERO
+from qsweep.formats.elements import Floating, Grid, Law
+from qsweep.formats.floats import Float
+from qsweep.formats.grids import Fixed, Float32, Range
+from qsweep.formats.names import (
+    FAMILIES,
+    Format,
+    check_rounding,
+    make,
+    name_of,
+    parameters_of,
+    parse,
+    spell,
+    split_name,
+)
+from qsweep.formats.qkeras import QKeras
+from qsweep.formats.scaled import MX, NVFP4, Binary, Block, PowerOfTwo, Scaled, Ternary, Uniform
+
+__all__ = [
+    "BITWIDTH",
+    "FAMILIES",
+    "MX",
+    "NVFP4",
+    "ROUNDING",
+    "ROUNDINGS",
+    "SCALE",
+    "ZERO",
+    "Binary",
+    "Block",
+    "Fixed",
+    "Float",
+    "Float32",
+    "Floating",
+    "Format",
+    "Grid",
+    "Law",
+    "PowerOfTwo",
+    "QKeras",
+    "Range",
+    "Scaled",
+    "Ternary",
+    "Uniform",
+    "check_rounding",
+    "make",
+    "name_of",
+    "parameters_of",
+    "parse",
+    "spell",
+    "split_name",
+]

@@ -1,0 +1,76 @@
+"""Floating point of any width up to float32's own, in the flavours of IEEE 754 and of the Open Compute Project."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qsweep.formats.declared import COMPAT, EXPONENT, FLAVOUR, MANTISSA, SATURATE
+from qsweep.formats.elements import Floating
+from qsweep.parameters import BadValueError, Parameter
+
+OCP = {(4, 3): "nan", (5, 2): "ieee", (3, 2): "finite", (2, 3): "finite", (2, 1): "finite"}
+"""Exponent and mantissa bits of the formats that OCP defines, and their flavour."""
+WIDEST = 8
+"""Exponent bits of float32, in which all values are kept."""
+ALIASES = {"bf16": (8, 7), "fp16": (5, 10), "tf32": (8, 10)}
+
+
+@dataclass(frozen=True)
+class Float:
+    """Binary floating point: a sign, E exponent bits, M mantissa bits, subnormals, bias 2^(E-1) - 1.
+
+    The flavour says what the codes at the top are:
+      - `ieee`: the highest exponent holds Inf and NaN (IEEE 754-2019; OCP e5m2; bf16, fp16, tf32).
+      - `nan`: the highest code of each sign is NaN, all others are numbers, and there is no Inf (OCP e4m3).
+      - `finite`: every code is a number (OCP e3m2, e2m3, e2m1).
+      - `standard`: OCP's where it defines these E and M, else `ieee`. So `e4m3` ends at 448, and
+        `e4m3 flavour=ieee` at 240.
+
+    Rounding comes first, overflow after it, as IEEE 754 has it (4.3, 7.4): nearest gives Inf from half a step beyond
+    the largest number on, toward zero never. Without Inf an overflow gives NaN; `saturate` gives the largest number
+    instead, for ±Inf too, and a format without both always saturates. NaN stays NaN, also where the format has no code
+    for it: it is never hidden. Zeros keep their sign.
+
+    Sources: IEEE 754-2019; OCP 8-bit Floating Point Specification 1.0 (2023); OCP Microscaling Formats 1.0 (2023).
+
+    Raises:
+        BadValueError: QPyTorch's rules in another flavour than `standard`; 8 exponent bits in another than `ieee`.
+    """
+
+    family: ClassVar[str] = "float"
+    short: ClassVar[str] = "e{exponent}m{mantissa}"
+    parameters: ClassVar[tuple[Parameter, ...]] = (EXPONENT, MANTISSA, FLAVOUR, SATURATE, COMPAT)
+    summary: ClassVar[str] = "floating point of E exponent and M mantissa bits, with subnormals; bf16, fp16, tf32"
+
+    exponent: int
+    mantissa: int
+    flavour: str = "standard"
+    saturate: bool = False
+    compat: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.compat == "qtorch" and (self.flavour != "standard" or self.saturate):
+            raise BadValueError("QPyTorch's floating point has a law of its own: no flavour, no saturate")
+        if self.exponent == WIDEST and self.kind != "ieee":
+            raise BadValueError(f"{self.kind} with {WIDEST} exponent bits has numbers that float32 lacks: flavour ieee")
+
+    @property
+    def kind(self) -> str:
+        """The flavour: ieee, nan or finite; by QPyTorch's rules every exponent below float32's holds numbers."""
+        if self.compat == "qtorch":
+            return "finite" if self.exponent < WIDEST else "ieee"
+        return OCP.get((self.exponent, self.mantissa), "ieee") if self.flavour == "standard" else self.flavour
+
+    @property
+    def bias(self) -> int:
+        return (1 << (self.exponent - 1)) - 1
+
+    @property
+    def law(self) -> Floating:
+        ieee, nan = self.kind == "ieee", self.kind == "nan"
+        top = self.bias if ieee else self.bias + 1
+        largest = math.ldexp(2.0 - 2.0**-self.mantissa * (2 if nan else 1), top)
+        beyond = largest if self.saturate or not (ieee or nan) else math.inf if ieee else math.nan
+        return Floating(self.mantissa, 1 - self.bias, largest, beyond)

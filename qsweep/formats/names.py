@@ -1,0 +1,252 @@
+"""Short names of formats: `range4`, `fixed8f7`, `e4m3`, `block8 per=32`, and back.
+
+A name is one word, then, where more is to be said, parameters as `name=value`, set apart by spaces: what a table shows
+can be written into a spec.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import fields
+from functools import cache, partial
+from typing import Any
+
+from qsweep.errors import UserError, cut, unknown
+from qsweep.formats.declared import DETERMINISTIC, ROUNDINGS
+from qsweep.formats.floats import ALIASES, Float
+from qsweep.formats.grids import Fixed, Float32, Range
+from qsweep.formats.qkeras import (
+    Bernoulli,
+    QKeras,
+    QKerasBinary,
+    QKerasTernary,
+    QuantizedBits,
+    QuantizedPo2,
+    QuantizedRelu,
+    QuantizedReluPo2,
+    StochasticBinary,
+    StochasticTernary,
+)
+from qsweep.formats.scaled import MX, NVFP4, Binary, Block, PowerOfTwo, Ternary, Uniform
+from qsweep.parameters import REQUIRED, BadValueError, Parameter, check_each
+
+Format = Float32 | Range | Fixed | Float | Block | MX | NVFP4 | Uniform | Binary | Ternary | PowerOfTwo | QKeras
+CLASSES: tuple[type[Format], ...] = (
+    *(Float32, Range, Fixed, Float, Block, MX, NVFP4, Uniform, PowerOfTwo, Ternary, Binary),
+    *(QuantizedBits, QuantizedRelu, QuantizedPo2, QuantizedReluPo2, QKerasBinary, QKerasTernary),
+    *(StochasticBinary, StochasticTernary, Bernoulli),
+)
+FAMILIES: dict[str, type[Format]] = {cls.family: cls for cls in CLASSES}
+"""Every family by its name, in the order in which they are shown."""
+
+WORDS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{word: (Float.family, {"exponent": e, "mantissa": m}) for word, (e, m) in ALIASES.items()},
+    "mxfp8": (MX.family, {"element": "e4m3"}),
+    "mxfp8_e5m2": (MX.family, {"element": "e5m2"}),
+    "mxfp6": (MX.family, {"element": "e2m3"}),
+    "mxfp6_e3m2": (MX.family, {"element": "e3m2"}),
+    "mxfp4": (MX.family, {"element": "e2m1"}),
+    "mxint8": (MX.family, {"element": "int8"}),
+}
+"""Names that stand for a family with some of its parameters."""
+EXAMPLES = (
+    "float32",
+    "range4",
+    "fixed8f7",
+    "e4m3",
+    "e5m2",
+    "block8",
+    "uniform8",
+    "po2_4",
+    "ternary",
+    "binary",
+    "nvfp4",
+)
+CALL = re.compile(r"([A-Za-z]\w*)\(([^()]*)\) ?(.*)")
+PYTHON = {"None": "none", "True": True, "False": False}
+"""What Python's own words mean in a call, as other libraries print them."""
+QKERAS_EXAMPLES = (
+    *("quantized_bits(4,0,1)", "quantized_relu(3,1)", "quantized_po2(4,1)", "quantized_relu_po2(4,4)"),
+    *("qkeras_binary", "qkeras_ternary", "stochastic_binary", "stochastic_ternary(auto)", "bernoulli"),
+)
+FOREIGN_ROUNDINGS = ("nearest", "stochastic")
+"""The modes of QPyTorch and QKeras."""
+NAMES = (*EXAMPLES, *WORDS)
+"""What a message offers: words, and examples of those with numbers."""
+
+
+def parameters_of(family: str) -> tuple[Parameter, ...]:
+    """The parameters of a family; none of a name that is no family's."""
+    return FAMILIES[family].parameters if family in FAMILIES else ()
+
+
+def make(family: str, parameters: Mapping[str, Any]) -> Format:
+    """The format of a family with these parameters; names that it does not have are left out.
+
+    Raises:
+        BadValueError: values that are good one by one and impossible together.
+    """
+    cls = FAMILIES[family]
+    return cls(**{f.name: parameters[f.name] for f in fields(cls) if f.name in parameters})
+
+
+def split_name(text: str, others: Iterable[Parameter] = ()) -> tuple[str, dict[str, Any]]:
+    """A name as its family and the parameters that it sets: `block8 per=32` → ("block", {"bitwidth": 8, "per": 32}).
+
+    Args:
+        others: parameters that may stand behind the first word besides the family's own (a role's rounding).
+
+    Raises:
+        BadValueError: no family has this name, or a parameter is none of the family's or out of its range.
+    """
+    first, call, rest = _parts(text)
+    family, preset = _split_word(first)
+    known = {p.name: p for p in (*parameters_of(family), *others)}
+    given = [*_arguments(family, call), *(_assignment(word) for word in rest.split())]
+    if twice := [name for name, count in Counter(name for name, _ in given).items() if count > 1]:
+        raise BadValueError(f"'{cut(text)}' sets the {twice[0]} twice")
+    return family, preset | dict(check_each(given, partial(_check, known, preset, first)))
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """`fixed(8, 7) overflow=wrap` → ("fixed", "8, 7", "overflow=wrap"); without a call, the first word and the rest."""
+    if match := CALL.fullmatch(text):
+        return match[1], match[2], match[3]
+    first, _, rest = text.partition(" ")
+    return first, "", rest
+
+
+def _split_word(word: str) -> tuple[str, dict[str, Any]]:
+    if word in WORDS:
+        family, preset = WORDS[word]
+        return family, dict(preset)
+    if word in FAMILIES:
+        return word, {}
+    for cls in CLASSES:
+        if match := _pattern(cls.short).fullmatch(word):
+            known = {p.name: p for p in cls.parameters}
+            numbers = [(name, int(digits)) for name, digits in match.groupdict().items()]
+            return cls.family, dict(check_each(numbers, partial(_check, known, {}, word)))
+    raise BadValueError(unknown("format", word, NAMES))
+
+
+@cache
+def _pattern(short: str) -> re.Pattern[str]:
+    """What `fixed{bitwidth}f{fraction}` matches: `fixed8f7`, `fixed8f-2`."""
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>-?[0-9]{1,4})", short))
+
+
+def _arguments(family: str, call: str) -> Iterator[tuple[str, object]]:
+    """What stands in parentheses, in the order of the family's parameters or by name: `4, 0, alpha='auto'`."""
+    words = [word.strip() for word in call.split(",")] if call.strip() else []
+    names = [p.name for p in parameters_of(family)]
+    switches = {p.name for p in parameters_of(family) if p.type is bool}
+    for position, word in enumerate(words):
+        if "=" not in word and position >= len(names):
+            raise BadValueError(f"{family}({call}) has more than {len(names)} parameters: {', '.join(names)}")
+        name, value = _assignment(word if "=" in word else f"{names[position]}={word}")
+        yield name, bool(value) if name in switches and value in (0, 1) else value
+
+
+def _assignment(word: str) -> tuple[str, object]:
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise BadValueError(f"found '{cut(word)}' behind a format's name, expected parameters as in 'block8 per=32'")
+    with suppress(ValueError):
+        return name, json.loads(value)
+    return name, PYTHON.get(value, value.strip("'"))
+
+
+def _check(known: Mapping[str, Parameter], preset: Mapping[str, Any], word: str, name: str, value: object) -> Any:
+    """A parameter's value, where it is one of those known and not set by the word in front already."""
+    if name not in known:
+        raise BadValueError(unknown(f"parameter of {word}", name, tuple(known)))
+    if name in preset:
+        raise BadValueError(f"'{word}' sets the {name} already")
+    try:
+        return known[name].check(value)
+    except BadValueError as error:
+        raise BadValueError(f"{cut(word)}: {name}: {error}") from None
+
+
+def pattern_of(family: str) -> str:
+    """A regular expression for the names of a family, parameters behind the word included; for other tools too."""
+    word = re.sub(r"\?P<\w+>", "?:", _pattern(FAMILIES[family].short).pattern)
+    words = [name for name, (of, _) in WORDS.items() if of == family]
+    return rf"^(?:{'|'.join([family, word, *words])}|{family}\([^()]*\))(?: [a-z_]+=[^ ]+)*$"
+
+
+def check_rounding(fmt: Format, rounding: str) -> None:
+    """Refuse a mode that a format does not have.
+
+    Raises:
+        BadValueError: a format by another library's rules has that library's modes alone.
+    """
+    foreign = isinstance(fmt, QKeras) or getattr(fmt, "compat", "none") != "none"
+    if rounding not in ROUNDINGS or (foreign and rounding not in FOREIGN_ROUNDINGS):
+        allowed = FOREIGN_ROUNDINGS if foreign else (*DETERMINISTIC, "stochastic", "stochasticN")
+        raise BadValueError(f"{name_of(fmt)} has no rounding '{cut(rounding)}' (one of: {', '.join(allowed)})")
+
+
+def parse(text: str) -> Format:
+    """The format that a name means, in full: `range4`, `fixed8f7 overflow=wrap`, `mxfp4`, `float32`.
+
+    Raises:
+        UserError: an unknown name, an impossible format, or one that leaves a number open.
+    """
+    try:
+        family, given = split_name(text)
+        needed = [p.name for p in parameters_of(family) if p.default is REQUIRED and p.name not in given]
+        if needed:
+            raise BadValueError(f"format '{text}' needs {' and '.join(map(a, needed))}, as in '{example_of(family)}'")
+        return make(family, given)
+    except BadValueError as problem:
+        raise UserError(str(problem)) from None
+
+
+def a(name: str) -> str:
+    """A name with its article."""
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+def example_of(family: str) -> str:
+    """A name of a family with its numbers."""
+    return next(name for name in (*NAMES, *QKERAS_EXAMPLES) if split_name(name)[0] == family)
+
+
+# --- back to a name ---------------------------------------------------------------------------------------------------
+
+
+def name_of(fmt: Format) -> str:
+    """The name that parses back: what differs from a default stands behind the first word."""
+    own = {p.name: getattr(fmt, p.name) for p in fmt.parameters}
+    return spell(fmt.family, {p.name: own[p.name] for p in fmt.parameters if own[p.name] != p.default})
+
+
+def spell(family: str, given: Mapping[str, Any]) -> str:
+    """A family with some parameters as a name: `range` alone, `range4`, `range4 scale=8.0`."""
+    word, told = _word(family, given)
+    return " ".join([word, *(f"{name}={_value(value)}" for name, value in given.items() if name not in told)])
+
+
+def _word(family: str, given: Mapping[str, Any]) -> tuple[str, set[str]]:
+    """The first word, and the parameters that it tells."""
+    if family == MX.family:
+        return next(
+            (w, {"element"}) for w, own in WORDS.items() if own == (family, {"element": given.get("element", "e4m3")})
+        )
+    for alias, numbers in ALIASES.items():
+        if family == Float.family and (given.get("exponent"), given.get("mantissa")) == numbers:
+            return alias, {"exponent", "mantissa"}
+    names = re.findall(r"\{(\w+)\}", FAMILIES[family].short)
+    if names and all(name in given for name in names):
+        return FAMILIES[family].short.format(**given), set(names)
+    return family, set()
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,236 @@
+"""QKeras's quantizers by their names, for those who compare with it: `quantized_bits(4,0,1,alpha='auto')` parses.
+
+Their rules are QKeras's (0.9.0), surprises included; docs/formats.md says which. Its `binary` and `ternary` are
+`qkeras_binary` and `qkeras_ternary` here, since they differ from ours. A channel is an index of `axis`: QKeras takes
+the last axis of a Keras kernel (inputs, outputs), which is the first of a PyTorch weight (outputs, inputs).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from qsweep.formats.declared import AXIS, SYMMETRIC, bitwidth
+from qsweep.parameters import BadValueError, Parameter
+
+Alpha = float | str
+
+QKERAS_BITWIDTH = bitwidth(1, 16)
+PO2_BITWIDTH = bitwidth(2, 8)
+INTEGER = Parameter(
+    "integer", Annotated[int, Field(ge=-16, le=16)], "an integer from -16 to 16 (bits left of the point)", default=0
+)
+KEEP_NEGATIVE = Parameter("keep_negative", bool, "true or false (whether one bit is a sign)", default=True)
+ALPHA = Parameter(
+    "alpha",
+    Annotated[float, Field(ge=2.0**-60, le=2.0**60)] | Literal["none", "auto", "auto_po2"],
+    "none, auto, auto_po2 or a number above 0 (the scale of the result)",
+    default="none",
+)
+COMPUTED_ALPHA = Parameter("alpha", Literal["auto", "auto_po2"], "auto or auto_po2 (the scale of the result)")
+SLOPE = Parameter(
+    "negative_slope",
+    Annotated[float, Field(ge=0, le=1)],
+    "0 or a power of two up to 1 (the slope below 0)",
+    default=0.0,
+)
+MAX_VALUE = Parameter(
+    "max_value",
+    Annotated[float, Field(ge=2.0**-60, le=2.0**60)] | Literal["none"],
+    "none or a number above 0",
+    default="none",
+)
+QUADRATIC = Parameter("quadratic_approximation", bool, "true or false (whether exponents are even)", default=False)
+USE_01 = Parameter("use_01", bool, "true or false (0 and 1 instead of -1 and 1)", default=False)
+QKERAS_THRESHOLD = Parameter(
+    "threshold",
+    Annotated[float, Field(ge=0, le=2.0**60)] | Literal["none"],
+    "none (0.33) or a number, 0 or above",
+    default="none",
+)
+
+
+@dataclass(frozen=True)
+class QuantizedBits:
+    """Fixed point of `bitwidth` bits, `integer` of them left of the point, times alpha.
+
+    `alpha` as a number multiplies the result alone. `auto` is symmetric, whatever is asked for: 2 max |x| over the
+    number of steps for each channel, ties away from zero; `auto_po2` rounds that to a power of two (of log2 x, ties to
+    even) and fits it five times by least squares. One bit with a sign is the sign, 0 being positive.
+
+    Raises:
+        BadValueError: one bit with `auto`, where QKeras divides by 0.
+    """
+
+    family: ClassVar[str] = "quantized_bits"
+    short: ClassVar[str] = "quantized_bits"
+    parameters: ClassVar[tuple[Parameter, ...]] = (QKERAS_BITWIDTH, INTEGER, SYMMETRIC, KEEP_NEGATIVE, ALPHA, AXIS)
+    summary: ClassVar[str] = "QKeras: fixed point times alpha"
+    draws: ClassVar[int] = 1
+
+    bitwidth: int
+    integer: int = 0
+    symmetric: bool = False
+    keep_negative: bool = True
+    alpha: Alpha = "none"
+    axis: int | str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.bitwidth == 1 and self.alpha in ("auto", "auto_po2"):
+            raise BadValueError(f"quantized_bits of one bit has no step to scale by alpha {self.alpha}: it needs 2")
+
+
+@dataclass(frozen=True)
+class QuantizedRelu:
+    """ReLU, then unsigned fixed point; with a `negative_slope` one bit goes to the values below 0.
+
+    Stochastic rounding ends at half steps, as QKeras's does in training: one bit more than it says.
+
+    Raises:
+        BadValueError: a slope that is no power of two, or that leaves no bit.
+    """
+
+    family: ClassVar[str] = "quantized_relu"
+    short: ClassVar[str] = "quantized_relu"
+    parameters: ClassVar[tuple[Parameter, ...]] = (QKERAS_BITWIDTH, INTEGER, SLOPE)
+    summary: ClassVar[str] = "QKeras: ReLU and unsigned fixed point"
+    draws: ClassVar[int] = 1
+
+    bitwidth: int
+    integer: int = 0
+    negative_slope: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.negative_slope and not (self.negative_slope.as_integer_ratio()[0] == 1 and self.bitwidth > 1):
+            raise BadValueError("quantized_relu with a slope needs a power of two up to 1, and 2 bits")
+
+
+@dataclass(frozen=True)
+class QuantizedPo2:
+    """Signed powers of two, nearest by exponent: thresholds at √2 · 2^e. There is no 0: it becomes the least power."""
+
+    family: ClassVar[str] = "quantized_po2"
+    short: ClassVar[str] = "quantized_po2"
+    parameters: ClassVar[tuple[Parameter, ...]] = (PO2_BITWIDTH, MAX_VALUE, QUADRATIC)
+    summary: ClassVar[str] = "QKeras: signed powers of two, nearest by exponent"
+    draws: ClassVar[int] = 1
+
+    bitwidth: int
+    max_value: float | str = "none"
+    quadratic_approximation: bool = False
+
+
+@dataclass(frozen=True)
+class QuantizedReluPo2:
+    """Powers of two, nearest by exponent; what is not above 0 becomes the least power, not 0."""
+
+    family: ClassVar[str] = "quantized_relu_po2"
+    short: ClassVar[str] = "quantized_relu_po2"
+    parameters: ClassVar[tuple[Parameter, ...]] = (PO2_BITWIDTH, MAX_VALUE, QUADRATIC)
+    summary: ClassVar[str] = "QKeras: positive powers of two, nearest by exponent"
+    draws: ClassVar[int] = 1
+
+    bitwidth: int
+    max_value: float | str = "none"
+    quadratic_approximation: bool = False
+
+
+@dataclass(frozen=True)
+class QKerasBinary:
+    """The sign, 0 being positive, times alpha; `auto` fits alpha to each channel by least squares.
+
+    Stochastic rounding first rounds x / (2 max |x|) of a channel to eighths, and gives zeros a random sign.
+    """
+
+    family: ClassVar[str] = "qkeras_binary"
+    short: ClassVar[str] = "qkeras_binary"
+    parameters: ClassVar[tuple[Parameter, ...]] = (USE_01, ALPHA, AXIS)
+    summary: ClassVar[str] = "QKeras: the sign times alpha"
+    draws: ClassVar[int] = 2
+
+    use_01: bool = False
+    alpha: Alpha = "none"
+    axis: int | str = "auto"
+
+
+@dataclass(frozen=True)
+class QKerasTernary:
+    """-1, 0 or 1 by a threshold, times alpha; `auto` fits scale and threshold to each channel, five times.
+
+    Raises:
+        BadValueError: a threshold beside `auto`, which has its own.
+    """
+
+    family: ClassVar[str] = "qkeras_ternary"
+    short: ClassVar[str] = "qkeras_ternary"
+    parameters: ClassVar[tuple[Parameter, ...]] = (ALPHA, QKERAS_THRESHOLD, AXIS)
+    summary: ClassVar[str] = "QKeras: -1, 0 or 1 times alpha"
+    draws: ClassVar[int] = 5
+
+    alpha: Alpha = "none"
+    threshold: float | str = "none"
+    axis: int | str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.alpha in ("auto", "auto_po2") and self.threshold != "none":
+            raise BadValueError(f"qkeras_ternary with alpha {self.alpha} has a threshold of its own: leave it out")
+
+
+@dataclass(frozen=True)
+class StochasticBinary:
+    """Nearest: qkeras_binary. Stochastic: 1 with probability sigmoid(6 x / std), std 1 unless alpha is computed."""
+
+    family: ClassVar[str] = "stochastic_binary"
+    short: ClassVar[str] = "stochastic_binary"
+    parameters: ClassVar[tuple[Parameter, ...]] = (ALPHA, AXIS)
+    summary: ClassVar[str] = "QKeras: a sign by chance in training, times alpha"
+    draws: ClassVar[int] = 1
+
+    alpha: Alpha = "none"
+    axis: int | str = "auto"
+
+
+@dataclass(frozen=True)
+class StochasticTernary:
+    """Nearest: qkeras_ternary. Stochastic: half the sum of two random signs around the two thresholds.
+
+    Alpha is computed: QKeras refuses any other in training.
+    """
+
+    family: ClassVar[str] = "stochastic_ternary"
+    short: ClassVar[str] = "stochastic_ternary"
+    parameters: ClassVar[tuple[Parameter, ...]] = (COMPUTED_ALPHA, AXIS)
+    summary: ClassVar[str] = "QKeras: -1, 0 or 1 by chance in training, times alpha"
+    draws: ClassVar[int] = 2
+
+    alpha: str
+    axis: int | str = "auto"
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """0 or 1, times alpha: 1 with probability sigmoid(6 x / std). Nearest (QKeras has none): 1 where x ≥ 0."""
+
+    family: ClassVar[str] = "bernoulli"
+    short: ClassVar[str] = "bernoulli"
+    parameters: ClassVar[tuple[Parameter, ...]] = (ALPHA, AXIS)
+    summary: ClassVar[str] = "QKeras: 0 or 1 by chance, times alpha"
+    draws: ClassVar[int] = 1
+
+    alpha: Alpha = "none"
+    axis: int | str = "auto"
+
+
+QKeras = (
+    QuantizedBits
+    | QuantizedRelu
+    | QuantizedPo2
+    | QuantizedReluPo2
+    | QKerasBinary
+    | QKerasTernary
+    | StochasticBinary
+    | StochasticTernary
+    | Bernoulli
+)

@@ -1,0 +1,269 @@
+"""Formats whose values are spread by the data: elements times a scale that each tensor, channel or group has.
+
+The scale s of a group is computed from its values, x / s is rounded to an element, and the result is element · s. All
+of it in float64, the result rounded to float32 once. Where s is a power of two, nothing but the rounding to an element
+is inexact; it is halved where float32 would lack a value under it. A group that holds a NaN or an Inf has no scale: all
+of it becomes NaN. A group of zeros stays as it is, where the format has a 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from qsweep.formats.declared import (
+    AXIS,
+    COMPAT,
+    ELEMENT,
+    PER,
+    SCALING,
+    SYMMETRIC,
+    TENSOR_SCALE,
+    THRESHOLD,
+    ZERO,
+    bitwidth,
+)
+from qsweep.formats.elements import Floating, Grid, Law
+from qsweep.formats.floats import Float
+from qsweep.parameters import BadValueError, Parameter
+
+BLOCK_BITWIDTH = bitwidth(1, 24)
+UNIFORM_BITWIDTH = bitwidth(1, 16)
+PO2_BITWIDTH = bitwidth(2, 8)
+PO2_SCALING = replace(
+    SCALING,
+    type=Annotated[float, Field(ge=2.0**-60, le=2.0**60)] | Literal["computed"],
+    expected="computed or the largest magnitude, a power of two",
+)
+
+Per = int | str
+Axis = int | str
+Scaling = float | str
+
+
+@dataclass(frozen=True)
+class Block:
+    """Block floating point: integers of W bits, sign included, under one exponent a tensor, channel or group.
+
+    With E the exponent of a group's largest magnitude (2^E ≤ max |x| < 2^(E+1)), the values are k · 2^(E + 2 - W), k
+    from -(2^(W-1) - 1) to 2^(W-1) - 1: sign and magnitude. A value that would round to 2^(E+1) becomes the largest.
+
+    `compat: qtorch` is QPyTorch's `block_quantize`, its rules included; its `dim: -1` is `per: tensor` here, its
+    `dim: k` is `per: channel, axis: k`.
+
+    Raises:
+        BadValueError: one bit, which would leave 0 alone (QPyTorch's rules give it the values of two, rounded coarser).
+    """
+
+    family: ClassVar[str] = "block"
+    short: ClassVar[str] = "block{bitwidth}"
+    parameters: ClassVar[tuple[Parameter, ...]] = (BLOCK_BITWIDTH, PER, AXIS, COMPAT)
+    summary: ClassVar[str] = "block floating point: integers of W bits under one shared exponent"
+
+    bitwidth: int
+    per: Per = "tensor"
+    axis: Axis = "auto"
+    compat: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.bitwidth == 1 and self.compat == "none":
+            raise BadValueError("block1 has no value but 0: a sign and one bit of magnitude need block2")
+        if self.compat == "qtorch" and isinstance(self.per, int):
+            raise BadValueError("QPyTorch has no groups: per tensor or channel")
+
+    @property
+    def law(self) -> Grid:
+        highest = max((1 << (self.bitwidth - 1)) - 1, 1)
+        return Grid(-highest, highest)
+
+    @property
+    def shift(self) -> int:
+        """The scale of a group is 2^(E + shift)."""
+        return 2 - max(self.bitwidth, 2)
+
+
+@dataclass(frozen=True)
+class MX:
+    """OCP Microscaling: 32 values along a row share a power of two, an E8M0 scale.
+
+    With E the exponent of the largest magnitude and e_max that of the element's largest number, the scale is
+    2^(E - e_max), its exponent kept within ±127. Elements saturate. `int8` is k / 64 in two's complement. A row whose
+    length is no multiple of 32 ends with a shorter block.
+
+    Names: mxfp8 (e4m3), mxfp8_e5m2, mxfp6 (e2m3), mxfp6_e3m2, mxfp4 (e2m1), mxint8.
+
+    Source: OCP Microscaling Formats (MX) Specification 1.0 (2023), 5.2, 5.3 and 6.3.
+    """
+
+    family: ClassVar[str] = "mx"
+    short: ClassVar[str] = "mx"
+    parameters: ClassVar[tuple[Parameter, ...]] = (ELEMENT, AXIS)
+    summary: ClassVar[str] = "OCP microscaling: 32 values under an E8M0 scale; mxfp8, mxfp6, mxfp4, mxint8"
+    per: ClassVar[int] = 32
+
+    element: str = "e4m3"
+    axis: Axis = "auto"
+
+    @property
+    def law(self) -> Law:
+        if self.element == "int8":
+            return Grid(-128, 127, 2.0**-6)
+        return Float(int(self.element[1]), int(self.element[3]), saturate=True).law
+
+    @property
+    def shift(self) -> int:
+        """The scale of a group is 2^(E + shift)."""
+        return 1 - math.frexp(self.law.largest)[1]
+
+
+@dataclass(frozen=True)
+class NVFP4:
+    """NVIDIA's 4-bit format: e2m1 elements, 16 along a row under an e4m3 scale, all of these under a float32 scale.
+
+    The tensor's scale is t = max |x| / (6 · 448), in float32; a block's is max |x| / 6 / t rounded to e4m3, ties to
+    even, and at least e4m3's smallest number, so that it is never 0; an element is x / (scale · t). With
+    `tensor_scale: false`, t is 1, and blocks whose values are beyond 2688 saturate.
+
+    Source: NVIDIA, "Pretraining Large Language Models with NVFP4" (2025), section 2 and appendix.
+    """
+
+    family: ClassVar[str] = "nvfp4"
+    short: ClassVar[str] = "nvfp4"
+    parameters: ClassVar[tuple[Parameter, ...]] = (TENSOR_SCALE, AXIS)
+    summary: ClassVar[str] = "NVIDIA's FP4: e2m1 elements, 16 under an e4m3 scale, and a float32 scale a tensor"
+    per: ClassVar[int] = 16
+
+    tensor_scale: bool = True
+    axis: Axis = "auto"
+
+    @property
+    def law(self) -> Floating:
+        return Float(2, 1).law
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """2^B evenly spaced levels from the least to the greatest value; or, `symmetric`, 2^B - 1 around 0.
+
+    From lo to hi: level k = (lo · (n - k) + hi · k) / n with n = 2^B - 1, so both ends are levels, and 0 need not be.
+    Symmetric: k · s with s = max |x| / (2^(B-1) - 1) and |k| ≤ 2^(B-1) - 1, what hardware calls int8.
+    `scaling` as a number m fixes the ends at ±m; `po2` (symmetric alone) makes s the next power of two. Between lo and
+    hi the rounding modes act on k: `zero` is `down`.
+
+    Source: least to greatest as in "Weight quantization after training"; symmetric as in Jacob et al. (2018), 3.
+
+    Raises:
+        BadValueError: `po2` where lo and hi are not symmetric; one symmetric bit, which would leave 0 alone.
+    """
+
+    family: ClassVar[str] = "uniform"
+    short: ClassVar[str] = "uniform{bitwidth}"
+    parameters: ClassVar[tuple[Parameter, ...]] = (UNIFORM_BITWIDTH, SYMMETRIC, SCALING, PER, AXIS)
+    summary: ClassVar[str] = "2^B levels from the least to the greatest value; symmetric: integers times a scale"
+
+    bitwidth: int
+    symmetric: bool = False
+    scaling: Scaling = "computed"
+    per: Per = "tensor"
+    axis: Axis = "auto"
+
+    def __post_init__(self) -> None:
+        if self.scaling == "po2" and not self.symmetric:
+            raise BadValueError("uniform with scaling po2 needs symmetric: true (lo and hi have no common scale)")
+        if self.symmetric and self.bitwidth == 1:
+            raise BadValueError("uniform1 with symmetric has no value but 0: it needs 2 bits (or binary)")
+
+    @property
+    def law(self) -> Grid:
+        if not self.symmetric:
+            return Grid(0, (1 << self.bitwidth) - 1)
+        highest = (1 << (self.bitwidth - 1)) - 1
+        return Grid(-highest, highest)
+
+
+@dataclass(frozen=True)
+class Binary:
+    """Two values, -s and s. Nearest: the sign, 0 being positive.
+
+    s is the mean magnitude of the group (`scaling: computed`; `po2`: the power of two nearest to it) or a number.
+    Stochastic: s with probability (x/s + 1) / 2, cut to [0, 1]. `zero` and `away` are the sign too.
+
+    Sources: Courbariaux et al., BinaryConnect (2015), for the probability; Rastegari et al., XNOR-Net (2016), for s.
+    """
+
+    family: ClassVar[str] = "binary"
+    short: ClassVar[str] = "binary"
+    parameters: ClassVar[tuple[Parameter, ...]] = (SCALING, PER, AXIS)
+    summary: ClassVar[str] = "-s and s, s the mean magnitude or a number"
+
+    scaling: Scaling = "computed"
+    per: Per = "tensor"
+    axis: Axis = "auto"
+
+
+@dataclass(frozen=True)
+class Ternary:
+    """Three values, -s, 0 and s. Nearest: 0 up to and including the threshold, else the sign.
+
+    The threshold is 0.7 times the mean magnitude of the group (`computed`) or a number. s is the mean magnitude of the
+    values above the threshold (`computed`; `po2`: the power of two nearest to it) or a number. All other modes round
+    x / s to -1, 0 or 1 and leave the threshold aside.
+
+    Source: Li & Liu, Ternary Weight Networks (2016), eqs. 5 and 6.
+    """
+
+    family: ClassVar[str] = "ternary"
+    short: ClassVar[str] = "ternary"
+    parameters: ClassVar[tuple[Parameter, ...]] = (SCALING, THRESHOLD, PER, AXIS)
+    summary: ClassVar[str] = "-s, 0 and s, 0 up to a threshold"
+
+    scaling: Scaling = "computed"
+    threshold: float | str = "computed"
+    per: Per = "tensor"
+    axis: Axis = "auto"
+
+    @property
+    def law(self) -> Grid:
+        return Grid(-1, 1)
+
+
+@dataclass(frozen=True)
+class PowerOfTwo:
+    """Signed powers of two: s, s/2, s/4 … of both signs, 2^(B-1) of them, one less where 0 is a value.
+
+    s is the power of two nearest to the largest magnitude of the group (`computed`), or a number, a power of two.
+    Rounding is to the nearest value, not to the nearest exponent: 1.4 · 2^e becomes 2^e, and the tie 1.5 · 2^e the
+    larger one. `zero: false`: what is below the smallest power becomes that power, with its sign, 0 being positive.
+
+    Raises:
+        BadValueError: a scaling that is no power of two.
+    """
+
+    family: ClassVar[str] = "po2"
+    short: ClassVar[str] = "po2_{bitwidth}"
+    parameters: ClassVar[tuple[Parameter, ...]] = (PO2_BITWIDTH, ZERO, PO2_SCALING, PER, AXIS)
+    summary: ClassVar[str] = "powers of two of both signs, and 0"
+
+    bitwidth: int
+    zero: bool = True
+    scaling: Scaling = "computed"
+    per: Per = "tensor"
+    axis: Axis = "auto"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.scaling, str) and math.frexp(self.scaling)[0] != HALF:
+            raise BadValueError(f"po2 with scaling {self.scaling:g}: it needs a power of two, or computed")
+
+    @property
+    def law(self) -> Floating:
+        """With the largest power 2^0."""
+        exponents = (1 << (self.bitwidth - 1)) - self.zero
+        return Floating(0, 1 - exponents, 1.0, 1.0, self.zero)
+
+
+HALF = 0.5
+"""What `frexp` gives of a power of two."""
+Scaled = Block | MX | NVFP4 | Uniform | Binary | Ternary | PowerOfTwo

@@ -1,0 +1,95 @@
+"""Rounding tensors to formats. Pure functions of (values, format, rounding, random bits): no state, no generator.
+
+Only + − × ÷ floor round min max, comparisons and bit patterns are used: these give the same bits eager, compiled, in a
+stack and alone. On a CPU the laws of qsweep.kernels run, elsewhere the same laws as tensor operations.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qsweep.formats import Float32, Format, QKeras, check_rounding, name_of
+from qsweep.rounding.gradients import StraightThrough
+from qsweep.rounding.layout import LAST
+from qsweep.rounding.qkeras import gradient_factor
+from qsweep.rounding.stack import Stack
+
+__all__ = ["GRADIENTS", "Stack", "quantize"]
+
+
+GRADIENTS = ("identity", "clipped")
+"""What becomes of a gradient on its way back through a rounding: itself, or 0 where the value was clipped."""
+
+
+def quantize(
+    x: Tensor,
+    fmt: Format,
+    rounding: str = "nearest",
+    noise: Tensor | None = None,
+    gradient: str = "identity",
+    contraction: int = LAST,
+) -> Tensor:
+    """The values of `x` rounded into a format: `quantize(x, parse("e4m3"))`.
+
+    Args:
+        x: float32, any shape, on any device.
+        rounding: one of qsweep.formats.ROUNDINGS.
+        noise: for the stochastic modes alone: multiples of 2^-24 in [0, 1), float32, of x's shape; where a format of
+            QKeras takes several draws, (draws, *shape).
+        gradient: the straight-through estimator (Bengio et al. 2013), one of GRADIENTS. Formats of QKeras have their
+            own, in place of the identity.
+        contraction: the axis along which groups run, where the format has groups and leaves their axis open.
+
+    Returns:
+        A new float32 tensor like `x`; `x` itself if the format is float32. What becomes of NaN and ±Inf is the
+        format's to say; in most NaN stays NaN, and under a shared scale one of them makes its whole group NaN.
+
+    Raises:
+        ValueError: another type than float32, an unknown mode, noise that is missing or of another shape, an axis that
+            `x` lacks.
+    """
+    if isinstance(fmt, Float32):
+        return x
+    stack = Stack([fmt], rounding, str(x.device))
+    _refuse(x, stack, rounding, noise, gradient)
+    drawn = noise if stack.mode.draws else None
+    result = _rounded(x.detach(), stack, drawn, contraction)
+    if not x.requires_grad:
+        return result
+    back: Tensor = StraightThrough.apply(x, result, _factor(x.detach(), stack, gradient, contraction))
+    return back
+
+
+def _rounded(x: Tensor, stack: Stack, noise: Tensor | None, contraction: int) -> Tensor:
+    if stack.whole:
+        values = x.clone(memory_format=torch.contiguous_format)[None]
+        stack.round_whole(values, noise, 0, contraction)
+        return values[0]
+    rows = x.reshape(1, -1).clone(memory_format=torch.contiguous_format)
+    stack.round_rows(rows, None if noise is None else noise.reshape(-1).contiguous())
+    return rows.view(x.shape)
+
+
+def _factor(x: Tensor, stack: Stack, gradient: str, contraction: int) -> Tensor | None:
+    """What the gradient is multiplied with; None for the identity."""
+    fmt = stack.formats[0]
+    if isinstance(fmt, QKeras):
+        return gradient_factor(x, fmt)
+    return None if gradient == "identity" else stack.inside(x.contiguous()[None], contraction)[0].float()
+
+
+def _refuse(x: Tensor, stack: Stack, rounding: str, noise: Tensor | None, gradient: str) -> None:
+    name = name_of(stack.formats[0])
+    if x.dtype != torch.float32:
+        raise ValueError(f"quantize to {name} takes float32, found {x.dtype}: x.float() first")
+    check_rounding(stack.formats[0], rounding)
+    if gradient not in GRADIENTS:
+        raise ValueError(f"unknown gradient {gradient!r} (one of: {', '.join(GRADIENTS)})")
+    if not stack.draws:
+        return
+    shape = tuple(x.shape) if stack.draws == 1 else (stack.draws, *x.shape)
+    if noise is None:
+        raise ValueError(f"{rounding} rounding to {name} needs noise: uniform numbers in [0, 1) of the shape {shape}")
+    if tuple(noise.shape) != shape or noise.dtype != torch.float32:
+        raise ValueError(f"noise for {name}: found {noise.dtype} {tuple(noise.shape)}, expected float32 {shape}")

@@ -1,0 +1,91 @@
+"""QPyTorch's quantizers bit for bit, their rules included: for results that are to be compared with its users' own.
+
+Its rules are not those of the formats of the same name (docs/formats.md says where they differ): nearest is to even in
+fixed point, away from zero in floating point and toward +∞ in blocks; NaN becomes the largest float; no exponent is
+kept for Inf. Transcribed from what its CPU kernels do (version 0.3.0), tested on values that they gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from qsweep.formats import Block, Fixed, Float, Format
+
+SIGN, EXPONENT, FRACTION = -(2**31), 0x7F800000, 0x007FFFFF
+
+
+def elementwise(w: Tensor, formats: Sequence[Format], noise: Tensor | None) -> Tensor:
+    """Rows of values, each row in its fixed or floating point."""
+    if isinstance(formats[0], Fixed):
+        return _fixed(w, [f for f in formats if isinstance(f, Fixed)], noise)
+    return _float(w, [f for f in formats if isinstance(f, Float)], noise)
+
+
+def _fixed(w: Tensor, formats: Sequence[Fixed], noise: Tensor | None) -> Tensor:
+    """`fixed_point_quantize`: x + r in float32, minus ½ in float64; so sums that float32 rounds move by one step."""
+    step = _column([2.0**-f.fraction for f in formats], w)
+    moved = (w.double() / step).float() + (0.5 if noise is None else noise)
+    rounded = ((moved.double() - 0.5).round().float().double() * step).float()
+    if formats[0].overflow == "unbounded":
+        return rounded
+    lowest = _column([f.law.lowest * f.law.step for f in formats], w).float()
+    highest = _column([f.law.highest * f.law.step for f in formats], w).float()
+    return torch.where(rounded > highest, highest, torch.where(rounded < lowest, lowest, rounded))
+
+
+def _float(w: Tensor, formats: Sequence[Float], noise: Tensor | None) -> Tensor:
+    """`float_quantize`: all exponents hold numbers; below the normal ones the least normal is added, then taken off."""
+    mantissa = _integers([f.mantissa for f in formats], w)
+    top = _integers([(1 << (f.exponent - 1)) + 127 for f in formats], w)
+    least = _integers([2 - (1 << (f.exponent - 1)) for f in formats], w)
+    bits = w.view(torch.int32)
+    sign = bits & SIGN
+    shift = (((127 + least) << 23) | sign).view(torch.float32)
+    small = _cut((w + shift).view(torch.int32), mantissa, noise).view(torch.float32) - shift
+    cut = _cut(bits, mantissa, noise)
+    largest = sign | (top << 23) | _kept(mantissa)
+    normal = torch.where((cut != 0) & (_exponent(cut) > top), largest, cut).view(torch.float32)
+    return torch.where(_exponent(bits) - 127 < least, small, normal)
+
+
+def block(groups: Tensor, formats: Sequence[Block], noise: Tensor | None) -> Tensor:
+    """`block_quantize` of groups (P, G, width): 6 · 2^E is added, so that ties go toward +∞, then taken off."""
+    width = _integers([f.bitwidth for f in formats], groups)
+    top = groups.abs().amax(-1, keepdim=True).view(torch.int32) & EXPONENT
+    base = top.view(torch.float32) * 6.0
+    moved = _cut((groups + base).view(torch.int32), width, noise).view(torch.float32) - base
+    bits = moved.view(torch.int32)
+    largest = (bits & SIGN) | top | _kept((width - 2).clamp(min=0))
+    return torch.where((bits & EXPONENT) > top, largest, bits).view(torch.float32)
+
+
+def _cut(bits: Tensor, mantissa: Tensor, noise: Tensor | None) -> Tensor:
+    """Float32 patterns cut to mantissa bits after half of what is cut, or a random part of it, was added."""
+    mask = (1 << (23 - mantissa)) - 1
+    half = torch.where(mantissa < 23, 1 << (22 - mantissa).clamp(min=0), 0)
+    added = half if noise is None else (noise * 2.0**24).int() >> (mantissa + 1)
+    return (bits + added) & ~mask
+
+
+def _kept(mantissa: Tensor) -> Tensor:
+    """The fraction of all ones in so many bits."""
+    return FRACTION & ~((1 << (23 - mantissa)) - 1)
+
+
+def _exponent(bits: Tensor) -> Tensor:
+    return (bits >> 23) & 0xFF
+
+
+def _shape(w: Tensor) -> list[int]:
+    return [-1] + [1] * (w.dim() - 1)
+
+
+def _column(values: Sequence[float], w: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64, device=w.device).view(_shape(w))
+
+
+def _integers(values: Sequence[int], w: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.int32, device=w.device).view(_shape(w))

@@ -1,0 +1,144 @@
+"""The scales of groups of values, as data-dependent formats define them: float64, one a group.
+
+`groups` has the values of P trials as (P, G, width), the last group of a row filled up with its last value. Largest and
+least values, and sums of integers, are the same in any order, so a scale has the same bits on every device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from qsweep.formats import MX, NVFP4, Block, Float, PowerOfTwo, Ternary, Uniform
+from qsweep.formats.scaled import Binary
+from qsweep.rounding.laws import NEAREST, exponent_of, power, to_floating
+
+E8M0 = 127
+"""Largest magnitude of an E8M0 scale's exponent."""
+TOO_LARGE = 2.0**128
+"""The first power of two that float32 lacks."""
+MEAN_BITS = 30
+"""A mean is taken of magnitudes in units of 2^(E - 30), E the exponent of the largest."""
+
+
+def largest_of(groups: Tensor) -> Tensor:
+    """The largest magnitude of each group, float64; NaN where a group has a NaN or an Inf."""
+    if not groups.numel():
+        return torch.zeros(groups.shape[:-1], dtype=torch.float64, device=groups.device)
+    largest = groups.abs().amax(-1).double()
+    return torch.where(largest.isfinite(), largest, torch.nan)
+
+
+def column(values: Sequence[float], device: torch.device) -> Tensor:
+    """(P, 1) float64."""
+    return torch.tensor(values, dtype=torch.float64, device=device)[:, None]
+
+
+def by_exponent(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tensor:
+    """2^(E + shift), E the exponent of the largest magnitude; 1 for zeros."""
+    largest = largest_of(groups)
+    exponent = exponent_of(largest) + column([f.shift for f in formats], groups.device).long()
+    if isinstance(formats[0], MX):
+        exponent = exponent.clamp(-E8M0, E8M0)
+    scale = torch.where(largest == 0, 1.0, power(exponent.clamp(-1022, 1023)))
+    return torch.where(largest.isnan(), largest, fitting(scale, [f.law.magnitude for f in formats]))
+
+
+def fitting(scale: Tensor, magnitudes: Sequence[float]) -> Tensor:
+    """Powers of two as scales, halved where float32 lacks what has the largest magnitude under them; NaN stays."""
+    return torch.where(scale * column(magnitudes, scale.device) >= TOO_LARGE, scale / 2, scale)
+
+
+def by_largest(groups: Tensor, formats: Sequence[Uniform]) -> Tensor:
+    """What makes the largest magnitude, computed or given, the largest integer."""
+    largest = _told(groups, formats)
+    scale = largest / column([f.law.highest for f in formats], groups.device)
+    if formats[0].scaling == "po2":
+        scale = fitting(next_power(scale), [f.law.magnitude for f in formats])
+    return torch.where(largest == 0, 1.0, scale)
+
+
+def span(groups: Tensor, formats: Sequence[Uniform]) -> tuple[Tensor, Tensor]:
+    """The least and the greatest level of each group, computed or given; NaN where a group has a NaN or an Inf."""
+    scaling = formats[0].scaling
+    if isinstance(scaling, str):
+        low, high = groups.amin(-1).double(), groups.amax(-1).double()
+    else:
+        high = torch.full(groups.shape[:-1], scaling, dtype=torch.float64, device=groups.device)
+        low = -high
+    finite = groups.isfinite().all(-1)
+    return torch.where(finite, low, torch.nan), torch.where(finite, high, torch.nan)
+
+
+def by_power(groups: Tensor, formats: Sequence[PowerOfTwo]) -> Tensor:
+    """The power of two nearest to the largest magnitude, computed or given."""
+    largest = _told(groups, formats)
+    return torch.where(largest == 0, 1.0, fitting(nearest_power(largest), [1.0] * len(formats)))
+
+
+def _told(groups: Tensor, formats: Sequence[Uniform] | Sequence[PowerOfTwo]) -> Tensor:
+    """The largest magnitude of each group, or the number that the format gives instead; NaN stays NaN."""
+    largest, scaling = largest_of(groups), formats[0].scaling
+    return largest if isinstance(scaling, str) else torch.where(largest.isnan(), largest, scaling)
+
+
+def nearest_power(x: Tensor) -> Tensor:
+    """The power of two nearest to x, a tie to the larger one; NaN stays NaN."""
+    lower = power(exponent_of(x).clamp(-1022, 1022))
+    return torch.where(x.isnan(), x, torch.where(x >= 1.5 * lower, 2 * lower, lower))
+
+
+def next_power(x: Tensor) -> Tensor:
+    """The least power of two that is not below x; NaN stays NaN."""
+    lower = power(exponent_of(x).clamp(-1022, 1022))
+    return torch.where(x.isnan(), x, torch.where(x > lower, 2 * lower, lower))
+
+
+def by_e4m3(groups: Tensor, formats: Sequence[NVFP4]) -> Tensor:
+    """An e4m3 scale a group times a float32 scale a tensor."""
+    law, largest = Float(4, 3, saturate=True).law, largest_of(groups)
+    tensor = torch.ones_like(largest[:, :1])
+    if formats[0].tensor_scale:
+        tensor = (largest.amax(-1, keepdim=True) / (6 * 448)).float().double().clamp(min=2.0**-149)
+    one = torch.ones_like(tensor)
+    numbers = (one * law.largest, one * law.largest, one * 0.0)
+    places = (one.long() * law.mantissa, one.long() * law.least_exponent)
+    ratio = largest / (6 * tensor)
+    # The ratio is below float32's precision needs: it is rounded from float64, once.
+    block = to_floating(ratio, None, NEAREST, one, *places, *numbers).double()
+    return block.clamp(min=law.smallest) * tensor
+
+
+def means(groups: Tensor, formats: Sequence[Binary] | Sequence[Ternary], counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The scale and the threshold of each group (0 for binary), from mean magnitudes.
+
+    Args:
+        counts: values in each group (G,), without those that fill up the last one.
+    """
+    magnitudes, largest = groups.abs().double(), largest_of(groups)
+    unit = power((exponent_of(largest) - MEAN_BITS).clamp(-1022, 1023))
+    inside = torch.arange(groups.shape[-1], device=groups.device) < counts[:, None]
+    whole = torch.where(magnitudes.isfinite(), magnitudes / unit[..., None], 0.0).round().long() * inside
+
+    def mean(kept: Tensor) -> Tensor:
+        number = kept.sum(-1)
+        average = (whole * kept).sum(-1).double() * unit / number.clamp(min=1)
+        return torch.where(largest.isnan(), largest, average)
+
+    threshold = torch.zeros_like(largest)
+    if isinstance(formats[0], Ternary):
+        given = formats[0].threshold
+        computed = (0.7 * mean(inside.expand_as(whole))).float().double()
+        threshold = computed if isinstance(given, str) else torch.full_like(largest, given)
+    above = inside & (magnitudes > threshold[..., None]) if isinstance(formats[0], Ternary) else inside.expand_as(whole)
+    return _told_mean(formats[0].scaling, mean(above), largest), threshold
+
+
+def _told_mean(scaling: float | str, mean: Tensor, largest: Tensor) -> Tensor:
+    if not isinstance(scaling, str):
+        return torch.where(largest.isnan(), largest, torch.tensor(scaling).double().to(largest.device))
+    scale = mean.float().double()
+    power_of_two = fitting(nearest_power(scale), [1.0] * len(scale))
+    return torch.where(scale == 0, scale, power_of_two) if scaling == "po2" else scale

@@ -1,0 +1,298 @@
+"""A stack of formats: P trials' values rounded together, each row in its own format.
+
+What the trials share is the family, the rounding mode and all parameters that are not declared `stacks`. On a CPU the
+kernels do it, in place; elsewhere the laws as tensor operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qsweep import kernels
+from qsweep.formats import (
+    NVFP4,
+    Binary,
+    Block,
+    Fixed,
+    Float,
+    Float32,
+    Format,
+    Grid,
+    Law,
+    PowerOfTwo,
+    QKeras,
+    Range,
+    Scaled,
+    Ternary,
+    Uniform,
+    name_of,
+)
+from qsweep.rounding import laws, qkeras, qtorch, scales
+from qsweep.rounding.layout import LAST, Layout, channels_of, layout_of
+from qsweep.rounding.modes import Mode
+
+OVERFLOWS = ("saturate", "wrap", "unbounded")
+NO_NOISE = np.empty(0, np.float32)
+
+
+class Stack:
+    """P formats of one family, and the mode in which all round."""
+
+    def __init__(self, formats: Sequence[Format], rounding: str = "nearest", device: str = "cpu") -> None:
+        self.formats = list(formats)
+        self.mode = Mode(rounding)
+        self.device = torch.device(device)
+        self._shared = self.formats[0]
+
+    @property
+    def whole(self) -> bool:
+        """Whether a value depends on others of its tensor, so that only whole tensors can be rounded."""
+        return isinstance(self._shared, Scaled | QKeras)
+
+    @property
+    def draws(self) -> int:
+        """How many uniform numbers a value takes; noise has this in front of a tensor's shape where it is above 1."""
+        if not self.mode.draws:
+            return 0
+        return self._shared.draws if isinstance(self._shared, QKeras) else 1
+
+    def round_rows(self, w: Tensor, noise: Tensor | None = None, first: int = 0) -> None:
+        """Round values one by one, in place.
+
+        Args:
+            w: rows (R, n), float32, contiguous.
+            noise: (n,) for all rows, where the mode draws.
+            first: the format of row 0 among those of the stack.
+        """
+        match self._shared:
+            case Float32():
+                return
+            case Range():
+                self._to_range(w, noise, first)
+            case Fixed() | Float() if self._shared.compat == "qtorch":
+                w.copy_(qtorch.elementwise(w, self.formats[first : first + len(w)], noise))
+            case _:
+                self._to_law(w, noise, self._steps[first : first + len(w)], first, True)
+
+    def round_whole(self, values: Tensor, noise: Tensor | None = None, first: int = 0, contraction: int = LAST) -> None:
+        """Round whole tensors whose values share scales, in place.
+
+        Args:
+            values: (R, *shape), float32, lying in memory in any order.
+            noise: (*shape), where the mode draws.
+            contraction: the axis of the shape along which groups run, where the format leaves it open.
+        """
+        fmt = self._shared
+        if not values.numel():
+            return
+        if isinstance(fmt, QKeras):
+            self._round_channels(values, fmt, noise, first)
+            return
+        assert isinstance(fmt, Scaled)  # noqa: S101
+        layout = layout_of(fmt, values.shape[1:], contraction)
+        shaped = values.view(len(values), *layout.shape)
+        rows = layout.rows(shaped)
+        drawn = None if noise is None else layout.rows(noise.reshape(1, *layout.shape))[0]
+        self._round_groups(rows, drawn, layout, first)
+        layout.put(rows, shaped)
+
+    def _round_channels(self, values: Tensor, shared: QKeras, noise: Tensor | None, first: int) -> None:
+        """QKeras's formats, trial by trial."""
+        axis = getattr(shared, "axis", "auto")
+        layout = channels_of(name_of(shared), values.shape[1:], 0 if isinstance(axis, str) else axis)
+        shaped = values.view(len(values), *layout.shape)
+        rows = layout.rows(shaped)
+        drawn = [] if noise is None else list(layout.rows(noise.reshape(self.draws, *layout.shape)))
+        for row, fmt in zip(rows, self.formats[first:], strict=False):
+            channels = row.view(-1, layout.width)
+            draws = [draw.view_as(channels) for draw in drawn]
+            channels.copy_(qkeras.quantized(channels, cast(QKeras, fmt), draws))
+        layout.put(rows, shaped)
+
+    # laws without a scale of the data
+
+    @cached_property
+    def _range(self) -> tuple[Tensor, ...]:
+        """Columns (P, 1) in float32; tensors also because CUDA divides by a Python number as by its reciprocal."""
+        ranges = [f for f in self.formats if isinstance(f, Range)]
+        numbers = [(f.steps_per_unit, f.lowest, f.highest, not f.zero) for f in ranges]
+        return tuple(
+            torch.tensor(c, dtype=torch.float32, device=self.device)[:, None] for c in zip(*numbers, strict=True)
+        )
+
+    def _to_range(self, w: Tensor, noise: Tensor | None, first: int) -> None:
+        columns = [column[first : first + len(w)] for column in self._range]
+        if w.device.type == "cpu":
+            numbers = [column.numpy()[:, 0] for column in columns]
+            kernels.to_range(w.numpy(), _array(noise), *numbers, self.mode.number, self.mode.shares)
+        else:
+            w.copy_(laws.to_range(w, noise, self.mode, *columns))
+
+    @cached_property
+    def _numbers(self) -> tuple[Tensor, ...]:
+        """What each trial's law has of its own, as columns (P, 1)."""
+        found: list[tuple[Any, ...]] = []
+        for fmt in self.formats:
+            law: Any = fmt.law  # type: ignore[union-attr]
+            if isinstance(law, Grid):
+                found.append((float(law.lowest), float(law.highest)))
+            else:
+                smallest = 0.0 if law.has_zero else law.smallest
+                found.append((law.mantissa, law.least_exponent, law.largest, law.beyond, smallest))
+        return tuple(column.to(self.device)[:, None] for column in _columns(found))
+
+    @cached_property
+    def _steps(self) -> Tensor:
+        """The scale of a law without one of the data: its step, (P, 1) float64."""
+        steps = [f.law.step if isinstance(f, Fixed) else 1.0 for f in self.formats]
+        return torch.tensor(steps, dtype=torch.float64, device=self.device)[:, None]
+
+    def _to_law(self, w: Tensor, noise: Tensor | None, scale: Tensor, first: int, exact: bool) -> None:
+        """Round rows to integers or floating point under a scale (R, G), `exact` where each is a power of two."""
+        numbers = [column[first : first + len(w)] for column in self._numbers]
+        law = self._shared.law  # type: ignore[union-attr]
+        if w.device.type == "cpu":
+            self._compiled(w, noise, scale, numbers, law, exact)
+        else:
+            self._eager(w, noise, scale, numbers, law)
+
+    def _compiled(
+        self,
+        w: Tensor,
+        noise: Tensor | None,
+        scale: Tensor,
+        numbers: Sequence[Tensor],
+        law: Law,
+        exact: bool,
+    ) -> None:
+        width = w.shape[1] // scale.shape[1]
+        mode = self.mode.number, self.mode.shares
+        columns = [column.numpy()[:, 0] for column in numbers]
+        if isinstance(law, Grid):
+            overflow = OVERFLOWS.index(law.overflow)
+            kernels.to_grid(w.numpy(), _array(noise), scale.numpy(), width, exact, *columns, overflow, *mode)
+        else:
+            kernels.to_floating(w.numpy(), _array(noise), scale.numpy(), width, exact, *columns, *mode)
+
+    def _eager(self, w: Tensor, noise: Tensor | None, scale: Tensor, numbers: Sequence[Tensor], law: Law) -> None:
+        groups = w.view(*scale.shape, -1)
+        drawn = None if noise is None else noise.view(scale.shape[1], -1)
+        columns = [column[..., None] for column in numbers]
+        if isinstance(law, Grid):
+            groups.copy_(laws.to_grid(groups, drawn, self.mode, scale[..., None], columns[0], columns[1], law.overflow))
+        else:
+            groups.copy_(laws.to_floating(groups, drawn, self.mode, scale[..., None], *columns))
+
+    # laws under a scale of the data
+
+    def _round_groups(self, rows: Tensor, noise: Tensor | None, layout: Layout, first: int) -> None:
+        groups = rows.view(len(rows), -1, layout.width)
+        drawn = None if noise is None else noise.view(-1, layout.width)
+        formats: Any = self.formats[first : first + len(rows)]
+        match self._shared:
+            case Block() if self._shared.compat == "qtorch":
+                groups.copy_(qtorch.block(groups, formats, drawn))
+            case Uniform() if not self._shared.symmetric:
+                self._to_span(groups, drawn, formats)
+            case Binary() | Ternary():
+                self._to_signs(rows, groups, noise, layout, formats, first)
+            case fmt:
+                exact = not isinstance(fmt, NVFP4) and not (isinstance(fmt, Uniform) and fmt.scaling != "po2")
+                self._to_law(rows, noise, self._scale(groups, formats), first, exact)
+
+    def _scale(self, groups: Tensor, formats: Any) -> Tensor:
+        """The scale of each group (R, G) under which values are rounded by a law."""
+        match self._shared:
+            case PowerOfTwo():
+                return scales.by_power(groups, formats)
+            case NVFP4():
+                return scales.by_e4m3(groups, formats)
+            case Uniform():
+                return scales.by_largest(groups, formats)
+        step = formats[0].law.step if isinstance(formats[0].law, Grid) else 1.0  # the int8 of MX has one of its own
+        return scales.by_exponent(groups, formats) * step
+
+    def _to_span(self, groups: Tensor, noise: Tensor | None, formats: Sequence[Uniform]) -> None:
+        low, high = scales.span(groups, formats)
+        count = scales.column([f.law.highest for f in formats], self.device)
+        groups.copy_(laws.to_span(groups, noise, self.mode, low[..., None], high[..., None], count[..., None]))
+
+    def _to_signs(
+        self, rows: Tensor, groups: Tensor, noise: Tensor | None, layout: Layout, formats: Any, first: int
+    ) -> None:
+        scale, threshold = scales.means(groups, formats, layout.counts.to(self.device))
+        if isinstance(self._shared, Binary):
+            drawn = None if noise is None else noise.view(-1, layout.width)
+            groups.copy_(laws.to_sign(groups, drawn, self.mode, scale[..., None]))
+        elif self.mode == laws.NEAREST:
+            groups.copy_(laws.to_three(groups, scale[..., None], threshold[..., None]))
+        else:
+            safe = torch.where(scale == 0, 1.0, scale)
+            self._to_law(rows, noise, safe, first, False)
+            groups.copy_(torch.where((scale == 0)[..., None], 0.0, groups))
+
+    # gradients
+
+    def inside(self, values: Tensor, contraction: int = LAST) -> Tensor:
+        """Where values are not clipped: between the least and the greatest value of their format, both ends in.
+
+        Args:
+            values: (P, *shape) of all trials.
+        """
+        fmt = self._shared
+        if isinstance(fmt, Float32 | QKeras) or (isinstance(fmt, Fixed) and fmt.overflow != "saturate"):
+            return torch.ones_like(values, dtype=torch.bool)
+        if not isinstance(fmt, Scaled):
+            low, high = (column.view(-1, *[1] * (values.dim() - 1)) for column in self._ends)
+            return (values >= low) & (values <= high)
+        layout = layout_of(fmt, values.shape[1:], contraction)
+        shaped = values.view(len(values), *layout.shape)
+        groups = layout.rows(shaped).view(len(values), -1, layout.width)
+        low, high = self._group_ends(groups, layout)
+        within = ((groups >= low[..., None]) & (groups <= high[..., None])).float()
+        result = torch.empty_like(shaped)
+        layout.put(within.view(len(values), -1), result)
+        return result.view(values.shape) > 0
+
+    @property
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        """The least and the greatest value of each trial's format, (P,)."""
+        ends = []
+        for fmt in self.formats:
+            if isinstance(fmt, Range):
+                ends.append((fmt.lowest * fmt.step, fmt.highest * fmt.step))
+            else:
+                law: Law = fmt.law  # type: ignore[union-attr]
+                ends.append((law.lowest * law.step if isinstance(law, Grid) else -law.largest, law.largest))
+        low, high = zip(*ends, strict=True)
+        return tuple(torch.tensor(e, dtype=torch.float32, device=self.device) for e in (low, high))  # type: ignore[return-value]
+
+    def _group_ends(self, groups: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+        formats: Any = self.formats
+        match self._shared:
+            case Uniform() if not self._shared.symmetric:
+                return scales.span(groups, formats)
+            case Binary() | Ternary():
+                scale, _ = scales.means(groups, formats, layout.counts.to(self.device))
+                return -scale, scale
+        scale = self._scale(groups, formats)
+        grid = isinstance(formats[0].law, Grid)
+        highest = scales.column([f.law.highest if grid else f.law.largest for f in formats], self.device)
+        lowest = scales.column([f.law.lowest if grid else -f.law.largest for f in formats], self.device)
+        return scale * lowest, scale * highest
+
+
+def _array(noise: Tensor | None) -> kernels.Floats:
+    return NO_NOISE if noise is None else noise.numpy()
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[Tensor]:
+    """Columns of numbers: integers as int64, all others as float64."""
+    dtypes = [torch.int64 if isinstance(value, int) else torch.float64 for value in rows[0]]
+    return [torch.tensor(column, dtype=d) for column, d in zip(zip(*rows, strict=True), dtypes, strict=True)]

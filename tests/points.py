@@ -1,0 +1,80 @@
+"""What the tests of rounding share: the values at which formats are tried, and how results are compared."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qsweep.formats import Float, Floating, Grid, Law
+
+MODES = ("nearest", "away", "zero", "up", "down", "stochastic", "stochastic1", "stochastic4")
+"""Every rounding mode; of stochasticN two."""
+LARGEST = float(np.finfo(np.float32).max)
+ODD_ONES = [0.0, 2.0**-149, 3 * 2.0**-149, 2.0**-126, 0.1, 1.0, 1e9, 1e30, LARGEST, np.inf, np.nan]
+SMALL_FLOATS = [(e, m) for e in range(2, 7) for m in range(1, 8 - e)]
+"""Exponent and mantissa bits of all floats of up to 8 bits."""
+
+
+FLAVOURS = [("ieee", False), ("ieee", True), ("nan", False), ("nan", True), ("finite", False)]
+
+
+def small_floats() -> list[Float]:
+    """Every floating-point format of up to 8 bits, in each flavour once, saturating and not."""
+    return [Float(e, m, *own) for e, m in SMALL_FLOATS for own in FLAVOURS]
+
+
+def points(law: Law, stride: int = 1) -> Tensor:
+    """The numbers of a law (each `stride`-th), the middles between neighbours, what is beyond and the odd ones, these
+    three with their float32 neighbours; of both signs."""
+    values = np.array(list(law.values()))
+    middles = (values[:-1] + values[1:]) / 2
+    return with_neighbours(np.concatenate([middles[::stride], values[-2:], _beyond(law), ODD_ONES]), values[::stride])
+
+
+def with_neighbours(values: np.ndarray, alone: np.ndarray | None = None) -> Tensor:
+    """Values of both signs, each as a float32 with the ones just below and above it, once each.
+
+    Args:
+        alone: more values, without their neighbours.
+    """
+    with np.errstate(all="ignore"):
+        exact = np.concatenate([values, -values]).astype(np.float32)
+        found = [exact, *(np.nextafter(exact, np.float32(end), dtype=np.float32) for end in (-np.inf, np.inf))]
+        found += [] if alone is None else [alone.astype(np.float32), -alone.astype(np.float32)]
+    patterns = np.unique(np.concatenate(found).view(np.int32))
+    return torch.from_numpy(patterns.view(np.float32).copy())
+
+
+def _beyond(law: Law) -> list[float]:
+    """Where overflow starts, and some turns of an integer that wraps."""
+    if isinstance(law, Grid):
+        count = law.highest - law.lowest + 1
+        ends = [law.lowest, law.highest]
+        turns = [0.5, 1, 1.5, 2, count - 0.5, count, count + 1, 7 * count, 7 * count + 2.5]
+        return [(end + turn) * law.step for end in ends for turn in turns]
+    assert isinstance(law, Floating)
+    gap = law.largest - sorted(law.values())[-2]
+    return [law.largest + gap * part for part in (0.25, 0.5, 0.75, 1, 2)] + [2 * law.largest]
+
+
+def noise_like(x: Tensor, seed: int = 0) -> Tensor:
+    """Random multiples of 2^-24 in [0, 1), the least and the greatest among them."""
+    noise = torch.randint(0, 2**24, x.shape, generator=torch.Generator().manual_seed(seed)) / 2**24
+    flat = noise.view(-1)
+    flat[2::5], flat[4::5] = 0.0, 1 - 2.0**-24
+    return noise
+
+
+def assert_same(found: Tensor, expected: Tensor, x: Tensor | None = None) -> None:
+    """The same bits, the sign of zero too; any NaN is like any other."""
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype == torch.float32
+    found, expected = found.contiguous(), expected.contiguous()
+    equal = (found.view(torch.int32) == expected.view(torch.int32)) | (found.isnan() & expected.isnan())
+    wrong = (~equal).nonzero()[:3].tolist()
+    told = [
+        (None if x is None else float(x[tuple(at)]), float(found[tuple(at)]), float(expected[tuple(at)]))
+        for at in wrong
+    ]
+    assert not wrong, f"{int((~equal).sum())} of {equal.numel()} differ, the first (x, found, expected): {told}"
