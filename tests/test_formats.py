@@ -161,7 +161,7 @@ def test_split_name_takes_more_parameters_than_the_familys_own() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rang4", "unknown format 'rang4'; did you mean 'range4'? (one of: float32, range4, "),
+        ("rang4", "unknown format 'rang4'; did you mean 'range4'? (such as float32, range4, "),
         ("float16", "unknown format 'float16'; did you mean 'float32'?"),
         ("mxpf8", "did you mean 'mxfp8'?"),
         ("nvpf4", "did you mean 'nvfp4'?"),

@@ -15,7 +15,7 @@ from dataclasses import fields
 from functools import cache, partial
 from typing import Any
 
-from qsweep.errors import UserError, cut, unknown
+from qsweep.errors import UserError, cut, did_you_mean, unknown
 from qsweep.formats.declared import DETERMINISTIC, ROUNDINGS
 from qsweep.formats.floats import ALIASES, Float
 from qsweep.formats.grids import Fixed, Float32, Range
@@ -54,18 +54,9 @@ WORDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Names that stand for a family with some of its parameters."""
 EXAMPLES = (
-    "float32",
-    "range4",
-    "fixed8f7",
-    "e4m3",
-    "e5m2",
-    "block8",
-    "uniform8",
-    "po2_4",
-    "ternary",
-    "binary",
-    "nvfp4",
+    *("float32", "range4", "fixed8f7", "e4m3", "e5m2", "block8", "uniform8", "po2_4", "ternary", "binary", "nvfp4"),
 )
+"""What a message offers."""
 CALL = re.compile(r"([A-Za-z]\w*)\(([^()]*)\) ?(.*)")
 PYTHON = {"None": "none", "True": True, "False": False}
 """What Python's own words mean in a call, as other libraries print them."""
@@ -76,7 +67,7 @@ QKERAS_EXAMPLES = (
 FOREIGN_ROUNDINGS = ("nearest", "stochastic")
 """The modes of QPyTorch and QKeras."""
 NAMES = (*EXAMPLES, *WORDS)
-"""What a message offers: words, and examples of those with numbers."""
+"""Words, and examples of those with numbers."""
 
 
 def parameters_of(family: str) -> tuple[Parameter, ...]:
@@ -131,7 +122,10 @@ def _split_word(word: str) -> tuple[str, dict[str, Any]]:
             known = {p.name: p for p in cls.parameters}
             numbers = [(name, int(digits)) for name, digits in match.groupdict().items()]
             return cls.family, dict(check_each(numbers, partial(_check, known, {}, word)))
-    raise BadValueError(unknown("format", word, NAMES))
+    near = did_you_mean(word, (*NAMES, *FAMILIES))
+    raise BadValueError(
+        f"unknown format '{cut(word)}'{near} (such as {', '.join(EXAMPLES)}; `qsweep formats` lists all)"
+    )
 
 
 @cache
