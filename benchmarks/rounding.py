@@ -14,10 +14,13 @@ from measure import ratios, spread
 from torch import Tensor
 
 from qsweep.formats import Block, Fixed, Float, Format
+from qsweep.jobs import keep_memory
 from qsweep.rounding import Stack, quantize
 from qsweep.streams import Stream
 
 SIZE, P, N = 670_000, 16, 15
+REPEATS = 8
+"""Calls a measurement, one after the other as in training."""
 NANO = 1e9
 Work = Callable[[], object]
 
@@ -33,10 +36,20 @@ def peer() -> ModuleType | None:
 
 def line(what: str, work: Work, values: int, other: Work, other_values: int, name: str) -> None:
     """Nanoseconds a value, and how many times faster than something else, measured in turn."""
-    ours, theirs = ratios(work, other, N)
+    ours, theirs = ratios(repeated(work), repeated(other), N)
     times = [(t / other_values) / (o / values) for o, t in zip(ours, theirs, strict=True)]
-    own = spread([seconds / values * NANO for seconds in ours])
+    own = spread([seconds / REPEATS / values * NANO for seconds in ours])
     print(f"{what:<38} {own} ns a value; {spread(times, 1)} times as fast as {name}", flush=True)
+
+
+def repeated(work: Work) -> Work:
+    """The same several times."""
+
+    def all_of_it() -> None:
+        for _ in range(REPEATS):
+            work()
+
+    return all_of_it
 
 
 def stack_of(formats: list[Format], rounding: str, x: Tensor) -> Work:
@@ -65,6 +78,7 @@ def alone(fmt: Format, rounding: str, x: Tensor) -> Work:
 def main() -> None:
     """Print one line a measurement."""
     torch.set_num_threads(1)
+    keep_memory()  # as a worker: otherwise the system's page faults are measured, theirs and ours
     x = torch.randn(SIZE, generator=torch.Generator().manual_seed(0))
     quant = peer()
     print("on one core" + ("" if quant else "; QPyTorch is not installed: beside a copy"))

@@ -26,7 +26,9 @@ Integers = NDArray[np.int64]
 ZERO, ONE = np.float32(0), np.float32(1)
 MULTIPLIERS = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 WEYL = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
-HALF_WORD, LOW_24_BITS = np.uint64(32), np.uint64(0xFFFFFF)
+WORDS = 1024
+"""Random words that are drawn before they become numbers: few enough to stay in the first-level cache."""
+LOW_24_BITS, SHARE = np.int32(0xFFFFFF), np.float32(2.0**-24)
 FARTHEST = 160
 """No exponent of a float32 under a scale is larger; Inf would have 1024."""
 SIGN = np.int64(-(2**63))
@@ -235,42 +237,26 @@ def uniforms(out: Floats, key: Any) -> None:
         out: filled from its beginning on: 8 numbers a block, two from each of its words, the low half first.
         key: two words, uint64. The counter of the first block is 1.
     """
-    blocks = len(out) // 8
-    for block in range(blocks):
-        _write(out[block * 8 : block * 8 + 8], _philox(np.uint64(block + 1), key[0], key[1]))
-    if blocks * 8 < len(out):
-        rest = np.empty(8, np.float32)
-        _write(rest, _philox(np.uint64(blocks + 1), key[0], key[1]))
-        for i in range(len(out) - blocks * 8):
-            out[blocks * 8 + i] = rest[i]
+    words = np.empty(WORDS, np.uint64)
+    halves = words.view(np.int32)
+    for start in range(0, len(out), 2 * WORDS):  # words first, numbers after them: only so are both loops fast
+        numbers = out[start : start + 2 * WORDS]
+        for block in range((len(numbers) + 7) // 8):
+            _philox(words[block * 4 : block * 4 + 4], np.uint64(start // 8 + block + 1), key[0], key[1])
+        for i in range(len(numbers)):
+            numbers[i] = np.float32(halves[i] & LOW_24_BITS) * SHARE
 
 
 @njit(inline="always")
-def _philox(counter: Any, first: Any, second: Any) -> Any:
-    """The four words of one block: ten rounds."""
+def _philox(words: Any, counter: Any, first: Any, second: Any) -> None:
+    """One block: ten rounds."""
     a, b, c, d = counter, np.uint64(0), np.uint64(0), np.uint64(0)
     for _ in range(10):
         high, low = product(MULTIPLIERS[0], a)
         high2, low2 = product(MULTIPLIERS[1], c)
         a, b, c, d = high2 ^ b ^ first, low2, high ^ d ^ second, low
         first, second = first + WEYL[0], second + WEYL[1]
-    return a, b, c, d
-
-
-@njit(inline="always")
-def _write(out: Floats, words: Any) -> None:
-    """Two numbers a word."""
-    a, b, c, d = words
-    out[0], out[1] = _share(a), _share(a >> HALF_WORD)
-    out[2], out[3] = _share(b), _share(b >> HALF_WORD)
-    out[4], out[5] = _share(c), _share(c >> HALF_WORD)
-    out[6], out[7] = _share(d), _share(d >> HALF_WORD)
-
-
-@njit(inline="always")
-def _share(word: Any) -> np.float32:
-    """The lowest 24 bits as a number in [0, 1)."""
-    return np.float32(np.int32(word & LOW_24_BITS)) * np.float32(2.0**-24)
+    words[0], words[1], words[2], words[3] = a, b, c, d
 
 
 def _product(context: Any, x: Any, y: Any) -> Any:
