@@ -81,16 +81,28 @@ def to_range(
 ) -> None:  # fmt: skip
     """The law of qsweep.formats.Range, in float32 as its document has it."""
     for p in range(w.shape[0]):
-        s, low, high, move = per_unit[p], lowest[p], highest[p], zeroless[p]
-        row = w[p]
-        for i in range(len(row)):
-            x = row[i] * s
-            nearest = np.rint(x) + ZERO
-            r = nearest
-            if mode != 0:
-                r = rounded(x, noise, i, mode, shares) + ZERO
-                r = nearest if nearest / s == row[i] else r  # a level never moves, even where x misses its integer
-            row[i] = _level(r, row[i], low, high, move) / s
+        if mode == 0:
+            _range_row(w[p], noise, per_unit[p], lowest[p], highest[p], zeroless[p], 0, 1.0)
+        elif mode == 1:
+            _range_row(w[p], noise, per_unit[p], lowest[p], highest[p], zeroless[p], 1, 1.0)
+        else:
+            _range_row(w[p], noise, per_unit[p], lowest[p], highest[p], zeroless[p], mode, shares)
+
+
+@njit(inline="always")
+def _range_row(
+    row: Floats, noise: Floats, per_unit: np.float32, low: np.float32, high: np.float32, zeroless: np.float32,
+    mode: int, shares: float,
+) -> None:  # fmt: skip
+    """One row; written out for the usual modes above, as constants let the loop be vectorized."""
+    for i in range(len(row)):
+        x = row[i] * per_unit
+        nearest = np.rint(x) + ZERO
+        r = nearest
+        if mode != 0:
+            r = rounded(x, noise, i, mode, shares) + ZERO
+            r = nearest if nearest / per_unit == row[i] else r  # a level never moves, even where x misses its integer
+        row[i] = _level(r, row[i], low, high, zeroless) / per_unit
 
 
 @njit(inline="always")
@@ -120,6 +132,10 @@ def to_grid(
                 _grid_row(row, drawn, s, low, high, True, 0, 0, 1.0)
             elif exact and overflow == 0 and mode == 1:
                 _grid_row(row, drawn, s, low, high, True, 0, 1, 1.0)
+            elif overflow == 0 and mode == 0:
+                _grid_row(row, drawn, s, low, high, False, 0, 0, 1.0)
+            elif overflow == 0 and mode == 1:
+                _grid_row(row, drawn, s, low, high, False, 0, 1, 1.0)
             else:
                 _grid_row(row, drawn, s, low, high, exact, overflow, mode, shares)
 
@@ -129,7 +145,7 @@ def _grid_row(
     row: Floats, noise: Floats, scale: float, low: float, high: float, exact: bool, overflow: int, mode: int,
     shares: float,
 ) -> None:  # fmt: skip
-    """One group; written out for the usual modes above, as constants let the loop be vectorized."""
+    """One group, as in `_range_row`."""
     inverse = 1.0 / scale
     for i in range(len(row)):
         x = np.float64(row[i])
@@ -169,6 +185,10 @@ def to_floating(
                 _float_row(row, drawn, s, m, e_min, top, over, floor, True, 0, 1.0)
             elif exact and mode == 1:
                 _float_row(row, drawn, s, m, e_min, top, over, floor, True, 1, 1.0)
+            elif mode == 0:
+                _float_row(row, drawn, s, m, e_min, top, over, floor, False, 0, 1.0)
+            elif mode == 1:
+                _float_row(row, drawn, s, m, e_min, top, over, floor, False, 1, 1.0)
             else:
                 _float_row(row, drawn, s, m, e_min, top, over, floor, exact, mode, shares)
 
@@ -178,7 +198,7 @@ def _float_row(
     row: Floats, noise: Floats, scale: float, mantissa: int, least: int, largest: float, beyond: float,
     smallest: float, exact: bool, mode: int, shares: float,
 ) -> None:  # fmt: skip
-    """One group, as in `_grid_row`."""
+    """One group, as in `_range_row`."""
     inverse = 1.0 / scale
     for i in range(len(row)):
         x = np.float64(row[i])
