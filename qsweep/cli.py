@@ -261,16 +261,45 @@ def _plottable(path: Path, results: Path) -> list[tuple[Path, Sequence[Any] | No
 
 @cli.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH…]")
+@click.option("--aggregate", is_flag=True, help="Means over seeds, with their 95 % intervals.")
+@click.option("--against", metavar="AXIS=VALUE", help="Differences to the trials with that value, paired by seed.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV with all columns and digits.")
 @results_option
-def table(paths: tuple[Path, ...], results: Path) -> int:
-    """Print the tables of sweep folders: axes, status and metrics (trials.csv beside it has all columns)."""
-    from qsweep import folder
-    from qsweep.show import trials_table
+def table(paths: tuple[Path, ...], aggregate: bool, against: str | None, as_csv: bool, results: Path) -> int:
+    """Print the tables of sweep folders: axes, status and metrics (trials.csv beside it has all columns).
 
-    for target in [found for path in paths or (results,) for found in folder.sweep_folders(path)]:
-        say(f"{target / 'trials.csv'}")
-        click.echo(trials_table(target))
+    \b
+      qsweep table results/mine --aggregate                 means over seeds
+      qsweep table results/mine --against rounding=nearest  what the other roundings change
+      qsweep table results/mine --against bitwidth=         against the trials that have no bitwidth
+    """
+    from qsweep import folder
+
+    if aggregate and against is not None:
+        raise UserError("--aggregate and --against are two tables: ask for one of them at a time")
+    targets = [found for path in paths or (results,) for found in folder.sweep_folders(path)]
+    if as_csv and len(targets) > 1:
+        raise UserError(f"--csv prints one table, and here are {len(targets)}: name one of {_some(targets)}")
+    for target in targets:
+        text, note = _table(target, aggregate, against, as_csv)
+        say(f"{target / 'trials.csv'}" + (f": {note}" if note else ""))
+        click.echo(text.removesuffix("\n"))
     return 0
+
+
+def _some(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths[:5])) + (" …" if len(paths) > 5 else "")
+
+
+def _table(target: Path, aggregate: bool, against: str | None, as_csv: bool) -> tuple[str, str]:
+    """A sweep's table as text or CSV, and what to say of it."""
+    from qsweep import show
+    from qsweep.aggregate import csv_text, differences, over_seeds
+
+    if not aggregate and against is None:
+        return (show.trials_text(target) if as_csv else show.trials_table(target)), ""
+    summary = over_seeds(target) if against is None else differences(target, against)
+    return (csv_text(summary) if as_csv else show.summary_table(summary)), show.summary_note(summary)
 
 
 @cli.command()

@@ -26,6 +26,18 @@ def write(path: Path, content: str | bytes) -> None:
         ) from None
 
 
+def remove(path: Path) -> None:
+    """Take a file away, if it is there.
+
+    Raises:
+        UserError: the folder can't be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"can't remove {path}: {error.strerror or error}") from None
+
+
 def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

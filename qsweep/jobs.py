@@ -106,7 +106,7 @@ def _train(trials: Sequence[Settings], sources: Mapping[str, str], folder: Path,
 
     def course(part: Sequence[Settings], model: torch.nn.Module, net: Net) -> list[dict[str, Any]]:
         outcomes = Course(net, model, part, data, examples, device).run()
-        return [_outcome(o.status, o.reason, o.epochs) for o in outcomes]
+        return [_outcome(o.status, o.reason, o.epochs, o.histograms) for o in outcomes]
 
     model = new_model()
     if stacks(shared["model"], model, data.shape, data.classes):
@@ -129,9 +129,9 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _outcome(status: str, reason: str, epochs: list[dict[str, float | None]]) -> dict[str, Any]:
+def _outcome(status: str, reason: str, epochs: list[dict[str, Any]], histograms: Mapping[str, Any]) -> dict[str, Any]:
     history = [{"stage": 0, "epoch": i, **metrics} for i, metrics in enumerate(epochs, start=1)]
-    result = epochs[-1] if status == "done" else {}
+    result = {**epochs[-1], **({"histograms": histograms} if histograms else {})} if status == "done" else {}
     return {"status": status, "reason": reason, "result": result, "history": history}
 
 

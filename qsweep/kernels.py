@@ -29,13 +29,15 @@ WEYL = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
 WORDS = 1024
 """Random words that are drawn before they become numbers: few enough to stay in the first-level cache."""
 LOW_24_BITS, SHARE = np.int32(0xFFFFFF), np.float32(2.0**-24)
+HASH = np.int64(2654435761)
+"""2^32 ÷ the golden ratio (Knuth, The Art of Computer Programming 3, 6.4)."""
 FARTHEST = 160
 """No exponent of a float32 under a scale is larger; Inf would have 1024."""
 SIGN = np.int64(-(2**63))
 """The sign of a float64 among its bits."""
 
 
-def compiled(law: Callable[..., None]) -> Any:
+def compiled(law: Callable[..., Any]) -> Any:
     """Compile at the first call and keep the code beside this file or in the user's cache, where one can be written."""
     try:
         return njit(law, cache=True, error_model="numpy")
@@ -293,6 +295,53 @@ def _product(context: Any, x: Any, y: Any) -> Any:
 
 
 product: Any = intrinsic(_product)
+
+
+# --- counting ---------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def outside(w: Floats, low: float, high: float) -> int:
+    """How many of the values (n,) lie below `low` or above `high`."""
+    count = 0
+    for i in range(len(w)):
+        count += (w[i] < low) | (w[i] > high)
+    return count
+
+
+@compiled
+def moves(before: Floats, after: Floats, direction: Floats, decay: np.float32) -> tuple[int, int]:
+    """How many updates along `direction` (plus decay · weight) are not 0, and how many of them left the value alone."""
+    moving, stalled = 0, 0
+    for i in range(len(before)):
+        moves = direction[i] + before[i] * decay != ZERO
+        moving += moves
+        stalled += moves & (before[i] == after[i])
+    return moving, stalled
+
+
+@compiled
+def distinct(values: Floats, slots: Any, found: int) -> int:
+    """Add values to a set by open addressing; how many are in it then, or one more than half of its slots.
+
+    Args:
+        values: (n,).
+        slots: the set, int64, of 2^17 slots with -1 for an empty one; NaN counts by its bits, -0 as 0.
+        found: how many are in it already.
+    """
+    patterns = values.view(np.uint32)
+    mask = len(slots) - 1
+    for i in range(len(values)):
+        pattern = np.int64(patterns[i]) if values[i] != ZERO else np.int64(0)
+        slot = (pattern * HASH >> 15) & mask
+        while slots[slot] != pattern and slots[slot] != -1:
+            slot = (slot + 1) & mask
+        if slots[slot] == -1:
+            slots[slot] = pattern
+            found += 1
+            if found > len(slots) // 2:
+                break
+    return found
 
 
 # --- optimizers -------------------------------------------------------------------------------------------------------

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from qsweep.architectures import ARCHITECTURES
 from qsweep.blocks import Block, overlay
+from qsweep.datasets import DATASETS
 from qsweep.errors import did_you_mean, unknown
 from qsweep.parameters import show
 from qsweep.reader import OVERRIDE, Mistakes, Place, dotted
-from qsweep.spec import METRICS, Spec, metric_field
+from qsweep.spec import MEASURES, Spec, metric_field
 from qsweep.trial import Trial, TrialError, canonical, describe_choice, describe_role, resolve
 from qsweep.vocabulary import CHOICES, ROLES
 
@@ -135,13 +137,25 @@ class _Expansion:
                 self.mistakes.add((OVERRIDE, name), f"no trial reads '{name}'{did_you_mean(name, sorted(self.read))}")
         for index, plot in enumerate(self.spec.plots):
             self._check_plot(plot, ("plots", index))
+            if plot["kind"] == "histogram":
+                self._check_histogram(plot, ("plots", index), rows)
 
     def _check_plot(self, plot: Mapping[str, Any], place: Place) -> None:
         """Say before the training, not after it, that the table will lack a column."""
         for field in [f for f in ("x", "y", "line", "facet") if f in plot and f != metric_field(plot["kind"])]:
             shown = (*self.axes, "seed", *(("epoch",) if plot["kind"] == "lines" and field == "x" else ()))
-            if plot[field] not in (*shown, *METRICS, "status") and plot[field] not in self.read:
+            if plot[field] not in (*shown, *MEASURES, "status") and plot[field] not in self.read:
                 self.mistakes.add((*place, field), unknown("column", plot[field], shown))
+
+    def _check_histogram(self, plot: Mapping[str, Any], place: Place, rows: Sequence[Row]) -> None:
+        counted = [row.trial.settings for row in rows if row.trial.settings.get("histogram")]
+        if not counted:
+            self.mistakes.add(place, "no trial counts its weights: write `histogram: 1000` (bins) in trial")
+            return
+        known = [places for settings in counted if (places := _weight_places(settings))]
+        there = list(dict.fromkeys(name for places in known for name in places))
+        if len(known) == len(counted) and plot["place"] not in there:
+            self.mistakes.add((*place, "place"), unknown("place", plot["place"], there))
 
     def _notes(self) -> Iterator[str]:
         given = [name for block in self.spec.blocks for name in _given(block)]
@@ -150,6 +164,15 @@ class _Expansion:
                 yield f"no trial reads '{name}': it changes nothing"
         for place, entry in self.idle.items():
             yield f"{dotted(place)} matches no trial: {show(entry)}"
+
+
+def _weight_places(settings: Mapping[str, Any]) -> list[str]:
+    """The places of a trial's weights and biases; none of a user's own model, which only running it would tell."""
+    model, data = settings["model"], DATASETS[settings["data"]["name"]]
+    if "source" in model:
+        return []
+    layers = ARCHITECTURES[model["name"]].layers(data.features, data.classes, dict(model))
+    return [f"{layer.place}.{role}" for layer in layers for role in ROLES]
 
 
 # --- points -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from qsweep.axes import GENERATORS, MAX_VALUES, USAGE
 from qsweep.formats import FAMILIES
 from qsweep.formats.names import pattern_of
 from qsweep.parameters import Parameter
-from qsweep.spec import MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, METRICS, NAME, PLOT_FIELDS, metric_field
+from qsweep.spec import MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, MEASURES, NAME, PLOT_FIELDS, RANGE, metric_field
 from qsweep.vocabulary import CHOICES, NAMED, PLAIN, ROLE_PARAMETERS, ROLE_PARTS, ROLES, SOURCE
 
 Schema = dict[str, Any]
@@ -150,6 +150,14 @@ def _seeds() -> Schema:
 def _plot(kind: str) -> Schema:
     needs, takes = PLOT_FIELDS[kind]
     fields: Schema = {name: {"type": "string"} for name in (*needs, *takes)}
-    fields[metric_field(kind)] = {"enum": list(METRICS)}
+    if metric := metric_field(kind):
+        fields[metric] = {"enum": list(MEASURES)}
+    if RANGE in fields:
+        fields[RANGE] = _range()
     fields["name"] = {"type": "string", "pattern": f"^{NAME.pattern}$"}
     return _object({"kind": {"const": kind}, **fields}, required=["kind", *needs])
+
+
+def _range() -> Schema:
+    ends = {"type": "array", "items": NUMBER, "minItems": 2, "maxItems": 2, "description": "lowest and highest"}
+    return {"anyOf": [{**NUMBER, "exclusiveMinimum": 0, "description": "0.1 means ±0.1"}, ends]}

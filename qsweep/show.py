@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from qsweep import folder, tables
+from qsweep import aggregate, folder, tables
 from qsweep.columns import aligned
 from qsweep.errors import UserError
+from qsweep.explain import reasons
 from qsweep.spec import METRICS
 from qsweep.store import FINAL, STATUSES, Record, Store
 
@@ -31,6 +32,12 @@ def trials_table(sweep: Path) -> str:
     return aligned(rows)
 
 
+def trials_text(sweep: Path) -> str:
+    """trials.csv as it is, once it is known to be a table."""
+    tables.read_trials(sweep)
+    return (sweep / "trials.csv").read_text(encoding="utf-8")
+
+
 def _short(name: Any, value: Any) -> str:
     if value != value:  # NaN: an empty cell
         return ""
@@ -39,6 +46,61 @@ def _short(name: Any, value: Any) -> str:
     if name in METRICS:
         return f"{value:.4f}"
     return f"{value:g}" if isinstance(value, float) else tables.cell(value)
+
+
+# --- table over seeds -------------------------------------------------------------------------------------------------
+
+
+def summary_table(summary: aggregate.Summary) -> str:
+    """The axes that vary, how many trials each line speaks of, and each metric ± half of its 95 % interval."""
+    several = {name for name in summary.axes if len({line.place[name] for line in summary.lines}) > 1}
+    axes = [name for name in summary.axes if name in several or name in summary.baseline]
+    counts = [name for name in _count_names(summary) if name == "n" or any(line.counts[name] for line in summary.lines)]
+    columns = [[name, *(_axis_cell(line.place[name]) for line in summary.lines)] for name in axes]
+    columns += [[name, *(str(line.counts[name] or "·") for line in summary.lines)] for name in counts]
+    for name in METRICS:
+        columns.append(
+            [name, *_estimate_cells([line.measures[name] for line in summary.lines], bool(summary.baseline))]
+        )
+    return aligned(list(zip(*columns, strict=True)))
+
+
+def summary_note(summary: aggregate.Summary) -> str:
+    """How to read the table, in a line or two."""
+    if not summary.baseline:
+        return "mean ± half of its 95 % interval, over n seeds that are done"
+    paired = f"each minus the trial of its seed with {aggregate.words(summary.baseline)}"
+    reading = "mean ± half of its 95 % interval, over n pairs; * where that leaves out 0"
+    alone = f"; {summary.alone} points have no partner there" if summary.alone else ""
+    return f"{paired}: {reading}{alone}"
+
+
+def _count_names(summary: aggregate.Summary) -> list[str]:
+    return list(summary.lines[0].counts) if summary.lines else []
+
+
+def _axis_cell(text: str) -> str:
+    """1.0 as 1, and 2^-14 in as many digits as in the other tables."""
+    try:
+        return f"{float(text):g}" if {".", "e"} & {*text} else text
+    except ValueError:
+        return text
+
+
+def _estimate_cells(estimates: Sequence[aggregate.Estimate], differences: bool) -> list[str]:
+    """One metric's column: the points, signs and ± under each other."""
+    means = [_digits(e.mean, "+z.4f" if differences else ".4f") for e in estimates]
+    halves = [_digits(e.half, ".4f") for e in estimates]
+    before, after = max(map(len, means), default=0), max(map(len, halves), default=0)
+    stars = [" *" if differences and e.leaves_out_zero else "" for e in estimates]
+    return [
+        mean.rjust(before) + (f" ± {half.rjust(after)}" if half else "") + star
+        for mean, half, star in zip(means, halves, stars, strict=True)
+    ]
+
+
+def _digits(value: float, form: str) -> str:
+    return "" if value != value else format(value, form)
 
 
 # --- status -----------------------------------------------------------------------------------------------------------
@@ -86,7 +148,10 @@ def explanation(store_path: Path, prefix: str) -> str:
 
 
 def _explain(record: Record, origin: Mapping[str, Any]) -> str:
-    parts = [f"{record.key}\n{_verdict(record)}", "settings\n" + _indented(_flat(record.trial))]
+    parts = [f"{record.key}\n{_verdict(record)}"]
+    if told := reasons(record.trial, _last(record)):
+        parts.append("why" + _before_it_diverged(record) + "\n" + _shifted("\n".join(told)))
+    parts.append("settings\n" + _indented(_flat(record.trial)))
     if record.history:
         names = list(record.history)
         rows = [names, *([_number(v) for v in row] for row in zip(*record.history.values(), strict=True))]
@@ -101,6 +166,15 @@ def _explain(record: Record, origin: Mapping[str, Any]) -> str:
     if "log" in record.run:
         parts.append("last words\n" + _shifted(record.run["log"].rstrip()))
     return "\n".join(parts)
+
+
+def _last(record: Record) -> dict[str, Any]:
+    """The measures of the last whole epoch."""
+    return {name: column[-1] for name, column in record.history.items() if column}
+
+
+def _before_it_diverged(record: Record) -> str:
+    return " (in the last whole epoch before)" if record.status == "diverged" else ""
 
 
 def _verdict(record: Record) -> str:

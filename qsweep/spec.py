@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from qsweep.extends import read_extended
 from qsweep.parameters import BadValueError, show
 from qsweep.reader import OVERRIDE, Document, Mistakes, Place, read_text
 from qsweep.trial import canonical
+from qsweep.vocabulary import ROLES
 
 TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "plots", "max_trials")
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
@@ -29,18 +31,57 @@ MAX_SEEDS_BY_NUMBER = 20
 MAX_SEED = 2**63 - 1
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+WHY = ("clipped", "zero", "levels", "stalled")
+"""What is told of each quantized role, in columns such as `weight_stalled`: the shares of values beyond the format's
+ends after the update, and of those that are 0; different values; and the share of updates other than 0 that left the
+stored value as it was."""
+CLASSES = "predicted_classes"
+"""How many classes the net predicts at all on the test set."""
+
+
+def why_columns(roles: Collection[str]) -> tuple[str, ...]:
+    """The columns that say why trials learn or don't, for the roles that some of them quantize."""
+    return (*(f"{role}_{part}" for role in ROLES if role in roles for part in WHY), CLASSES)
+
+
+MEASURES = (*METRICS, *why_columns(ROLES))
+"""All that can be drawn."""
+SHARES = ("accuracy", "clipped", "zero", "stalled")
+"""How measures end that are fractions, drawn in per cent."""
+
+
+def is_share(measure: str) -> bool:
+    """Whether a measure is a fraction."""
+    return measure.endswith(SHARES)
+
+
+RANGE = "range"
+"""The one field of a plot that is no text: the ends of a range to draw over a histogram."""
 
 PLOT_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "surface": (("x", "y", "z"), ("facet", "title", "name")),
     "heatmap": (("x", "y", "z"), ("facet", "title", "name")),
     "lines": (("x", "y"), ("line", "facet", "title", "name")),
+    "histogram": (("place",), ("line", "facet", "range", "title", "name")),
 }
 """Kind of plot: the fields that it needs, and those that it takes."""
 
 
-def metric_field(kind: str) -> str:
-    """The field of a kind of plot that names its metric; all others of one letter or word name columns."""
-    return "z" if "z" in PLOT_FIELDS[kind][0] else "y"
+def metric_field(kind: str) -> str | None:
+    """The field of a kind of plot that names its metric, if it shows one; others of one letter or word name columns."""
+    return next((name for name in ("z", "y") if name in PLOT_FIELDS[kind][0]), None)
+
+
+def plot_range(given: object) -> tuple[float, float]:
+    """Both ends of the `range` that a histogram draws: 0.1 means ±0.1.
+
+    Raises:
+        BadValueError: it is neither a number above 0 nor two in order.
+    """
+    ends = given if isinstance(given, list) else [-given, given] if _is_number(given) else []
+    if len(ends) == 2 and all(map(_is_number, ends)) and ends[0] < ends[1]:
+        return float(ends[0]), float(ends[1])
+    raise BadValueError(f"found {show(given)}, expected a number above 0 (0.1 means ±0.1), or [lowest, highest]")
 
 
 @dataclass(frozen=True)
@@ -177,16 +218,28 @@ class _Reader:
         self.mistakes.unknown_keys(plot, place, ("kind", *needs, *takes))
         for name in [name for name in needs if name not in plot]:
             self.mistakes.add(place, f"a {kind} needs {name}")
-        for name in [name for name, value in plot.items() if not isinstance(value, str)]:
+        for name in [name for name, value in plot.items() if name != RANGE and not isinstance(value, str)]:
             self.mistakes.add((*place, name), f"found {show(plot[name])}, expected a text")
-        self._plot_names(plot, metric_field(kind), place)
+        if RANGE in takes and RANGE in plot:
+            self._plot_range(plot[RANGE], (*place, RANGE))
+        self._plot_names(plot, metric_field(kind) or "", place)
+
+    def _plot_range(self, given: object, place: Place) -> None:
+        try:
+            plot_range(given)
+        except BadValueError as error:
+            self.mistakes.add(place, str(error))
 
     def _plot_names(self, plot: Mapping[str, Any], field_name: str, place: Place) -> None:
         metric, name = plot.get(field_name), plot.get("name")
-        if isinstance(metric, str) and metric not in METRICS:
-            self.mistakes.add((*place, field_name), unknown("metric", metric, METRICS))
+        if isinstance(metric, str) and metric not in MEASURES:
+            self.mistakes.add((*place, field_name), unknown("metric", metric, MEASURES))
         if isinstance(name, str) and not NAME.fullmatch(name):
             self.mistakes.add((*place, "name"), f"'{name}' can't name a file: {NAME_RULE}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_int(value: object) -> TypeGuard[int]:

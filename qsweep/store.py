@@ -57,7 +57,8 @@ class Record:
 
     Attributes:
         settings: the trial's, as JSON: few who look at ten thousand records want them decoded.
-        result: metrics after the last epoch; empty unless `done`.
+        result: metrics after the last epoch, and `histograms` by place where the trial asks for some; empty unless
+            `done`.
         history: one list a metric, `stage` and `epoch` among them.
         run: how it was run (stack, threads, device, versions by `run_id`); never compared.
         seconds: wall seconds of its stack ÷ trials in it.
@@ -68,7 +69,7 @@ class Record:
     status: str
     reason: str
     settings: str
-    result: dict[str, float | None]
+    result: dict[str, Any]
     history: dict[str, list[Any]]
     run: dict[str, Any]
     run_id: int

@@ -286,5 +286,8 @@ def draw(target: Path, plots: Sequence[Mapping[str, Any]] | None = None) -> list
     from qsweep import tables
     from qsweep.plots import draw as draw_plots
 
-    trials, history = tables.read_trials(target), tables.read_history(target)
-    return draw_plots(trials, history, wanted, target / "figures", str(spec.get("title") or target.name))
+    trials, history, histograms = (
+        read_table(target) for read_table in (tables.read_trials, tables.read_history, tables.read_histograms)
+    )
+    title = str(spec.get("title") or target.name)
+    return draw_plots(trials, history, wanted, target / "figures", title, histograms)

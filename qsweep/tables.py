@@ -16,27 +16,38 @@ from typing import TYPE_CHECKING, Any
 
 from qsweep.errors import UserError
 from qsweep.plan import Plan
-from qsweep.spec import METRICS
+from qsweep.spec import MEASURES, METRICS, why_columns
 from qsweep.store import STATUSES, Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FORMULA_SIGNS = ("=", "+", "-", "@")
-TEXT_COLUMNS = ("key", "status", "reason", "variant")
+TEXT_COLUMNS = ("key", "status", "reason", "variant", "place", "counts")
 WRITTEN_ALIKE = {float, int, type(None)}
 """What the csv module writes as `cell` does, and faster."""
 SHOWN_CELLS = 5
 """Wrong cells that a message lists."""
 HISTORY_COLUMNS = ("key", "stage", "epoch", *METRICS)
+HISTOGRAM_COLUMNS = ("key", "stage", "place", "role", "low", "high", "counts")
+NUMBERS = (*MEASURES, "low", "high")
+"""Columns of which a reader needs to know that they hold numbers."""
+COUNTS = r"[0-9]+( [0-9]+)*"
+SHOWN_TEXT = 40
+"""Characters of a wrong cell that a message shows."""
 TIMING_COLUMNS = ("key", "environment", "stack", "seconds")
 
 
 def trials_csv(plan: Plan, records: Mapping[str, Record]) -> str:
     """One row for each grid point: key, status, axes, seed, metrics, reason, constant parameters."""
     constants = [c for c in _parameters(plan) if c not in plan.axes]
-    header = ["key", "status", *plan.axes, "seed", *METRICS, "reason", *constants]
+    header = ["key", "status", *plan.axes, "seed", *_measures(plan), "reason", *constants]
     return _csv(header, list(_trial_rows(plan, records, constants)))
+
+
+def _measures(plan: Plan) -> tuple[str, ...]:
+    """The metrics, then the why columns of each role that some trial quantizes."""
+    return (*METRICS, *why_columns({role for trial in plan.trials for role in trial.settings.get("quantize", ())}))
 
 
 def _parameters(plan: Plan) -> list[str]:
@@ -44,6 +55,7 @@ def _parameters(plan: Plan) -> list[str]:
 
 
 def _trial_rows(plan: Plan, records: Mapping[str, Record], constants: Sequence[str]) -> Iterator[list[Any]]:
+    measures = _measures(plan)
     for row in plan.rows:
         record = records.get(row.trial.key)
         result = record.result if record else {}
@@ -52,7 +64,7 @@ def _trial_rows(plan: Plan, records: Mapping[str, Record], constants: Sequence[s
             record.status if record else "missing",
             *row.axes,
             row.trial.seed,
-            *map(result.get, METRICS),
+            *map(result.get, measures),
             record.reason if record else "",
             *map(row.trial.columns.get, constants),
         ]
@@ -60,14 +72,15 @@ def _trial_rows(plan: Plan, records: Mapping[str, Record], constants: Sequence[s
 
 def history_csv(plan: Plan, records: Mapping[str, Record]) -> str:
     """One row for each trial, stage and epoch."""
-    return _csv(HISTORY_COLUMNS, list(_history_rows(plan, records)))
+    header = (*HISTORY_COLUMNS[:3], *_measures(plan))
+    return _csv(header, list(_history_rows(plan, records, header)))
 
 
-def _history_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[Any]]:
+def _history_rows(plan: Plan, records: Mapping[str, Record], header: Sequence[str]) -> Iterator[list[Any]]:
     for trial in plan.trials:
         history = records[trial.key].history if trial.key in records else {}
         count = len(history.get("epoch", ()))
-        columns = [history.get(name, [None] * count) for name in HISTORY_COLUMNS[1:]]
+        columns = [history.get(name, [None] * count) for name in header[1:]]
         for values in zip(*columns, strict=True):
             yield [trial.key, *values]
 
@@ -76,6 +89,20 @@ def timings_csv(plan: Plan, records: Mapping[str, Record]) -> str:
     """Where and how fast each trial ran; never compared."""
     found = [records[t.key] for t in plan.trials if t.key in records]
     return _csv(TIMING_COLUMNS, [[r.key, r.environment, r.run.get("stack"), round(r.seconds, 6)] for r in found])
+
+
+def histograms_csv(plan: Plan, records: Mapping[str, Record]) -> str:
+    """One row for each trial and place whose weights were counted, the counts in one cell; empty where none were."""
+    rows = list(_histogram_rows(plan, records))
+    return _csv(HISTOGRAM_COLUMNS, rows) if rows else ""
+
+
+def _histogram_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[Any]]:
+    for trial in plan.trials:
+        result = records[trial.key].result if trial.key in records else {}
+        for place, own in result.get("histograms", {}).items():
+            counts = " ".join(map(str, own["counts"]))
+            yield [trial.key, 0, place, own["role"], own["low"], own["high"], counts]
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -137,6 +164,18 @@ def read_history(folder: Path) -> pd.DataFrame:
     return _read(folder / "history.csv", HISTORY_COLUMNS)
 
 
+def read_histograms(folder: Path) -> pd.DataFrame:
+    """histograms.csv of a sweep's folder as a DataFrame; one without rows where the sweep has none.
+
+    Raises:
+        UserError: there is such a file, but it is no table.
+    """
+    import pandas as pd
+
+    path = folder / "histograms.csv"
+    return _read(path, HISTOGRAM_COLUMNS) if path.is_file() else pd.DataFrame(columns=list(HISTOGRAM_COLUMNS))
+
+
 def _read(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
@@ -168,7 +207,7 @@ def _wrong_cells(table: pd.DataFrame) -> Iterator[tuple[int, str, str, str]]:
     """Cells that no run has written: row, column, what was found, what was expected."""
     import pandas as pd
 
-    for name in METRICS:
+    for name in [name for name in NUMBERS if name in table]:
         numbers = pd.to_numeric(table[name], errors="coerce")
         for row in table.index[numbers.isna() & table[name].notna()]:
             yield int(row), name, str(table[name][row]), "a number or nothing"
@@ -180,6 +219,9 @@ def _wrong_cells(table: pd.DataFrame) -> Iterator[tuple[int, str, str, str]]:
                 "" if pd.isna(table["status"][row]) else str(table["status"][row]),
                 f"one of {', '.join(STATUSES)}",
             )
+    if "counts" in table:
+        for row in table.index[~table["counts"].fillna("").str.fullmatch(COUNTS)]:
+            yield int(row), "counts", str(table["counts"][row])[:SHOWN_TEXT], "integers with a space between"
 
 
 def _exact_floats(version: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from qsweep.vocabulary import (
     CHOICES,
     DEFAULTS,
     FLOAT32,
+    HISTOGRAM,
     NAMED,
     PLAIN,
     QUANTIZE_INIT,
@@ -63,6 +64,7 @@ NUMERICS = {
     "digits": 1,
     "mnist": 1,
     "fashion_mnist": 1,
+    "histogram": 1,
 }
 """Version of the arithmetic of each part. Raise one on purpose when a change alters that part's results: the keys of
 all trials that use it change, and nothing is taken from the store that would come out otherwise today."""
@@ -159,6 +161,7 @@ class _Resolver:
             **self._quantize(),
             "seed": seed,
         }
+        self.parts |= {HISTOGRAM.name} & settings.keys()
         settings["numerics"] = {part: NUMERICS[part] for part in self.parts}
         return Trial(settings, self.columns, key_of(settings))
 

@@ -64,10 +64,19 @@ DATA: dict[str, tuple[Parameter, ...]] = {
     for name, dataset in DATASETS.items()
 }
 
+HISTOGRAM = Parameter(
+    "histogram",
+    Annotated[int, Field(ge=0, le=10_000)],
+    "an integer from 0 to 10000 (bins of a histogram of each layer's weights and biases after the last epoch; 0: none)",
+    default=0,
+    as_before=0,
+)
+
 TRAINING_PARAMETERS = (
     Parameter("loss", Literal["cross_entropy"], "cross_entropy", default="cross_entropy"),
     Parameter("epochs", Annotated[int, Field(ge=1, le=100_000)], "an integer from 1 to 100000", default=1),
     Parameter("batch_size", Annotated[int, Field(ge=1, le=1_000_000)], "an integer from 1 to 1000000", default=128),
+    HISTOGRAM,
 )
 
 ROLE_DEFAULTS = (BITWIDTH, ROUNDING, SCALE, ZERO)

@@ -98,6 +98,38 @@ def test_table_of_the_results_folder_is_that_of_all_its_sweeps(shell: Shell) -> 
     assert shell("table")[0] == shell("table", "results/tiny")[0]
 
 
+def test_table_over_seeds_goes_to_stdout_and_how_to_read_it_to_stderr(shell: Shell) -> None:
+    out, err = shell("table", "--aggregate")
+    assert out.splitlines()[0].split()[:4] == ["lr", "model.dropout", "n", "test_accuracy"]
+    assert [row.split()[:3] for row in out.splitlines()[1:]] == [
+        ["0.5", "0", "1"], ["0.5", "0.5", "1"], ["0.25", "0", "1"], ["0.25", "0.5", "1"],
+    ]  # fmt: skip
+    assert err == "results/tiny/trials.csv: mean ± half of its 95 % interval, over n seeds that are done\n"
+    out, err = shell("table", "results/tiny", "--against", "lr=0.5")
+    assert [row.split()[:2] for row in out.splitlines()[1:]] == [["0.25", "0"], ["0.25", "0.5"]]
+    assert "each minus the trial of its seed with lr=0.5: mean ± half" in err
+
+
+def test_table_csv_is_all_that_stdout_gets(shell: Shell) -> None:
+    file = (shell.folder / "results" / "tiny" / "trials.csv").read_text()
+    assert shell("table", "--csv")[0] == file
+    for words in (("--aggregate",), ("--against", "lr=0.5")):
+        head, *rows = [line.split(",") for line in shell("table", "--csv", *words)[0].splitlines()]
+        assert head[:3] == ["lr", "model.dropout", "n"]
+        assert {len(row) for row in rows} == {len(head)}
+    assert rows[0][:4] == ["0.25", "0.0", "1", "0"]
+
+
+def test_table_says_what_it_cannot_compare_or_print(shell: Shell, tmp_path: Path) -> None:
+    assert "did you mean 'model.dropout'?" in shell("table", "--against", "model.dropuot=0", code=2)[1]
+    assert "one of them at a time" in shell("table", "--aggregate", "--against", "lr=0.5", code=2)[1]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "trials.csv").write_text((shell.folder / "results" / "tiny" / "trials.csv").read_text())
+    assert "here are 2: name one of" in shell("table", str(tmp_path), "--csv", code=2)[1]
+    assert shell("table", str(tmp_path), "--aggregate")[0] == 2 * shell("table", "--aggregate")[0]
+
+
 def test_status_counts_trials_by_status_and_says_that_nothing_runs(shell: Shell) -> None:
     out, _ = shell("status")
     assert out.splitlines()[0].split() == ["sweep", "trials", "done", "diverged", "failed", "timeout", "missing"]

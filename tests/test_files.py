@@ -115,6 +115,16 @@ def test_write_where_no_file_can_be_is_told(tmp_path: Path, place: str) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
 
+def test_remove_takes_a_file_away_and_minds_none(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    files.remove(tmp_path / "a")
+    files.remove(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "b").mkdir()
+    with pytest.raises(UserError, match=r"can't remove .*b: "):
+        files.remove(tmp_path / "b")
+
+
 WRITER = """
 import sys
 from pathlib import Path

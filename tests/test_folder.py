@@ -291,6 +291,17 @@ def test_write_leaves_these_files_and_the_same_bytes_again(project: Path) -> Non
     assert json.loads(before["provenance.json"])
 
 
+COUNTED = {"linear1.weight": {"role": "weight", "low": -0.5, "high": 0.25, "counts": [1, 0, 2]}}
+
+
+def test_histograms_are_written_where_there_are_some_and_taken_away_where_there_are_none(project: Path) -> None:
+    plan = plan_of(project)
+    target = written(project, plan, record_of(plan, 0, result={"histograms": COUNTED}))
+    text = (target / "histograms.csv").read_text()
+    assert text.splitlines()[1:] == [f"{plan.trials[0].key},0,linear1.weight,weight,-0.5,0.25,1 0 2"]
+    assert not (written(project, plan) / "histograms.csv").exists()
+
+
 # --- finding folders --------------------------------------------------------------------------------------------------
 
 

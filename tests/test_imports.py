@@ -22,7 +22,7 @@ CONFIGS = PACKAGE.parent / "configs"
 WITHOUT_TORCH = (
     *("errors", "parameters", "columns", "formats", "catalog", "reference", "architectures", "datasets"),
     *("vocabulary", "trial", "reader", "axes", "extends", "blocks", "spec", "plan", "schema", "environment"),
-    *("provenance", "files", "store", "tables", "cost", "folder", "plots"),
+    *("provenance", "files", "store", "tables", "aggregate", "explain", "cost", "folder", "plots"),
 )
 WITH_TORCH = (
     *("kernels", "streams", "rounding", "sources", "data", "models", "training", "jobs", "backends", "schedule"),
@@ -98,6 +98,7 @@ def test_commands_that_do_not_train_load_no_torch(tmp_path: Path) -> None:
         ["--help"],
         ["run", "-n", str(CONFIGS / "quickstart.yaml")],
         ["table"],
+        ["table", "--aggregate"],
         ["status"],
         ["formats", "range3"],
         ["formats", "e2m1", "--plot"],

@@ -352,6 +352,26 @@ def test_plot_of_a_column_that_will_not_be_there_is_refused(tmp_path: Path, plot
     assert place in line
 
 
+HISTOGRAM = "plots: [{kind: histogram, place: linear1.weight}]\n"
+
+
+def test_histogram_of_trials_that_count_none_is_refused_before_the_training(tmp_path: Path) -> None:
+    (line,) = wrong(tmp_path, GOOD + HISTOGRAM)
+    assert "plots[0]: no trial counts its weights: write `histogram: 1000` (bins) in trial" in line
+    assert plan(tmp_path, GOOD + HISTOGRAM, "histogram=10").rows
+
+
+def test_histogram_of_a_place_that_no_net_has_is_refused_before_the_training(tmp_path: Path) -> None:
+    (line,) = wrong(tmp_path, GOOD + HISTOGRAM.replace("linear1", "liner1"), "histogram=10")
+    assert "plots[0].place: unknown place 'liner1.weight'; did you mean 'linear1.weight'? (one of: linear1.w" in line
+
+
+def test_histogram_of_a_users_own_model_may_be_of_any_place(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text("def net(shape, classes): ...\n")
+    text = "trial: {data: digits, model: 'nets.py:net', histogram: 5}\n"
+    assert plan(tmp_path, text + HISTOGRAM.replace("linear1", "body.0")).rows
+
+
 # --- users' own models ------------------------------------------------------------------------------------------------
 
 

@@ -16,14 +16,16 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from qsweep.errors import UserError
-from qsweep.plots import draw, heatmap, lines, page, surface
+from qsweep.plots import draw, heatmap, histogram, lines, page, surface
 from qsweep.plots.axes import Reference, axis, plain, scale_of
 from qsweep.plots.cells import picture
-from qsweep.plots.entry import named, read
+from qsweep.plots.distributions import distributions
+from qsweep.plots.entry import Histogram, named, read
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 LR = [2.0**-e for e in range(5)]
@@ -584,3 +586,192 @@ def test_long_names_and_many_values_are_laid_out_without_complaint(kind: str) ->
     page.lay_out(drawn)  # matplotlib warns where there is no room
     shown = {text.get_text() for text in drawn.findobj(Text)}
     assert len([text for text in shown if text.startswith("…er ")]) == 8, "values that are cut can't be told apart"
+
+
+# --- histograms -------------------------------------------------------------------------------------------------------
+
+HISTOGRAM = {"kind": "histogram", "place": "a.weight"}
+COUNTS = [1, 2, 4, 1]
+"""In bins of ±1/2: a quarter of 0.25 each."""
+
+
+def counted(
+    table: pd.DataFrame, place: str = "a.weight", low: float = -0.5, high: float = 0.5, counts: list[int] = COUNTS
+) -> pd.DataFrame:
+    """histograms.csv of the trials that are done."""
+    role, keys = place.partition(".")[2], table["key"][table["status"] == "done"]
+    made = [
+        {
+            "key": k,
+            "stage": 0,
+            "place": place,
+            "role": role,
+            "low": low,
+            "high": high,
+            "counts": " ".join(map(str, counts)),
+        }
+        for k in keys
+    ]
+    return pd.DataFrame(made, columns=["key", "stage", "place", "role", "low", "high", "counts"])
+
+
+def histogram_figure(table: pd.DataFrame, counts: pd.DataFrame, **entry: Any) -> Figure:
+    plot = read({**HISTOGRAM, **entry})
+    assert isinstance(plot, Histogram)
+    return histogram.draw(distributions(table, counts, plot, "title"))
+
+
+def stairs(axes: Axes) -> list[StepPatch]:
+    return axes.findobj(StepPatch)
+
+
+def panel_texts(axes: Axes) -> list[str]:
+    legend = axes.get_legend()
+    return [text.get_text() for text in legend.get_texts()] if legend else []
+
+
+def test_histogram_of_one_trial_is_filled_with_shares_a_bin(tmp_path: Path) -> None:
+    table = trials({"lr": [1.0]}, weight="float32")
+    drawn = histogram_figure(table, counted(table))
+    (panel,) = drawn.axes
+    (filled,) = stairs(panel)
+    assert filled.get_fill()
+    assert list(filled.get_data().values) == [12.5, 25.0, 50.0, 12.5]
+    assert list(filled.get_data().edges) == [-0.5, -0.25, 0.0, 0.25, 0.5]
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("weight of a", "weights in a bin (%)")
+    assert "8 weights in 4 bins, each 0.25 wide" in legend_texts(drawn)
+    assert panel_texts(panel) == []
+    names = [path.name for path in draw(table, history({}), [HISTOGRAM], tmp_path, "title", counted(table))]
+    assert names == ["histogram-a.weight.png", "histogram-a.weight.pdf"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "drawn_ends", "label"),
+    [
+        (0.25, (-0.25, 0.25), "range ±0.25: 75.0 % of the weights inside"),
+        ([-0.375, 1], (-0.375, 1), "range −0.375 … 1: 93.8 % of the weights inside"),
+        (0.5, (-0.5, 0.5), "range ±0.5: 100.0 % of the weights inside"),
+    ],
+)
+def test_histogram_range_that_is_asked_for_is_drawn_with_the_share_inside(
+    ends: Any, drawn_ends: tuple[float, float], label: str
+) -> None:
+    table = trials({"lr": [1.0]}, weight="float32")
+    (panel,) = histogram_figure(table, counted(table), range=ends).axes
+    assert panel_texts(panel) == [label]
+    assert tuple(float(line.get_xdata()[0]) for line in panel.lines) == drawn_ends
+    assert panel.get_xlim()[0] < drawn_ends[0] < drawn_ends[1] < panel.get_xlim()[1]
+
+
+@pytest.mark.parametrize(
+    ("weight", "columns", "label"),
+    [
+        ("range", {"scale": 2.0, "bitwidth": 4}, ["range ±1/scale = ±0.5"]),
+        ("range4 scale=4.0", {"scale": 2.0}, ["range ±1/scale = ±0.25"]),
+        ("range4 zero=false", {}, ["range ±1/scale = ±1"]),
+        ("fixed8f7", {}, ["range of fixed8f7 −1 … 0.9922"]),
+        ("fixed8f7 overflow=wrap", {}, []),
+        ("e4m3", {}, []),
+        ("block8", {}, []),
+        ("float32", {"scale": 2.0}, []),
+        ("range", {}, []),
+    ],
+)
+def test_histogram_range_of_a_format_comes_from_the_table(
+    weight: str, columns: dict[str, Any], label: list[str]
+) -> None:
+    table = trials({"lr": [1.0]}, weight=weight).assign(**columns)
+    assert panel_texts(histogram_figure(table, counted(table)).axes[0]) == label
+
+
+def test_histogram_of_several_trials_has_a_line_each_in_the_colours_of_its_column() -> None:
+    table = trials({"lr": [0.5, 1.0], "bitwidth": [4, 2]}, seeds=2)
+    drawn = histogram_figure(table, counted(table), line="bitwidth", facet="lr")
+    assert [axes.get_title() for axes in drawn.axes] == ["learning rate = $2^{-1}$", "learning rate = $2^{0}$"]
+    for panel in drawn.axes:
+        lines_of = stairs(panel)
+        assert len(lines_of) == 4
+        assert not any(line.get_fill() for line in lines_of)
+        assert len({tuple(line.get_edgecolor()) for line in lines_of}) == 2
+    texts = legend_texts(drawn)
+    assert {"bitwidth (bits)", "2", "4", "one line a trial, 8 weights in 4 bins"} <= set(texts)
+
+
+def test_histogram_float32_is_black_in_each_panel() -> None:
+    table = through_csv([*rows({"bitwidth": [4, 2]}), *rows({"bitwidth": [None]}, weight="float32")])
+    drawn = histogram_figure(table, counted(table), facet="bitwidth")
+    assert [sum(line.get_edgecolor()[:3] == (0, 0, 0) for line in stairs(panel)) for panel in drawn.axes] == [1, 1]
+    assert "float32" in legend_texts(drawn)
+
+
+def test_histogram_ranges_that_differ_are_lines_and_no_shade() -> None:
+    table = trials({"scale": [1.0, 4.0], "bitwidth": [4]})
+    (panel,) = histogram_figure(table, counted(table), line="scale").axes
+    assert sorted(float(line.get_xdata()[0]) for line in panel.lines) == [-1, -0.25, 0.25, 1]
+    assert panel_texts(panel) == ["range ±1/scale = ±1", "range ±1/scale = ±0.25"]
+    assert not [patch for patch in panel.patches if patch.get_label() == "_band"]
+
+
+def test_histogram_bins_of_other_widths_are_compared_by_density() -> None:
+    table = trials({"lr": [0.5, 1.0]})
+    first, second = counted(table).iloc[:1], counted(table, low=-1.0, high=1.0).iloc[1:]
+    (panel,) = histogram_figure(table, pd.concat([first, second]), line="lr").axes
+    assert panel.get_ylabel() == "share of weights ÷ bin width"
+    assert [max(line.get_data().values) for line in stairs(panel)] == [0.5 / 0.25, 0.5 / 0.5]
+
+
+def test_histogram_few_levels_beside_many_are_logarithmic() -> None:
+    table = trials({"lr": [0.5, 1.0]})
+    few, many = counted(table, counts=[50, *[0] * 48, 50]).iloc[:1], counted(table, counts=[2] * 50).iloc[1:]
+    assert histogram_figure(table, pd.concat([few, many]), line="lr").axes[0].get_yscale() == "log"
+    assert histogram_figure(table, pd.concat([many, many]), line="lr").axes[0].get_yscale() == "linear"
+
+
+def test_histogram_of_values_all_alike_stands_where_they_are() -> None:
+    table = trials({"lr": [1.0]})
+    drawn = histogram_figure(table, counted(table, "a.bias", 0.25, 0.25, [9, 0]), place="a.bias", range=1)
+    (filled,) = stairs(drawn.axes[0])
+    assert list(filled.get_data().values) == [100, 0]
+    assert filled.get_data().edges[0] < 0.25 < filled.get_data().edges[1]
+    assert panel_texts(drawn.axes[0]) == ["range ±1: 100.0 % of the biases inside"]
+
+
+def test_histogram_levels_that_are_thin_as_hairs_have_an_outline() -> None:
+    table = trials({"lr": [1.0]})
+    (levels,) = stairs(histogram_figure(table, counted(table, counts=[5, 0, 0, 0, 3])).axes[0])
+    (smooth,) = stairs(histogram_figure(table, counted(table)).axes[0])
+    assert levels.get_linewidth() > smooth.get_linewidth() == 0
+    assert levels.get_edgecolor() == levels.get_facecolor()
+
+
+def test_histogram_trials_that_are_not_drawn_are_counted() -> None:
+    table = trials({"lr": [0.5, 1.0, 2.0]}, status=lambda p: {0.5: "diverged", 2.0: "missing"}.get(p["lr"], "done"))
+    note = " ".join(" ".join(legend_texts(histogram_figure(table, counted(table)))).split())
+    assert note == "8 weights in 4 bins, each 0.25 wide; not drawn: 1 diverged, 1 failed or not run"
+
+
+def test_histogram_whose_trials_all_diverged_still_draws() -> None:
+    table = trials({"lr": [0.5, 1.0]}, status=lambda point: "diverged").assign(histogram=10)
+    assert "not drawn: 2 diverged" in legend_texts(histogram_figure(table, counted(table)))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"place": "a.wieght"}, "place: unknown place 'a.wieght'; did you mean 'a.weight'? (one of: a.weight)"),
+        ({"line": "rl"}, "line: unknown column 'rl'"),
+        ({"range": [1, 0]}, "range: found [1, 0], expected a number above 0"),
+        ({"place": ""}, "a plot of kind 'histogram' needs place"),
+    ],
+)
+def test_histogram_wrong_entry_is_named(entry: Mapping[str, Any], message: str, tmp_path: Path) -> None:
+    table = trials({"lr": [1.0]})
+    with pytest.raises(UserError) as error:
+        draw(table, history({}), [{**HISTOGRAM, **entry}], tmp_path, "title", counted(table))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("counts", [None, counted(trials({"lr": [1.0]})).iloc[:0]])
+def test_histogram_of_a_sweep_without_any_says_how_to_get_some(counts: pd.DataFrame | None, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no trial has a histogram: write `histogram: 1000`"):
+        draw(trials({"lr": [1.0]}), history({}), [HISTOGRAM], tmp_path, "title", counts)

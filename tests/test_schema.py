@@ -57,6 +57,8 @@ def test_schema_accepts_the_specs_that_we_ship(path: Path) -> None:
         "seeds: [1, 2]\nmax_trials: 5\nextends: base.yaml\nname: x\ntitle: y",
         "seeds: {count: 100}",
         "plots: [{kind: lines, x: lr, y: test_loss, line: zero, title: x, name: a-b}]",
+        "trial: {histogram: 1000}\nplots: [{kind: histogram, place: a.weight, range: 0.1, line: lr, facet: zero, name: x}]",
+        "plots: [{kind: histogram, place: a.weight, range: [-0.1, 0.2]}]",
     ],
 )
 def test_schema_accepts_what_the_language_has(text: str) -> None:
@@ -111,6 +113,12 @@ def test_schema_accepts_what_the_language_has(text: str) -> None:
         "seeds: []",
         "max_trials: 0",
         "plots: [{kind: pie}]",
+        "plots: [{kind: histogram}]",
+        "plots: [{kind: histogram, place: a.weight, y: test_loss}]",
+        "plots: [{kind: histogram, place: a.weight, range: 0}]",
+        "plots: [{kind: histogram, place: a.weight, range: [1]}]",
+        "plots: [{kind: lines, x: lr, y: test_loss, range: 0.1}]",
+        "trial: {histogram: 10001}",
         "plots: [{kind: lines, x: lr}]",
         "plots: [{kind: lines, x: lr, y: lr}]",
         "plots: [{kind: lines, x: lr, y: test_loss, z: lr}]",

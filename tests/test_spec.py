@@ -201,6 +201,8 @@ def test_size_counts_seeds_and_all_blocks(tmp_path: Path) -> None:
         "{kind: surface, x: lr, y: bitwidth, z: test_accuracy, facet: zero, title: Two words, name: my-plot}",
         "{kind: heatmap, x: lr, y: bitwidth, z: train_loss}",
         "{kind: lines, x: epoch, y: test_loss, line: lr}",
+        "{kind: histogram, place: linear1.weight, line: lr, range: 0.1}",
+        "{kind: histogram, place: linear1.weight, range: [-0.1, 1]}",
     ],
 )
 def test_plot_is_taken(tmp_path: Path, plot: str) -> None:
@@ -225,6 +227,13 @@ def test_plot_is_taken(tmp_path: Path, plot: str) -> None:
         ("{kind: lines, x: lr, y: test_loss, facet: null}", "plots[0].facet: found null, expected a text"),
         ("{kind: lines, x: lr, y: test_loss, name: ../x}", "plots[0].name: '../x' can't name a file"),
         ("{kind: lines, x: lr, y: test_loss, name: .x}", "plots[0].name: '.x' can't name a file"),
+        ("{kind: lines, x: lr, y: test_loss, range: 1}", "plots[0].range: unknown key 'range'"),
+        ("{kind: histogram}", "plots[0]: a histogram needs place"),
+        ("{kind: histogram, place: a, y: test_loss}", "plots[0].y: unknown key 'y'"),
+        ("{kind: histogram, place: a, range: -1}", "plots[0].range: found -1, expected a number above 0"),
+        ("{kind: histogram, place: a, range: [1, 1]}", "plots[0].range: found [1, 1], expected a number above 0"),
+        ("{kind: histogram, place: a, range: null}", "plots[0].range: found null, expected a number above 0"),
+        ("{kind: histogram, place: a, range: [1, true]}", "plots[0].range: found [1, true], expected"),
     ],
 )
 def test_plot_that_is_wrong_is_refused(tmp_path: Path, plot: str, message: str) -> None:

@@ -27,6 +27,7 @@ trial:
   rounding: stochastic
   scale: 2
   quantize: {weight: range}
+  histogram: 20
 grid:
   zero: [true, false]
   lr: {pow2: [0, -3]}
@@ -38,7 +39,7 @@ plots:
   - {kind: heatmap, x: lr, y: bitwidth, z: test_accuracy, facet: zero}
 """
 TRIALS = 2 * 4 * 2 + 3
-TABLES = ("trials.csv", "history.csv")
+TABLES = ("trials.csv", "history.csv", "histograms.csv")
 
 
 class Project:

@@ -47,32 +47,38 @@ def record(trial: Trial, **changed: Any) -> Record:
 
 
 METRIC = {"test_accuracy": 0.1 + 0.2, "test_loss": 5e-324, "train_accuracy": 1.0, "train_loss": None}
-PARAMETERS = "data,preprocess,split,drop_last,model,init,optimizer,momentum,weight_decay,loss,epochs,batch_size,"
-QUANTIZED = (
-    "digits,unit,standard,false,softmax,torch,sgd,0.0,0.0,cross_entropy,1,64,range,2.0,{},stochastic,range,true,,"
+PARAMETERS = (
+    "data,preprocess,split,drop_last,model,init,optimizer,momentum,weight_decay,loss,epochs,batch_size,histogram,"
 )
-FLOAT = 'digits,unit,standard,false,mlp,torch,sgd,0.0,0.0,cross_entropy,1,64,float32,,,,float32,,"[8,8]",0.0'
+QUANTIZED = (
+    "digits,unit,standard,false,softmax,torch,sgd,0.0,0.0,cross_entropy,1,64,0,range,2.0,{},stochastic,range,true,,"
+)
+FLOAT = 'digits,unit,standard,false,mlp,torch,sgd,0.0,0.0,cross_entropy,1,64,0,float32,,,,float32,,"[8,8]",0.0'
+
+
+WHY = (
+    "weight_clipped,weight_zero,weight_levels,weight_stalled,bias_clipped,bias_zero,bias_levels,bias_stalled,"
+    "predicted_classes"
+)
 
 
 def test_trials_has_these_bytes(plan: Plan) -> None:
     a, b, c, d, e = plan.trials
     records = {
-        a.key: record(a, result=METRIC),
+        a.key: record(a, result={**METRIC, "weight_clipped": 0.25, "weight_levels": 16, "predicted_classes": 10}),
         b.key: record(b, status="diverged", reason="NaN in epoch 1", result={}),
         c.key: record(c, status="failed", reason='=1+1, "quoted"', result={}),
         e.key: record(e, status="timeout", reason="took longer than 1 s", result={}),
     }
-    header = (
-        f"key,status,variant,lr,bitwidth,seed,test_accuracy,test_loss,train_accuracy,train_loss,reason,{PARAMETERS}"
-    )
+    header = f"key,status,variant,lr,bitwidth,seed,{','.join(METRICS)},{WHY},reason,{PARAMETERS}"
     assert tables.trials_csv(plan, records) == "\n".join(
         [
             f"{header}quantize.weight,scale,zero,rounding,quantize.bias,quantize_init,model.hidden,model.dropout",
-            f"{a.key},done,'-x,0.1,4,0,0.30000000000000004,5e-324,1.0,,,{QUANTIZED.format('true')}",
-            f"{b.key},diverged,'-x,1e-07,4,0,,,,,NaN in epoch 1,{QUANTIZED.format('true')}",
-            f'{c.key},failed,\'=b,0.1,4,0,,,,,"\'=1+1, ""quoted""",{QUANTIZED.format("false")}',
-            f"{d.key},missing,'=b,1e-07,4,0,,,,,,{QUANTIZED.format('false')}",
-            f"{e.key},timeout,,0.5,,0,,,,,took longer than 1 s,{FLOAT}",
+            f"{a.key},done,'-x,0.1,4,0,0.30000000000000004,5e-324,1.0,,0.25,,16,,,,,,10,,{QUANTIZED.format('true')}",
+            f"{b.key},diverged,'-x,1e-07,4,0,,,,,,,,,,,,,,NaN in epoch 1,{QUANTIZED.format('true')}",
+            f'{c.key},failed,\'=b,0.1,4,0,,,,,,,,,,,,,,"\'=1+1, ""quoted""",{QUANTIZED.format("false")}',
+            f"{d.key},missing,'=b,1e-07,4,0,,,,,,,,,,,,,,,{QUANTIZED.format('false')}",
+            f"{e.key},timeout,,0.5,,0,,,,,,,,,,,,,,took longer than 1 s,{FLOAT}",
             "",
         ]
     )
@@ -83,9 +89,7 @@ def test_history_has_these_bytes(plan: Plan) -> None:
     history = {"stage": [0, 0], "epoch": [1, 2], "test_accuracy": [0.5, 0.25], "train_loss": [None, 1e-05]}
     records = {b.key: record(b, history=history), a.key: record(a, status="failed")}
     assert tables.history_csv(plan, records) == (
-        "key,stage,epoch,test_accuracy,test_loss,train_accuracy,train_loss\n"
-        f"{b.key},0,1,0.5,,,\n"
-        f"{b.key},0,2,0.25,,,1e-05\n"
+        f"key,stage,epoch,{','.join(METRICS)},{WHY}\n{b.key},0,1,0.5,,,,,,,,,,,,\n{b.key},0,2,0.25,,,1e-05,,,,,,,,,\n"
     )
 
 
@@ -125,6 +129,49 @@ def test_timings_has_these_bytes(plan: Plan) -> None:
 )
 def test_cell(value: object, text: str) -> None:
     assert tables.cell(value) == text
+
+
+HISTOGRAMS = {
+    "linear1.weight": {"role": "weight", "low": -0.1, "high": 5e-324, "counts": [3, 0, 12]},
+    "linear1.bias": {"role": "bias", "low": 0.0, "high": 0.0, "counts": [7]},
+}
+
+
+def test_histograms_have_these_bytes_and_are_read_back(plan: Plan, tmp_path: Path) -> None:
+    a, b, *_ = plan.trials
+    records = {a.key: record(a, result={**METRIC, "histograms": HISTOGRAMS}), b.key: record(b, result=METRIC)}
+    text = tables.histograms_csv(plan, records)
+    assert text == (
+        "key,stage,place,role,low,high,counts\n"
+        f"{a.key},0,linear1.weight,weight,-0.1,5e-324,3 0 12\n"
+        f"{a.key},0,linear1.bias,bias,0.0,0.0,7\n"
+    )
+    (tmp_path / "histograms.csv").write_text(text)
+    back = tables.read_histograms(tmp_path)
+    assert back[["place", "counts"]].values.tolist() == [["linear1.weight", "3 0 12"], ["linear1.bias", "7"]]
+    assert back[["low", "high"]].values.tolist() == [[-0.1, 5e-324], [0.0, 0.0]]
+
+
+def test_histograms_beside_the_metrics_change_no_other_table(plan: Plan) -> None:
+    a, *_ = plan.trials
+    plain, counted = ({a.key: record(a, result={**METRIC, **more})} for more in ({}, {"histograms": HISTOGRAMS}))
+    for table in (tables.trials_csv, tables.history_csv, tables.timings_csv):
+        assert table(plan, counted) == table(plan, plain)
+
+
+def test_histograms_that_no_trial_has_are_no_file(plan: Plan, tmp_path: Path) -> None:
+    a, *_ = plan.trials
+    assert tables.histograms_csv(plan, {a.key: record(a, result=METRIC)}) == ""
+    assert tables.read_histograms(tmp_path).empty
+
+
+@pytest.mark.parametrize("counts", ["", "1 x", "1  2", "-1", "1.5"])
+def test_counts_that_no_run_has_written_are_told(tmp_path: Path, counts: str) -> None:
+    (tmp_path / "histograms.csv").write_text(
+        f"{','.join(tables.HISTOGRAM_COLUMNS)}\na,0,linear1.weight,weight,0,1,{counts}\n"
+    )
+    with pytest.raises(UserError, match=r"histograms.csv:2: counts: found .* expected integers"):
+        tables.read_histograms(tmp_path)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

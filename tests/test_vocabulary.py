@@ -55,7 +55,7 @@ def test_every_parameter_is_part_of_the_key_from_the_start() -> None:
 def test_every_part_that_a_name_stands_for_has_numerics() -> None:
     parts = [*NAMED["data"], *NAMED["optimizer"], *CHOICES["model"], *(f for f, own in ROLE_PARAMETERS.items() if own)]
     assert len(parts) == len(set(parts))
-    assert set(parts) | {"step", "random", "init", "source"} == set(NUMERICS)
+    assert set(parts) | {"step", "random", "init", "source", "histogram"} == set(NUMERICS)
 
 
 # --- one spelling -----------------------------------------------------------------------------------------------------
@@ -106,6 +106,7 @@ def test_check_gives_the_one_spelling(path: str, value: object, checked: object)
         ("betas", [[0, 0], [0.999, 0.999]], [[0, 1], [1, 0], [-0.1, 0], [0.9], [0.9, 0.9, 0.9]]),
         ("epochs", [1, 100_000], [0, 100_001]),
         ("batch_size", [1, 1_000_000], [0, 1_000_001]),
+        ("histogram", [0, 1, 10_000], [-1, 10_001, 0.5]),
         ("bitwidth", [1, 24], [0, 25]),
         ("scale", [1e-9, 2.0**60], [0, -1, 2.0**61]),
         ("model.hidden", [[1], [65536] * 32], [[], [0], [65537], [1] * 33]),

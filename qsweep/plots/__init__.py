@@ -1,10 +1,11 @@
-"""Figures from a sweep's tables: surfaces, heatmaps and lines, as PNG and as vector PDF.
+"""Figures from a sweep's tables: surfaces, heatmaps, lines and histograms, as PNG and as vector PDF.
 
 A figure shows what the table says and nothing else: a trial without a result is marked, never interpolated; what is
 averaged is named in the figure; equal tables give equal bytes.
 
-`entry` reads what to draw, `rows` and `cells` reduce the tables to what one figure shows, `axes` says where a value
-stands and how it reads, `page` holds what all figures share; `surface`, `heatmap` and `lines` draw one kind each.
+`entry` reads what to draw, `rows`, `cells` and `distributions` reduce the tables to what one figure shows, `axes` says
+where a value stands and how it reads, `page` holds what all figures share; `surface`, `heatmap`, `lines` and
+`histogram` draw one kind each.
 """
 
 from __future__ import annotations
@@ -13,22 +14,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qsweep.plots.cells import picture
-from qsweep.plots.entry import named
+from qsweep.plots.cells import Picture, picture
+from qsweep.plots.distributions import Distributions, distributions
+from qsweep.plots.entry import Entry, Histogram, named
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["draw"]
 
 
 def draw(
-    trials: pd.DataFrame, history: pd.DataFrame, plots: Sequence[Mapping[str, Any]], folder: Path, title: str
+    trials: pd.DataFrame,
+    history: pd.DataFrame,
+    plots: Sequence[Mapping[str, Any]],
+    folder: Path,
+    title: str,
+    histograms: pd.DataFrame | None = None,
 ) -> list[Path]:
     """Draw each entry of a spec's `plots:` into `folder` as `<name>.png` (200 dpi) and `<name>.pdf`; their paths.
 
-    `trials` and `history` are the tables of one sweep (trials.csv, history.csv); `title` stands above figures whose
-    entry has none. Nothing is written before all entries are known to fit the tables.
+    `trials`, `history` and `histograms` are the tables of one sweep (trials.csv, history.csv, histograms.csv, which not
+    every sweep has); `title` stands above figures whose entry has none. Nothing is written before all entries are known
+    to fit the tables.
 
     Raises:
         UserError: an entry is incomplete, names a column that the tables don't have, or asks for more than fits.
@@ -36,9 +45,24 @@ def draw(
     entries = named(plots)
     if not entries:
         return []
-    from qsweep.plots import heatmap, lines, page, surface  # matplotlib takes half a second: who doesn't draw is spared
+    pictures = [_shown(trials, history, histograms, entry, title) for entry in entries]
+    from qsweep.plots import page  # matplotlib takes half a second: who doesn't draw is spared
 
-    draw_one = {"heatmap": heatmap.draw, "lines": lines.draw, "surface": surface.draw}
-    pictures = [picture(trials, history, entry, title) for entry in entries]
     with page.style():
-        return [path for each in pictures for path in page.save(draw_one[each.plot.kind](each), folder, each.plot.name)]
+        return [path for each in pictures for path in page.save(_figure(each), folder, each.plot.name)]
+
+
+def _shown(
+    trials: pd.DataFrame, history: pd.DataFrame, histograms: pd.DataFrame | None, entry: Entry, title: str
+) -> Picture | Distributions:
+    if isinstance(entry, Histogram):
+        return distributions(trials, histograms, entry, title)
+    return picture(trials, history, entry, title)
+
+
+def _figure(shown: Picture | Distributions) -> Figure:
+    from qsweep.plots import heatmap, histogram, lines, surface
+
+    if isinstance(shown, Distributions):
+        return histogram.draw(shown)
+    return {"heatmap": heatmap.draw, "lines": lines.draw, "surface": surface.draw}[shown.plot.kind](shown)

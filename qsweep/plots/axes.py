@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from qsweep.spec import MEASURES, is_share
+
 Value = bool | float | str
 """What stands in a column of parameters; a column holds one type only."""
 
@@ -31,8 +33,17 @@ WORDS: Final = {
     "train_accuracy": "training accuracy",
     "test_loss": "test loss",
     "train_loss": "training loss",
+    "weight_clipped": "weights clipped",
+    "weight_zero": "weights at 0",
+    "weight_levels": "levels that weights use",
+    "weight_stalled": "weight updates undone",
+    "bias_clipped": "biases clipped",
+    "bias_zero": "biases at 0",
+    "bias_levels": "levels that biases use",
+    "bias_stalled": "bias updates undone",
+    "predicted_classes": "classes predicted",
 }
-UNITS: Final = {"bitwidth": "bits", "test_accuracy": "%", "train_accuracy": "%"}
+UNITS: Final = {"bitwidth": "bits", **{measure: "%" for measure in MEASURES if is_share(measure)}}
 PHRASES: Final = {("zero", True): "with a zero level", ("zero", False): "without a zero level"}
 LONGEST: Final = 25
 """Characters of a value or a column's name that a figure shows; longer ones are cut."""

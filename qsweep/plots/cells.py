@@ -6,18 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from qsweep.errors import UserError
 from qsweep.plots.axes import Axis, Place, Reference, Value, axis, label, word
-from qsweep.plots.entry import Plot
+from qsweep.plots.entry import Entry, Plot
 from qsweep.plots.rows import Row, read, swept
+from qsweep.spec import is_share
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MOST_PANELS: Final = 24
 MOST_LINES: Final = 40
+Shown = TypeVar("Shown")
 ONLY: Final = ""
 """The one series of lines that have no `line`."""
 
@@ -84,9 +86,9 @@ class Picture:
         return label(self.plot.metric)
 
     @property
-    def is_accuracy(self) -> bool:
+    def is_share(self) -> bool:
         """Whether the metric is in per cent."""
-        return self.plot.metric.endswith("accuracy")
+        return is_share(self.plot.metric)
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -102,14 +104,14 @@ class Picture:
     def is_log(self) -> bool:
         """Whether the metric is better seen on a logarithmic scale: losses that span two orders of magnitude."""
         found = [value for cell in self.cells for value in cell.values]
-        return not self.is_accuracy and bool(found) and 0 < 100 * min(found) < max(found)
+        return not self.is_share and bool(found) and 0 < 100 * min(found) < max(found)
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The range that all panels share: 0 … 100 % for accuracies, from 0 or the least value for losses."""
+        """The range that all panels share: 0 … 100 % for shares, from 0 or the least value for losses."""
         found = [cell.mean for cell in self.cells if cell.values]
-        if self.is_accuracy or not found:
-            return (0.0, 100.0) if self.is_accuracy else (0.0, 1.0)
+        if self.is_share or not found:
+            return (0.0, 100.0) if self.is_share else (0.0, 1.0)
         low, high = (min(found) if self.is_log else min(0.0, *found)), max(found)
         return (low, high) if low < high else (low, low + 1.0)
 
@@ -131,7 +133,7 @@ def picture(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: str)
     """
     rows = read(trials, history, plot)
     facets = _gather(rows, plot, [name for name in swept(trials) if name not in plot.columns.values()])
-    panels = _panels(facets, plot.facet)
+    panels = tuple(Panel(*panel) for panel in titled(facets, plot.facet))
     places = [place for panel in panels for place in panel.cells]
     x = axis(plot.x, (x for x, s in places if not (isinstance(x, Reference) and isinstance(s, Reference))))
     series = axis(plot.series or ONLY, (s for _, s in places))
@@ -140,22 +142,29 @@ def picture(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: str)
 
 
 def _check_size(plot: Plot, panels: Sequence[Panel], x: Axis, series: Axis) -> None:
-    where = f"plot '{plot.name}'"
     if not x.values:
-        raise UserError(f"{where}: x: column '{plot.x}' is empty in every row")
-    if len(panels) > MOST_PANELS:
-        raise UserError(f"{where}: facet '{plot.facet}' has {len(panels)} values; a figure holds {MOST_PANELS} panels")
-    if plot.kind == "lines" and len(series.places) > MOST_LINES:
-        raise UserError(
-            f"{where}: line '{plot.series}' has {len(series.places)} values; a figure holds {MOST_LINES} lines"
-        )
+        raise UserError(f"plot '{plot.name}': x: column '{plot.x}' is empty in every row")
+    refuse_many(plot, len(panels), len(series.places) if plot.kind == "lines" else 0)
+
+
+def refuse_many(plot: Entry, panels: int, lines: int) -> None:
+    """Refuse what no figure holds.
+
+    Raises:
+        UserError: there are too many panels or lines.
+    """
+    where = f"plot '{plot.name}'"
+    if panels > MOST_PANELS:
+        raise UserError(f"{where}: facet '{plot.facet}' has {panels} values; a figure holds {MOST_PANELS} panels")
+    if lines > MOST_LINES:
+        raise UserError(f"{where}: line '{plot.series}' has {lines} values; a figure holds {MOST_LINES} lines")
 
 
 def _gather(rows: Sequence[Row], plot: Plot, hidden: Sequence[str]) -> dict[Value | None, Cells]:
     """Cells by facet. A key counts once at a place: equal trials of several blocks are one measurement."""
     facets: dict[Value | None, Cells] = {}
     seen = set()
-    for row, name in zip(rows, _reference_names(rows, plot), strict=True):
+    for row, name in zip(rows, reference_names(rows, plot), strict=True):
         facet = row.places.get(plot.facet or "")
         place = _place(row, plot, Reference(name))
         if (row.key, facet, place) in seen:
@@ -176,24 +185,29 @@ def _place(row: Row, plot: Plot, reference: Reference) -> tuple[Place, Place]:
     return (reference if x is None else x), (reference if series is None else series)
 
 
-def _reference_names(rows: Sequence[Row], plot: Plot) -> list[str]:
+def reference_names(rows: Sequence[Row], plot: Entry) -> list[str]:
     """A name for each row, should it be a reference: its formats, unless these tell it from no other row."""
     others = {row.formats for row in rows if None not in [row.places[column] for column in plot.columns.values()]}
     return [row.formats if row.formats not in others | {""} else "reference" for row in rows]
 
 
-def _panels(facets: Mapping[Value | None, Cells], column: str | None) -> tuple[Panel, ...]:
-    """The panels in order. References without a facet are in every panel; other rows without one have their own."""
-    loose = facets.get(None, {})
-    everywhere = {place: cell for place, cell in loose.items() if any(isinstance(part, Reference) for part in place)}
-    rest = {place: cell for place, cell in loose.items() if place not in everywhere}
+def titled(
+    facets: Mapping[Value | None, Mapping[tuple[Place, Place], Shown]], column: str | None
+) -> list[tuple[str, dict[tuple[Place, Place], Shown]]]:
+    """The titles and contents of panels, in order; what a place has is a cell, say.
+
+    References without a facet are in every panel; other rows without one have their own.
+    """
+    loose = dict(facets.get(None, {}))
+    everywhere = {place: shown for place, shown in loose.items() if any(isinstance(part, Reference) for part in place)}
+    rest = {place: shown for place, shown in loose.items() if place not in everywhere}
     if column is None:
-        return (Panel("", loose),)
+        return [("", loose)]
     order = axis(column, (facet for facet in facets if facet is not None))
-    panels = [Panel(order.title(value), {**everywhere, **facets[value]}) for value in order.values]
+    panels = [(order.title(value), {**everywhere, **facets[value]}) for value in order.values]
     if rest:
-        panels.append(Panel(f"{word(column)}: not applicable", {**everywhere, **rest}))
-    return tuple(panels) or (Panel("", everywhere),)
+        panels.append((f"{word(column)}: not applicable", {**everywhere, **rest}))
+    return panels or [("", everywhere)]
 
 
 def _notes(plot: Plot, panels: Sequence[Panel]) -> str:

@@ -8,10 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from qsweep.errors import UserError, unknown
-from qsweep.spec import METRICS
+from qsweep.parameters import BadValueError
+from qsweep.spec import MEASURES, RANGE, plot_range
 
 EPOCH: Final = "epoch"
-NEEDED: Final = {"surface": ("x", "y", "z"), "heatmap": ("x", "y", "z"), "lines": ("x", "y")}
+HISTOGRAM: Final = "histogram"
+NEEDED: Final = {
+    "surface": ("x", "y", "z"),
+    "heatmap": ("x", "y", "z"),
+    "lines": ("x", "y"),
+    HISTOGRAM: ("place",),
+}
 """The kinds of figures, and what an entry of each can't do without."""
 
 
@@ -38,11 +45,36 @@ class Plot:
         return {word: column for word, column in places.items() if column is not None}
 
 
-def read(entry: Mapping[str, Any]) -> Plot:
-    """An entry of `plots:` as a Plot.
+@dataclass(frozen=True)
+class Histogram:
+    """One figure of how the values of a parameter lie: the place of it, a line for each value of a column (`series`).
+
+    `range` are the ends of a range to draw over it, instead of those of the trials' own formats.
+    """
+
+    place: str
+    series: str | None = None
+    facet: str | None = None
+    range: tuple[float, float] | None = None
+    title: str | None = None
+    name: str = ""
+    kind: str = HISTOGRAM
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that place a trial, by the word that names them in the entry."""
+        places = {"line": self.series, "facet": self.facet}
+        return {word: column for word, column in places.items() if column is not None}
+
+
+Entry = Plot | Histogram
+
+
+def read(entry: Mapping[str, Any]) -> Entry:
+    """An entry of `plots:`.
 
     Raises:
-        UserError: the kind or the metric is unknown, or something that this kind needs is not there.
+        UserError: the kind or the metric is unknown, or something that this kind needs is not there or wrong.
     """
     kind = str(entry.get("kind"))
     if kind not in NEEDED:
@@ -50,11 +82,26 @@ def read(entry: Mapping[str, Any]) -> Plot:
     lacking = [word for word in NEEDED[kind] if not entry.get(word)]
     if lacking:
         raise UserError(f"plots: a plot of kind '{kind}' needs {' and '.join(lacking)}")
+    if kind == HISTOGRAM:
+        return _read_histogram(entry)
     series, metric = (entry.get("line"), entry["y"]) if kind == "lines" else (entry["y"], entry["z"])
-    if metric not in METRICS:
-        raise UserError(f"plots: {kind}: {unknown('metric', metric, METRICS)}")
+    if metric not in MEASURES:
+        raise UserError(f"plots: {kind}: {unknown('metric', metric, MEASURES)}")
     name = file_name(entry.get("name") or f"{kind}-{metric}")
     return Plot(kind, entry["x"], series or None, metric, entry.get("facet") or None, entry.get("title") or None, name)
+
+
+def _read_histogram(entry: Mapping[str, Any]) -> Histogram:
+    place, ends = str(entry["place"]), None
+    if entry.get(RANGE) is not None:
+        try:
+            ends = plot_range(entry[RANGE])
+        except BadValueError as error:
+            raise UserError(f"plots: {HISTOGRAM}: {RANGE}: {error}") from None
+    name = file_name(entry.get("name") or f"{HISTOGRAM}-{place}")
+    return Histogram(
+        place, entry.get("line") or None, entry.get("facet") or None, ends, entry.get("title") or None, name
+    )
 
 
 def file_name(name: object) -> str:
@@ -64,7 +111,7 @@ def file_name(name: object) -> str:
     return str(name)
 
 
-def named(entries: Iterable[Mapping[str, Any]]) -> list[Plot]:
+def named(entries: Iterable[Mapping[str, Any]]) -> list[Entry]:
     """The entries, each with a file name of its own: names that were given stay, others get `-2`, `-3` …"""
     entries = list(entries)
     plots = [read(entry) for entry in entries]

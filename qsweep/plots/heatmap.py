@@ -124,7 +124,8 @@ def _ink(face: Sequence[float]) -> str:
 def _number_format(picture: Picture, across: float) -> str | None:
     """The digits that fit into cells `across` points wide; None if there is no room for any."""
     means = [cell.mean for cell in picture.cells if cell.values]
-    for spec in (".1f", ".0f") if picture.is_accuracy else (".2f", ".1f"):
+    fractions = (".2f", ".1f") if any(mean % 1 for mean in means) else (".0f",)
+    for spec in (".1f", ".0f") if picture.is_share else fractions:
         if all(page.text_width(f"{mean:{spec}}", NUMBERS) < across for mean in means):
             return spec
     return None

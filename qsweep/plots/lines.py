@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.lines import Line2D
 
 from qsweep.plots import page
-from qsweep.plots.axes import Place, Reference
+from qsweep.plots.axes import Axis, Place, Reference
 from qsweep.plots.cells import ONLY, Cell, Cells, Picture, spread
 
 if TYPE_CHECKING:
@@ -58,16 +58,24 @@ def draw(picture: Picture) -> Figure:
 
 
 def _look(picture: Picture, series: Place) -> dict[str, Any]:
-    """Colour and marker of a line: ordered colours for ordered numbers, distinct ones for all else."""
-    axis = picture.series
+    """Colour and marker of a line."""
+    look = stroke(picture.series, series)
+    if isinstance(series, Reference):
+        return look
+    index = picture.series.values.index(series)
+    few = len(picture.x.values) <= 30
+    return {**look, "marker": MARKERS[index % len(MARKERS)] if few else "", "markersize": 3}
+
+
+def stroke(axis: Axis, series: Place) -> dict[str, Any]:
+    """How a line is drawn: ordered colours for ordered numbers, distinct ones for all else, dashes for references."""
     if isinstance(series, Reference):
         return {"color": "black", "linestyle": DASHES[axis.references.index(series) % len(DASHES)], "linewidth": 1.2}
     index, count = axis.values.index(series), len(axis.values)
     colour: Any = OKABE_ITO[index % len(OKABE_ITO)]
     if axis.scale != "category" and count > 1:
         colour = matplotlib.colormaps[page.MAP](0.85 * index / (count - 1))
-    few = len(picture.x.values) <= 30
-    return {"color": colour, "marker": MARKERS[index % len(MARKERS)] if few else "", "markersize": 3, "linewidth": 1.2}
+    return {"color": colour, "linewidth": 1.2}
 
 
 def _panel(axes: Axes, picture: Picture, cells: Cells, looks: dict[Place, dict[str, Any]]) -> None:
@@ -162,10 +170,10 @@ def _limits(picture: Picture) -> tuple[float, float]:
     """From the least to the largest value; accuracies from 0 to 100 % where they fall below a half."""
     found = [value for cell in picture.cells for value in cell.values]
     low, high = min(found, default=0.0), max(found, default=1.0)
-    margin = max(0.06 * (high - low), 1.0 if picture.is_accuracy else 0.0)
+    margin = max(0.06 * (high - low), 1.0 if picture.is_share else 0.0)
     if picture.is_log:
         return low / 1.3, high * 1.3
-    if picture.is_accuracy:
+    if picture.is_share:
         return (0.0, 102.0) if low < 50 or not found else (low - margin, min(102.0, high + margin))
     return min(0.0, low), high + margin or 1.0
 

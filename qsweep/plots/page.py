@@ -85,20 +85,27 @@ def panels(picture: Picture, width: float, height: float, least: float = 0.0) ->
     rows, columns = shape(len(picture.panels))
     across = BESIDE_LABELS * width / columns
     deep = 0.6 * _widest(picture.x) / 72 if slant(picture.x, across * 72) else 0.0
-    figure = Figure(figsize=(width, max(rows * height + 0.5, least) + deep), layout="constrained")
-    figure.suptitle(heading(picture, width))
+    size = (width, max(rows * height + 0.5, least) + deep)
+    return titled(picture.title, [panel.title for panel in picture.panels], size)
+
+
+def titled(title: str, panels: Sequence[str], size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """A figure of some width and height in inches, and an empty panel for each of the titles."""
+    rows, columns = shape(len(panels))
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(heading(title, size[0]))
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     flat = list(grid.flat)
-    for spare in flat[len(picture.panels) :]:
+    for spare in flat[len(panels) :]:
         spare.remove()
-    for axes, panel in zip(flat, picture.panels, strict=False):
-        axes.set_title(wrapped(panel.title, across))
-    return figure, flat[: len(picture.panels)]
+    for axes, panel in zip(flat, panels, strict=False):
+        axes.set_title(wrapped(panel, BESIDE_LABELS * size[0] / columns))
+    return figure, flat[: len(panels)]
 
 
-def heading(picture: Picture, width: float) -> str:
+def heading(title: str, width: float) -> str:
     """The title of a figure that is `width` inches wide, as it was written: none of it is mathematics."""
-    return wrapped(picture.title.replace("$", r"\$"), width)
+    return wrapped(title.replace("$", r"\$"), width)
 
 
 def wrapped(text: str, width: float) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from qsweep.errors import UserError, unknown
 from qsweep.plots.axes import Value
-from qsweep.plots.entry import EPOCH, Plot
+from qsweep.plots.entry import EPOCH, Entry, Plot
+from qsweep.spec import is_share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,27 +39,36 @@ def read(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot) -> list[Row]:
         UserError: the tables lack a column that the plot names, or have no rows.
     """
     over_epochs = plot.kind == "lines" and plot.x == EPOCH
-    _check(trials, history if over_epochs else trials, plot, over_epochs)
-    columns = [*plot.columns.values(), *swept(trials)]
-    places = {column: values(trials[column]) for column in columns if column in trials.columns}
-    metric = [math.nan] * len(trials) if over_epochs else numbers(trials[plot.metric], plot.metric)
-    rows = [
-        Row(str(key), str(status), value, {column: places[column][i] for column in places}, formats)
-        for i, (key, status, value, formats) in enumerate(
-            zip(trials["key"], trials["status"], metric, _formats(trials), strict=True)
-        )
-    ]
-    return _by_epoch(rows, history, plot.metric) if over_epochs else rows
-
-
-def _check(trials: pd.DataFrame, measured: pd.DataFrame, plot: Plot, over_epochs: bool) -> None:
-    for what, column in plot.columns.items():
-        if column not in trials.columns and not (over_epochs and what == "x"):
-            raise UserError(f"plot '{plot.name}': {what}: {unknown('column', column, list(map(str, trials.columns)))}")
+    measured = history if over_epochs else trials
+    rows = placed(trials, plot, beside=("x",) if over_epochs else ())
     if plot.metric not in measured.columns:
         raise UserError(f"plot '{plot.name}': {unknown('column', plot.metric, list(map(str, measured.columns)))}")
+    if over_epochs:
+        return _by_epoch(rows, history, plot.metric)
+    metric = numbers(trials[plot.metric], plot.metric)
+    return [replace(row, value=value) for row, value in zip(rows, metric, strict=True)]
+
+
+def placed(trials: pd.DataFrame, plot: Entry, beside: Sequence[str] = ()) -> list[Row]:
+    """A row for each trial, without a value yet.
+
+    Args:
+        beside: fields of the plot whose column another table has.
+
+    Raises:
+        UserError: the table lacks a column that the plot names, or has no rows.
+    """
+    for what, column in plot.columns.items():
+        if column not in trials.columns and what not in beside:
+            raise UserError(f"plot '{plot.name}': {what}: {unknown('column', column, list(map(str, trials.columns)))}")
     if trials.empty:
         raise UserError(f"plot '{plot.name}': the table has no rows, so that there is nothing to draw")
+    columns = [*plot.columns.values(), *swept(trials)]
+    places = {column: values(trials[column]) for column in columns if column in trials.columns}
+    return [
+        Row(str(key), str(status), math.nan, {column: places[column][i] for column in places}, formats)
+        for i, (key, status, formats) in enumerate(zip(trials["key"], trials["status"], _formats(trials), strict=True))
+    ]
 
 
 def swept(trials: pd.DataFrame) -> list[str]:
@@ -91,10 +101,10 @@ def _value(cell: object) -> Value | None:
 
 
 def numbers(column: pd.Series[Any], metric: str) -> list[float]:
-    """A metric's values, NaN where there is none; accuracies in per cent."""
+    """A metric's values, NaN where there is none; shares in per cent."""
     import pandas as pd
 
-    factor = 100.0 if metric.endswith("accuracy") else 1.0
+    factor = 100.0 if is_share(metric) else 1.0
     return [factor * float(value) for value in pd.to_numeric(column, errors="coerce")]
 
 

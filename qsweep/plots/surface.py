@@ -73,7 +73,10 @@ def _figure(picture: Picture) -> tuple[Figure, list[Bbox]]:
     width = page.WIDTH if columns > 1 else 0.6 * page.WIDTH
     across = (width - BAR) / columns
     up = 0.76 * across
-    heading, titles = page.heading(picture, width), [page.wrapped(panel.title, across) for panel in picture.panels]
+    heading, titles = (
+        page.heading(picture.title, width),
+        [page.wrapped(panel.title, across) for panel in picture.panels],
+    )
     head = HEAD + LINE * heading.count("\n")
     over = LINE * max(1.4 + title.count("\n") if title else 0 for title in titles)
     height = rows * (up + over) + head + _foot(picture, width)

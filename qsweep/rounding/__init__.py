@@ -76,7 +76,7 @@ def _factor(x: Tensor, stack: Stack, gradient: str, contraction: int) -> Tensor 
     fmt = stack.formats[0]
     if isinstance(fmt, QKeras):
         return gradient_factor(x, fmt)
-    return None if gradient == "identity" else stack.inside(x.contiguous()[None], contraction)[0].float()
+    return None if gradient == "identity" else stack.inside(x.contiguous()[None], 0, contraction)[0].float()
 
 
 def _refuse(x: Tensor, stack: Stack, rounding: str, noise: Tensor | None, gradient: str) -> None:

@@ -6,6 +6,7 @@ kernels do it, in place; elsewhere the laws as tensor operations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, cast
@@ -239,28 +240,38 @@ class Stack:
 
     # gradients
 
-    def inside(self, values: Tensor, contraction: int = LAST) -> Tensor:
+    def inside(self, values: Tensor, first: int = 0, contraction: int = LAST) -> Tensor:
         """Where values are not clipped: between the least and the greatest value of their format, both ends in.
 
         Args:
-            values: (P, *shape) of all trials.
+            values: (R, *shape).
+            first: the format of row 0 among those of the stack.
         """
         fmt = self._shared
         if isinstance(fmt, Float32 | QKeras) or (isinstance(fmt, Fixed) and fmt.overflow != "saturate"):
             return torch.ones_like(values, dtype=torch.bool)
         if not isinstance(fmt, Scaled):
-            low, high = (column.view(-1, *[1] * (values.dim() - 1)) for column in self._ends)
+            ends = (column[first : first + len(values)] for column in self._ends)
+            low, high = (column.view(-1, *[1] * (values.dim() - 1)) for column in ends)
             return (values >= low) & (values <= high)
         layout = layout_of(fmt, values.shape[1:], contraction)
         shaped = values.view(len(values), *layout.shape)
         groups = layout.rows(shaped).view(len(values), -1, layout.width)
-        low, high = self._group_ends(groups, layout)
+        low, high = self._group_ends(groups, layout, self.formats[first : first + len(values)])
         within = ((groups >= low[..., None]) & (groups <= high[..., None])).float()
         result = torch.empty_like(shaped)
         layout.put(within.view(len(values), -1), result)
         return result.view(values.shape) > 0
 
-    @property
+    def ends(self, trial: int) -> tuple[float, float]:
+        """The least and the greatest value of a trial's format, where values round one by one; ±Inf if it has none."""
+        fmt = self.formats[trial]
+        if isinstance(fmt, Float32) or (isinstance(fmt, Fixed) and fmt.overflow != "saturate"):
+            return -math.inf, math.inf
+        low, high = self._ends
+        return float(low[trial]), float(high[trial])
+
+    @cached_property
     def _ends(self) -> tuple[Tensor, Tensor]:
         """The least and the greatest value of each trial's format, (P,)."""
         ends = []
@@ -273,8 +284,7 @@ class Stack:
         low, high = zip(*ends, strict=True)
         return tuple(torch.tensor(e, dtype=torch.float32, device=self.device) for e in (low, high))  # type: ignore[return-value]
 
-    def _group_ends(self, groups: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        formats: Any = self.formats
+    def _group_ends(self, groups: Tensor, layout: Layout, formats: Any) -> tuple[Tensor, Tensor]:
         match self._shared:
             case Uniform() if not self._shared.symmetric:
                 return scales.span(groups, formats)

@@ -15,9 +15,11 @@ from qsweep.data import Examples, preprocess
 from qsweep.datasets import DataSet
 from qsweep.models import Dropout
 from qsweep.streams import Stream
+from qsweep.training.histograms import Histogram, histograms
 from qsweep.training.nets import Net, losses
 from qsweep.training.roles import draw_noise, roles_of
 from qsweep.training.step import Stepper
+from qsweep.training.why import Row, Tally, is_watched, levels
 
 PASS_MEMORY = 160 * 1024 * 1024
 """Bytes for one pass through the net. A stack that takes more goes through it in parts: no slower, and below 1 GB."""
@@ -29,7 +31,8 @@ class Outcome:
 
     status: str = "done"
     reason: str = ""
-    epochs: list[dict[str, float | None]] = field(default_factory=list)
+    epochs: list[Row] = field(default_factory=list)
+    histograms: dict[str, Histogram] = field(default_factory=dict)
 
 
 @dataclass
@@ -65,6 +68,7 @@ class Course:
             if not self.alive:
                 break
             self._record(trained)
+        self._count_weights()
         return self.outcomes
 
     def _noise(self) -> dict[str, Tensor]:
@@ -74,14 +78,16 @@ class Course:
     # one epoch of training
 
     def _epoch(self, epoch: int) -> Totals:
-        totals = Totals(len(self.alive))
-        for chosen in self.batches(epoch):
-            self.train_step(chosen, totals)
+        totals = Totals(len(self.alive), Tally(len(self.alive), self.stepper.stacks))
+        batches = list(self.batches(epoch))
+        for number, chosen in enumerate(batches, start=1):
+            self.train_step(chosen, totals, is_last=number == len(batches))
         return totals
 
-    def train_step(self, chosen: Tensor, totals: Totals) -> None:
+    def train_step(self, chosen: Tensor, totals: Totals, is_last: bool = False) -> None:
         """One step of all trials on the chosen examples; what they gave before it is added to the totals."""
         self.step += 1
+        tally = totals.tally if is_watched(self.step, is_last) else None
         x, y = self._inputs(self.examples.train_images, chosen), self.examples.train_labels[chosen].to(self.device)
         for place, dropout in self.dropouts.items():
             dropout.mask = dropout.draw(self.stream, place, len(chosen), self.step).to(self.device)
@@ -90,7 +96,7 @@ class Course:
         for part in self._parts():
             gradients, means, logits = self.net.gradients(x, y, part)
             totals.add(part, means.double() * len(chosen), logits, y)
-            self.stepper.update(self.net.values, gradients, noise, part)
+            self.stepper.update(self.net.values, gradients, noise, part, tally)
         totals.examples += len(chosen)
 
     def _parts(self) -> Iterator[slice]:
@@ -132,9 +138,17 @@ class Course:
 
     def _record(self, trained: Totals) -> None:
         tested = self.evaluate()
-        rows = zip(trained.rows("train"), tested.rows("test"), strict=True)
-        for index, (train, test) in zip(self.alive, rows, strict=True):
-            self.outcomes[index].epochs.append({**test, **train})
+        quantized = levels(self.net.values, self.roles, self.stepper.stacks, len(self.alive))
+        for row, index in enumerate(self.alive):
+            metrics = {**tested.row("test", row), **trained.row("train", row)}
+            why = {**quantized[row], **trained.why(row), "predicted_classes": tested.predicted(row)}
+            self.outcomes[index].epochs.append({**metrics, **why})
+
+    def _count_weights(self) -> None:
+        bins = self.shared.get("histogram", 0)
+        for row, index in enumerate(self.alive):
+            own = {name: value[row] for name, value in self.net.values.items()}
+            self.outcomes[index].histograms = histograms(own, self.roles, bins)
 
     def evaluate(self) -> Totals:
         """The test set in evaluation mode."""
@@ -153,26 +167,43 @@ class Course:
 class Totals:
     """Sums over batches for each trial: losses in float64, hits and examples as integers."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, tally: Tally | None = None) -> None:
+        self.tally = tally
+        self.classes: list[set[int]] = [set() for _ in range(count)]
         self.loss = torch.zeros(count, dtype=torch.float64)
         self.hits = torch.zeros(count, dtype=torch.int64)
         self.examples = 0
 
     def add(self, part: slice, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        predicted = predictions(logits)
         self.loss[part] += loss.cpu()
-        self.hits[part] += (predictions(logits) == labels).sum(1).cpu()
+        self.hits[part] += (predicted == labels).sum(1).cpu()
+        if self.tally is None:
+            for classes, row in zip(self.classes[part], predicted, strict=True):
+                classes.update(row.unique().tolist())
 
     def keep(self, indices: list[int]) -> None:
+        """Go on with these trials alone."""
         self.loss, self.hits = self.loss[indices], self.hits[indices]
+        if self.tally is not None:
+            self.tally.keep(indices)
 
-    def rows(self, part: str) -> Iterator[dict[str, float | None]]:
-        """Accuracy and loss an example for each trial; None where there are no examples, or the loss overflowed."""
-        for loss, hits in zip(self.loss.tolist(), self.hits.tolist(), strict=True):
-            known = bool(self.examples)
-            yield {
-                f"{part}_accuracy": hits / self.examples if known else None,
-                f"{part}_loss": loss / self.examples if known and math.isfinite(loss) else None,
-            }
+    def row(self, part: str, trial: int) -> dict[str, float | None]:
+        """Accuracy and loss an example of a trial; None where there are no examples, or the loss overflowed."""
+        loss, known = float(self.loss[trial]), bool(self.examples)
+        return {
+            f"{part}_accuracy": int(self.hits[trial]) / self.examples if known else None,
+            f"{part}_loss": loss / self.examples if known and math.isfinite(loss) else None,
+        }
+
+    def why(self, trial: int) -> Row:
+        """What the watched steps did to a trial."""
+        rows = self.tally.rows() if self.tally is not None else []
+        return rows[trial] if rows else {}
+
+    def predicted(self, trial: int) -> int | None:
+        """How many classes a trial predicted at all; None without examples."""
+        return len(self.classes[trial]) if self.examples else None
 
 
 def predictions(logits: Tensor) -> Tensor:

@@ -96,6 +96,15 @@ def update_eager(rows: Rows, settings: Settings) -> None:
     rows.weight.sub_(UPDATES[settings.name](gradient, rows.state, columns))
 
 
+def direction(row: Rows, settings: Settings) -> tuple[Tensor, float]:
+    """What is 0 where the update of one row, just made, is 0 (learning rates are not): a tensor, and the decay that is
+    to be added to it for each weight. What the optimizer remembers has its decay in it."""
+    for name in ("momentum", "mean"):
+        if name in row.state:
+            return row.state[name], 0.0
+    return row.gradient, float(settings.columns["decay"][row.first, 0])
+
+
 # --- the formulas -----------------------------------------------------------------------------------------------------
 
 

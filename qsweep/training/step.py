@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from qsweep.training.nets import Values, lying_as, memory_order
-from qsweep.training.optimizers import Rows, Settings, remembers, update
+from qsweep.training.optimizers import Rows, Settings, direction, remembers, update
 from qsweep.training.roles import contraction_axis, stacks_of
+from qsweep.training.why import Tally, count_clipped, count_moves
 
 BLOCK = 128 * 1024
 """Values a block: 512 KB a tensor, so that a block and its temporaries stay in the second-level cache."""
@@ -56,9 +57,12 @@ class Stepper:
         """Begin a step, counted from 1."""
         self._settings.start(step)
 
-    def update(self, values: Values, gradients: Values, noise: Values, part: slice) -> None:
-        """Move some trials, in place, by the gradients of them."""
+    def update(self, values: Values, gradients: Values, noise: Values, part: slice, tally: Tally | None = None) -> None:
+        """Move some trials, in place, by the gradients of them; a tally is told what that did to quantized roles."""
         for name, value in values.items():
+            if tally is not None and self._roles.get(name) in self.stacks:
+                self._update_watched(name, value, gradients[name], noise, part, tally)
+                continue
             weights, gradient = _flat(value, value), _flat(gradients[name], value)
             memory = {key: _flat(own, value) for key, own in self._memory[name].items()}
             for own, columns in blocks(*gradient.shape):
@@ -68,6 +72,24 @@ class Stepper:
                 update(Rows(w, gradient[own, columns], state, rows.start), self._settings)
                 self._quantize(w, name, rows, columns, noise)
             self._quantize_whole(value[part], name, part.start, noise)
+
+    def _update_watched(
+        self, name: str, value: Tensor, gradient: Tensor, noise: Values, part: slice, tally: Tally
+    ) -> None:
+        """The same step, trial by trial, with looks at the weights before the update and before the rounding."""
+        role, stack = self._roles[name], self.stacks[self._roles[name]]
+        for row, trial in enumerate(range(part.start, part.start + len(gradient))):
+            one = slice(trial, trial + 1)
+            weights = _flat(value, value)[one]
+            before = weights.clone()
+            state = {key: _flat(own, value)[one] for key, own in self._memory[name].items()}
+            moving = Rows(weights, _flat(gradient, value)[row : row + 1], state, trial)
+            update(moving, self._settings)
+            clipped = count_clipped(stack, value[one], trial, contraction_axis(tuple(value.shape[1:])))
+            self._quantize(weights, name, one, slice(None), noise)
+            self._quantize_whole(value[one], name, trial, noise)
+            moves, stalled = count_moves(before, weights, *direction(moving, self._settings))
+            tally.add(role, trial, weights.numel(), clipped, moves, stalled)
 
     def _quantize(self, w: Tensor, name: str, rows: slice, columns: slice, noise: Values) -> None:
         """Round a block of a parameter, fresh from its update, where its values round one by one."""

@@ -1,0 +1,163 @@
+"""Histograms of weights: filled for one trial, a line for each of several, over the range that a format leaves them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from qsweep.plots import page
+from qsweep.plots.axes import Place
+from qsweep.plots.cells import ONLY
+from qsweep.plots.distributions import MOST_BANDS, Band, Curve, Distributions, Panel
+from qsweep.plots.lines import OKABE_ITO, stroke
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FILL: Final = OKABE_ITO[0]
+SHADE: Final = OKABE_ITO[4]
+HEIGHT: Final = 2.3
+"""Inches of a panel."""
+WEIGHT: Final = 0.8
+"""Points of a line."""
+MARGIN: Final = 0.03
+"""Of the axis, beyond the last value."""
+LINE: Final = 1.7 * page.TICKS / 72
+"""Inches that a line of text takes."""
+
+
+def draw(shown: Distributions) -> Figure:
+    """The figure of `shown`."""
+    rows, columns = page.shape(len(shown.panels))
+    named = len(shown.series.places) > 1
+    width = page.WIDTH if columns > 1 else (0.6 + 0.15 * named) * page.WIDTH
+    above = LINE * max(len(_legend(shown, panel)) for panel in shown.panels)
+    titles = [panel.title for panel in shown.panels]
+    figure, axes = page.titled(shown.title, titles, (width, rows * (HEIGHT + above) + 0.7))
+    for each, panel in zip(axes, shown.panels, strict=True):
+        _panel(each, shown, panel)
+        each.set_title(each.get_title(), pad=72 * above + 4)
+    page.outer_labels(figure, axes, _value(shown), _height(shown))
+    if named:
+        _name_lines(figure, shown)
+    if shown.notes:
+        note = Line2D([], [], linestyle="none", label=page.wrapped(shown.notes, width))
+        figure.legend(handles=[note], loc="outside lower center", handlelength=0)
+    _scales(axes, shown)
+    return figure
+
+
+def _name_lines(figure: Figure, shown: Distributions) -> None:
+    named = [series for series in shown.series.places if series != ONLY]
+    handles = [Line2D([], [], label=shown.series.text(series), **_look(shown, series)) for series in named]
+    title = shown.series.label if shown.plot.series else None
+    figure.legend(handles=handles, title=title, loc="outside right center")
+
+
+def _value(shown: Distributions) -> str:
+    layer, _, role = shown.plot.place.rpartition(".")
+    return f"{role} of {layer}" if layer else role
+
+
+def _height(shown: Distributions) -> str:
+    if shown.is_density:
+        return f"share of {shown.roles} ÷ bin width"
+    return f"{shown.roles} in a bin (%)"
+
+
+def _panel(axes: Axes, shown: Distributions, panel: Panel) -> None:
+    alone = len(panel.curves) == 1
+    for (_, series), curve in panel.curves.items():
+        heights = [_scaled(n, curve, shown) for n in curve.counts]
+        if alone:
+            width = WEIGHT if curve.is_sparse else 0.0  # levels, which a thousand bins would leave thin as hairs
+            colour = _look(shown, series)["color"]
+            axes.stairs(heights, curve.edges, fill=True, fc=colour, ec=colour, linewidth=width, label="_one")
+        else:
+            axes.stairs(heights, curve.edges, label="_many", **_look(shown, series))
+    for band in panel.bands if len(panel.bands) <= MOST_BANDS else []:
+        _draw_band(axes, band, shaded=len(panel.bands) == 1)
+    if entries := _legend(shown, panel):
+        # above the panel: whatever the distribution, nothing lies on it
+        axes.legend(handles=entries, loc="lower center", bbox_to_anchor=(0.5, 1), borderaxespad=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _look(shown: Distributions, series: Place) -> dict[str, Any]:
+    if series == ONLY:
+        return {"color": FILL, "linewidth": WEIGHT}
+    look = stroke(shown.series, series)
+    if series in shown.series.references[:1]:  # steps this fine are no line that dashes could follow
+        look["linestyle"] = "-"
+    return {**look, "linewidth": WEIGHT}
+
+
+def _scaled(count: int, curve: Curve, shown: Distributions) -> float:
+    share = count / curve.total
+    return share / curve.width if shown.is_density else 100 * share
+
+
+def _draw_band(axes: Axes, band: Band, shaded: bool) -> None:
+    if shaded:
+        axes.axvspan(band.low, band.high, color=SHADE, alpha=0.2, linewidth=0, zorder=0, label="_band")
+    for end in (band.low, band.high):
+        axes.axvline(end, color="0.25", linewidth=0.8, linestyle="--", label="_end")
+
+
+def _legend(shown: Distributions, panel: Panel) -> list[Patch]:
+    """An entry for each range, with what is inside where the range is not the format's own."""
+    return [
+        Patch(facecolor=(SHADE, 0.2), edgecolor="0.25", linestyle="--", linewidth=0.8, label=_told(shown, panel, band))
+        for band in panel.bands[:MOST_BANDS]
+    ]
+
+
+def _told(shown: Distributions, panel: Panel, band: Band) -> str:
+    if shown.plot.range is None:
+        return band.label
+    shares = sorted(100 * curve.inside(band.low, band.high) for curve in panel.curves.values())
+    ends = "–".join(dict.fromkeys(f"{share:.1f}" for share in (shares[0], shares[-1])))
+    return f"{band.label}: {ends} % of the {shown.roles} inside"
+
+
+# --- scales -----------------------------------------------------------------------------------------------------------
+
+
+def _scales(axes: Sequence[Axes], shown: Distributions) -> None:
+    """From the least to the greatest value of all panels, and as far as the ranges, if these are not much wider."""
+    low, high = _limits(shown)
+    margin = MARGIN * (high - low)
+    axes[0].set_xlim(low - margin, high + margin)
+    if least := _least_logarithmic(shown):
+        axes[0].set_yscale("log")
+        axes[0].set_ylim(bottom=0.7 * least)
+    else:
+        axes[0].set_ylim(bottom=0)
+
+
+def _least_logarithmic(shown: Distributions) -> float | None:
+    """The least height above 0, where the highest bins of two trials are more than ten times as high one as the other.
+
+    Few levels hold many weights each: beside them, a distribution over many would lie flat on a linear axis.
+    """
+    heights = [[_scaled(n, curve, shown) for n in curve.counts if n] for curve in shown.curves]
+    peaks = [max(own) for own in heights]
+    return min(map(min, heights)) if peaks and max(peaks) > 10 * min(peaks) else None
+
+
+def _limits(shown: Distributions) -> tuple[float, float]:
+    ends = [end for curve in shown.curves for end in (curve.edges[0], curve.edges[-1])] or [-1.0, 1.0]
+    low, high = min(ends), max(ends)
+    width = high - low
+    for band in _bands(shown):
+        low, high = min(low, max(band.low, low - width / 2)), max(high, min(band.high, high + width / 2))
+    return low, high
+
+
+def _bands(shown: Distributions) -> Iterator[Band]:
+    for panel in shown.panels:
+        yield from panel.bands

@@ -1,0 +1,100 @@
+"""Why a trial stops learning: shares and counts of its quantized roles, over the whole net.
+
+Taken on few steps, the last of each epoch and those that are powers of two, because a look costs a part of a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from qsweep import kernels
+from qsweep.rounding import Stack
+
+SLOTS = 1 << 17
+"""Of the set in which different values are counted; beyond half of it they are sorted instead."""
+
+Row = dict[str, float | int | None]
+
+
+def is_watched(step: int, is_last: bool) -> bool:
+    """Whether a step, counted from 1, is looked at: steps 1, 2, 4, 8 … and the last of an epoch."""
+    return is_last or step & (step - 1) == 0
+
+
+class Tally:
+    """What the watched steps of an epoch did to each of P trials, by role."""
+
+    def __init__(self, count: int, roles: Iterable[str]) -> None:
+        self.counts = {role: torch.zeros(4, count, dtype=torch.int64) for role in roles}
+
+    def add(self, role: str, trial: int, seen: int, clipped: int, moves: int, stalled: int) -> None:
+        """One parameter of one trial in one step: its values, those beyond the format's ends, and its updates."""
+        self.counts[role][:, trial] += torch.tensor([seen, clipped, moves, stalled])
+
+    def keep(self, indices: list[int]) -> None:
+        """Go on with these trials alone."""
+        self.counts = {role: counts[:, indices] for role, counts in self.counts.items()}
+
+    def rows(self) -> list[Row]:
+        """Of each trial: the share of values that were clipped, and of updates other than 0 that moved nothing."""
+        rows: list[Row] = [{} for _ in range(max((c.shape[1] for c in self.counts.values()), default=0))]
+        for role, counts in self.counts.items():
+            for row, (seen, clipped, moves, stalled) in zip(rows, counts.t().tolist(), strict=True):
+                row[f"{role}_clipped"] = clipped / seen if seen else None
+                row[f"{role}_stalled"] = stalled / moves if moves else None
+        return rows
+
+
+def count_clipped(stack: Stack, value: Tensor, trial: int, contraction: int) -> int:
+    """How many updated values of one trial's parameter (1, *shape) lie beyond the ends of its format."""
+    if stack.whole or value.device.type != "cpu":
+        return int((~stack.inside(value, trial, contraction)).sum())
+    return int(kernels.outside(_lying(value[0]).numpy(), *stack.ends(trial)))
+
+
+def count_moves(before: Tensor, after: Tensor, direction: Tensor, decay: float) -> tuple[int, int]:
+    """Of one trial's parameter (1, n): updates that are not 0, and how many of them left the stored value as it was."""
+    if before.device.type == "cpu":
+        rows = (t[0].numpy() for t in (before, after, direction))
+        moving, stalled = kernels.moves(*rows, np.float32(decay))
+        return int(moving), int(stalled)
+    moving = direction + before * decay != 0
+    return int(moving.sum()), int((moving & (before == after)).sum())
+
+
+def levels(values: Mapping[str, Tensor], roles: Mapping[str, str], quantized: Iterable[str], count: int) -> list[Row]:
+    """Of each trial: the share of values that are 0 and how many different values there are, by role.
+
+    Args:
+        values: parameters by name, each (P, *shape).
+        roles: the role of each parameter that has one.
+        quantized: the roles to look at.
+    """
+    rows: list[Row] = [{} for _ in range(count)]
+    for role in quantized:
+        own = [value for name, value in values.items() if roles.get(name) == role]
+        for trial, row in enumerate(rows):
+            tensors = [value[trial] for value in own]
+            zeros = sum(t.numel() - int(torch.count_nonzero(t)) for t in tensors)
+            row[f"{role}_zero"] = zeros / sum(t.numel() for t in tensors)
+            row[f"{role}_levels"] = different(tensors)
+    return rows
+
+
+def different(tensors: Sequence[Tensor]) -> int:
+    """How many different values there are; -0 is 0."""
+    slots, found = np.full(SLOTS, -1, dtype=np.int64), 0
+    for tensor in tensors:
+        found = kernels.distinct(_lying(tensor).cpu().numpy(), slots, found)
+        if found > SLOTS // 2:
+            return len(torch.cat([t.reshape(-1) for t in tensors]).unique())
+    return int(found)
+
+
+def _lying(tensor: Tensor) -> Tensor:
+    """The values in the order in which they lie in memory."""
+    return tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True)).reshape(-1)

@@ -1,0 +1,57 @@
+"""Why a trial learned or did not, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from qsweep.explain import reasons
+from qsweep.trial import Trial
+
+Make = Callable[..., Trial]
+GOOD = {"test_accuracy": 0.9, "predicted_classes": 10, "weight_clipped": 0.01, "weight_zero": 0.02, "weight_levels": 16}
+
+
+@pytest.mark.parametrize(
+    ("changed", "measures", "sentence"),
+    [
+        (
+            {"rounding": "nearest"},
+            {"weight_stalled": 0.981},
+            "98 % of the updates of its weights were smaller than half a step of its 4-bit weights, and nearest rounding "
+            "undid them: a larger learning rate, more bits, or stochastic rounding would let them through.",
+        ),
+        (
+            {"rounding": "nearest", "quantize": {"weight": "e4m3"}},
+            {"weight_stalled": 0.9999},
+            "99 % of the updates of its weights were smaller than half a step of e4m3, and nearest rounding undid them",
+        ),
+        ({"rounding": "down"}, {"bias_stalled": 0.6}, "Rounding down undid 60 % of the updates of its biases."),
+        (
+            {},
+            {"weight_stalled": 0.97},
+            "Stochastic rounding left 97 % of the weights that had an update where they were",
+        ),
+        ({}, {"weight_clipped": 0.32}, "32 % of its weights lay beyond the ends of range4 scale=2.0 after an update"),
+        ({}, {"bias_zero": 1.0}, "100 % of its biases are 0."),
+        ({}, {"weight_levels": 3}, "Its weights use 3 of the 16 values of range4 scale=2.0."),
+        ({}, {"predicted_classes": 1}, "It predicts 1 of the 10 classes."),
+        ({}, {"test_accuracy": 0.11}, "It does no better than guessing."),
+    ],
+)
+def test_what_stands_out_is_said(trial: Make, changed: dict[str, Any], measures: dict[str, Any], sentence: str) -> None:
+    (told,) = reasons(trial(**changed).settings, {**GOOD, **measures})
+    assert told.startswith(sentence)
+
+
+def test_nothing_is_said_of_a_trial_that_is_as_it_should_be(trial: Make) -> None:
+    assert reasons(trial().settings, {**GOOD, "weight_stalled": 0.2}) == []
+
+
+def test_a_float32_trial_and_one_that_was_never_looked_at_have_no_roles_to_speak_of(trial: Make) -> None:
+    assert reasons(trial(quantize={}).settings, {"test_accuracy": 0.9, "predicted_classes": 9}) == [
+        "It predicts 9 of the 10 classes."
+    ]
+    assert reasons(trial().settings, {}) == []

@@ -1,0 +1,137 @@
+"""What is told of why a trial learns or doesn't: against counts made by hand, and at no cost in bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from qsweep.formats import parse
+from qsweep.rounding import quantize
+from qsweep.training.optimizers import UPDATES
+from qsweep.training.step import Stepper
+from qsweep.training.why import Tally, different, is_watched, levels
+from qsweep.trial import Trial
+
+Make = Callable[..., Trial]
+ROLES = {"linear1.weight": "weight", "linear1.bias": "bias"}
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {"optimizer": "sgd"},
+    "decay": {"optimizer": "sgd", "weight_decay": 0.1},
+    "momentum": {"optimizer": "sgd", "momentum": 0.9},
+    "rmsprop": {"optimizer": "rmsprop"},
+    "adam": {"optimizer": "adam", "weight_decay": 0.1},
+}
+
+
+def tensors(count: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights of a few trials that lie as a net's do, and gradients with zeros among them."""
+    torch.manual_seed(1)
+    values = {
+        "linear1.weight": torch.randn(count, 30, 20).transpose(1, 2) * 0.4,
+        "linear1.bias": torch.randn(count, 20) * 0.4,
+    }
+    gradients = {name: torch.randn_like(v) * (torch.rand_like(v) > 0.3) for name, v in values.items()}
+    return values, gradients
+
+
+def step(trials: list[Trial], tally: Tally | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    values, gradients = tensors(len(trials))
+    stepper = Stepper([t.settings for t in trials], ROLES, values)
+    stepper.quantize(values, {})
+    before = {name: value.clone() for name, value in values.items()}
+    stepper.start(1)
+    stepper.update(values, gradients, {}, slice(0, len(trials)), tally)
+    return before, values
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name", ["range4", "fixed6f4", "fixed5f4 overflow=wrap", "block4 per=8", "uniform4 scaling=0.5"]
+)
+def test_tally_has_the_counts_of_the_formulas_and_changes_no_bit(trial: Make, optimizer: str, name: str) -> None:
+    trials = [
+        trial(quantize={"weight": name}, rounding="nearest", scale=2, lr=lr, **OPTIMIZERS[optimizer])
+        for lr in (0.01, 0.3)
+    ]
+    tally = Tally(2, ("weight", "bias"))
+    before, after = step(trials, tally)
+    _, plain = step(trials, None)
+    _, gradients = tensors(2)
+    fmt = parse(f"{name} scale=2" if name == "range4" else name)
+    for p, one in enumerate(trials):
+        for place, role in ROLES.items():
+            assert torch.equal(plain[place][p], after[place][p])
+            old, settings = before[place][p], one.settings["optimizer"]
+            update = by_hand(old, gradients[place][p], settings)
+            moved = old - update
+            ends = (-0.5, 0.4375) if name == "range4" else (-2.0, 1.9375) if name == "fixed6f4" else (-0.5, 0.5)
+            clipped = 0 if "wrap" in name else int(((moved < ends[0]) | (moved > ends[1])).sum())
+            stalled = int(((update != 0) & (old == after[place][p])).sum())
+            found = tally.counts[role][:, p].tolist()
+            assert found[0] == old.numel()
+            assert found[2:] == [int((update != 0).sum()), stalled]
+            if not name.startswith("block"):
+                assert found[1] == clipped
+            assert torch.equal(after[place][p], quantize(moved, fmt, contraction=min(1, old.dim() - 1)))
+
+
+def by_hand(weight: Tensor, gradient: Tensor, settings: dict[str, Any]) -> Tensor:
+    """The update of a first step."""
+    columns = {
+        "lr": torch.tensor(settings["lr"]),
+        "momentum": torch.tensor(settings.get("momentum", 0.0)),
+        "eps": torch.tensor(settings.get("eps", 0.0)),
+    }
+    beta, beta2 = settings.get("betas", (0.0, 0.0))
+    kept = settings.get("alpha", 0.0)
+    columns |= {"kept": torch.tensor(kept), "new": torch.tensor(1 - kept)}
+    for name, share in (("mean", beta), ("square", beta2)):
+        columns |= {
+            f"kept_{name}": torch.tensor(share),
+            f"new_{name}": torch.tensor(1 - share),
+            f"share_{name}": torch.tensor(1 - share),
+        }
+    decay = settings["weight_decay"]
+    direction = gradient + weight * torch.tensor(decay) if decay else gradient
+    state = {name: torch.zeros_like(weight) for name in ("mean", "square")}
+    if settings.get("momentum"):
+        state["momentum"] = torch.zeros_like(weight)
+    return UPDATES[settings["name"]](direction.clone(), state, columns)
+
+
+def test_rows_are_shares_and_empty_where_nothing_moved() -> None:
+    tally = Tally(2, ("weight",))
+    tally.add("weight", 0, seen=8, clipped=2, moves=4, stalled=3)
+    tally.add("weight", 0, seen=8, clipped=0, moves=4, stalled=3)
+    tally.add("weight", 1, seen=8, clipped=0, moves=0, stalled=0)
+    assert tally.rows() == [
+        {"weight_clipped": 0.125, "weight_stalled": 0.75},
+        {"weight_clipped": 0.0, "weight_stalled": None},
+    ]
+    tally.keep([1])
+    assert tally.rows() == [{"weight_clipped": 0.0, "weight_stalled": None}]
+
+
+def test_watched_are_powers_of_two_and_the_last_of_an_epoch() -> None:
+    assert [s for s in range(1, 101) if is_watched(s, is_last=s % 50 == 0)] == [1, 2, 4, 8, 16, 32, 50, 64, 100]
+
+
+@pytest.mark.parametrize("count", [1, 2, 255, 65_536, 65_537, 200_000])
+def test_different_counts_values_as_sorting_does(count: int) -> None:
+    values = torch.from_numpy(np.random.default_rng(0).permutation(count).astype(np.float32)) / 7
+    tensors = [values, -values, torch.tensor([-0.0, 0.0]), values[: count // 2]]
+    assert different(tensors) == len(torch.cat(tensors).unique())
+
+
+def test_levels_are_those_of_all_tensors_of_a_role() -> None:
+    values = {"a.weight": torch.tensor([[0.0, 1.0], [2.0, 2.0]]), "b.weight": torch.tensor([[0.0, -1.0], [2.0, 2.0]])}
+    roles = {"a.weight": "weight", "b.weight": "weight"}
+    assert levels(values, roles, ["weight"], 2) == [
+        {"weight_zero": 0.5, "weight_levels": 3},
+        {"weight_zero": 0.0, "weight_levels": 1},
+    ]
