@@ -32,6 +32,7 @@ def spec_schema() -> Schema:
                 "also": {"type": "array", "items": _object(_block()), "description": "further blocks"},
                 "seeds": _seeds(),
                 "plots": {"type": "array", "items": {"oneOf": [_plot(kind) for kind in PLOT_FIELDS]}},
+                "stack": {"type": "integer", "minimum": 1, "description": "the most trials that train together"},
                 "max_trials": {"type": "integer", "minimum": 1, "default": MAX_TRIALS},
             }
         ),

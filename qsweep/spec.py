@@ -20,7 +20,7 @@ from qsweep.reader import OVERRIDE, Document, Mistakes, Place, read_text
 from qsweep.trial import canonical
 from qsweep.vocabulary import ROLES
 
-TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "plots", "max_trials")
+TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "stack", "plots", "max_trials")
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "up to 64 of A-Z a-z 0-9 . _ - and no dot in front"
 RESERVED_NAMES = ("reference",)
@@ -89,6 +89,7 @@ class Spec:
     """A checked spec file; qsweep.plan expands it into trials.
 
     Attributes:
+        stack: the most trials that train together, where the spec says so: 1 for one whose question is time.
         overrides: what -S has set, by name.
         sources: text of each user's Python file that a model comes from, by the file's name in the spec.
     """
@@ -97,6 +98,7 @@ class Spec:
     title: str
     blocks: tuple[Block, ...]
     seeds: tuple[int, ...]
+    stack: int | None
     plots: tuple[Mapping[str, Any], ...]
     overrides: Mapping[str, Any]
     sources: Mapping[str, str]
@@ -159,12 +161,13 @@ class _Reader:
             title=self.mistakes.text(top, "title", ""),
             blocks=reader.blocks(top),
             seeds=self._seeds(top),
+            stack=self._whole(top, "stack"),
             plots=self._plots(top),
             overrides=self.overrides,
             sources=reader.sources,
             document=self.document,
         )
-        self._check_size(spec, top.get("max_trials", MAX_TRIALS))
+        self._check_size(spec, self._whole(top, "max_trials") or MAX_TRIALS)
         self.mistakes.stop_if_any()
         return spec
 
@@ -179,10 +182,15 @@ class _Reader:
             self.mistakes.add(("name",), f"results/{name}/ is for committed results: give the file another name")
         return name
 
-    def _check_size(self, spec: Spec, most: object) -> None:
-        if not _is_int(most) or most < 1:
-            self.mistakes.add(("max_trials",), f"found {show(most)}, expected an integer from 1")
-            return
+    def _whole(self, top: Mapping[str, Any], key: str) -> int | None:
+        """A number from 1, where the spec has one of this name."""
+        given = top.get(key)
+        if key in top and not (_is_int(given) and given >= 1):
+            self.mistakes.add((key,), f"found {show(given)}, expected an integer from 1")
+            return None
+        return given
+
+    def _check_size(self, spec: Spec, most: int) -> None:
         count = sum(block.size for block in spec.blocks) * len(spec.seeds)
         if count > most:
             message = f"{count:,} trials, more than {most:,}: if that is meant, write `max_trials: {count}`"

@@ -150,7 +150,8 @@ def _stacks(plan: Plan, records: Mapping[str, Record], options: Options) -> list
     def fits(trial: Trial) -> int:
         return cost.stack_fits(trial.settings, memory)
 
-    return schedule.form_stacks(wanted, options.stack, workers, fits, lambda trial: cost.work(trial.settings))
+    limit = min(options.stack, plan.spec.stack or options.stack)
+    return schedule.form_stacks(wanted, limit, workers, fits, lambda trial: cost.work(trial.settings))
 
 
 def _free_memory() -> int:

@@ -73,6 +73,8 @@ def test_every_mistake_of_a_file_is_told_at_once_with_its_place(tmp_path: Path) 
         ("plots: {}", "mine.yaml:2:1: plots: found {}, expected a list of plots"),
         ("max_trials: true", "max_trials: found true, expected an integer from 1"),
         ("max_trials: 0", "max_trials: found 0, expected an integer from 1"),
+        ("stack: 0", "stack: found 0, expected an integer from 1"),
+        ("stack: 1.5", "stack: found 1.5, expected an integer from 1"),
         ("name: 3", "name: found 3, expected a text"),
     ],
 )

@@ -105,6 +105,14 @@ def test_run_any_way_gives_the_same_bytes(project: Project, expected: list[bytes
     assert project.tables() == expected
 
 
+def test_run_a_spec_that_asks_for_single_trials_times_each_by_itself(project: Project, expected: list[bytes]) -> None:
+    project.write("small.yaml", f"stack: 1\n{SPEC}")
+    project.run("run", "small.yaml", "-j", "2", "--no-plot")
+    assert project.tables() == expected
+    timings = (project.folder / "results" / "small" / "timings.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert {line.split(",")[-2] for line in timings} == {"1"}
+
+
 def test_run_under_two_ambient_threads_gives_the_same_bytes(project: Project, expected: list[bytes]) -> None:
     threads = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
     project.run("run", "small.yaml", "--no-plot", "--backend", "serial", **threads)
