@@ -21,6 +21,7 @@ from qsweep.spec import read
 from qsweep.streams import Stream
 from qsweep.training.course import Course, Totals
 from qsweep.training.nets import stacked_net
+from qsweep.training.why import Tally
 
 STEPS, N = 6, 9
 
@@ -73,12 +74,30 @@ def measure(count: int, batch: int) -> None:
     print(f"stack of {count:2}, batch {batch:3}: step ÷ products {ratio}; {times}")
 
 
+def measure_watching() -> None:
+    """Print what a look at the weights adds to a step: it is taken on steps 1, 2, 4 … and the last of an epoch."""
+    running = course(16, 512)
+    batches = list(running.batches(1))
+    totals = Totals(16, Tally(16, running.stepper.stacks))
+
+    def step(is_last: bool) -> None:
+        running.step = 2  # the next is no power of two
+        running.train_step(batches[0], totals, is_last)
+
+    watched, plain = ratios(lambda: step(True), lambda: step(False), N)
+    added = [a / b - 1 for a, b in zip(watched, plain, strict=True)]
+    looks = 1 + sum(1 for i in range(1, len(batches)) if i & (i - 1) == 0)
+    share = [looks * one / len(batches) for one in added]
+    print(f"watched step ÷ plain step - 1: {spread(added)}; of an epoch of {len(batches)} steps: {spread(share, 4)}")
+
+
 def main() -> None:
-    """The main case first, then a single trial and a small batch."""
+    """The main case first, then a single trial and a small batch, then what the why columns cost."""
     torch.set_num_threads(1)
     keep_memory()
     for count, batch in ((16, 512), (1, 512), (16, 64)):
         measure(count, batch)
+    measure_watching()
 
 
 if __name__ == "__main__":

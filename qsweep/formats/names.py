@@ -122,7 +122,7 @@ def _split_word(word: str) -> tuple[str, dict[str, Any]]:
             known = {p.name: p for p in cls.parameters}
             numbers = [(name, int(digits)) for name, digits in match.groupdict().items()]
             return cls.family, dict(check_each(numbers, partial(_check, known, {}, word)))
-    near = did_you_mean(word, (*NAMES, *FAMILIES))
+    near = did_you_mean(word, (*NAMES, *(cls.family for cls in CLASSES if cls.short == cls.family)))
     raise BadValueError(
         f"unknown format '{cut(word)}'{near} (such as {', '.join(EXAMPLES)}; `qsweep formats` lists all)"
     )
