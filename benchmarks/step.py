@@ -75,7 +75,7 @@ def measure(count: int, batch: int) -> None:
 
 
 def measure_watching() -> None:
-    """Print what a look at the weights adds to a step: it is taken on steps 1, 2, 4 … and the last of an epoch."""
+    """Print what a look at the weights adds to a step: it is taken on steps 2, 4, 8 … and the last of an epoch."""
     running = course(16, 512)
     batches = list(running.batches(1))
     totals = Totals(16, Tally(16, running.stepper.stacks))
@@ -86,7 +86,7 @@ def measure_watching() -> None:
 
     watched, plain = ratios(lambda: step(True), lambda: step(False), N)
     added = [a / b - 1 for a, b in zip(watched, plain, strict=True)]
-    looks = 1 + sum(1 for i in range(1, len(batches)) if i & (i - 1) == 0)
+    looks = 1 + sum(1 for i in range(2, len(batches)) if i & (i - 1) == 0)
     share = [looks * one / len(batches) for one in added]
     print(f"watched step ÷ plain step - 1: {spread(added)}; of an epoch of {len(batches)} steps: {spread(share, 4)}")
 

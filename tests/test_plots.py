@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -396,6 +397,20 @@ def test_lines_band_is_min_to_max_over_seeds() -> None:
     assert (band.y0, band.y1) == pytest.approx((20.0, 40.0))
     assert list(panel.lines[0].get_ydata()) == pytest.approx([30.0, 30.0])
     assert "line: mean, band: min … max over 3 seeds" in legend_texts(drawn)
+
+
+def test_trials_that_are_done_and_have_no_such_measure_are_left_out_not_marked() -> None:
+    table = lr_bitwidth()
+    table["weight_stalled"] = table["test_accuracy"].where(table["quantize.weight"] != "float32")
+    drawn = figure(table, {**HEATMAP, "z": "weight_stalled", "facet": "zero"})
+    words = " ".join(text.get_text() for text in drawn.findobj(Text))
+    assert "weight updates undone (%)" in words
+    assert "float32" not in words
+    assert "failed" not in words
+    table["weight_stalled"] = math.nan
+    done = table[table["status"] == "done"]
+    with pytest.raises(UserError, match="no trial has a weight_stalled"):
+        figure(done, {**HEATMAP, "z": "weight_stalled", "facet": "zero"})
 
 
 def test_heatmap_shows_the_mean_over_seeds_and_says_so() -> None:

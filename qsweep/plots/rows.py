@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qsweep.errors import UserError, unknown
 from qsweep.plots.axes import Value
 from qsweep.plots.entry import EPOCH, Entry, Plot
-from qsweep.spec import is_share
+from qsweep.spec import METRICS, is_share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,9 +44,19 @@ def read(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot) -> list[Row]:
     if plot.metric not in measured.columns:
         raise UserError(f"plot '{plot.name}': {unknown('column', plot.metric, list(map(str, measured.columns)))}")
     if over_epochs:
-        return _by_epoch(rows, history, plot.metric)
+        return _told(_by_epoch(rows, history, plot.metric), plot)
     metric = numbers(trials[plot.metric], plot.metric)
-    return [replace(row, value=value) for row, value in zip(rows, metric, strict=True)]
+    return _told([replace(row, value=value) for row, value in zip(rows, metric, strict=True)], plot)
+
+
+def _told(rows: list[Row], plot: Plot) -> list[Row]:
+    """Without what is done and has no such measure: nothing of a float32 trial's weights is clipped or stalled."""
+    if plot.metric in METRICS:
+        return rows
+    told = [row for row in rows if row.status != "done" or not math.isnan(row.value)]
+    if not told:
+        raise UserError(f"plot '{plot.name}': no trial has a {plot.metric}, so that there is nothing to draw")
+    return told
 
 
 def placed(trials: pd.DataFrame, plot: Entry, beside: Sequence[str] = ()) -> list[Row]:

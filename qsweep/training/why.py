@@ -21,8 +21,11 @@ Row = dict[str, float | int | None]
 
 
 def is_watched(step: int, is_last: bool) -> bool:
-    """Whether a step, counted from 1, is looked at: steps 1, 2, 4, 8 … and the last of an epoch."""
-    return is_last or step & (step - 1) == 0
+    """Whether a step, counted from 1, is looked at: steps 2, 4, 8 … and the last of an epoch.
+
+    Not the first: where the weights are not quantized before it, it is the rounding that moves them, not the update.
+    """
+    return is_last or (step > 1 and step & (step - 1) == 0)
 
 
 class Tally:
