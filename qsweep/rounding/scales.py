@@ -105,9 +105,7 @@ def by_e4m3(groups: Tensor, formats: Sequence[NVFP4]) -> Tensor:
     one = torch.ones_like(tensor)
     numbers = (one * law.largest, one * law.largest, one * 0.0)
     places = (one.long() * law.mantissa, one.long() * law.least_exponent)
-    ratio = largest / (6 * tensor)
-    # The ratio is below float32's precision needs: it is rounded from float64, once.
-    block = to_floating(ratio, None, NEAREST, one, *places, *numbers).double()
+    block = to_floating(largest / (6 * tensor), None, NEAREST, one, *places, *numbers).double()
     return block.clamp(min=law.smallest) * tensor
 
 

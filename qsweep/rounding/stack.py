@@ -127,13 +127,18 @@ class Stack:
             torch.tensor(c, dtype=torch.float32, device=self.device)[:, None] for c in zip(*numbers, strict=True)
         )
 
+    @cached_property
+    def _range_arrays(self) -> list[kernels.Floats]:
+        """The same for the kernel: slicing tensors a hundred times a step costs more than it looks."""
+        return [column.numpy()[:, 0] for column in self._range]
+
     def _to_range(self, w: Tensor, noise: Tensor | None, first: int) -> None:
-        columns = [column[first : first + len(w)] for column in self._range]
+        rows = slice(first, first + len(w))
         if w.device.type == "cpu":
-            numbers = [column.numpy()[:, 0] for column in columns]
+            numbers = [column[rows] for column in self._range_arrays]
             kernels.to_range(w.numpy(), _array(noise), *numbers, self.mode.number, self.mode.shares)
         else:
-            w.copy_(laws.to_range(w, noise, self.mode, *columns))
+            w.copy_(laws.to_range(w, noise, self.mode, *[column[rows] for column in self._range]))
 
     @cached_property
     def _numbers(self) -> tuple[Tensor, ...]:
@@ -248,7 +253,7 @@ class Stack:
             first: the format of row 0 among those of the stack.
         """
         fmt = self._shared
-        if isinstance(fmt, Float32 | QKeras) or (isinstance(fmt, Fixed) and fmt.overflow != "saturate"):
+        if isinstance(fmt, QKeras):
             return torch.ones_like(values, dtype=torch.bool)
         if not isinstance(fmt, Scaled):
             ends = (column[first : first + len(values)] for column in self._ends)
@@ -264,19 +269,18 @@ class Stack:
         return result.view(values.shape) > 0
 
     def ends(self, trial: int) -> tuple[float, float]:
-        """The least and the greatest value of a trial's format, where values round one by one; ±Inf if it has none."""
-        fmt = self.formats[trial]
-        if isinstance(fmt, Float32) or (isinstance(fmt, Fixed) and fmt.overflow != "saturate"):
-            return -math.inf, math.inf
+        """The least and the greatest value of a trial's format, where values round one by one."""
         low, high = self._ends
         return float(low[trial]), float(high[trial])
 
     @cached_property
     def _ends(self) -> tuple[Tensor, Tensor]:
-        """The least and the greatest value of each trial's format, (P,)."""
+        """The least and the greatest value of each trial's format, (P,); ±Inf where nothing is clipped."""
         ends = []
         for fmt in self.formats:
-            if isinstance(fmt, Range):
+            if isinstance(fmt, Float32) or (isinstance(fmt, Fixed) and fmt.overflow != "saturate"):
+                ends.append((-math.inf, math.inf))
+            elif isinstance(fmt, Range):
                 ends.append((fmt.lowest * fmt.step, fmt.highest * fmt.step))
             else:
                 law: Law = fmt.law  # type: ignore[union-attr]

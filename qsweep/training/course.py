@@ -14,6 +14,7 @@ from qsweep.cost import EVALUATION_BATCH, memory
 from qsweep.data import Examples, preprocess
 from qsweep.datasets import DataSet
 from qsweep.models import Dropout
+from qsweep.spec import CLASSES
 from qsweep.streams import Stream
 from qsweep.training.histograms import Histogram, histograms
 from qsweep.training.nets import Net, losses
@@ -137,11 +138,11 @@ class Course:
             trained.keep(kept)
 
     def _record(self, trained: Totals) -> None:
-        tested = self.evaluate()
+        tested, predicted = self.evaluate()
         quantized = levels(self.net.values, self.roles, self.stepper.stacks, len(self.alive))
         for row, index in enumerate(self.alive):
             metrics = {**tested.row("test", row), **trained.row("train", row)}
-            why = {**quantized[row], **trained.why(row), "predicted_classes": tested.predicted(row)}
+            why = {**quantized[row], **trained.why(row), CLASSES: predicted[row]}
             self.outcomes[index].epochs.append({**metrics, **why})
 
     def _count_weights(self) -> None:
@@ -150,9 +151,10 @@ class Course:
             own = {name: value[row] for name, value in self.net.values.items()}
             self.outcomes[index].histograms = histograms(own, self.roles, bins)
 
-    def evaluate(self) -> Totals:
-        """The test set in evaluation mode."""
+    def evaluate(self) -> tuple[Totals, list[int | None]]:
+        """The test set in evaluation mode, and how many classes each trial predicts in it; None without examples."""
         totals = Totals(len(self.alive))
+        seen = torch.zeros(len(self.alive), self.data.classes + 1, dtype=torch.bool, device=self.device)
         for start in range(0, len(self.examples.test_labels), EVALUATION_BATCH):
             chosen = slice(start, start + EVALUATION_BATCH)
             x = self._inputs(self.examples.test_images, chosen)
@@ -160,8 +162,9 @@ class Course:
             for part in self._parts():
                 logits = self.net.logits(x, part)
                 totals.add(part, losses(logits, y).double().sum(1), logits, y)
+                seen[part].scatter_(1, predictions(logits), True)
             totals.examples += len(y)
-        return totals
+        return totals, [count or None for count in seen.sum(1).tolist()]
 
 
 class Totals:
@@ -169,18 +172,13 @@ class Totals:
 
     def __init__(self, count: int, tally: Tally | None = None) -> None:
         self.tally = tally
-        self.classes: list[set[int]] = [set() for _ in range(count)]
         self.loss = torch.zeros(count, dtype=torch.float64)
         self.hits = torch.zeros(count, dtype=torch.int64)
         self.examples = 0
 
     def add(self, part: slice, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        predicted = predictions(logits)
         self.loss[part] += loss.cpu()
-        self.hits[part] += (predicted == labels).sum(1).cpu()
-        if self.tally is None:
-            for classes, row in zip(self.classes[part], predicted, strict=True):
-                classes.update(row.unique().tolist())
+        self.hits[part] += (predictions(logits) == labels).sum(1).cpu()
 
     def keep(self, indices: list[int]) -> None:
         """Go on with these trials alone."""
@@ -200,10 +198,6 @@ class Totals:
         """What the watched steps did to a trial."""
         rows = self.tally.rows() if self.tally is not None else []
         return rows[trial] if rows else {}
-
-    def predicted(self, trial: int) -> int | None:
-        """How many classes a trial predicted at all; None without examples."""
-        return len(self.classes[trial]) if self.examples else None
 
 
 def predictions(logits: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def levels(values: Mapping[str, Tensor], roles: Mapping[str, str], quantized: It
     rows: list[Row] = [{} for _ in range(count)]
     for role in quantized:
         own = [value for name, value in values.items() if roles.get(name) == role]
-        for trial, row in enumerate(rows):
+        for trial, row in enumerate(rows if own else []):  # a net need not have biases
             tensors = [value[trial] for value in own]
             zeros = sum(t.numel() - int(torch.count_nonzero(t)) for t in tensors)
             row[f"{role}_zero"] = zeros / sum(t.numel() for t in tensors)

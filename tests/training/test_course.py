@@ -293,6 +293,17 @@ def test_plain_step_trains_a_convolution_net_and_its_roles(data_folder: Path, tr
     assert len(values["1.weight"].unique()) == 4  # its scale stays in float32
 
 
+def test_net_without_biases_trains_and_tells_of_its_weights_alone(data_folder: Path, trial: Make) -> None:
+    text = STACKING_SOURCE.replace("31, classes)", "31, classes, bias=False)").replace("31, 31)", "31, 31, bias=False)")
+    text = text.replace("nn.Linear(64, 31)", "nn.Linear(64, 31, bias=False)")
+    given: dict[str, Any] = {"sources": {"m.py": "d"}, "model": "m.py:net", "epochs": 1}
+    (outcome,), values, course = train([trial(**given)], data_folder, {"d": text})
+    assert outcome.status == "done"
+    assert set(course.roles.values()) == {"weight"}
+    assert outcome.epochs[0]["weight_levels"] == len(torch.cat([v.flatten() for v in values.values()]).unique())
+    assert outcome.epochs[0].get("bias_levels") is outcome.epochs[0].get("bias_zero") is None
+
+
 def test_training_metrics_are_means_over_the_epochs_own_batches_weighted_by_examples(
     data_folder: Path, trial: Make
 ) -> None:

@@ -128,6 +128,12 @@ def test_different_counts_values_as_sorting_does(count: int) -> None:
     assert different(tensors) == len(torch.cat(tensors).unique())
 
 
+def test_levels_of_a_role_that_no_parameter_plays_are_not_told() -> None:
+    assert levels({"a.weight": torch.ones(1, 2)}, {"a.weight": "weight"}, ["weight", "bias"], 1) == [
+        {"weight_zero": 0.0, "weight_levels": 1}
+    ]
+
+
 def test_levels_are_those_of_all_tensors_of_a_role() -> None:
     values = {"a.weight": torch.tensor([[0.0, 1.0], [2.0, 2.0]]), "b.weight": torch.tensor([[0.0, -1.0], [2.0, 2.0]])}
     roles = {"a.weight": "weight", "b.weight": "weight"}
