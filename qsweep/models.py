@@ -17,37 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from qsweep.architectures import ARCHITECTURES
 from qsweep.errors import UserError
+from qsweep.layers import Dropout, MaskedReLU
 from qsweep.streams import Stream
 
 CORE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Layers whose `weight` and `bias` are the roles of that name."""
-
-
-class Dropout(nn.Module):
-    """Dropout whose mask is given, not drawn: the same mask serves every trial of a stack, and no generator is called.
-
-    `mask` holds 0 or 1/(1 - rate) for each activation; the step sets it before each forward pass in training.
-    """
-
-    def __init__(self, rate: float, shape: tuple[int, ...] = (), inplace: bool = False) -> None:
-        super().__init__()
-        self.rate = rate
-        self.shape = shape  # of one example; of a user's net it is learnt when the net is probed
-        self.inplace = inplace
-        self.mask: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        if self.mask is None:
-            self.shape = tuple(x.shape[1:])
-            return x
-        return x.mul_(self.mask) if self.inplace else x * self.mask
-
-    def draw(self, stream: Stream, place: str, batch: int, step: int) -> Tensor:
-        """The mask of one step: kept where a uniform number is at least the rate."""
-        uniform = stream.uniform((batch, *self.shape), "dropout", place, step)
-        return torch.ge(uniform, self.rate, out=uniform).div_(1 - self.rate)
 
 
 # --- building ---------------------------------------------------------------------------------------------------------
@@ -71,9 +45,9 @@ def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int
     for number, layer in enumerate(layers, start=1):
         modules.append((layer.place, nn.Linear(layer.inputs, layer.outputs)))
         if number < len(layers):
-            # Before the ReLU, which is the same: relu(m·x) = m·relu(x) for m >= 0. So both can work in place.
-            modules.append((f"dropout{number}", Dropout(own["dropout"], (layer.outputs,), inplace=True)))
-            modules.append((f"relu{number}", nn.ReLU(inplace=True)))
+            dropout = Dropout(own["dropout"], (layer.outputs,), applied=False)
+            modules.append((f"dropout{number}", dropout))
+            modules.append((f"relu{number}", MaskedReLU(dropout)))
     return nn.Sequential(OrderedDict(modules))
 
 

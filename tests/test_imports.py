@@ -25,7 +25,19 @@ WITHOUT_TORCH = (
     *("provenance", "files", "store", "tables", "aggregate", "explain", "cost", "folder", "plots"),
 )
 WITH_TORCH = (
-    *("kernels", "streams", "rounding", "sources", "data", "models", "training", "jobs", "backends", "schedule"),
+    *(
+        "kernels",
+        "streams",
+        "rounding",
+        "sources",
+        "data",
+        "layers",
+        "models",
+        "training",
+        "jobs",
+        "backends",
+        "schedule",
+    ),
     *("lock", "sweep", "study", "progress", "show", "cli"),
 )
 ORDER = (*WITHOUT_TORCH, *WITH_TORCH)

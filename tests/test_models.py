@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from qsweep.errors import UserError
-from qsweep.models import Dropout, build, initialize, probe, stacks
+from qsweep.layers import Dropout
+from qsweep.models import build, initialize, probe, stacks
 from qsweep.streams import Stream
 
 SHAPE = (1, 8, 8)

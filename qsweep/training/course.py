@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from qsweep.cost import EVALUATION_BATCH, memory
 from qsweep.data import Examples, preprocess
 from qsweep.datasets import DataSet
-from qsweep.models import Dropout
+from qsweep.layers import Dropout
 from qsweep.spec import CLASSES
 from qsweep.streams import Stream
 from qsweep.training.histograms import Histogram, histograms

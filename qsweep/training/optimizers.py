@@ -55,17 +55,23 @@ class Settings:
         self.name = optimizers[0]["name"]
         self._optimizers = list(optimizers)
         self._device = device
-        self.columns = {name: self._column(of) for name, of in NUMBERS[self.name].items()}
+        self.columns: dict[str, Tensor] = {}
+        self.arrays: dict[str, Floats] = {}
+        """The same for the kernels, (P,), on a CPU."""
+        for name, of in NUMBERS[self.name].items():
+            self._set(name, of)
 
     def start(self, step: int) -> None:
         """Set what depends on the step, counted from 1: the share of Adam's averages that is not the initial 0."""
         if self.name == "adam":
-            self.columns["share_mean"] = self._column(lambda o: 1 - _power(o["betas"][0], step))
-            self.columns["share_square"] = self._column(lambda o: 1 - _power(o["betas"][1], step))
+            self._set("share_mean", lambda o: 1 - _power(o["betas"][0], step))
+            self._set("share_square", lambda o: 1 - _power(o["betas"][1], step))
 
-    def _column(self, of: Callable[[Optimizer], float]) -> Tensor:
+    def _set(self, name: str, of: Callable[[Optimizer], float]) -> None:
         values = [of(optimizer) for optimizer in self._optimizers]
-        return torch.tensor(values, dtype=torch.float32, device=self._device)[:, None]
+        self.columns[name] = torch.tensor(values, dtype=torch.float32, device=self._device)[:, None]
+        if self._device == "cpu":
+            self.arrays[name] = self.columns[name].numpy()[:, 0]
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Rows:
 def update(rows: Rows, settings: Settings) -> None:
     """Take one step with these weights, in place. Which optimizers remember what is the same for all trials."""
     if rows.weight.device.type == "cpu":
-        COMPILED[settings.name](rows, {name: column.numpy()[:, 0] for name, column in settings.columns.items()})
+        COMPILED[settings.name](rows, settings.arrays)
     else:
         update_eager(rows, settings)
 
