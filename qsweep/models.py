@@ -24,6 +24,9 @@ CORE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Layers whose `weight` and `bias` are the roles of that name."""
 
 
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
+"""Layers whose scale and shift are the role `norm`."""
+
 # --- building ---------------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,19 @@ from qsweep.formats import FAMILIES
 from qsweep.formats.names import pattern_of
 from qsweep.parameters import Parameter
 from qsweep.spec import MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, MEASURES, NAME, PLOT_FIELDS, RANGE, metric_field
-from qsweep.vocabulary import CHOICES, NAMED, PLAIN, ROLE_PARAMETERS, ROLE_PARTS, ROLES, SOURCE
+from qsweep.vocabulary import (
+    AT_ROLES,
+    CHOICES,
+    FLOAT32,
+    FLOAT32_ENDS,
+    LAYERS,
+    NAMED,
+    PLAIN,
+    ROLES,
+    SOURCE,
+    role_parameters,
+    role_paths,
+)
 
 Schema = dict[str, Any]
 
@@ -36,7 +48,7 @@ def spec_schema() -> Schema:
                 "max_trials": {"type": "integer", "minimum": 1, "default": MAX_TRIALS},
             }
         ),
-        "$defs": {**_parameters(), "role": _role(), "generator": _generator(), **_block_parts()},
+        "$defs": {**_parameters(), **_roles(), "generator": _generator(), **_block_parts()},
     }
 
 
@@ -93,13 +105,14 @@ def _arguments(name: str) -> Schema:
 def _parameters() -> Schema:
     """All that an axis, a trial or `-S` can name."""
     inside = {f"{what}.{p.name}": p for what, own in CHOICES.items() for ps in own.values() for p in ps}
-    own = {f"quantize.{role}.{name}": p for role in ROLES for name, p in ROLE_PARTS.items()}
-    roles = {role: _ref("role") for role in ROLES}
+    own = {path: p for role in ROLES for path, p in role_paths(role).items()}
+    roles = {role: _ref(_role_definition(role)) for role in ROLES}
     return {
         **{name: {"enum": list(values)} for name, values in NAMED.items()},
         **{name: _choice(name) for name in CHOICES},
         **_schemas(PLAIN.values()),
         "quantize": _object(roles, description="the format of each role; others stay in float32"),
+        LAYERS: _layers(roles),
         **{f"quantize.{role}": ref for role, ref in roles.items()},
         **{path: parameter.json_schema() for path, parameter in (inside | own).items()},
     }
@@ -120,12 +133,27 @@ def _choice(what: str) -> Schema:
     return {"anyOf": [names, source, *mappings, own_model]}
 
 
-def _role() -> Schema:
+def _layers(roles: dict[str, Schema]) -> Schema:
+    place = {"anyOf": [{"const": FLOAT32}, _object(roles)]}
+    by_place = {"type": "object", "additionalProperties": place}
+    return {"anyOf": [{"const": FLOAT32_ENDS}, by_place], "description": "exceptions by place"}
+
+
+def _role_definition(role: str) -> str:
+    """Roles that take the same share a definition."""
+    return "role_at" if role in AT_ROLES else "role"
+
+
+def _roles() -> Schema:
+    return {_role_definition(role): _role(role) for role in ROLES}
+
+
+def _role(role: str) -> Schema:
     """A format's short name, or a mapping with it and the parameters of its family."""
     families = {name: pattern_of(name) for name in FAMILIES}
     mappings = [
         _object(
-            {"format": {"type": "string", "pattern": pattern}, **_schemas(ROLE_PARAMETERS[name])},
+            {"format": {"type": "string", "pattern": pattern}, **_schemas(role_parameters(role, name))},
             required=["format"],
         )
         for name, pattern in families.items()

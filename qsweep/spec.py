@@ -31,17 +31,21 @@ MAX_SEEDS_BY_NUMBER = 20
 MAX_SEED = 2**63 - 1
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+KEPT = ("weight", "bias", "norm", "master")
+"""Roles whose values stay from step to step; all others are of one step."""
 WHY = ("clipped", "zero", "levels", "stalled")
 """What is told of each quantized role, in columns such as `weight_stalled`: the shares of values beyond the format's
-ends after the update, and of those that are 0; different values; and the share of updates other than 0 that left the
-stored value as it was."""
+ends before rounding, and of those that are 0 after it; of what is kept also how many different values there are, and
+the share of updates other than 0 that left the stored value as it was."""
+WHY_OF_FLOWS = WHY[:2]
 CLASSES = "predicted_classes"
 """How many classes the net predicts at all on the test set."""
 
 
 def why_columns(roles: Collection[str]) -> tuple[str, ...]:
     """The columns that say why trials learn or don't, for the roles that some of them quantize."""
-    return (*(f"{role}_{part}" for role in ROLES if role in roles for part in WHY), CLASSES)
+    parts = {role: WHY if role in KEPT else WHY_OF_FLOWS for role in ROLES if role in roles}
+    return (*(f"{role}_{part}" for role, own in parts.items() for part in own), CLASSES)
 
 
 MEASURES = (*METRICS, *why_columns(ROLES))

@@ -14,22 +14,27 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from qsweep.formats import check_rounding, make, parameters_of, spell
+from qsweep.formats import COMPAT, check_rounding, make, parameters_of, spell
 from qsweep.formats.names import a, example_of
 from qsweep.parameters import REQUIRED, BadValueError, Parameter, listing
 from qsweep.vocabulary import (
+    AT,
     CHOICES,
     DEFAULTS,
     FLOAT32,
+    FLOAT32_ENDS,
     HISTOGRAM,
+    LAYERS,
+    LOSS_SCALE,
     NAMED,
     PLAIN,
     QUANTIZE_INIT,
     ROLE_DEFAULTS,
-    ROLE_PARAMETERS,
     ROLE_PARTS,
+    ROLES,
     SOURCE,
     TRAINING_PARAMETERS,
+    role_parameters,
 )
 
 NUMERICS = {
@@ -103,8 +108,9 @@ class Trial:
 
     def role(self, role: str) -> Mapping[str, Any]:
         """All that a role uses: its format, and each parameter of it, wherever that is set."""
-        own: dict[str, Any] = self.settings.get("quantize", {}).get(role, {"format": FLOAT32})
-        return {p.name: p.as_before for p in ROLE_PARAMETERS[own["format"]]} | own
+        absent = {} if role == "master" else {"format": FLOAT32}
+        own: dict[str, Any] = self.settings.get("quantize", {}).get(role, absent)
+        return {p.name: p.as_before for p in role_parameters(role, own["format"])} | own if own else own
 
 
 # --- the key ----------------------------------------------------------------------------------------------------------
@@ -166,13 +172,15 @@ class _Resolver:
         return Trial(settings, self.columns, key_of(settings))
 
     def _read(self, parameters: tuple[Parameter, ...], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        """The values of parameters; those that mean "as before this parameter existed" are no part of the settings."""
+        """The values of parameters; those that mean "as before this parameter existed" are no part of the settings, and
+        in no table where a spec does not name them."""
         settings = {}
         for p, name, column in _with_columns(parameters, prefix):
             value = given.get(name, p.default)
             if value is REQUIRED:
                 raise TrialError(column, f"{column} is missing: expected {p.expected}")
-            self.columns[column] = value
+            if name in given or value != p.as_before:
+                self.columns[column] = value
             if value != p.as_before:
                 settings[name] = value
         return settings
@@ -217,26 +225,64 @@ class _Resolver:
         return {"name": function, "source": self.sources[file], **own}
 
     def _quantize(self) -> dict[str, Any]:
-        given = self.given["quantize"]
+        roles = self._roles(self.given["quantize"])
+        quantized = {role: own for role, own in roles.items() if own["format"] != FLOAT32}
+        layers = self._layers(quantized)
+        if not quantized and not layers:
+            return {}
+        if "master" in roles and _rounds_what_is_kept(quantized):
+            quantized["master"] = roles["master"]
+        read = [QUANTIZE_INIT] if _rounds_what_is_kept(quantized) or "master" in quantized else []
+        if quantized.keys() & {"error", "gradient"}:
+            read.append(LOSS_SCALE)
+        as_qtorch = {QUANTIZE_INIT.name: False} if self.given.get(COMPAT.name) == "qtorch" else {}
+        settings = {"quantize": quantized, **self._read(tuple(read), {**as_qtorch, **self.given})}
+        return settings | ({LAYERS: layers} if layers else {})
+
+    def _roles(self, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Each role that is named, weights, and biases, which are like them."""
         weight = {"format": FLOAT32, **given.get("weight", {})}
         roles = {"weight": self._role("weight", weight)}
         if "bias" in given:
-            roles["bias"] = self._role("bias", given["bias"] if "format" in given["bias"] else weight | given["bias"])
+            like = {name: value for name, value in weight.items() if name != AT.name}
+            roles["bias"] = self._role("bias", given["bias"] if "format" in given["bias"] else like | given["bias"])
+        elif roles["weight"].get(AT.name) == "operands":  # biases are no operands of a product
+            roles["bias"] = self._role("bias", {"format": FLOAT32})
         else:
             roles["bias"], self.columns["quantize.bias"] = roles["weight"], self.columns["quantize.weight"]
-        quantized = {role: own for role, own in roles.items() if own["format"] != FLOAT32}
-        return {"quantize": quantized, **self._read((QUANTIZE_INIT,), self.given)} if quantized else {}
+        return roles | {role: self._role(role, given[role]) for role in ROLES[2:] if role in given}
 
-    def _role(self, role: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    def _layers(self, quantized: Mapping[str, Any]) -> Any:
+        """The exceptions of places. Their columns are one."""
+        given = self.given.get(LAYERS)
+        if not given or (not quantized and given == FLOAT32_ENDS):
+            return None
+        self.columns[LAYERS] = given if isinstance(given, str) else canonical(given)
+        if isinstance(given, str):
+            return given
+        columns = dict(self.columns)
+        layers = {place: FLOAT32 if own == FLOAT32 else self._layer(place, own) for place, own in given.items()}
+        self.columns = columns
+        return layers
+
+    def _layer(self, place: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """One place: a bias that is named nowhere is like its weight."""
+        found = {role: self._role(role, own, f"{LAYERS}.{place}.{role}") for role, own in given.items()}
+        if "weight" in given and not {"bias"} & (given.keys() | self.given["quantize"].keys()):
+            at_operands = found["weight"].get(AT.name) == "operands"
+            found["bias"] = {"format": FLOAT32} if at_operands else found["weight"]
+        return found
+
+    def _role(self, role: str, given: Mapping[str, Any], path: str = "") -> dict[str, Any]:
         """A role's own parameters, then those that reach it from the trial."""
-        family, path = given["format"], f"quantize.{role}"
+        family, path = given["format"], path or f"quantize.{role}"
         self.columns[path] = describe_role(given)
         if family == FLOAT32:
             return {"format": family}
         self.parts.add(family)
         reached: list[Parameter] = []
         own: list[Parameter] = []
-        for p in ROLE_PARAMETERS[family]:
+        for p in role_parameters(role, family):
             (reached if p.name in REACHING and p.name not in given else own).append(p)
         for p in (*reached, *own):
             if p.default is REQUIRED and p.name not in given and p.name not in self.given:
@@ -249,6 +295,11 @@ class _Resolver:
         }
         _refuse_impossible(settings, path)
         return settings
+
+
+def _rounds_what_is_kept(quantized: Mapping[str, Any]) -> bool:
+    """Whether stored values are rounded after a step, so that a second copy of them is another trial than none."""
+    return any(role in quantized and quantized[role].get(AT.name) != "operands" for role in ("weight", "bias", "norm"))
 
 
 @cache  # the same few lists are read for every point of a grid
@@ -293,9 +344,13 @@ def _described(name: str, parameters: Mapping[str, Any]) -> str:
 
 def stack_signature(settings: Mapping[str, Any]) -> str:
     """What trials of one stack must share: all of the settings but the parameters declared `stacks`."""
-    shared = {**settings, "optimizer": _shared(settings["optimizer"])}
+    shared = {name: value for name, value in settings.items() if name not in STACKING}
+    shared["optimizer"] = _shared(settings["optimizer"])
     if "quantize" in settings:
         shared["quantize"] = {role: _shared(own) for role, own in settings["quantize"].items()}
+    if isinstance(layers := settings.get(LAYERS), dict):
+        own = {place: roles for place, roles in layers.items() if roles != FLOAT32}
+        shared[LAYERS] = layers | {p: {role: _shared(o) for role, o in roles.items()} for p, roles in own.items()}
     return canonical(shared)
 
 

@@ -6,23 +6,33 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from math import frexp
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from qsweep.architectures import ARCHITECTURES
 from qsweep.datasets import DATASETS, PREPROCESS, SPLITS
 from qsweep.errors import cut, did_you_mean, unknown
-from qsweep.formats import BITWIDTH, FAMILIES, ROUNDING, SCALE, ZERO, Float32, parameters_of, split_name
+from qsweep.formats import BITWIDTH, COMPAT, FAMILIES, ROUNDING, SCALE, ZERO, Float32, parameters_of, split_name
 from qsweep.parameters import BadValueError, Parameter, as_integers, check_each, listing, show
 
 FLOAT32 = Float32.family
-ROLES = ("weight", "bias")
-"""What can be quantized: the weights of dense layers, and their biases (like the weights unless named)."""
+ROLES = ("weight", "bias", "norm", "activation", "error", "gradient", "update", "momentum", "master")
+"""What can be quantized. Biases are like the weights unless named; each other role that is not named stays in float32,
+but for `master`, the second copy that the optimizer updates: without a name there is none."""
+
+
+def _power_of_two(value: float) -> float:
+    if frexp(value)[0] != 0.5:
+        raise ValueError
+    return value
+
 
 POSITIVE = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NOT_NEGATIVE = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 BELOW_ONE = Annotated[float, Field(ge=0, lt=1)]
+POWER_OF_TWO = Annotated[float, Field(gt=0, le=2.0**64), AfterValidator(_power_of_two)]
 
 LR = Parameter("lr", POSITIVE, "a number above 0", default=0.01, stacks=True)
 MOMENTUM = Parameter("momentum", BELOW_ONE, "a number from 0 up to, not including, 1", default=0.0, stacks=True)
@@ -52,6 +62,26 @@ QUANTIZE_INIT = Parameter(
     "quantize_init", bool, "true or false (whether roles are quantized before the first step)", default=True
 )
 
+FLOWS = ("activation", "error")
+"""Roles of what flows through the net, forward and backward."""
+AT = Parameter(
+    "at",
+    Literal["outputs", "operands"],
+    "outputs (of layers) or operands (of the products of dense and convolution layers)",
+    default="outputs",
+    as_before="outputs",
+)
+"""Where weights, activations and errors are rounded; the weights' outputs are the stored values."""
+AT_ROLES = ("weight", *FLOWS)
+LOSS_SCALE = Parameter(
+    "loss_scale",
+    POWER_OF_TWO,
+    "a power of two (the loss is multiplied by it, the gradients divided)",
+    default=1.0,
+    stacks=True,
+    as_before=1.0,
+)
+
 DATA_PARAMETERS = (
     Parameter("preprocess", Literal[PREPROCESS], " or ".join(PREPROCESS), default=None),
     Parameter("split", Literal[SPLITS], " or ".join(SPLITS), default=None),
@@ -79,7 +109,7 @@ TRAINING_PARAMETERS = (
     HISTOGRAM,
 )
 
-ROLE_DEFAULTS = (BITWIDTH, ROUNDING, SCALE, ZERO)
+ROLE_DEFAULTS = (BITWIDTH, ROUNDING, SCALE, ZERO, COMPAT)
 """Trial-level parameters that reach a role whose format has one of that name and does not set it itself."""
 
 PLAIN = listing(
@@ -89,6 +119,7 @@ PLAIN = listing(
         *(p for parameters in OPTIMIZERS.values() for p in parameters),
         *ROLE_DEFAULTS,
         QUANTIZE_INIT,
+        LOSS_SCALE,
     )
 )
 """Parameters whose value is one plain value."""
@@ -105,8 +136,25 @@ ROLE_PARAMETERS = {family: (*parameters_of(family), ROUNDING) for family in FAMI
 ROLE_PARTS = listing(p for own in ROLE_PARAMETERS.values() for p in own) | listing(ROLE_DEFAULTS)
 """All that a role of some family takes, each in its widest range: which family it goes to is known with the trial."""
 
+
+def role_parameters(role: str, family: str) -> tuple[Parameter, ...]:
+    """What a role takes in a family's format."""
+    own = ROLE_PARAMETERS[family]
+    return (*own, AT) if own and role in AT_ROLES else own
+
+
+def role_paths(role: str) -> dict[str, Parameter]:
+    """All that a role takes, by dotted paths."""
+    parts = ROLE_PARTS | ({AT.name: AT} if role in AT_ROLES else {})
+    return {f"quantize.{role}.{name}": p for name, p in parts.items()}
+
+
+LAYERS = "layers"
+FLOAT32_ENDS = "float32_ends"
+"""In place of exceptions by name: the first and the last dense or convolution layer stay in float32."""
+
 DEFAULTS: dict[str, Any] = {"optimizer": "sgd", "init": {"name": "torch"}, "model": {}, "quantize": {}}
-TRIAL_NAMES = ("data", "model", "init", "optimizer", "quantize", *PLAIN)
+TRIAL_NAMES = ("data", "model", "init", "optimizer", "quantize", LAYERS, *PLAIN)
 SOURCE = re.compile(r"([^:]+\.py):([A-Za-z_]\w*)")
 """A user's model: a Python file, and the function in it that builds the net."""
 
@@ -143,6 +191,8 @@ def checker(path: str, own_model: bool = False) -> Checker:
         return _choice_part_checker(head, rest[0], own_model)
     if rest or head not in TRIAL_NAMES:
         raise BadValueError(unknown("parameter", path, TRIAL_NAMES))
+    if head == LAYERS:
+        return _check_layers
     if head in CHOICES:
         return partial(_check_choice, head)
     return partial(_one_of, head, tuple(NAMED[head])) if head in NAMED else PLAIN[head].check
@@ -208,7 +258,7 @@ def _roles_checker(path: str, rest: list[str]) -> Checker:
         return _check_roles
     if len(rest) == 1:
         return partial(_check_role, _one_of("role", ROLES, rest[0]))
-    return _known({f"quantize.{role}.{name}": p for role in ROLES for name, p in ROLE_PARTS.items()}, path)
+    return _known(role_paths(_one_of("role", ROLES, rest[0])), path)
 
 
 def _known(known: Mapping[str, Parameter], path: str) -> Checker:
@@ -229,9 +279,19 @@ def _check_role(role: str, value: object) -> dict[str, Any]:
     given = {"format": value} if isinstance(value, str) else value
     if not isinstance(given, Mapping) or not isinstance(given.get("format"), str):
         raise BadValueError(f"found {show(value)}, expected a format's name, or a mapping with a format")
-    family, preset = split_name(given["format"], (ROUNDING,))
-    known = listing(ROLE_PARAMETERS[family])
+    family, preset = split_name(given["format"], (ROUNDING, *((AT,) if role in AT_ROLES else ())))
+    known = listing(role_parameters(role, family))
     own = _check_parameters(known, family, {k: v for k, v in given.items() if k != "format"})
     if both := preset.keys() & own.keys():
         raise BadValueError(f"'{given['format']}' sets the {min(both)} already")
     return {"format": family, **preset, **own}
+
+
+def _check_layers(value: object) -> Any:
+    """Exceptions by place: roles with formats of their own, or all of a place in float32."""
+    if isinstance(value, str):
+        return _one_of("word for layers", (FLOAT32_ENDS,), value)
+    if not isinstance(value, Mapping):
+        expected = f"{FLOAT32_ENDS}, or a mapping of places to formats, such as {{conv1: {{weight: block8}}}}"
+        raise BadValueError(f"found {show(value)}, expected {expected}")
+    return dict(check_each(value.items(), lambda _, own: FLOAT32 if own == FLOAT32 else _check_roles(own)))

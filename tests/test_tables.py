@@ -47,13 +47,11 @@ def record(trial: Trial, **changed: Any) -> Record:
 
 
 METRIC = {"test_accuracy": 0.1 + 0.2, "test_loss": 5e-324, "train_accuracy": 1.0, "train_loss": None}
-PARAMETERS = (
-    "data,preprocess,split,drop_last,model,init,optimizer,momentum,weight_decay,loss,epochs,batch_size,histogram,"
-)
+PARAMETERS = "data,preprocess,split,drop_last,model,init,optimizer,momentum,weight_decay,loss,epochs,batch_size,"
 QUANTIZED = (
-    "digits,unit,standard,false,softmax,torch,sgd,0.0,0.0,cross_entropy,1,64,0,range,2.0,{},stochastic,range,true,,"
+    "digits,unit,standard,false,softmax,torch,sgd,0.0,0.0,cross_entropy,1,64,range,2.0,{},stochastic,range,true,,"
 )
-FLOAT = 'digits,unit,standard,false,mlp,torch,sgd,0.0,0.0,cross_entropy,1,64,0,float32,,,,float32,,"[8,8]",0.0'
+FLOAT = 'digits,unit,standard,false,mlp,torch,sgd,0.0,0.0,cross_entropy,1,64,float32,,,,float32,,"[8,8]",0.0'
 
 
 WHY = (

@@ -3,7 +3,7 @@
 A format says which numbers exist; how a tensor gets there is qsweep.rounding's part.
 """
 
-from qsweep.formats.declared import BITWIDTH, ROUNDING, ROUNDINGS, SCALE, ZERO
+from qsweep.formats.declared import BITWIDTH, COMPAT, ROUNDING, ROUNDINGS, SCALE, ZERO
 from qsweep.formats.elements import Floating, Grid, Law
 from qsweep.formats.floats import Float
 from qsweep.formats.grids import Fixed, Float32, Range
@@ -23,6 +23,7 @@ from qsweep.formats.scaled import MX, NVFP4, Binary, Block, PowerOfTwo, Scaled, 
 
 __all__ = [
     "BITWIDTH",
+    "COMPAT",
     "FAMILIES",
     "MX",
     "NVFP4",

@@ -16,9 +16,11 @@ from qsweep.datasets import DataSet
 from qsweep.layers import Dropout
 from qsweep.spec import CLASSES
 from qsweep.streams import Stream
+from qsweep.training.flow import Flow
 from qsweep.training.histograms import Histogram, histograms
 from qsweep.training.nets import Net, losses
-from qsweep.training.roles import draw_noise, roles_of
+from qsweep.training.places import places_of
+from qsweep.training.roles import STORED, Noise
 from qsweep.training.step import Stepper
 from qsweep.training.why import Row, Tally, is_watched, levels
 
@@ -53,9 +55,10 @@ class Course:
         self.stream = Stream(shared["seed"])
         self.alive = list(range(len(self.trials)))
         self.outcomes = [Outcome() for _ in self.trials]
-        self.roles = roles_of(self.model)
-        self.stepper = Stepper(self.trials, self.roles, self.net.values)
-        self.shapes = {name: tuple(value.shape[1:]) for name, value in self.net.values.items()}
+        places = places_of(self.model, self.data.shape)
+        self.roles = places.parameters
+        self.stepper = Stepper(self.trials, places, self.net.values)
+        self.flow = Flow(self.model, places, self.stepper.quantizers)
         self.dropouts = {n: m for n, m in self.model.named_modules() if isinstance(m, Dropout) and m.rate}
         self.step = 0
 
@@ -72,14 +75,13 @@ class Course:
         self._count_weights()
         return self.outcomes
 
-    def _noise(self) -> dict[str, Tensor]:
-        noise = draw_noise(self.stepper.stacks, self.roles, self.shapes, self.stream, self.step)
-        return {name: draw.to(self.device) for name, draw in noise.items()}
+    def _noise(self) -> Noise:
+        return Noise(self.stream, self.step, self.device)
 
     # one epoch of training
 
     def _epoch(self, epoch: int) -> Totals:
-        totals = Totals(len(self.alive), Tally(len(self.alive), self.stepper.stacks))
+        totals = Totals(len(self.alive), Tally(len(self.alive), self.stepper.quantizers.roles))
         batches = list(self.batches(epoch))
         for number, chosen in enumerate(batches, start=1):
             self.train_step(chosen, totals, is_last=number == len(batches))
@@ -95,7 +97,8 @@ class Course:
         noise = self._noise()
         self.stepper.start(self.step)
         for part in self._parts():
-            gradients, means, logits = self.net.gradients(x, y, part)
+            self.flow.start(part, noise, tally)
+            gradients, means, logits = self.net.gradients(x, y, part, self.stepper.scales(part))
             totals.add(part, means.double() * len(chosen), logits, y)
             self.stepper.update(self.net.values, gradients, noise, part, tally)
         totals.examples += len(chosen)
@@ -123,7 +126,7 @@ class Course:
 
     def _drop_diverged(self, epoch: int, trained: Totals) -> None:
         finite = torch.isfinite(trained.loss)
-        for value in self.net.values.values():
+        for value in (*self.net.values.values(), *self.stepper.masters.values()):
             finite &= torch.isfinite(value).flatten(1).all(1).cpu()
         kept = [i for i, good in enumerate(finite.tolist()) if good]
         if len(kept) == len(self.alive):
@@ -135,21 +138,31 @@ class Course:
         if kept:
             self.net.keep(kept)
             self.stepper.keep(kept)
+            self.flow.use(self.stepper.quantizers)
             trained.keep(kept)
 
     def _record(self, trained: Totals) -> None:
         tested, predicted = self.evaluate()
-        quantized = levels(self.net.values, self.roles, self.stepper.stacks, len(self.alive))
+        quantized = self._levels()
         for row, index in enumerate(self.alive):
             metrics = {**tested.row("test", row), **trained.row("train", row)}
             why = {**quantized[row], **trained.why(row), CLASSES: predicted[row]}
             self.outcomes[index].epochs.append({**metrics, **why})
 
+    def _levels(self) -> list[Row]:
+        """Zeros and different values of what is kept, of each trial."""
+        quantized, count = self.stepper.quantizers.roles, len(self.alive)
+        stored = levels(self.net.values, self.roles, [role for role in quantized if role in STORED], count)
+        masters = self.stepper.masters if "master" in quantized else {}
+        second = levels(masters, dict.fromkeys(masters, "master"), ["master"], count)
+        return [{**one, **other} for one, other in zip(stored, second, strict=True)]
+
     def _count_weights(self) -> None:
         bins = self.shared.get("histogram", 0)
+        roles = {name: role for name, role in self.roles.items() if role != "norm"}
         for row, index in enumerate(self.alive):
             own = {name: value[row] for name, value in self.net.values.items()}
-            self.outcomes[index].histograms = histograms(own, self.roles, bins)
+            self.outcomes[index].histograms = histograms(own, roles, bins)
 
     def evaluate(self) -> tuple[Totals, list[int | None]]:
         """The test set in evaluation mode, and how many classes each trial predicts in it; None without examples."""
@@ -160,6 +173,7 @@ class Course:
             x = self._inputs(self.examples.test_images, chosen)
             y = self.examples.test_labels[chosen].to(self.device)
             for part in self._parts():
+                self.flow.start(part)
                 logits = self.net.logits(x, part)
                 totals.add(part, losses(logits, y).double().sum(1), logits, y)
                 seen[part].scatter_(1, predictions(logits), True)

@@ -28,13 +28,18 @@ class Net:
         self.values = values
         self._forward = forward
 
-    def gradients(self, x: Tensor, y: Tensor, part: slice) -> tuple[Values, Tensor, Tensor]:
-        """In training mode, of some trials: gradients of each one's mean loss over a batch, losses (P,), logits."""
+    def gradients(self, x: Tensor, y: Tensor, part: slice, scales: Tensor | None) -> tuple[Values, Tensor, Tensor]:
+        """In training mode, of some trials: gradients of each one's mean loss over a batch, losses (P,), logits.
+
+        Args:
+            scales: (P,), what each loss is multiplied by before its gradients are taken; the losses given are not.
+        """
         self.model.train()
         values = {name: value[part].detach().requires_grad_() for name, value in self.values.items()}
         logits = self._forward(values, x)
         means = losses(logits, y).mean(1)
-        gradients = torch.autograd.grad(means.sum(), list(values.values()), materialize_grads=True)
+        total = (means if scales is None else means * scales).sum()
+        gradients = torch.autograd.grad(total, list(values.values()), materialize_grads=True)
         return dict(zip(values, gradients, strict=True)), means.detach(), logits.detach()
 
     def logits(self, x: Tensor, part: slice) -> Tensor:

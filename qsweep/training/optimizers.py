@@ -84,31 +84,30 @@ class Rows:
     first: int = 0
 
 
-def update(rows: Rows, settings: Settings) -> None:
-    """Take one step with these weights, in place. Which optimizers remember what is the same for all trials."""
+def update(rows: Rows, settings: Settings, subtract: bool = True) -> None:
+    """Take one step with these weights, in place. Which optimizers remember what is the same for all trials.
+
+    Args:
+        subtract: where not, the weights stay, and the update replaces the gradient.
+    """
     if rows.weight.device.type == "cpu":
-        COMPILED[settings.name](rows, settings.arrays)
+        COMPILED[settings.name](rows, settings.arrays, subtract)
     else:
-        update_eager(rows, settings)
+        update_eager(rows, settings, subtract)
 
 
-def update_eager(rows: Rows, settings: Settings) -> None:
+def update_eager(rows: Rows, settings: Settings, subtract: bool = True) -> None:
     """The same step by tensor operations, on any device."""
     part = slice(rows.first, rows.first + len(rows.weight))
     columns = {name: column[part] for name, column in settings.columns.items()}
     decay = columns["decay"]
     # Decay of 0 is left out, not added: -0.0 + 0.0 is +0.0, and 0 · Inf is NaN.
     gradient = torch.where(decay != 0, rows.gradient + rows.weight * decay, rows.gradient)
-    rows.weight.sub_(UPDATES[settings.name](gradient, rows.state, columns))
-
-
-def direction(row: Rows, settings: Settings) -> tuple[Tensor, float]:
-    """What is 0 where the update of one row, just made, is 0 (learning rates are not): a tensor, and the decay that is
-    to be added to it for each weight. What the optimizer remembers has its decay in it."""
-    for name in ("momentum", "mean"):
-        if name in row.state:
-            return row.state[name], 0.0
-    return row.gradient, float(settings.columns["decay"][row.first, 0])
+    change = UPDATES[settings.name](gradient, rows.state, columns)
+    if subtract:
+        rows.weight.sub_(change)
+    else:
+        rows.gradient.copy_(change)
 
 
 # --- the formulas -----------------------------------------------------------------------------------------------------
@@ -156,20 +155,20 @@ def _power(base: float, exponent: int) -> float:
 # --- the same, compiled -----------------------------------------------------------------------------------------------
 
 
-def _sgd_compiled(rows: Rows, numbers: dict[str, Floats]) -> None:
+def _sgd_compiled(rows: Rows, numbers: dict[str, Floats], subtract: bool) -> None:
     if "momentum" in rows.state:
-        _run(kernels.sgd_momentum, rows, numbers, "momentum")
+        _run(kernels.sgd_momentum, rows, numbers, subtract, "momentum")
     else:
-        _run(kernels.sgd, rows, {name: numbers[name] for name in COMMON})
+        _run(kernels.sgd, rows, {name: numbers[name] for name in COMMON}, subtract)
 
 
-def _run(kernel: Callable[..., None], rows: Rows, numbers: Mapping[str, Floats], *memory: str) -> None:
+def _run(kernel: Callable[..., None], rows: Rows, numbers: Mapping[str, Floats], subtract: bool, *memory: str) -> None:
     states = (rows.state[name].numpy() for name in memory)
-    kernel(rows.weight.numpy(), rows.gradient.numpy(), *states, rows.first, **numbers)
+    kernel(rows.weight.numpy(), rows.gradient.numpy(), *states, rows.first, subtract, **numbers)
 
 
-COMPILED: dict[str, Callable[[Rows, dict[str, Floats]], None]] = {
+COMPILED: dict[str, Callable[[Rows, dict[str, Floats], bool], None]] = {
     "sgd": _sgd_compiled,
-    "rmsprop": lambda rows, numbers: _run(kernels.rmsprop, rows, numbers, "square"),
-    "adam": lambda rows, numbers: _run(kernels.adam, rows, numbers, "mean", "square"),
+    "rmsprop": lambda rows, numbers, subtract: _run(kernels.rmsprop, rows, numbers, subtract, "square"),
+    "adam": lambda rows, numbers, subtract: _run(kernels.adam, rows, numbers, subtract, "mean", "square"),
 }

@@ -1,39 +1,100 @@
-"""Roles in a net: which parameter plays which, the formats that trials give them, and the noise that rounds them."""
+"""Roles in a net: which parameter plays which, and the formats that trials give to each role at each place."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 
-from qsweep.formats import Format, make
-from qsweep.models import CORE
+from qsweep.formats import make
+from qsweep.formats.declared import random_bits
+from qsweep.models import CORE, NORMS
 from qsweep.rounding import Stack
 from qsweep.streams import Stream
+from qsweep.vocabulary import AT, FLOAT32, ROLES
+
+STORED = ("weight", "bias", "norm")
+"""Roles of parameters; each parameter that is trained plays one of them, or none and stays in float32."""
 
 
 def roles_of(net: nn.Module) -> dict[str, str]:
-    """The role of each parameter that has one, by name: weights and biases of dense and convolution layers."""
+    """The role of each parameter that has one, by name: weights and biases of dense and convolution layers, norms'."""
     return dict(_named_roles(net))
 
 
 def _named_roles(net: nn.Module) -> Iterator[tuple[str, str]]:
     for place, module in net.named_modules():
-        if isinstance(module, CORE):
-            for role, _ in module.named_parameters(recurse=False):
-                yield f"{place}.{role}" if place else role, role
+        if isinstance(module, CORE + NORMS):
+            for name, _ in module.named_parameters(recurse=False):
+                yield f"{place}.{name}" if place else name, name if isinstance(module, CORE) else "norm"
 
 
-def stacks_of(trials: Sequence[Mapping[str, Any]], device: str) -> dict[str, Stack]:
-    """The formats and the rounding of each quantized role, one format for each trial of a stack."""
-    return {role: _stack(role, trials, device) for role in trials[0].get("quantize", {})}
+def place_of(parameter: str) -> str:
+    """The layer that a parameter belongs to."""
+    return parameter.rpartition(".")[0]
 
 
-def _stack(role: str, trials: Sequence[Mapping[str, Any]], device: str) -> Stack:
-    own = [trial["quantize"][role] for trial in trials]
-    formats: list[Format] = [make(settings["format"], settings) for settings in own]
-    return Stack(formats, own[0]["rounding"], device)
+Layers = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""A trial's exceptions: the formats of roles by place."""
+
+
+class Quantizers:
+    """The formats and the rounding of each role of a stack of trials, at every place."""
+
+    def __init__(
+        self, trials: Sequence[Mapping[str, Any]], layers: Sequence[Layers], device: str, evaluating: bool = False
+    ) -> None:
+        """`layers`: each trial's exceptions. `evaluating`: what rounds stochastically in training rounds to nearest."""
+        self._trials = trials
+        self._layers = layers
+        self._device = device
+        self._is_evaluating = evaluating
+        self._made: dict[tuple[str, str], Stack | None] = {}
+
+    @cached_property
+    def evaluating(self) -> Quantizers:
+        """The same outside training."""
+        return Quantizers(self._trials, self._layers, self._device, True)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What is quantized anywhere, in order."""
+        named = [self._trials[0].get("quantize", {}), *self._layers[0].values()]
+        used = {role for roles in named for role, own in roles.items() if own["format"] != FLOAT32}
+        return tuple(role for role in ROLES if role in used)
+
+    def names(self, role: str, place: str) -> bool:
+        """Whether the trials say something of a role at a place, if only that it is left in float32."""
+        return bool(self._own(0, role, place))
+
+    def of(self, role: str, place: str) -> Stack | None:
+        """One format a trial, or None where the role is left in float32."""
+        if (role, place) not in self._made:
+            self._made[role, place] = self._stack(role, place)
+        return self._made[role, place]
+
+    def at(self, role: str, place: str) -> str:
+        """Where a role is rounded: at the outputs of layers, or at the operands of products."""
+        return str(self._own(0, role, place).get(AT.name, AT.default))
+
+    def _stack(self, role: str, place: str) -> Stack | None:
+        own = [self._own(trial, role, place) for trial in range(len(self._trials))]
+        if own[0].get("format", FLOAT32) == FLOAT32:
+            return None
+        rounding = own[0]["rounding"]
+        if self._is_evaluating and random_bits(rounding) != 0:
+            rounding = "nearest"
+        return Stack([make(o["format"], o) for o in own], rounding, self._device)
+
+    def _own(self, trial: int, role: str, place: str) -> Mapping[str, Any]:
+        """What a trial says of a role at a place."""
+        exceptions = self._layers[trial].get(place, {})
+        if role in exceptions:
+            return exceptions[role]
+        found: Mapping[str, Any] = self._trials[trial].get("quantize", {}).get(role, {})
+        return found
 
 
 def contraction_axis(shape: tuple[int, ...]) -> int:
@@ -41,22 +102,22 @@ def contraction_axis(shape: tuple[int, ...]) -> int:
     return min(1, len(shape) - 1)
 
 
-def draw_noise(
-    stacks: Mapping[str, Stack],
-    roles: Mapping[str, str],
-    shapes: Mapping[str, tuple[int, ...]],
-    stream: Stream,
-    step: int,
-) -> dict[str, Tensor]:
-    """One draw for each parameter that is rounded stochastically: all trials of a stack share it."""
-    draws = {role: stack.draws for role, stack in stacks.items()}
-    return {
-        name: stream.uniform(noise_shape(shapes[name], draws[role]), f"rounding {role}", name, step)
-        for name, role in roles.items()
-        if draws.get(role)
-    }
+class Noise:
+    """The random bits of one step: drawn where something rounds stochastically, once for all trials of a stack."""
 
+    def __init__(self, stream: Stream, step: int, device: str) -> None:
+        self._stream = stream
+        self._step = step
+        self._device = device
+        self._drawn: dict[tuple[str, str], Tensor] = {}
 
-def noise_shape(shape: tuple[int, ...], draws: int) -> tuple[int, ...]:
-    """Of a parameter's noise: several draws a value stand in front."""
-    return shape if draws == 1 else (draws, *shape)
+    def of(self, stack: Stack, role: str, place: str, shape: tuple[int, ...]) -> Tensor | None:
+        """For values of a shape: (*shape), several draws a value in front; None where nothing is drawn."""
+        if not stack.draws:
+            return None
+        if (role, place) not in self._drawn:
+            dims = shape if stack.draws == 1 else (stack.draws, *shape)
+            self._drawn[role, place] = self._stream.uniform(dims, f"rounding {role}", place, self._step).to(
+                self._device
+            )
+        return self._drawn[role, place]

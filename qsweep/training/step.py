@@ -1,113 +1,198 @@
-"""The step that follows the gradients: update, subtract, quantize.
+"""The step that follows the gradients: gradient → update → second copy → weight → momentum, each rounded on its way.
 
 It goes over the stack in blocks that fit in a core's cache: many rows (trials) of a small tensor at once, a large
 tensor row by row and in pieces. All operations are element by element and correctly rounded: blocks change no bit.
+Where a format's values share scales, a block is whole rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from qsweep.rounding import Stack
 from qsweep.training.nets import Values, lying_as, memory_order
-from qsweep.training.optimizers import Rows, Settings, direction, remembers, update
-from qsweep.training.roles import contraction_axis, stacks_of
+from qsweep.training.optimizers import Rows, Settings, State, remembers, update
+from qsweep.training.places import Places
+from qsweep.training.roles import Noise, Quantizers, contraction_axis, place_of
 from qsweep.training.why import Tally, count_clipped, count_moves
 
 BLOCK = 128 * 1024
 """Values a block: 512 KB a tensor, so that a block and its temporaries stay in the second-level cache."""
+STEP_ROLES = ("gradient", "update", "momentum", "master")
+"""Roles that a parameter has in the step besides its own."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some values of some trials of one parameter, and what moves them; all (R, n), as the parameter lies in memory.
+
+    Attributes:
+        like: the parameter, (P, *shape).
+        first: the trial of row 0.
+        columns: which values of the parameter these are.
+        master: the second copy, where there is one.
+    """
+
+    name: str
+    like: Tensor
+    first: int
+    columns: slice
+    weight: Tensor
+    gradient: Tensor
+    state: State
+    master: Tensor | None
+
+    @property
+    def trials(self) -> slice:
+        return slice(self.first, self.first + len(self.weight))
+
+    def shaped(self, values: Tensor) -> Tensor:
+        """(R, *shape), a view: of blocks of whole rows alone."""
+        order = memory_order(self.like)
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return values.view(len(values), *(self.like.shape[d] for d in order[1:])).permute(back)
 
 
 class Stepper:
     """Updates P trials of one stack: what they share is the optimizer, the formats' families and the rounding modes."""
 
-    def __init__(self, trials: Sequence[Mapping[str, Any]], roles: Mapping[str, str], values: Values) -> None:
+    def __init__(self, trials: Sequence[Mapping[str, Any]], places: Places, values: Values) -> None:
         self._trials = list(trials)
-        self._roles = roles
+        self._places = places
+        self._roles = places.parameters
         self._device = str(next(iter(values.values())).device)
         names = remembers(trials[0]["optimizer"])
         self._memory = {n: {name: torch.zeros_like(v) for name in names} for n, v in values.items()}
+        self._names = tuple(values)
         self._prepare()
+        self.masters = {n: value.clone() for n, value in values.items() if self._has_master(n)}
+        """Second copies of weights, by parameter, where trials have them."""
 
     def _prepare(self) -> None:
         self._settings = Settings([trial["optimizer"] for trial in self._trials], self._device)
-        self.stacks = stacks_of(self._trials, self._device)
+        layers = [self._places.layers(trial) for trial in self._trials]
+        self.quantizers = Quantizers(self._trials, layers, self._device)
+        self._stacks = {name: self._stacks_of(name) for name in self._names}
+        scales = [trial.get("loss_scale", 1.0) for trial in self._trials]
+        self._scales = torch.tensor(scales, device=self._device)[:, None] if set(scales) != {1.0} else None
+
+    def _has_master(self, name: str) -> bool:
+        return self._is_quantizable(name) and self.quantizers.names("master", place_of(name))
+
+    def _is_quantizable(self, name: str) -> bool:
+        """A norm left in float32 is left so in all that moves it, too."""
+        own = self._roles.get(name)
+        return own is not None and (own != "norm" or self.quantizers.of("norm", place_of(name)) is not None)
+
+    def _stacks_of(self, name: str) -> dict[str, Stack]:
+        """The formats of a parameter in the step, by role."""
+        if not self._is_quantizable(name):
+            return {}
+        own, place = self._roles[name], place_of(name)
+        stored = own if self.quantizers.at(own, place) == "outputs" else ""
+        found = {role: self.quantizers.of(role, place) for role in (stored, *STEP_ROLES)}
+        return {role: stack for role, stack in found.items() if stack is not None}
 
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these trials alone."""
         self._trials = [self._trials[i] for i in indices]
-        self._memory = {
-            n: {k: lying_as(m, m[list(indices)]) for k, m in own.items()} for n, own in self._memory.items()
-        }
+        self._memory = {n: _kept(own, indices) for n, own in self._memory.items()}
+        self.masters = _kept(self.masters, indices)
         self._prepare()
 
-    def quantize(self, values: Values, noise: Values) -> None:
+    def quantize(self, values: Values, noise: Noise) -> None:
         """Quantize all weights as after a step, in place: what happens before the first forward pass."""
         for name, value in values.items():
-            weights = _flat(value, value)
-            for rows, columns in blocks(*weights.shape):
-                self._quantize(weights[rows, columns], name, rows, columns, noise)
-            self._quantize_whole(value, name, 0, noise)
+            for block in self._blocks(name, value, value, slice(0, len(value)), is_watched=False):
+                self._store(block, noise, None)
+
+    def scales(self, part: slice) -> Tensor | None:
+        """What the losses of some trials are multiplied by, (P,), for the step to divide their gradients by it."""
+        return None if self._scales is None else self._scales[part, 0]
 
     def start(self, step: int) -> None:
         """Begin a step, counted from 1."""
         self._settings.start(step)
 
-    def update(self, values: Values, gradients: Values, noise: Values, part: slice, tally: Tally | None = None) -> None:
+    def update(self, values: Values, gradients: Values, noise: Noise, part: slice, tally: Tally | None = None) -> None:
         """Move some trials, in place, by the gradients of them; a tally is told what that did to quantized roles."""
         for name, value in values.items():
-            if tally is not None and self._roles.get(name) in self.stacks:
-                self._update_watched(name, value, gradients[name], noise, part, tally)
-                continue
-            weights, gradient = _flat(value, value), _flat(gradients[name], value)
-            memory = {key: _flat(own, value) for key, own in self._memory[name].items()}
-            for own, columns in blocks(*gradient.shape):
-                rows = slice(part.start + own.start, part.start + own.stop)
-                w = weights[rows, columns]
-                state = {key: remembered[rows, columns] for key, remembered in memory.items()}
-                update(Rows(w, gradient[own, columns], state, rows.start), self._settings)
-                self._quantize(w, name, rows, columns, noise)
-            self._quantize_whole(value[part], name, part.start, noise)
+            gradient = lying_as(value, gradients[name])
+            is_watched = tally is not None and bool(self._stacks[name])
+            for block in self._blocks(name, value, gradient, part, is_watched):
+                self._move(block, noise, tally if is_watched else None)
 
-    def _update_watched(
-        self, name: str, value: Tensor, gradient: Tensor, noise: Values, part: slice, tally: Tally
+    def _blocks(self, name: str, value: Tensor, gradient: Tensor, part: slice, is_watched: bool) -> Iterator[_Block]:
+        """A parameter cut up; trial by trial where it is watched."""
+        is_whole = is_watched or any(stack.whole for stack in self._stacks[name].values())
+        weights, gradients = _flat(value, value), _flat(gradient, value)
+        memory = {key: _flat(own, value) for key, own in self._memory[name].items()}
+        master = _flat(self.masters[name], value) if name in self.masters else None
+        for own, columns in blocks(len(gradients), gradients.shape[1], is_whole, is_watched):
+            rows = slice(part.start + own.start, part.start + own.stop)
+            state = {key: remembered[rows, columns] for key, remembered in memory.items()}
+            second = None if master is None else master[rows, columns]
+            moved = gradients[own, columns]
+            yield _Block(name, value, rows.start, columns, weights[rows, columns], moved, state, second)
+
+    def _move(self, block: _Block, noise: Noise, tally: Tally | None) -> None:
+        """The whole step of one block."""
+        self._round(block, "gradient", block.gradient, noise, tally)
+        if self._scales is not None:
+            block.gradient.div_(self._scales[block.trials])
+        copy = block.weight if block.master is None else block.master
+        moving = Rows(copy, block.gradient, block.state, block.first)
+        is_apart = tally is not None or "update" in self._stacks[block.name]
+        before = [copy.clone(), block.weight.clone()] if tally is not None else []
+        update(moving, self._settings, subtract=not is_apart)
+        if is_apart:
+            self._round(block, "update", block.gradient, noise, tally)
+            copy.sub_(block.gradient)
+        self._store(block, noise, tally)
+        for key, remembered in block.state.items():
+            self._round(block, "momentum", remembered, noise, tally, key)
+        if tally is not None:
+            self._count_moves(block, before, tally)
+
+    def _store(self, block: _Block, noise: Noise, tally: Tally | None) -> None:
+        """What was moved goes into the second copy, where there is one, and from there into the weight."""
+        if block.master is not None:
+            self._round(block, "master", block.master, noise, tally)
+            block.weight.copy_(block.master)
+        if own := self._roles.get(block.name):
+            self._round(block, own, block.weight, noise, tally)
+
+    def _round(
+        self, block: _Block, role: str, values: Tensor, noise: Noise, tally: Tally | None, key: str = ""
     ) -> None:
-        """The same step, trial by trial, with looks at the weights before the update and before the rounding."""
-        role, stack = self._roles[name], self.stacks[self._roles[name]]
-        for row, trial in enumerate(range(part.start, part.start + len(gradient))):
-            one = slice(trial, trial + 1)
-            weights = _flat(value, value)[one]
-            before = weights.clone()
-            state = {key: _flat(own, value)[one] for key, own in self._memory[name].items()}
-            moving = Rows(weights, _flat(gradient, value)[row : row + 1], state, trial)
-            update(moving, self._settings)
-            clipped = count_clipped(stack, value[one], trial, contraction_axis(tuple(value.shape[1:])))
-            self._quantize(weights, name, one, slice(None), noise)
-            self._quantize_whole(value[one], name, trial, noise)
-            moves, stalled = count_moves(before, weights, *direction(moving, self._settings))
-            tally.add(role, trial, weights.numel(), clipped, moves, stalled)
-
-    def _quantize(self, w: Tensor, name: str, rows: slice, columns: slice, noise: Values) -> None:
-        """Round a block of a parameter, fresh from its update, where its values round one by one."""
-        stack = self.stacks.get(self._roles.get(name, ""))
-        if stack is None or stack.whole:
+        """Round a block of one role in place; `key` tells an optimizer's memories apart."""
+        stack = self._stacks[block.name].get(role)
+        if stack is None:
             return
-        drawn = noise.get(name)
-        stack.round_rows(w, None if drawn is None else drawn.view(-1)[columns], rows.start)
+        shape = tuple(block.like.shape[1:])
+        drawn = noise.of(stack, role, f"{block.name} {key}".strip(), shape)
+        axis = contraction_axis(shape)
+        if tally is not None:
+            tally.add(role, block.first, values.numel(), count_clipped(stack, block.shaped(values), block.first, axis))
+        if stack.whole:
+            stack.round_whole(block.shaped(values), drawn, block.first, axis)
+        else:
+            stack.round_rows(values, None if drawn is None else drawn.view(-1)[block.columns], block.first)
+        if tally is not None:
+            tally.add_zeros(role, block.first, values.numel() - int(torch.count_nonzero(values)))
 
-    def _quantize_whole(self, value: Tensor, name: str, first: int, noise: Values) -> None:
-        """Round a parameter (R, *shape) of trials from the `first` on, where its values share scales."""
-        stack = self.stacks.get(self._roles.get(name, ""))
-        if stack is None or not stack.whole:
-            return
-        shape = tuple(value.shape[1:])
-        for start in range(0, len(value), height := rows_a_block(prod(shape))):
-            rows = value[start : start + height]
-            stack.round_whole(rows, noise.get(name), first + start, contraction_axis(shape))
+    def _count_moves(self, block: _Block, before: Sequence[Tensor], tally: Tally) -> None:
+        """Which updates left the copies that are kept as they were."""
+        stacks = self._stacks[block.name]
+        if block.master is not None and "master" in stacks:
+            tally.add_moves("master", block.first, *count_moves(before[0], block.master, block.gradient))
+        if (own := self._roles[block.name]) in stacks:
+            tally.add_moves(own, block.first, *count_moves(before[1], block.weight, block.gradient))
 
 
 def rows_a_block(size: int) -> int:
@@ -115,11 +200,16 @@ def rows_a_block(size: int) -> int:
     return max(1, BLOCK // max(size, 1))
 
 
-def blocks(count: int, size: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of each block of a (count, size) tensor."""
-    for row in range(0, count, height := rows_a_block(size)):
-        for column in range(0, size, BLOCK):
-            yield slice(row, min(row + height, count)), slice(column, column + BLOCK)
+def blocks(count: int, size: int, is_whole: bool, is_single: bool) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of each block of a (count, size) tensor: of whole rows, or a single row each, where asked."""
+    height, width = 1 if is_single else rows_a_block(size), max(size, 1) if is_whole else BLOCK
+    for row in range(0, count, height):
+        for column in range(0, size, width):
+            yield slice(row, min(row + height, count)), slice(column, column + width)
+
+
+def _kept(values: Values, indices: Sequence[int]) -> Values:
+    return {name: lying_as(value, value[list(indices)]) for name, value in values.items()}
 
 
 def _flat(value: Tensor, like: Tensor) -> Tensor:

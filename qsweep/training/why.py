@@ -13,6 +13,7 @@ from torch import Tensor
 
 from qsweep import kernels
 from qsweep.rounding import Stack
+from qsweep.spec import KEPT
 
 SLOTS = 1 << 17
 """Of the set in which different values are counted; beyond half of it they are sorted instead."""
@@ -28,27 +29,42 @@ def is_watched(step: int, is_last: bool) -> bool:
     return is_last or (step > 1 and step & (step - 1) == 0)
 
 
+COUNTS = ("seen", "clipped", "zeros", "moves", "stalled")
+
+
 class Tally:
     """What the watched steps of an epoch did to each of P trials, by role."""
 
     def __init__(self, count: int, roles: Iterable[str]) -> None:
-        self.counts = {role: torch.zeros(4, count, dtype=torch.int64) for role in roles}
+        self.counts = {role: torch.zeros(len(COUNTS), count, dtype=torch.int64) for role in roles}
 
-    def add(self, role: str, trial: int, seen: int, clipped: int, moves: int, stalled: int) -> None:
-        """One parameter of one trial in one step: its values, those beyond the format's ends, and its updates."""
-        self.counts[role][:, trial] += torch.tensor([seen, clipped, moves, stalled])
+    def add(self, role: str, trial: int, seen: int, clipped: int) -> None:
+        """Values of one trial that are rounded, and how many of them lie beyond the ends of the format."""
+        self.counts[role][:2, trial] += torch.tensor([seen, clipped])
+
+    def add_zeros(self, role: str, trial: int, zeros: int) -> None:
+        """How many of these values are 0 once they are rounded."""
+        self.counts[role][2, trial] += zeros
+
+    def add_moves(self, role: str, trial: int, moves: int, stalled: int) -> None:
+        """Updates other than 0 of values that are kept, and how many of them left the value as it was."""
+        self.counts[role][3:, trial] += torch.tensor([moves, stalled])
 
     def keep(self, indices: list[int]) -> None:
         """Go on with these trials alone."""
         self.counts = {role: counts[:, indices] for role, counts in self.counts.items()}
 
     def rows(self) -> list[Row]:
-        """Of each trial: the share of values that were clipped, and of updates other than 0 that moved nothing."""
+        """Of each trial: the share of values that were clipped; of what is kept, the share of updates other than 0 that
+        moved nothing; of what flows through a step, the share of values that became 0."""
         rows: list[Row] = [{} for _ in range(max((c.shape[1] for c in self.counts.values()), default=0))]
         for role, counts in self.counts.items():
-            for row, (seen, clipped, moves, stalled) in zip(rows, counts.t().tolist(), strict=True):
+            for row, (seen, clipped, zeros, moves, stalled) in zip(rows, counts.t().tolist(), strict=True):
                 row[f"{role}_clipped"] = clipped / seen if seen else None
-                row[f"{role}_stalled"] = stalled / moves if moves else None
+                if role in KEPT:
+                    row[f"{role}_stalled"] = stalled / moves if moves else None
+                else:
+                    row[f"{role}_zero"] = zeros / seen if seen else None
         return rows
 
 
@@ -59,13 +75,12 @@ def count_clipped(stack: Stack, value: Tensor, trial: int, contraction: int) -> 
     return int(kernels.outside(_lying(value[0]).numpy(), *stack.ends(trial)))
 
 
-def count_moves(before: Tensor, after: Tensor, direction: Tensor, decay: float) -> tuple[int, int]:
+def count_moves(before: Tensor, after: Tensor, updates: Tensor) -> tuple[int, int]:
     """Of one trial's parameter (1, n): updates that are not 0, and how many of them left the stored value as it was."""
     if before.device.type == "cpu":
-        rows = (t[0].numpy() for t in (before, after, direction))
-        moving, stalled = kernels.moves(*rows, np.float32(decay))
+        moving, stalled = kernels.moves(*(t[0].numpy() for t in (before, after, updates)))
         return int(moving), int(stalled)
-    moving = direction + before * decay != 0
+    moving = updates != 0
     return int(moving.sum()), int((moving & (before == after)).sum())
 
 

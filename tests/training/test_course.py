@@ -285,8 +285,8 @@ def test_plain_step_trains_a_convolution_net_and_its_roles(data_folder: Path, tr
     text = {"d": CONVOLUTION_SOURCE}
     float32, _, course = train([trial(quantize={}, **given)], data_folder, text, plain=True)
     quantized, values, _ = train([trial(bitwidth=6, scale=1, **given)], data_folder, text, plain=True)
-    assert set(course.roles.values()) == {"weight", "bias"}
-    assert "1.weight" not in course.roles  # BatchNorm is no kernel
+    assert set(course.roles.values()) == {"weight", "bias", "norm"}
+    assert course.roles["1.weight"] == "norm"
     assert float32[0].epochs[-1]["test_accuracy"] > 0.8  # type: ignore[operator]
     assert quantized[0].epochs[-1]["test_accuracy"] > 0.6  # type: ignore[operator]
     assert len(values["0.weight"].unique()) <= 64

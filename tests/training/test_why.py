@@ -12,11 +12,15 @@ from torch import Tensor
 
 from qsweep.formats import parse
 from qsweep.rounding import quantize
+from qsweep.streams import Stream
 from qsweep.training.optimizers import UPDATES
+from qsweep.training.places import Places
+from qsweep.training.roles import Noise
 from qsweep.training.step import Stepper
 from qsweep.training.why import Tally, different, is_watched, levels
 from qsweep.trial import Trial
 
+NO_NOISE = Noise(Stream(0), 1, "cpu")
 Make = Callable[..., Trial]
 ROLES = {"linear1.weight": "weight", "linear1.bias": "bias"}
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -41,11 +45,11 @@ def tensors(count: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def step(trials: list[Trial], tally: Tally | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     values, gradients = tensors(len(trials))
-    stepper = Stepper([t.settings for t in trials], ROLES, values)
-    stepper.quantize(values, {})
+    stepper = Stepper([t.settings for t in trials], Places((), (), ROLES), values)
+    stepper.quantize(values, NO_NOISE)
     before = {name: value.clone() for name, value in values.items()}
     stepper.start(1)
-    stepper.update(values, gradients, {}, slice(0, len(trials)), tally)
+    stepper.update(values, gradients, NO_NOISE, slice(0, len(trials)), tally)
     return before, values
 
 
@@ -74,7 +78,8 @@ def test_tally_has_the_counts_of_the_formulas_and_changes_no_bit(trial: Make, op
             stalled = int(((update != 0) & (old == after[place][p])).sum())
             found = tally.counts[role][:, p].tolist()
             assert found[0] == old.numel()
-            assert found[2:] == [int((update != 0).sum()), stalled]
+            assert found[2] == int((after[place][p] == 0).sum())
+            assert found[3:] == [int((update != 0).sum()), stalled]
             if not name.startswith("block"):
                 assert found[1] == clipped
             assert torch.equal(after[place][p], quantize(moved, fmt, contraction=min(1, old.dim() - 1)))
@@ -106,15 +111,23 @@ def by_hand(weight: Tensor, gradient: Tensor, settings: dict[str, Any]) -> Tenso
 
 def test_rows_are_shares_and_empty_where_nothing_moved() -> None:
     tally = Tally(2, ("weight",))
-    tally.add("weight", 0, seen=8, clipped=2, moves=4, stalled=3)
-    tally.add("weight", 0, seen=8, clipped=0, moves=4, stalled=3)
-    tally.add("weight", 1, seen=8, clipped=0, moves=0, stalled=0)
+    for clipped in (2, 0):
+        tally.add("weight", 0, seen=8, clipped=clipped)
+        tally.add_moves("weight", 0, moves=4, stalled=3)
+    tally.add("weight", 1, seen=8, clipped=0)
     assert tally.rows() == [
         {"weight_clipped": 0.125, "weight_stalled": 0.75},
         {"weight_clipped": 0.0, "weight_stalled": None},
     ]
     tally.keep([1])
     assert tally.rows() == [{"weight_clipped": 0.0, "weight_stalled": None}]
+
+
+def test_of_what_flows_the_zeros_are_told_and_nothing_stalls() -> None:
+    tally = Tally(1, ("error",))
+    tally.add("error", 0, seen=8, clipped=2)
+    tally.add_zeros("error", 0, 4)
+    assert tally.rows() == [{"error_clipped": 0.25, "error_zero": 0.5}]
 
 
 def test_watched_are_powers_of_two_and_the_last_of_an_epoch() -> None:
