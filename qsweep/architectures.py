@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -25,24 +26,81 @@ class LinearShape:
         """Weights and biases."""
         return self.outputs * (self.inputs + 1)
 
+    @property
+    def products(self) -> int:
+        """Multiply-adds an example, biases included."""
+        return self.parameters
+
+    @property
+    def activations(self) -> int:
+        """Numbers that it gives for an example."""
+        return self.outputs
+
+
+@dataclass(frozen=True)
+class ConvolutionShape:
+    """One convolution with square kernels, without padding: its place, channels, kernel side and output's sides."""
+
+    place: str
+    inputs: int
+    outputs: int
+    kernel: int
+    height: int
+    width: int
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return self.outputs * (self.inputs * self.kernel**2 + 1)
+
+    @property
+    def products(self) -> int:
+        """Multiply-adds an example, biases included."""
+        return self.parameters * self.height * self.width
+
+    @property
+    def activations(self) -> int:
+        """Numbers that it gives for an example."""
+        return self.outputs * self.height * self.width
+
+
+LayerShape = LinearShape | ConvolutionShape
+Shape = tuple[int, ...]
+"""Of one example: channels, height, width."""
+
 
 @dataclass(frozen=True)
 class Architecture:
     """A model by name.
 
-    `layers(features, classes, parameters)` gives the dense layers in order. `stacks` says whether all its operations
-    give the same bits in a stack as alone on a CPU.
+    `layers(shape, classes, parameters)` gives the dense and convolution layers in order. `stacks` says whether all its
+    operations give the same bits in a stack as alone on a CPU. `least` is the least height and width of an image.
     """
 
     name: str
     summary: str
     parameters: tuple[Parameter, ...]
-    layers: Callable[[int, int, dict[str, Any]], list[LinearShape]]
+    layers: Callable[[Shape, int, dict[str, Any]], list[LayerShape]]
     stacks: bool
+    least: int = 1
 
 
-def _chain(widths: list[int]) -> list[LinearShape]:
+def _chain(widths: list[int]) -> list[LayerShape]:
     return [LinearShape(f"linear{i}", a, b) for i, (a, b) in enumerate(pairwise(widths), start=1)]
+
+
+LENET_CHANNELS, LENET_HIDDEN, LENET_KERNEL = (20, 50), 500, 5
+
+
+def _lenet(shape: Shape, classes: int) -> list[LayerShape]:
+    """Two convolutions, each followed by a pool that halves the sides, and two dense layers."""
+    inputs, height, width = shape
+    layers: list[LayerShape] = []
+    for number, outputs in enumerate(LENET_CHANNELS, start=1):
+        height, width = height - LENET_KERNEL + 1, width - LENET_KERNEL + 1
+        layers.append(ConvolutionShape(f"conv{number}", inputs, outputs, LENET_KERNEL, height, width))
+        inputs, height, width = outputs, height // 2, width // 2
+    return [*layers, *_chain([inputs * height * width, LENET_HIDDEN, classes])]
 
 
 HIDDEN = Parameter(
@@ -65,15 +123,24 @@ ARCHITECTURES = {
             "mlp",
             "dense layers with ReLU, each followed by dropout, and a dense output",
             (HIDDEN, DROPOUT),
-            lambda features, classes, p: _chain([features, *p["hidden"], classes]),
+            lambda shape, classes, p: _chain([prod(shape), *p["hidden"], classes]),
             stacks=True,
         ),
         Architecture(
             "softmax",
             "one dense layer: multinomial logistic regression",
             (),
-            lambda features, classes, p: _chain([features, classes]),
+            lambda shape, classes, p: _chain([prod(shape), classes]),
             stacks=True,
+        ),
+        Architecture(
+            "lenet",
+            "two 5×5 convolutions of 20 and 50 channels with ReLU and 2×2 max-pools, and dense layers of 500 and a"
+            " class each",
+            (),
+            lambda shape, classes, p: _lenet(shape, classes),
+            stacks=False,
+            least=16,
         ),
     )
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qsweep.architectures import ARCHITECTURES, LinearShape
+from qsweep.architectures import ARCHITECTURES, LayerShape
 from qsweep.datasets import DATASETS
 
 EVALUATION_BATCH = 1000
@@ -21,21 +21,21 @@ ASSUMED_MEMORY = 256 * 1024 * 1024
 """Bytes allowed for a trial of a user's own model."""
 
 
-def layers(settings: Mapping[str, Any]) -> list[LinearShape] | None:
-    """The dense layers of a trial's net; None for a user's own model, which only running it would tell."""
+def layers(settings: Mapping[str, Any]) -> list[LayerShape] | None:
+    """The dense and convolution layers of a trial's net; None for a user's own model: only running it would tell."""
     model, data = settings["model"], DATASETS[settings["data"]["name"]]
     if "source" in model:
         return None
     own = {k: v for k, v in model.items() if k != "name"}
-    return ARCHITECTURES[model["name"]].layers(data.features, data.classes, own)
+    return ARCHITECTURES[model["name"]].layers(data.shape, data.classes, own)
 
 
 def work(settings: Mapping[str, Any]) -> float:
     """Multiply-adds of training, roughly; for a user's model, examples seen."""
     data = DATASETS[settings["data"]["name"]]
     shapes = layers(settings)
-    weights = sum(layer.parameters for layer in shapes) if shapes else 1
-    return float(3 * weights * data.train * settings["epochs"])
+    products = sum(layer.products for layer in shapes) if shapes else 1
+    return float(3 * products * data.train * settings["epochs"])
 
 
 def memory(settings: Mapping[str, Any]) -> int | None:
@@ -44,7 +44,7 @@ def memory(settings: Mapping[str, Any]) -> int | None:
     if not shapes:
         return None
     weights = sum(layer.parameters for layer in shapes) * TENSORS_A_WEIGHT
-    activations = sum(layer.outputs for layer in shapes)
+    activations = sum(layer.activations for layer in shapes)
     training = min(settings["batch_size"], DATASETS[settings["data"]["name"]].train) * TENSORS_AN_ACTIVATION
     return int(BYTES * (weights + activations * max(training, 2 * EVALUATION_BATCH)))
 

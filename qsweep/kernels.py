@@ -33,6 +33,10 @@ HASH = np.int64(2654435761)
 """2^32 ÷ the golden ratio (Knuth, The Art of Computer Programming 3, 6.4)."""
 FARTHEST = 160
 """No exponent of a float32 under a scale is larger; Inf would have 1024."""
+INFINITE = np.int32(0x7F800000)
+"""The bits of an infinite float32."""
+TOO_LARGE = 2.0**128
+"""The first power of two that float32 lacks."""
 SIGN = np.int64(-(2**63))
 """The sign of a float64 among its bits."""
 
@@ -244,8 +248,50 @@ def _float_of_bits(context: Any, value: Any) -> Any:
     return types.float64(types.int64), lambda _, builder, __, given: builder.bitcast(given[0], ir.DoubleType())
 
 
+def _float_of_pattern(context: Any, value: Any) -> Any:
+    """The float32 of 32 bits."""
+    return types.float32(types.int32), lambda _, builder, __, given: builder.bitcast(given[0], ir.FloatType())
+
+
 bits_of: Any = intrinsic(_bits_of)
+float_of_pattern: Any = intrinsic(_float_of_pattern)
 float_of_bits: Any = intrinsic(_float_of_bits)
+
+
+# --- scales -----------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def exponent_scales(
+    w: Floats, width: int, shift: Integers, farthest: int, magnitude: Doubles, unit: float, scale: Doubles
+) -> None:
+    """The law of qsweep.rounding.scales.by_exponent: a power of two, times `unit`, for each `width` values of a row."""
+    for p in range(w.shape[0]):
+        for group in range(scale.shape[1]):
+            largest = _largest_pattern(w[p, group * width : (group + 1) * width].view(np.int32))
+            scale[p, group] = _exponent_scale(largest, shift[p], farthest, magnitude[p]) * unit
+
+
+@njit(inline="always")
+def _largest_pattern(patterns: Any) -> np.int32:
+    """The bits of the largest magnitude: integers, since a maximum of floats is not vectorized."""
+    largest = np.int32(0)
+    for i in range(len(patterns)):
+        magnitude = patterns[i] & np.int32(0x7FFFFFFF)
+        largest = magnitude if magnitude > largest else largest
+    return largest
+
+
+@njit(inline="always")
+def _exponent_scale(largest: np.int32, shift: int, farthest: int, magnitude: float) -> float:
+    if largest >= INFINITE:
+        return np.nan
+    if largest == 0:
+        return 1.0
+    exponent = ((bits_of(np.float64(float_of_pattern(largest))) >> 52) & 0x7FF) - 1023 + shift
+    exponent = min(max(exponent, -farthest), farthest)
+    power: float = float_of_bits((min(max(exponent, -1022), 1023) + 1023) << 52)
+    return power / 2.0 if power * magnitude >= TOO_LARGE else power
 
 
 # --- random bits ------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod, sqrt
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from qsweep.architectures import ARCHITECTURES
+from qsweep.architectures import ARCHITECTURES, ConvolutionShape, LinearShape
 from qsweep.errors import UserError
 from qsweep.layers import Dropout, MaskedReLU
 from qsweep.streams import Stream
@@ -43,15 +43,29 @@ def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int
     own = {k: v for k, v in model.items() if k not in ("name", "source")}
     if "source" in model:
         return _build_source(model["name"], sources[model["source"]], shape, classes, own)
-    layers = ARCHITECTURES[model["name"]].layers(prod(shape), classes, own)
-    modules: list[tuple[str, nn.Module]] = [("flatten", nn.Flatten())]
+    layers = ARCHITECTURES[model["name"]].layers(shape, classes, own)
+    convolutions = [layer for layer in layers if isinstance(layer, ConvolutionShape)]
+    dense = [layer for layer in layers if isinstance(layer, LinearShape)]
+    rest = _dense(dense, own.get("dropout", 0.0), len(convolutions) + 1)
+    return nn.Sequential(OrderedDict([*_convolutions(convolutions), ("flatten", nn.Flatten()), *rest]))
+
+
+def _dense(layers: Sequence[LinearShape], rate: float, first: int) -> Iterator[tuple[str, nn.Module]]:
+    """Dense layers, all but the last one with dropout and ReLU, which are counted from `first`."""
+    for number, layer in enumerate(layers, start=first):
+        yield layer.place, nn.Linear(layer.inputs, layer.outputs)
+        if layer is not layers[-1]:
+            dropout = Dropout(rate, (layer.outputs,), applied=False)
+            yield f"dropout{number}", dropout
+            yield f"relu{number}", MaskedReLU(dropout)
+
+
+def _convolutions(layers: Sequence[ConvolutionShape]) -> Iterator[tuple[str, nn.Module]]:
+    """Convolutions, each with ReLU and a pool that halves the sides."""
     for number, layer in enumerate(layers, start=1):
-        modules.append((layer.place, nn.Linear(layer.inputs, layer.outputs)))
-        if number < len(layers):
-            dropout = Dropout(own["dropout"], (layer.outputs,), applied=False)
-            modules.append((f"dropout{number}", dropout))
-            modules.append((f"relu{number}", MaskedReLU(dropout)))
-    return nn.Sequential(OrderedDict(modules))
+        yield layer.place, nn.Conv2d(layer.inputs, layer.outputs, layer.kernel)
+        yield f"relu{number}", nn.ReLU(inplace=True)
+        yield f"pool{number}", nn.MaxPool2d(2)
 
 
 def _build_source(name: str, text: str, shape: tuple[int, ...], classes: int, own: Mapping[str, Any]) -> nn.Module:

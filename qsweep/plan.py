@@ -171,7 +171,7 @@ def _weight_places(settings: Mapping[str, Any]) -> list[str]:
     model, data = settings["model"], DATASETS[settings["data"]["name"]]
     if "source" in model:
         return []
-    layers = ARCHITECTURES[model["name"]].layers(data.features, data.classes, dict(model))
+    layers = ARCHITECTURES[model["name"]].layers(data.shape, data.classes, dict(model))
     return [f"{layer.place}.{role}" for layer in layers for role in ROLES]
 
 

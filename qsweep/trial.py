@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from qsweep.architectures import ARCHITECTURES
+from qsweep.datasets import DATASETS
 from qsweep.formats import COMPAT, check_rounding, make, parameters_of, spell
 from qsweep.formats.names import a, example_of
 from qsweep.parameters import REQUIRED, BadValueError, Parameter, listing
@@ -65,6 +67,7 @@ NUMERICS = {
     "bernoulli": 1,
     "mlp": 1,
     "softmax": 1,
+    "lenet": 1,
     "source": 1,
     "digits": 1,
     "mnist": 1,
@@ -203,7 +206,16 @@ class _Resolver:
         if source := SOURCE.fullmatch(given["name"]):
             return self._own_model(source[1], source[2])
         self.parts.add(given["name"])
+        self._refuse_small_images(given["name"])
         return self._choice("model", self._own_spelling(given) if self.sources else given)
+
+    def _refuse_small_images(self, model: str) -> None:
+        least, data = ARCHITECTURES[model].least, DATASETS.get(self.given.get("data", ""))
+        if data is not None and min(data.shape[1:]) < least:
+            _, height, width = data.shape
+            raise TrialError(
+                "model", f"{model} needs images of {least}×{least} pixels at least, {data.name} has {height}×{width}"
+            )
 
     def _own_spelling(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Beside a user's own model, `check` could not know whose parameter a dotted name is."""

@@ -9,7 +9,7 @@ from qsweep.parameters import REQUIRED, BadValueError
 
 
 def test_mlp_layers_chain_from_features_to_classes() -> None:
-    assert ARCHITECTURES["mlp"].layers(784, 10, {"hidden": [512, 64]}) == [
+    assert ARCHITECTURES["mlp"].layers((1, 28, 28), 10, {"hidden": [512, 64]}) == [
         LinearShape("linear1", 784, 512),
         LinearShape("linear2", 512, 64),
         LinearShape("linear3", 64, 10),
@@ -17,7 +17,15 @@ def test_mlp_layers_chain_from_features_to_classes() -> None:
 
 
 def test_softmax_is_one_layer() -> None:
-    assert ARCHITECTURES["softmax"].layers(64, 10, {}) == [LinearShape("linear1", 64, 10)]
+    assert ARCHITECTURES["softmax"].layers((1, 8, 8), 10, {}) == [LinearShape("linear1", 64, 10)]
+
+
+def test_lenet_has_the_parameters_that_its_document_counts() -> None:
+    layers = ARCHITECTURES["lenet"].layers((1, 28, 28), 10, {})
+    assert [layer.place for layer in layers] == ["conv1", "conv2", "linear1", "linear2"]
+    assert sum(layer.parameters for layer in layers) == 431_080
+    assert [layer.activations for layer in layers] == [20 * 24 * 24, 50 * 8 * 8, 500, 10]
+    assert layers[1].products == 50 * (20 * 25 + 1) * 64
 
 
 def test_layer_counts_weights_and_biases() -> None:

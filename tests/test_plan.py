@@ -187,7 +187,10 @@ def test_axis_that_no_trial_reads_is_refused(tmp_path: Path, text: str, place: s
     [
         ("grid: {lr: [1, 2]}", "mine.yaml:1:1: trial.data: data is missing (one of: digits, mnist, fashion_mnist)"),
         ("trial: {data: digits}\ngrid: {lr: [1, 2]}", "mine.yaml:1:1: trial.model: model is missing"),
-        ("trial: {data: digits}\ngrid: {model.dropout: [0.1]}", "trial.model: model is missing (one of: mlp, softmax)"),
+        (
+            "trial: {data: digits}\ngrid: {model.dropout: [0.1]}",
+            "trial.model: model is missing (one of: mlp, softmax, lenet)",
+        ),
         (
             GOOD + "grid: {quantize.weight: [range4, range]}",
             "trial.quantize.weight: range needs a bitwidth: range4, or bitwidth in",

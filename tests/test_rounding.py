@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 from points import MODES, assert_same, noise_like, points
 from torch import Tensor
 
-from qsweep.formats import Fixed, Float, Float32, Floating, Format, Grid, Range, name_of, parse
-from qsweep.rounding import Stack, laws, quantize
+from qsweep.formats import Fixed, Float, Float32, Floating, Format, Grid, Law, Range, name_of, parse
+from qsweep.rounding import Stack, laws, quantize, scales
 
 NUMBER_BY_NUMBER = [
     *("range1", "range4", "range4 zero=false scale=10", "range8 scale=0.3", "fixed8f7", "fixed4f1", "fixed5f-2"),
@@ -538,13 +539,15 @@ def test_a_stack_of_tensors_lies_in_memory_in_any_order(kind: str) -> None:
 def eager(stack: Stack, x: Tensor, noise: Tensor | None, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """What the tensor operations give, which run where there is no kernel."""
 
-    def to_law(
-        self: Stack, w: Tensor, noise: Tensor | None, scale: Tensor, numbers: object, law: object, _: bool
-    ) -> None:
-        self._eager(w, noise, scale, numbers, law)  # type: ignore[arg-type]
+    def to_law(self: Stack, w: Tensor, noise: Tensor | None, scale: Tensor, rows: slice, law: Law, _: bool) -> None:
+        self._eager(w, noise, scale, [column[rows] for column in self._numbers], law)
+
+    def by_exponent(groups: Tensor, formats: Any, unit: float) -> Tensor:
+        return scales.by_exponent_eager(groups, formats) * unit
 
     with monkeypatch.context() as patched:
         patched.setattr(Stack, "_compiled", to_law)
+        patched.setattr("qsweep.rounding.stack.scales.by_exponent", by_exponent)
         if not isinstance(stack.formats[0], Range):
             return rounded_together(stack, x, noise)
         flat = x.reshape(len(x), -1)

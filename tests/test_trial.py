@@ -437,7 +437,7 @@ def test_columns_of_a_users_own_model_have_file_and_parameters() -> None:
     ("given_parameters", "path", "message"),
     [
         ({"model": "mlp"}, "data", "data is missing (one of: digits, mnist, fashion_mnist)"),
-        ({"data": "digits"}, "model", "model is missing (one of: mlp, softmax)"),
+        ({"data": "digits"}, "model", "model is missing (one of: mlp, softmax, lenet)"),
         ({"data": "digits", "model": {"dropout": 0.1}}, "model", "model is missing"),
         (
             {"data": "digits", "model": {"name": "mlp"}, "quantize": {"weight": {"format": "range"}}},

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from qsweep import kernels
 from qsweep.formats import MX, NVFP4, Block, Float, PowerOfTwo, Ternary, Uniform
 from qsweep.formats.scaled import Binary
 from qsweep.rounding.laws import NEAREST, exponent_of, power, to_floating
 
 E8M0 = 127
 """Largest magnitude of an E8M0 scale's exponent."""
-TOO_LARGE = 2.0**128
-"""The first power of two that float32 lacks."""
+UNBOUNDED = 1 << 20
+"""More than any exponent."""
 MEAN_BITS = 30
 """A mean is taken of magnitudes in units of 2^(E - 30), E the exponent of the largest."""
 
@@ -36,8 +38,20 @@ def column(values: Sequence[float], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device=device)[:, None]
 
 
-def by_exponent(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tensor:
-    """2^(E + shift), E the exponent of the largest magnitude; 1 for zeros."""
+def by_exponent(groups: Tensor, formats: Sequence[Block] | Sequence[MX], unit: float = 1.0) -> Tensor:
+    """2^(E + shift) · unit, E the exponent of the largest magnitude; `unit` for zeros."""
+    if groups.device.type != "cpu":
+        return by_exponent_eager(groups, formats) * unit
+    scale = np.empty(groups.shape[:2])
+    shifts, magnitudes = np.array([f.shift for f in formats]), np.array([float(f.law.magnitude) for f in formats])
+    farthest = E8M0 if isinstance(formats[0], MX) else UNBOUNDED
+    rows = groups.view(len(groups), -1).numpy()
+    kernels.exponent_scales(rows, groups.shape[2], shifts, farthest, magnitudes, unit, scale)
+    return torch.from_numpy(scale)
+
+
+def by_exponent_eager(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tensor:
+    """The same by tensor operations, on any device."""
     largest = largest_of(groups)
     exponent = exponent_of(largest) + column([f.shift for f in formats], groups.device).long()
     if isinstance(formats[0], MX):
@@ -48,7 +62,7 @@ def by_exponent(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tens
 
 def fitting(scale: Tensor, magnitudes: Sequence[float]) -> Tensor:
     """Powers of two as scales, halved where float32 lacks what has the largest magnitude under them; NaN stays."""
-    return torch.where(scale * column(magnitudes, scale.device) >= TOO_LARGE, scale / 2, scale)
+    return torch.where(scale * column(magnitudes, scale.device) >= kernels.TOO_LARGE, scale / 2, scale)
 
 
 def by_largest(groups: Tensor, formats: Sequence[Uniform]) -> Tensor:

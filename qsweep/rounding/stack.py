@@ -154,6 +154,11 @@ class Stack:
         return tuple(column.to(self.device)[:, None] for column in _columns(found))
 
     @cached_property
+    def _number_arrays(self) -> list[Any]:
+        """The same for the kernels, (P,)."""
+        return [column.numpy()[:, 0] for column in self._numbers]
+
+    @cached_property
     def _steps(self) -> Tensor:
         """The scale of a law without one of the data: its step, (P, 1) float64."""
         steps = [f.law.step if isinstance(f, Fixed) else 1.0 for f in self.formats]
@@ -161,25 +166,17 @@ class Stack:
 
     def _to_law(self, w: Tensor, noise: Tensor | None, scale: Tensor, first: int, exact: bool) -> None:
         """Round rows to integers or floating point under a scale (R, G), `exact` where each is a power of two."""
-        numbers = [column[first : first + len(w)] for column in self._numbers]
+        rows = slice(first, first + len(w))
         law = self._shared.law  # type: ignore[union-attr]
         if w.device.type == "cpu":
-            self._compiled(w, noise, scale, numbers, law, exact)
+            self._compiled(w, noise, scale, rows, law, exact)
         else:
-            self._eager(w, noise, scale, numbers, law)
+            self._eager(w, noise, scale, [column[rows] for column in self._numbers], law)
 
-    def _compiled(
-        self,
-        w: Tensor,
-        noise: Tensor | None,
-        scale: Tensor,
-        numbers: Sequence[Tensor],
-        law: Law,
-        exact: bool,
-    ) -> None:
+    def _compiled(self, w: Tensor, noise: Tensor | None, scale: Tensor, rows: slice, law: Law, exact: bool) -> None:
         width = w.shape[1] // scale.shape[1]
         mode = self.mode.number, self.mode.shares
-        columns = [column.numpy()[:, 0] for column in numbers]
+        columns = [column[rows] for column in self._number_arrays]
         if isinstance(law, Grid):
             overflow = OVERFLOWS.index(law.overflow)
             kernels.to_grid(w.numpy(), _array(noise), scale.numpy(), width, exact, *columns, overflow, *mode)
@@ -222,7 +219,7 @@ class Stack:
             case Uniform():
                 return scales.by_largest(groups, formats)
         step = formats[0].law.step if isinstance(formats[0].law, Grid) else 1.0  # the int8 of MX has one of its own
-        return scales.by_exponent(groups, formats) * step
+        return scales.by_exponent(groups, formats, step)
 
     def _to_span(self, groups: Tensor, noise: Tensor | None, formats: Sequence[Uniform]) -> None:
         low, high = scales.span(groups, formats)

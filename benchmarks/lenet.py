@@ -1,0 +1,137 @@
+"""LeNet on MNIST, batch 64, one core: every tensor in 8-bit block floating point against float32.
+
+Peers in the same run: a plain PyTorch loop with a DataLoader, as the document has it, and the same loop with QPyTorch's
+quantizers around it (`pip install qtorch`, left out where it is not installed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import ratios, spread
+from torch import nn
+
+from qsweep.data import data_folder, ensure, load
+from qsweep.datasets import DATASETS
+from qsweep.jobs import keep_memory
+from qsweep.models import build, initialize
+from qsweep.plan import expand
+from qsweep.spec import read
+from qsweep.streams import Stream
+from qsweep.training.course import Course, Totals
+from qsweep.training.nets import plain_net
+from qsweep.trial import Trial
+
+STEPS, N = 40, 9
+MNIST = DATASETS["mnist"]
+
+
+def course(trial: Trial) -> Callable[[], None]:
+    """Some steps of a trial's own training."""
+    model = build(trial.settings["model"], {}, MNIST.shape, MNIST.classes)
+    initialize(model, trial.settings["init"], Stream(0))
+    running = Course(plain_net(model), model, [trial.settings], MNIST, load(MNIST, data_folder()))
+    batches, totals = list(running.batches(1)), Totals(1)
+
+    def steps() -> None:
+        for chosen in batches[:STEPS]:
+            running.train_step(chosen, totals)
+
+    return steps
+
+
+class Net(nn.Module):
+    """The document's LeNet, with what it puts after each activation."""
+
+    def __init__(self, between: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        first = (nn.Conv2d(1, 20, 5), nn.ReLU(), between(), nn.MaxPool2d(2), between())
+        second = (nn.Conv2d(20, 50, 5), nn.ReLU(), between(), nn.MaxPool2d(2), between(), nn.Flatten())
+        dense = (nn.Linear(800, 500), nn.ReLU(), between(), nn.Linear(500, 10), between())
+        self.layers = nn.Sequential(*first, *second, *dense)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.layers(x)
+
+
+def loader() -> Iterator[Any]:
+    """Batches as the document reads them: images that torchvision decodes and turns into tensors one by one."""
+    from torchvision import transforms
+
+    examples = load(MNIST, data_folder())
+    images = [transforms.functional.to_pil_image(image) for image in examples.train_images[: 64 * STEPS]]
+    prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+
+    class Images(torch.utils.data.Dataset[Any]):
+        def __len__(self) -> int:
+            return len(images)
+
+        def __getitem__(self, index: int) -> Any:
+            return prepare(images[index]), int(examples.train_labels[index])
+
+    data: Any = torch.utils.data.DataLoader(Images(), batch_size=64, shuffle=True)
+    return data
+
+
+def document(between: Callable[[], nn.Module], wrap: Callable[[Any, Any], Any]) -> Callable[[], None]:
+    """Some steps of the document's own loop."""
+    net, data = Net(between), loader()
+    optimizer = wrap(torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4), net)
+
+    def steps() -> None:
+        for x, y in data:
+            loss = nn.functional.cross_entropy(net(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return steps
+
+
+def qpytorch() -> Callable[[], None] | None:
+    """The document's quantized loop, where QPyTorch is installed."""
+    try:
+        from qtorch import BlockFloatingPoint, FloatingPoint
+        from qtorch.optim import OptimLP
+        from qtorch.quant import Quantizer, quantizer
+    except ImportError:
+        return None
+    block, bf16 = BlockFloatingPoint(wl=8, dim=-1), FloatingPoint(exp=8, man=7)
+    nearest: dict[str, Any] = {"forward_number": block, "forward_rounding": "nearest"}
+    weight, gradient = quantizer(**nearest), quantizer(**nearest)
+    copies = quantizer(forward_number=bf16, forward_rounding="nearest")
+
+    def wrap(optimizer: Any, net: nn.Module) -> Any:
+        return OptimLP(optimizer, weight_quant=weight, grad_quant=gradient, momentum_quant=copies, acc_quant=copies)
+
+    both = {"backward_number": block, "backward_rounding": "nearest"}
+    return document(lambda: Quantizer(**nearest, **both), wrap)
+
+
+def compare(name: str, one: Callable[[], None], other: Callable[[], None]) -> None:
+    """Print how many times as fast as another something is."""
+    times, others = ratios(one, other, N)
+    ratio = spread([b / a for a, b in zip(times, others, strict=True)])
+    speeds = [spread([STEPS / t for t in own]) for own in (times, others)]
+    print(f"{name}: {ratio}; {' against '.join(speeds)} steps/s")
+
+
+def main() -> None:
+    """Our block floating point against our float32, and both against their peers."""
+    torch.set_num_threads(1)
+    keep_memory()
+    ensure(MNIST, data_folder(), print)
+    trials = expand(read(Path(__file__).parent.parent / "configs" / "low_precision_block.yaml")).trials
+    block, as_qtorch, float32 = (course(trials[i]) for i in (0, 3, 6))
+    compare("block floating point against float32", block, float32)
+    compare("by QPyTorch's rules against float32", as_qtorch, float32)
+    compare("float32 against a loop with a DataLoader", float32, document(nn.Identity, lambda optimizer, _: optimizer))
+    if peer := qpytorch():
+        compare("by QPyTorch's rules against QPyTorch", as_qtorch, peer)
+
+
+if __name__ == "__main__":
+    main()
