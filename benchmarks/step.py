@@ -23,7 +23,7 @@ from qsweep.training.course import Course, Totals
 from qsweep.training.nets import stacked_net
 from qsweep.training.why import Tally
 
-STEPS, N = 6, 9
+STEPS, N = 1, 41  # step by step: a machine that drifts or has neighbours slows both
 
 
 def course(count: int, batch: int) -> Course:

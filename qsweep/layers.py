@@ -84,9 +84,9 @@ class _MaskedReLU(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, mask: Tensor) -> tuple[Tensor, int | None]:
-        if in_dims[0] is None:
-            return _MaskedReLU.apply(x, mask), None
-        return _MaskedReLU.apply(x.movedim(in_dims[0], 0), mask), 0
+        # As it is: of a view, which even movedim(0, 0) gives, autograd would copy the whole that is written to.
+        dim = in_dims[0]
+        return _MaskedReLU.apply(x.movedim(dim, 0) if dim else x, mask), None if dim is None else 0
 
 
 def _rows(x: Tensor, mask: Tensor) -> kernels.Floats | None:
