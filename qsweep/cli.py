@@ -162,6 +162,8 @@ def _dry_run(name: str, options: Options) -> int:
     click.echo(f"{ahead.folder_name}: {_plan_words(ahead)}")
     for stack, count in _stack_sizes(ahead):
         click.echo(f"  {count} × a stack of {stack}")
+    for model, names in sweep.places(ahead.plan).items():
+        click.echo(f"  places of {model}: {', '.join(names)}")
     if ahead.stacks:
         click.echo(f"  {_time_words(ahead)}")
     return 0

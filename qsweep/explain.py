@@ -7,10 +7,20 @@ from typing import Any
 
 from qsweep.datasets import DATASETS
 from qsweep.formats import BITWIDTH, make, name_of, parameters_of
-from qsweep.spec import CLASSES
-from qsweep.vocabulary import ROLES
+from qsweep.spec import CLASSES, KEPT
+from qsweep.vocabulary import FLOAT32, ROLES
 
-PLURALS = {"weight": "weights", "bias": "biases"}
+PLURALS = {
+    "weight": "weights",
+    "bias": "biases",
+    "norm": "norms' scales and shifts",
+    "master": "finer copies of weights",
+    "activation": "activations",
+    "error": "errors",
+    "gradient": "gradients",
+    "update": "updates",
+    "momentum": "optimizer's memories",
+}
 MANY, SOME, FEW = 0.5, 0.05, 0.5
 """From which share on stalled updates or zeros are worth a word; from which clipped values; and levels below which."""
 GUESSING = 1.5
@@ -30,17 +40,17 @@ def reasons(trial: Mapping[str, Any], measures: Mapping[str, Any]) -> list[str]:
 
 def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -> Iterator[str]:
     own = trial.get("quantize", {}).get(role)
-    if own is None:
+    if own is None or own["format"] == FLOAT32:
         return
     told = {part: measures.get(f"{role}_{part}") for part in ("stalled", "clipped", "zero", "levels")}
     things = PLURALS[role]
     if (stalled := told["stalled"]) is not None and stalled >= MANY:
         yield _stalled(stalled, things, own)
     if (clipped := told["clipped"]) is not None and clipped >= SOME:
-        where = f"beyond the ends of {_name(own)} after an update"
+        where = f"beyond the ends of {_name(own)}{' after an update' if role in KEPT else ''}"
         yield f"{_percent(clipped)} of its {things} lay {where} and were clipped."
     if (zero := told["zero"]) is not None and zero >= MANY:
-        yield f"{_percent(zero)} of its {things} are 0."
+        yield f"{_percent(zero)} of its {things} {'are' if role in KEPT else 'became'} 0."
     count = _levels(own)
     if (used := told["levels"]) is not None and count and used < FEW * count:
         yield f"Its {things} use {used:,} of the {count:,} values of {_name(own)}."

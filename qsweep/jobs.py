@@ -13,12 +13,15 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qsweep.data import load
 from qsweep.datasets import DATASETS
 from qsweep.environment import describe
 from qsweep.trial import key_of
+
+if TYPE_CHECKING:
+    from qsweep.training.places import Places
 
 Settings = Mapping[str, Any]
 
@@ -117,6 +120,16 @@ def _train(trials: Sequence[Settings], sources: Mapping[str, str], folder: Path,
         stacks(shared["model"], model, data.shape, data.classes)  # it learns the shapes of its masks
         outcomes += course([trial], model, plain_net(model.to(device)))
     return outcomes
+
+
+def places_of(settings: Settings, sources: Mapping[str, str]) -> Places:
+    """The places of a trial's net, which is built and run once for it; errors of a user's own net pass through."""
+    from qsweep.models import build
+    from qsweep.training import places
+
+    data = DATASETS[settings["data"]["name"]]
+    with _seeded(settings["seed"]):
+        return places.places_of(build(settings["model"], sources, data.shape, data.classes), data.shape)
 
 
 @contextmanager

@@ -21,7 +21,8 @@ from qsweep.provenance import provenance
 from qsweep.schedule import Progress, Stack, Summary
 from qsweep.spec import read
 from qsweep.store import FINAL, Record, Store
-from qsweep.trial import Trial, stack_signature
+from qsweep.trial import Trial, canonical, stack_signature
+from qsweep.vocabulary import FLOWS, LAYERS
 
 STACK_LIMIT = 16
 """Trials a stack at most on a CPU: more gain nothing, and their weights fall out of its caches."""
@@ -243,10 +244,10 @@ def _train(
     place = data_folder()
     for name in sorted({trial.settings["data"]["name"] for stack in stacks for trial in stack}):
         ensure(DATASETS[name], place, progress.note)
-    digests = plan.spec.digests
+    _check_layers(plan, [trial for stack in stacks for trial in stack])
     job = partial(
         jobs.train_stack,
-        sources={digests[file]: text for file, text in plan.spec.sources.items()},
+        sources=_sources(plan),
         data_folder=str(place.resolve()),
         device=device,
         timeout=options.timeout,
@@ -256,6 +257,31 @@ def _train(
     return schedule.run(
         stacks, job, backend, lambda records: store.add(records, run_id), progress, exit_first=options.exit_first
     )
+
+
+def _sources(plan: Plan) -> dict[str, str]:
+    """The texts of users' files, by digest."""
+    return {plan.spec.digests[file]: text for file, text in plan.spec.sources.items()}
+
+
+def _check_layers(plan: Plan, trials: Sequence[Trial]) -> None:
+    """Refuse exceptions of places that a net does not have before anything is trained."""
+    wanted = {_net_of(trial) + canonical(trial.settings[LAYERS]): trial for trial in trials if LAYERS in trial.settings}
+    for trial in wanted.values():
+        jobs.places_of(trial.settings, _sources(plan)).layers(trial.settings)
+
+
+def places(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """The places of each net, by model, where trials round what flows through it or name places."""
+    asked = [t for t in plan.trials if LAYERS in t.settings or {*FLOWS} & t.settings.get("quantize", {}).keys()]
+    nets = {_net_of(trial): trial for trial in asked}
+    return {
+        str(trial.columns["model"]): jobs.places_of(trial.settings, _sources(plan)).names for trial in nets.values()
+    }
+
+
+def _net_of(trial: Trial) -> str:
+    return canonical([trial.settings["model"], trial.settings["data"]["name"]])
 
 
 def _folder_name(plan: Plan, options: Options) -> str:

@@ -64,6 +64,16 @@ def keys(shell: Shell) -> list[str]:
     return [line.split(",")[0] for line in lines]
 
 
+def test_dry_run_names_the_places_of_a_net_whose_activations_are_rounded(shell: Shell) -> None:
+    out, _ = shell("run", "-n", "tiny.yaml", "-S", "quantize.activation=fixed8f4")
+    assert "places of mlp: linear1, relu1, linear2" in out
+
+
+def test_run_refuses_a_place_that_the_net_does_not_have_before_it_trains(shell: Shell) -> None:
+    _, err = shell("run", "tiny.yaml", "-S", "layers={conv1: float32}", "--results", "refused", code=2)
+    assert "layers: unknown place 'conv1' (one of: linear1, relu1, linear2)" in err
+
+
 def test_run_paths_go_to_stdout_and_words_to_stderr(shell: Shell) -> None:
     out, err = shell("run", "tiny.yaml")
     assert out.splitlines() == [

@@ -55,3 +55,12 @@ def test_a_float32_trial_and_one_that_was_never_looked_at_have_no_roles_to_speak
         "It predicts 9 of the 10 classes."
     ]
     assert reasons(trial().settings, {}) == []
+
+
+def test_what_flows_is_told_of_without_an_update_and_a_second_copy_in_float32_not_at_all(trial: Make) -> None:
+    roles = {"activation": "fixed4f2", "error": "e4m3", "weight": "range4", "master": "float32"}
+    measures = {"activation_clipped": 0.3, "activation_zero": 0.2, "error_zero": 0.9}
+    assert reasons(trial(quantize=roles).settings, {**GOOD, **measures}) == [
+        "30 % of its activations lay beyond the ends of fixed4f2 and were clipped.",
+        "90 % of its errors became 0.",
+    ]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from qsweep.errors import UserError, unknown
 from qsweep.layers import MaskedReLU
-from qsweep.models import CORE
+from qsweep.models import CORE, NORMS
 from qsweep.training.roles import STORED, Layers, place_of, roles_of
 from qsweep.vocabulary import FLOAT32, FLOAT32_ENDS, FLOWS, LAYERS, ROLES
 
@@ -39,11 +39,13 @@ class Places:
             A dense layer whose output goes straight into an activation function is none: that one's output is.
         products: dense and convolution layers.
         parameters: the role of each parameter that has one.
+        names: all places, layers with parameters and calls with outputs.
     """
 
     outputs: tuple[str, ...]
     products: tuple[str, ...]
     parameters: Mapping[str, str]
+    names: tuple[str, ...] = ()
 
     def layers(self, settings: Mapping[str, Any]) -> Layers:
         """A trial's exceptions, each by the names of places and roles.
@@ -66,11 +68,6 @@ class Places:
             raise UserError(f"layers.{place}: it has no {' and no '.join(absent)} (it has: {', '.join(there)})")
         roles: Mapping[str, Mapping[str, Any]] = own
         return roles
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All places: layers with parameters, and calls with outputs."""
-        return tuple(dict.fromkeys([*map(place_of, self.parameters), *self.outputs]))
 
     def _roles_at(self, place: str) -> tuple[str, ...]:
         stored = {role for name, role in self.parameters.items() if place_of(name) == place}
@@ -98,7 +95,9 @@ def places_of(net: nn.Module, shape: tuple[int, ...]) -> Places:
         if isinstance(layer, GIVING) and not (isinstance(layer, nn.Linear) and id(given) in activated)
     ]
     products = dict.fromkeys(name.partition("#")[0] for name, layer, _, _ in calls if isinstance(layer, CORE))
-    return Places(tuple(outputs), tuple(products), roles_of(net))
+    parameters = roles_of(net)
+    there = {*map(place_of, parameters), *outputs}
+    return Places(tuple(outputs), tuple(products), parameters, tuple(name for name, *_ in calls if name in there))
 
 
 @contextmanager
@@ -113,7 +112,7 @@ def _watched(net: nn.Module, note: Callable[[str, nn.Module, Any, Any], None]) -
 
         return layer.register_forward_hook(hook)
 
-    hooks = [watch(place, layer) for place, layer in net.named_modules() if isinstance(layer, (*GIVING, *CORE))]
+    hooks = [watch(place, layer) for place, layer in net.named_modules() if isinstance(layer, (*GIVING, *CORE, *NORMS))]
     try:
         yield
     finally:

@@ -265,6 +265,7 @@ def test_places_are_what_activation_functions_pools_and_the_last_layer_give(tria
     net = places_of(model_of(trial_of(trial, "convolutions", {}), {"d": CONVOLUTIONS}), DIGITS.shape)
     assert net.outputs == ("1", "2", "4")
     assert net.products == ("0", "4")
+    assert net.names == ("0", "1", "2", "4")
 
 
 def test_a_layer_called_twice_has_a_place_a_call() -> None:
