@@ -35,9 +35,9 @@ KEPT = ("weight", "bias", "norm", "master")
 """Roles whose values stay from step to step; all others are of one step."""
 WHY = ("clipped", "zero", "levels", "stalled")
 """What is told of each quantized role, in columns such as `weight_stalled`: the shares of values beyond the format's
-ends before rounding, and of those that are 0 after it; of what is kept also how many different values there are, and
-the share of updates other than 0 that left the stored value as it was."""
-WHY_OF_FLOWS = WHY[:2]
+ends before rounding, and of those that are 0 after it; how many different values there are; and, of what is kept, the
+share of updates other than 0 that left the stored value as it was."""
+WHY_OF_FLOWS = WHY[:3]
 CLASSES = "predicted_classes"
 """How many classes the net predicts at all on the test set."""
 

@@ -91,6 +91,8 @@ class Course:
         """One step of all trials on the chosen examples; what they gave before it is added to the totals."""
         self.step += 1
         tally = totals.tally if is_watched(self.step, is_last) else None
+        if tally is not None:
+            tally.is_last = is_last
         x, y = self._inputs(self.examples.train_images, chosen), self.examples.train_labels[chosen].to(self.device)
         for place, dropout in self.dropouts.items():
             dropout.mask = dropout.draw(self.stream, place, len(chosen), self.step).to(self.device)

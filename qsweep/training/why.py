@@ -6,6 +6,7 @@ Taken on few steps, the last of each epoch and those that are powers of two, bec
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ def is_watched(step: int, is_last: bool) -> bool:
 
 
 COUNTS = ("seen", "clipped", "zeros", "moves", "stalled")
+FEWER_SLOTS = 1 << 15
+"""Of the set of values of a trial's role that does not stay from step to step; of more than half of it none is told."""
 
 
 class Tally:
@@ -37,14 +40,23 @@ class Tally:
 
     def __init__(self, count: int, roles: Iterable[str]) -> None:
         self.counts = {role: torch.zeros(len(COUNTS), count, dtype=torch.int64) for role in roles}
+        self.is_last = False
+        """Whether this is the last step of the epoch, whose different values are counted."""
+        self._sets: dict[tuple[str, int], tuple[Any, int]] = {}
 
     def add(self, role: str, trial: int, seen: int, clipped: int) -> None:
         """Values of one trial that are rounded, and how many of them lie beyond the ends of the format."""
         self.counts[role][:2, trial] += torch.tensor([seen, clipped])
 
-    def add_zeros(self, role: str, trial: int, zeros: int) -> None:
-        """How many of these values are 0 once they are rounded."""
-        self.counts[role][2, trial] += zeros
+    def add_rounded(self, role: str, trial: int, values: Tensor) -> None:
+        """These values once they are rounded: how many are 0, and of what does not stay, how many are different."""
+        self.counts[role][2, trial] += values.numel() - int(torch.count_nonzero(values))
+        if not self.is_last or role in KEPT:
+            return
+        slots, found = self._sets.get((role, trial)) or (np.full(FEWER_SLOTS, -1, dtype=np.int64), 0)
+        if found <= FEWER_SLOTS // 2:
+            found = kernels.distinct(_lying(values).cpu().numpy(), slots, found)
+        self._sets[role, trial] = slots, found
 
     def add_moves(self, role: str, trial: int, moves: int, stalled: int) -> None:
         """Updates other than 0 of values that are kept, and how many of them left the value as it was."""
@@ -53,19 +65,27 @@ class Tally:
     def keep(self, indices: list[int]) -> None:
         """Go on with these trials alone."""
         self.counts = {role: counts[:, indices] for role, counts in self.counts.items()}
+        self._sets = {(role, indices.index(i)): s for (role, i), s in self._sets.items() if i in indices}
 
     def rows(self) -> list[Row]:
         """Of each trial: the share of values that were clipped; of what is kept, the share of updates other than 0 that
-        moved nothing; of what flows through a step, the share of values that became 0."""
+        moved nothing; of all else, the share of values that became 0, and how many different ones the last step had."""
         rows: list[Row] = [{} for _ in range(max((c.shape[1] for c in self.counts.values()), default=0))]
         for role, counts in self.counts.items():
-            for row, (seen, clipped, zeros, moves, stalled) in zip(rows, counts.t().tolist(), strict=True):
+            for trial, (row, (seen, clipped, zeros, moves, stalled)) in enumerate(
+                zip(rows, counts.t().tolist(), strict=True)
+            ):
                 row[f"{role}_clipped"] = clipped / seen if seen else None
                 if role in KEPT:
                     row[f"{role}_stalled"] = stalled / moves if moves else None
                 else:
                     row[f"{role}_zero"] = zeros / seen if seen else None
+                    row[f"{role}_levels"] = self._levels(role, trial)
         return rows
+
+    def _levels(self, role: str, trial: int) -> int | None:
+        _, found = self._sets.get((role, trial), (None, 0))
+        return int(found) if 0 < found <= FEWER_SLOTS // 2 else None
 
 
 def count_clipped(stack: Stack, value: Tensor, trial: int, contraction: int) -> int:

@@ -123,11 +123,30 @@ def test_rows_are_shares_and_empty_where_nothing_moved() -> None:
     assert tally.rows() == [{"weight_clipped": 0.0, "weight_stalled": None}]
 
 
-def test_of_what_flows_the_zeros_are_told_and_nothing_stalls() -> None:
+def test_of_what_flows_zeros_are_told_and_different_values_in_the_last_step() -> None:
+    tally = Tally(3, ("error",))
+    for tally.is_last in (False, True):
+        for trial in (0, 2):
+            tally.add("error", trial, seen=4, clipped=trial)
+            tally.add_rounded("error", trial, torch.tensor([[0.0, 1.0, -0.0, float(tally.is_last)]]))
+            tally.add_rounded("error", trial, torch.arange(trial).float())
+    expected = [
+        {"error_clipped": 0.0, "error_zero": 0.625, "error_levels": 2},
+        {"error_clipped": 0.5, "error_zero": 0.875, "error_levels": 2},
+    ]
+    assert [row for row in tally.rows() if row["error_zero"]] == expected
+    tally.keep([2])
+    assert tally.rows() == expected[1:]
+
+
+def test_of_more_values_than_can_be_counted_none_is_told() -> None:
     tally = Tally(1, ("error",))
-    tally.add("error", 0, seen=8, clipped=2)
-    tally.add_zeros("error", 0, 4)
-    assert tally.rows() == [{"error_clipped": 0.25, "error_zero": 0.5}]
+    tally.is_last = True
+    tally.add("error", 0, seen=1, clipped=0)
+    tally.add_rounded("error", 0, torch.arange(16_384).float())
+    assert tally.rows()[0]["error_levels"] == 16_384
+    tally.add_rounded("error", 0, torch.tensor([0.5]))
+    assert tally.rows()[0]["error_levels"] is None
 
 
 def test_watched_are_powers_of_two_and_the_last_of_an_epoch() -> None:
