@@ -15,7 +15,7 @@ from qsweep.datasets import DATASETS
 from qsweep.errors import did_you_mean, unknown
 from qsweep.parameters import show
 from qsweep.reader import OVERRIDE, Mistakes, Place, dotted
-from qsweep.spec import MEASURES, Spec, metric_field
+from qsweep.spec import MEASURES, STORED, Spec, metric_field
 from qsweep.trial import Trial, TrialError, canonical, describe_choice, describe_role, resolve
 from qsweep.vocabulary import CHOICES, ROLES
 
@@ -154,7 +154,8 @@ class _Expansion:
             return
         known = [places for settings in counted if (places := _weight_places(settings))]
         there = list(dict.fromkeys(name for places in known for name in places))
-        if len(known) == len(counted) and plot["place"] not in there:
+        is_stored = plot["place"].rpartition(".")[2] not in ROLES[len(STORED) :]
+        if is_stored and len(known) == len(counted) and plot["place"] not in there:
             self.mistakes.add((*place, "place"), unknown("place", plot["place"], there))
 
     def _notes(self) -> Iterator[str]:
@@ -172,7 +173,7 @@ def _weight_places(settings: Mapping[str, Any]) -> list[str]:
     if "source" in model:
         return []
     layers = ARCHITECTURES[model["name"]].layers(data.shape, data.classes, dict(model))
-    return [f"{layer.place}.{role}" for layer in layers for role in ROLES]
+    return [f"{layer.place}.{role}" for layer in layers for role in ("weight", "bias")]
 
 
 # --- points -----------------------------------------------------------------------------------------------------------

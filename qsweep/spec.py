@@ -31,7 +31,9 @@ MAX_SEEDS_BY_NUMBER = 20
 MAX_SEED = 2**63 - 1
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
-KEPT = ("weight", "bias", "norm", "master")
+STORED = ("weight", "bias", "norm")
+"""Roles of parameters; each parameter that is trained plays one of them, or none and stays in float32."""
+KEPT = (*STORED, "master")
 """Roles whose values stay from step to step; all others are of one step."""
 WHY = ("clipped", "zero", "levels", "stalled")
 """What is told of each quantized role, in columns such as `weight_stalled`: the shares of values beyond the format's

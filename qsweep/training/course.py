@@ -14,13 +14,13 @@ from qsweep.cost import EVALUATION_BATCH, memory
 from qsweep.data import Examples, preprocess
 from qsweep.datasets import DataSet
 from qsweep.layers import Dropout
-from qsweep.spec import CLASSES
+from qsweep.spec import CLASSES, STORED
 from qsweep.streams import Stream
 from qsweep.training.flow import Flow
 from qsweep.training.histograms import Histogram, histograms
 from qsweep.training.nets import Net, losses
 from qsweep.training.places import places_of
-from qsweep.training.roles import STORED, Noise
+from qsweep.training.roles import Noise
 from qsweep.training.step import Stepper
 from qsweep.training.why import Row, Tally, is_watched, levels
 
@@ -81,11 +81,15 @@ class Course:
     # one epoch of training
 
     def _epoch(self, epoch: int) -> Totals:
-        totals = Totals(len(self.alive), Tally(len(self.alive), self.stepper.quantizers.roles))
+        totals = Totals(len(self.alive), Tally(len(self.alive), self.stepper.quantizers.roles, self._bins(epoch)))
         batches = list(self.batches(epoch))
         for number, chosen in enumerate(batches, start=1):
             self.train_step(chosen, totals, is_last=number == len(batches))
         return totals
+
+    def _bins(self, epoch: int) -> int:
+        """Of histograms, which are of the last epoch."""
+        return int(self.shared.get("histogram", 0)) if epoch == self.shared["epochs"] else 0
 
     def train_step(self, chosen: Tensor, totals: Totals, is_last: bool = False) -> None:
         """One step of all trials on the chosen examples; what they gave before it is added to the totals."""
@@ -149,6 +153,7 @@ class Course:
         for row, index in enumerate(self.alive):
             metrics = {**tested.row("test", row), **trained.row("train", row)}
             why = {**quantized[row], **trained.why(row), CLASSES: predicted[row]}
+            self.outcomes[index].histograms = trained.tally.histograms[row] if trained.tally is not None else {}
             self.outcomes[index].epochs.append({**metrics, **why})
 
     def _levels(self) -> list[Row]:
@@ -164,7 +169,7 @@ class Course:
         roles = {name: role for name, role in self.roles.items() if role != "norm"}
         for row, index in enumerate(self.alive):
             own = {name: value[row] for name, value in self.net.values.items()}
-            self.outcomes[index].histograms = histograms(own, roles, bins)
+            self.outcomes[index].histograms = {**histograms(own, roles, bins), **self.outcomes[index].histograms}
 
     def evaluate(self) -> tuple[Totals, list[int | None]]:
         """The test set in evaluation mode, and how many classes each trial predicts in it; None without examples."""

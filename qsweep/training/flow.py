@@ -118,7 +118,7 @@ class _Gate:
         rounded = round_copy(stack, values, drawn, self.first, along)
         if self.tally is not None:
             for row, own in enumerate(rounded):
-                self.tally.add_rounded(role, self.first + row, own)
+                self.tally.add_rounded(role, f"{self.place} {where}".strip(), self.first + row, own)
         return rounded
 
     def _count_clipped(self, stack: Stack, role: str, values: Tensor, axis: int) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from qsweep.errors import UserError, unknown
 from qsweep.layers import MaskedReLU
 from qsweep.models import CORE, NORMS
-from qsweep.training.roles import STORED, Layers, place_of, roles_of
+from qsweep.spec import STORED
+from qsweep.training.roles import Layers, place_of, roles_of
 from qsweep.vocabulary import FLOAT32, FLOAT32_ENDS, FLOWS, LAYERS, ROLES
 
 ACTIVATIONS = (

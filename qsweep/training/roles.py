@@ -15,9 +15,6 @@ from qsweep.rounding import Stack
 from qsweep.streams import Stream
 from qsweep.vocabulary import AT, FLOAT32, ROLES
 
-STORED = ("weight", "bias", "norm")
-"""Roles of parameters; each parameter that is trained plays one of them, or none and stays in float32."""
-
 
 def roles_of(net: nn.Module) -> dict[str, str]:
     """The role of each parameter that has one, by name: weights and biases of dense and convolution layers, norms'."""

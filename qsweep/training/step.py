@@ -184,7 +184,7 @@ class Stepper:
         else:
             stack.round_rows(values, None if drawn is None else drawn.view(-1)[block.columns], block.first)
         if tally is not None:
-            tally.add_rounded(role, block.first, values)
+            tally.add_rounded(role, f"{block.name} {key}".strip(), block.first, values)
 
     def _count_moves(self, block: _Block, before: Sequence[Tensor], tally: Tally) -> None:
         """Which updates left the copies that are kept as they were."""

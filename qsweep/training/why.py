@@ -14,7 +14,8 @@ from torch import Tensor
 
 from qsweep import kernels
 from qsweep.rounding import Stack
-from qsweep.spec import KEPT
+from qsweep.spec import KEPT, STORED
+from qsweep.training.histograms import Histogram, histogram
 
 SLOTS = 1 << 17
 """Of the set in which different values are counted; beyond half of it they are sorted instead."""
@@ -38,19 +39,25 @@ FEWER_SLOTS = 1 << 15
 class Tally:
     """What the watched steps of an epoch did to each of P trials, by role."""
 
-    def __init__(self, count: int, roles: Iterable[str]) -> None:
+    def __init__(self, count: int, roles: Iterable[str], bins: int = 0) -> None:
+        """`bins`: of the histograms that are kept of the last step's values; 0: none."""
         self.counts = {role: torch.zeros(len(COUNTS), count, dtype=torch.int64) for role in roles}
         self.is_last = False
         """Whether this is the last step of the epoch, whose different values are counted."""
         self._sets: dict[tuple[str, int], tuple[Any, int]] = {}
+        self._bins = bins
+        self.histograms: list[dict[str, Histogram]] = [{} for _ in range(count)]
+        """Of each trial, by place and role: of all that is rounded but weights, biases and norms."""
 
     def add(self, role: str, trial: int, seen: int, clipped: int) -> None:
         """Values of one trial that are rounded, and how many of them lie beyond the ends of the format."""
         self.counts[role][:2, trial] += torch.tensor([seen, clipped])
 
-    def add_rounded(self, role: str, trial: int, values: Tensor) -> None:
+    def add_rounded(self, role: str, place: str, trial: int, values: Tensor) -> None:
         """These values once they are rounded: how many are 0, and of what does not stay, how many are different."""
         self.counts[role][2, trial] += values.numel() - int(torch.count_nonzero(values))
+        if self._bins and self.is_last and role not in STORED and bool(values.isfinite().all()):
+            self.histograms[trial][f"{place}.{role}"] = {"role": role, **histogram(values, self._bins)}
         if not self.is_last or role in KEPT:
             return
         slots, found = self._sets.get((role, trial)) or (np.full(FEWER_SLOTS, -1, dtype=np.int64), 0)
@@ -65,6 +72,7 @@ class Tally:
     def keep(self, indices: list[int]) -> None:
         """Go on with these trials alone."""
         self.counts = {role: counts[:, indices] for role, counts in self.counts.items()}
+        self.histograms = [self.histograms[i] for i in indices]
         self._sets = {(role, indices.index(i)): s for (role, i), s in self._sets.items() if i in indices}
 
     def rows(self) -> list[Row]:

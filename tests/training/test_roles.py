@@ -313,3 +313,23 @@ def test_norms_stay_in_float32_with_all_that_moves_them_unless_they_are_named(tr
     _, values, course = train([trial_of(trial, "convolutions", roles | {"norm": "fixed4f2"})], {"d": text})
     assert torch.equal(values["1.weight"][0], quantize(values["1.weight"][0], parse("fixed4f2")))
     assert "1.weight" in course.stepper.masters
+
+
+def test_histograms_tell_of_all_that_was_rounded_in_the_last_step(trial: Make) -> None:
+    roles = {
+        "weight": "fixed4f2",
+        "master": "bf16",
+        "activation": "fixed4f2",
+        "gradient": "fixed8f7",
+        "momentum": "bf16",
+    }
+    (outcome,), _, course = train([trial_of(trial, "dense", roles, histogram=8, epochs=2)])
+    found = {name: h["role"] for name, h in outcome.histograms.items()}
+    layers = [f"linear{i}.{part}" for i in (1, 2, 3) for part in ("weight", "bias")]
+    moved = {f"{name}.{role}": role for name in layers for role in ("gradient", "master")}
+    memories = {f"{name} momentum.momentum": "momentum" for name in layers}
+    flows = {f"{place}.activation": "activation" for place in ("relu1", "relu2", "linear3")}
+    assert found == {name: name.rpartition(".")[2] for name in layers} | moved | memories | flows
+    second = outcome.histograms["linear1.weight.master"]
+    assert second["high"] == float(course.stepper.masters["linear1.weight"].max())
+    assert sum(outcome.histograms["relu1.activation"]["counts"]) == BATCH * 12

@@ -128,8 +128,8 @@ def test_of_what_flows_zeros_are_told_and_different_values_in_the_last_step() ->
     for tally.is_last in (False, True):
         for trial in (0, 2):
             tally.add("error", trial, seen=4, clipped=trial)
-            tally.add_rounded("error", trial, torch.tensor([[0.0, 1.0, -0.0, float(tally.is_last)]]))
-            tally.add_rounded("error", trial, torch.arange(trial).float())
+            tally.add_rounded("error", "relu1", trial, torch.tensor([[0.0, 1.0, -0.0, float(tally.is_last)]]))
+            tally.add_rounded("error", "relu1", trial, torch.arange(trial).float())
     expected = [
         {"error_clipped": 0.0, "error_zero": 0.625, "error_levels": 2},
         {"error_clipped": 0.5, "error_zero": 0.875, "error_levels": 2},
@@ -143,9 +143,9 @@ def test_of_more_values_than_can_be_counted_none_is_told() -> None:
     tally = Tally(1, ("error",))
     tally.is_last = True
     tally.add("error", 0, seen=1, clipped=0)
-    tally.add_rounded("error", 0, torch.arange(16_384).float())
+    tally.add_rounded("error", "relu1", 0, torch.arange(16_384).float())
     assert tally.rows()[0]["error_levels"] == 16_384
-    tally.add_rounded("error", 0, torch.tensor([0.5]))
+    tally.add_rounded("error", "relu1", 0, torch.tensor([0.5]))
     assert tally.rows()[0]["error_levels"] is None
 
 
