@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from qsweep.data import ensure
 from qsweep.datasets import DATASETS
@@ -16,6 +17,11 @@ from qsweep.vocabulary import check
 
 # A shell's background jobs ignore SIGINT, and so would all that these tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# A machine with neighbours may stand still for a moment: no test is timed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
