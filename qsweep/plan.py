@@ -15,9 +15,9 @@ from qsweep.datasets import DATASETS
 from qsweep.errors import did_you_mean, unknown
 from qsweep.parameters import show
 from qsweep.reader import OVERRIDE, Mistakes, Place, dotted
-from qsweep.spec import MEASURES, STORED, Spec, metric_field
+from qsweep.spec import MEASURES, Spec, metric_field
 from qsweep.trial import Trial, TrialError, canonical, describe_choice, describe_role, resolve
-from qsweep.vocabulary import CHOICES, ROLES
+from qsweep.vocabulary import CHOICES, ROLES, STORED
 
 VARIANT = "variant"
 ROLE_PATHS = tuple(f"quantize.{role}" for role in ROLES)
@@ -154,8 +154,8 @@ class _Expansion:
             return
         known = [places for settings in counted if (places := _weight_places(settings))]
         there = list(dict.fromkeys(name for places in known for name in places))
-        is_stored = plot["place"].rpartition(".")[2] not in ROLES[len(STORED) :]
-        if is_stored and len(known) == len(counted) and plot["place"] not in there:
+        role = plot["place"].rpartition(".")[2]
+        if (role in STORED or role not in ROLES) and len(known) == len(counted) and plot["place"] not in there:
             self.mistakes.add((*place, "place"), unknown("place", plot["place"], there))
 
     def _notes(self) -> Iterator[str]:

@@ -9,7 +9,7 @@ from qsweep.axes import GENERATORS, MAX_VALUES, USAGE
 from qsweep.formats import FAMILIES
 from qsweep.formats.names import pattern_of
 from qsweep.parameters import Parameter
-from qsweep.spec import MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, MEASURES, NAME, PLOT_FIELDS, RANGE, metric_field
+from qsweep.spec import DRAWN, MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, NAME, PLOT_FIELDS, RANGE, metric_field
 from qsweep.vocabulary import (
     AT_ROLES,
     CHOICES,
@@ -180,7 +180,7 @@ def _plot(kind: str) -> Schema:
     needs, takes = PLOT_FIELDS[kind]
     fields: Schema = {name: {"type": "string"} for name in (*needs, *takes)}
     if metric := metric_field(kind):
-        fields[metric] = {"enum": list(MEASURES)}
+        fields[metric] = {"enum": list(DRAWN)}
     if RANGE in fields:
         fields[RANGE] = _range()
     fields["name"] = {"type": "string", "pattern": f"^{NAME.pattern}$"}

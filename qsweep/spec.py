@@ -18,7 +18,7 @@ from qsweep.extends import read_extended
 from qsweep.parameters import BadValueError, show
 from qsweep.reader import OVERRIDE, Document, Mistakes, Place, read_text
 from qsweep.trial import canonical
-from qsweep.vocabulary import ROLES
+from qsweep.vocabulary import ROLES, STORED
 
 TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "stack", "plots", "max_trials")
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
@@ -31,8 +31,6 @@ MAX_SEEDS_BY_NUMBER = 20
 MAX_SEED = 2**63 - 1
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
-STORED = ("weight", "bias", "norm")
-"""Roles of parameters; each parameter that is trained plays one of them, or none and stays in float32."""
 KEPT = (*STORED, "master")
 """Roles whose values stay from step to step; all others are of one step."""
 WHY = ("clipped", "zero", "levels", "stalled")
@@ -51,6 +49,10 @@ def why_columns(roles: Collection[str]) -> tuple[str, ...]:
 
 
 MEASURES = (*METRICS, *why_columns(ROLES))
+"""All that trials.csv says of what a trial gave."""
+SECONDS = "seconds"
+"""What timings.csv says of it."""
+DRAWN = (*MEASURES, SECONDS)
 """All that can be drawn."""
 SHARES = ("accuracy", "clipped", "zero", "stalled")
 """How measures end that are fractions, drawn in per cent."""
@@ -246,8 +248,10 @@ class _Reader:
 
     def _plot_names(self, plot: Mapping[str, Any], field_name: str, place: Place) -> None:
         metric, name = plot.get(field_name), plot.get("name")
-        if isinstance(metric, str) and metric not in MEASURES:
-            self.mistakes.add((*place, field_name), unknown("metric", metric, MEASURES))
+        if isinstance(metric, str) and metric not in DRAWN:
+            self.mistakes.add((*place, field_name), unknown("metric", metric, DRAWN))
+        if metric == SECONDS and plot.get("x") == "epoch":
+            self.mistakes.add((*place, field_name), f"{SECONDS} are a whole trial's, not an epoch's")
         if isinstance(name, str) and not NAME.fullmatch(name):
             self.mistakes.add((*place, "name"), f"'{name}' can't name a file: {NAME_RULE}")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import qsweep
 from qsweep import backends, cost, environment, folder, jobs, lock, schedule
@@ -21,8 +21,11 @@ from qsweep.provenance import provenance
 from qsweep.schedule import Progress, Stack, Summary
 from qsweep.spec import read
 from qsweep.store import FINAL, Record, Store
-from qsweep.trial import Trial, canonical, stack_signature
+from qsweep.trial import Trial, canonical, quantized_roles, stack_signature
 from qsweep.vocabulary import FLOWS, LAYERS
+
+if TYPE_CHECKING:
+    from qsweep.training.places import Places
 
 STACK_LIMIT = 16
 """Trials a stack at most on a CPU: more gain nothing, and their weights fall out of its caches."""
@@ -268,16 +271,23 @@ def _check_layers(plan: Plan, trials: Sequence[Trial]) -> None:
     """Refuse exceptions of places that a net does not have before anything is trained."""
     wanted = {_net_of(trial) + canonical(trial.settings[LAYERS]): trial for trial in trials if LAYERS in trial.settings}
     for trial in wanted.values():
-        jobs.places_of(trial.settings, _sources(plan)).layers(trial.settings)
+        if (found := _places_of(plan, trial)) is not None:
+            found.layers(trial.settings)
+
+
+def _places_of(plan: Plan, trial: Trial) -> Places | None:
+    """The places of a trial's net; None of a user's own that fails: its trial's record will say how."""
+    with suppress(Exception):
+        return jobs.places_of(trial.settings, _sources(plan))
+    return None
 
 
 def places(plan: Plan) -> dict[str, tuple[str, ...]]:
     """The places of each net, by model, where trials round what flows through it or name places."""
-    asked = [t for t in plan.trials if LAYERS in t.settings or {*FLOWS} & t.settings.get("quantize", {}).keys()]
+    asked = [t for t in plan.trials if LAYERS in t.settings or {*FLOWS} & {*quantized_roles(t.settings)}]
     nets = {_net_of(trial): trial for trial in asked}
-    return {
-        str(trial.columns["model"]): jobs.places_of(trial.settings, _sources(plan)).names for trial in nets.values()
-    }
+    found = {str(trial.columns["model"]): _places_of(plan, trial) for trial in nets.values()}
+    return {model: known.names for model, known in found.items() if known is not None}
 
 
 def _net_of(trial: Trial) -> str:
@@ -313,8 +323,11 @@ def draw(target: Path, plots: Sequence[Mapping[str, Any]] | None = None) -> list
     from qsweep import tables
     from qsweep.plots import draw as draw_plots
 
-    trials, history, histograms = (
-        read_table(target) for read_table in (tables.read_trials, tables.read_history, tables.read_histograms)
+    trials, history, histograms, timings = (
+        read_table(target)
+        for read_table in (tables.read_trials, tables.read_history, tables.read_histograms, tables.read_timings)
     )
+    seconds = dict(zip(timings["key"], timings["seconds"], strict=True))
+    timed = trials.assign(seconds=trials["key"].map(seconds))
     title = str(spec.get("title") or target.name)
-    return draw_plots(trials, history, wanted, target / "figures", title, histograms)
+    return draw_plots(timed, history, wanted, target / "figures", title, histograms)

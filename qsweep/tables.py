@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from qsweep.errors import UserError
 from qsweep.plan import Plan
-from qsweep.spec import MEASURES, METRICS, why_columns
+from qsweep.spec import DRAWN, METRICS, why_columns
 from qsweep.store import STATUSES, Record
+from qsweep.trial import quantized_roles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +31,7 @@ SHOWN_CELLS = 5
 """Wrong cells that a message lists."""
 HISTORY_COLUMNS = ("key", "stage", "epoch", *METRICS)
 HISTOGRAM_COLUMNS = ("key", "stage", "place", "role", "low", "high", "counts")
-NUMBERS = (*MEASURES, "low", "high")
+NUMBERS = (*DRAWN, "low", "high")
 """Columns of which a reader needs to know that they hold numbers."""
 COUNTS = r"[0-9]+( [0-9]+)*"
 SHOWN_TEXT = 40
@@ -47,7 +48,7 @@ def trials_csv(plan: Plan, records: Mapping[str, Record]) -> str:
 
 def _measures(plan: Plan) -> tuple[str, ...]:
     """The metrics, then the why columns of each role that some trial quantizes."""
-    return (*METRICS, *why_columns({role for trial in plan.trials for role in trial.settings.get("quantize", ())}))
+    return (*METRICS, *why_columns({role for trial in plan.trials for role in quantized_roles(trial.settings)}))
 
 
 def _parameters(plan: Plan) -> list[str]:
@@ -162,6 +163,15 @@ def read_history(folder: Path) -> pd.DataFrame:
         UserError: there is no such table, or it is none.
     """
     return _read(folder / "history.csv", HISTORY_COLUMNS)
+
+
+def read_timings(folder: Path) -> pd.DataFrame:
+    """timings.csv of a sweep's folder as a DataFrame.
+
+    Raises:
+        UserError: there is no such table, or it is none.
+    """
+    return _read(folder / "timings.csv", TIMING_COLUMNS)
 
 
 def read_histograms(folder: Path) -> pd.DataFrame:

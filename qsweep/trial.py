@@ -35,6 +35,7 @@ from qsweep.vocabulary import (
     ROLE_PARTS,
     ROLES,
     SOURCE,
+    STORED,
     TRAINING_PARAMETERS,
     role_parameters,
 )
@@ -242,10 +243,12 @@ class _Resolver:
         layers = self._layers(quantized)
         if not quantized and not layers:
             return {}
-        if "master" in roles and _rounds_what_is_kept(quantized):
+        everywhere = [quantized, *_exceptions(layers)]
+        is_stored = any(map(_rounds_what_is_stored, everywhere))
+        if "master" in roles and is_stored:  # a second copy of what is float32 is none, unless it is coarser
             quantized["master"] = roles["master"]
-        read = [QUANTIZE_INIT] if _rounds_what_is_kept(quantized) or "master" in quantized else []
-        if quantized.keys() & {"error", "gradient"}:
+        read = [QUANTIZE_INIT] if is_stored or any(_rounds(own, "master") for own in everywhere) else []
+        if any(_rounds(own, "error", "gradient") for own in everywhere):
             read.append(LOSS_SCALE)
         as_qtorch = {QUANTIZE_INIT.name: False} if self.given.get(COMPAT.name) == "qtorch" else {}
         settings = {"quantize": quantized, **self._read(tuple(read), {**as_qtorch, **self.given})}
@@ -272,9 +275,8 @@ class _Resolver:
         self.columns[LAYERS] = given if isinstance(given, str) else canonical(given)
         if isinstance(given, str):
             return given
-        columns = dict(self.columns)
         layers = {place: FLOAT32 if own == FLOAT32 else self._layer(place, own) for place, own in given.items()}
-        self.columns = columns
+        self.columns = {name: v for name, v in self.columns.items() if not name.startswith(f"{LAYERS}.")}
         return layers
 
     def _layer(self, place: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -309,9 +311,25 @@ class _Resolver:
         return settings
 
 
-def _rounds_what_is_kept(quantized: Mapping[str, Any]) -> bool:
-    """Whether stored values are rounded after a step, so that a second copy of them is another trial than none."""
-    return any(role in quantized and quantized[role].get(AT.name) != "operands" for role in ("weight", "bias", "norm"))
+def _exceptions(layers: Any) -> list[Mapping[str, Any]]:
+    """The roles that some places have to themselves, from the settings' `layers`."""
+    return [own for own in layers.values() if own != FLOAT32] if isinstance(layers, dict) else []
+
+
+def _rounds(roles: Mapping[str, Any], *names: str) -> bool:
+    """Whether any of these roles has another format than float32."""
+    return any(roles.get(name, {}).get("format", FLOAT32) != FLOAT32 for name in names)
+
+
+def _rounds_what_is_stored(roles: Mapping[str, Any]) -> bool:
+    """Whether stored weights, biases or norms are rounded after a step."""
+    return any(_rounds(roles, role) and roles[role].get(AT.name) != "operands" for role in STORED)
+
+
+def quantized_roles(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a trial rounds anywhere, in the order of the roles."""
+    everywhere = [settings.get("quantize", {}), *_exceptions(settings.get(LAYERS))]
+    return tuple(role for role in ROLES if any(_rounds(own, role) for own in everywhere))
 
 
 @cache  # the same few lists are read for every point of a grid

@@ -62,6 +62,8 @@ QUANTIZE_INIT = Parameter(
     "quantize_init", bool, "true or false (whether roles are quantized before the first step)", default=True
 )
 
+STORED = ("weight", "bias", "norm")
+"""Roles of parameters; each parameter that is trained plays one of them, or none and stays in float32."""
 FLOWS = ("activation", "error")
 """Roles of what flows through the net, forward and backward."""
 AT = Parameter(

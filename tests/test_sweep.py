@@ -193,6 +193,15 @@ def test_run_a_removed_value_is_said(project: Project) -> None:
     assert len(project.rows()) == TRIALS - 8
 
 
+def test_seconds_a_trial_are_drawn_from_the_timings(project: Project) -> None:
+    text = (project.folder / "small.yaml").read_text(encoding="utf-8")
+    (project.folder / "small.yaml").write_text(
+        text.partition("plots:")[0] + "plots: [{kind: lines, x: lr, y: seconds}]\n", encoding="utf-8"
+    )
+    project.run("run", "small.yaml", "--backend", "serial")
+    assert (project.folder / "results/small/figures/lines-seconds.png").stat().st_size > 0
+
+
 def test_run_an_edited_plot_is_drawn_without_training(project: Project) -> None:
     project.run("run", "small.yaml")
     project.write(

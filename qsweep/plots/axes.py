@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from qsweep.spec import MEASURES, is_share
+from qsweep.spec import MEASURES, SECONDS, is_share
+from qsweep.vocabulary import ROLES
 
 Value = bool | float | str
 """What stands in a column of parameters; a column holds one type only."""
@@ -23,6 +24,25 @@ class Reference:
 
 Place = Value | Reference
 
+NOUNS: Final = {"bias": "biases", "momentum": "momenta", "master": "master weights"}
+"""Of roles whose plural is more than an s."""
+
+
+def _why_words() -> dict[str, str]:
+    """The words of the columns that say why, by column."""
+    return {f"{role}_{part}": words for role in ROLES for part, words in _why_words_of(role).items()}
+
+
+def _why_words_of(role: str) -> dict[str, str]:
+    all_of = NOUNS.get(role, f"{role}s")
+    return {
+        "clipped": f"{all_of} clipped",
+        "zero": f"{all_of} at 0",
+        "levels": f"levels that {all_of} use",
+        "stalled": f"{role} updates undone",
+    }
+
+
 WORDS: Final = {
     "batch_size": "batch size",
     "fraction": "fraction bits",
@@ -33,15 +53,9 @@ WORDS: Final = {
     "train_accuracy": "training accuracy",
     "test_loss": "test loss",
     "train_loss": "training loss",
-    "weight_clipped": "weights clipped",
-    "weight_zero": "weights at 0",
-    "weight_levels": "levels that weights use",
-    "weight_stalled": "weight updates undone",
-    "bias_clipped": "biases clipped",
-    "bias_zero": "biases at 0",
-    "bias_levels": "levels that biases use",
-    "bias_stalled": "bias updates undone",
+    **_why_words(),
     "predicted_classes": "classes predicted",
+    SECONDS: "seconds a trial",
 }
 UNITS: Final = {"bitwidth": "bits", **{measure: "%" for measure in MEASURES if is_share(measure)}}
 PHRASES: Final = {("zero", True): "with a zero level", ("zero", False): "without a zero level"}

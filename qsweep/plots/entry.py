@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from qsweep.errors import UserError, unknown
 from qsweep.parameters import BadValueError
-from qsweep.spec import MEASURES, RANGE, plot_range
+from qsweep.spec import DRAWN, RANGE, plot_range
 
 EPOCH: Final = "epoch"
 HISTOGRAM: Final = "histogram"
@@ -85,8 +85,8 @@ def read(entry: Mapping[str, Any]) -> Entry:
     if kind == HISTOGRAM:
         return _read_histogram(entry)
     series, metric = (entry.get("line"), entry["y"]) if kind == "lines" else (entry["y"], entry["z"])
-    if metric not in MEASURES:
-        raise UserError(f"plots: {kind}: {unknown('metric', metric, MEASURES)}")
+    if metric not in DRAWN:
+        raise UserError(f"plots: {kind}: {unknown('metric', metric, DRAWN)}")
     name = file_name(entry.get("name") or f"{kind}-{metric}")
     return Plot(kind, entry["x"], series or None, metric, entry.get("facet") or None, entry.get("title") or None, name)
 

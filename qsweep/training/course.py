@@ -14,7 +14,7 @@ from qsweep.cost import EVALUATION_BATCH, memory
 from qsweep.data import Examples, preprocess
 from qsweep.datasets import DataSet
 from qsweep.layers import Dropout
-from qsweep.spec import CLASSES, STORED
+from qsweep.spec import CLASSES
 from qsweep.streams import Stream
 from qsweep.training.flow import Flow
 from qsweep.training.histograms import Histogram, histograms
@@ -23,6 +23,7 @@ from qsweep.training.places import places_of
 from qsweep.training.roles import Noise
 from qsweep.training.step import Stepper
 from qsweep.training.why import Row, Tally, is_watched, levels
+from qsweep.vocabulary import STORED
 
 PASS_MEMORY = 160 * 1024 * 1024
 """Bytes for one pass through the net. A stack that takes more goes through it in parts: no slower, and below 1 GB."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -85,7 +85,9 @@ class Flow:
 
     def _product(self, place: str, layer: nn.Module, x: Tensor) -> Tensor:
         """In place of a layer's forward."""
-        gate = self._gate(layer, place, "operands")
+        self._calls[f"{place} product"] += 1
+        call = call_name(place, self._calls[f"{place} product"])
+        gate = replace(self._gate(layer, place, "operands"), place=call)
         law: _Law = _Dense() if isinstance(layer, nn.Linear) else _Convolution.of(place, layer)
         result: Tensor = _Product.apply(x, layer.weight, layer.bias, gate, law, False)
         return result
@@ -222,7 +224,9 @@ class _Convolution:
     @classmethod
     def of(cls, place: str, layer: Any) -> _Convolution:
         if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
-            raise ValueError(f"{place}: operands are rounded where zeros are padded, by a number of them")
+            raise ValueError(
+                f"{place}: `at: operands` takes convolutions that pad a number of zeros, not padding by name"
+            )
         return cls(layer.stride, layer.padding, layer.dilation, layer.groups)
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:

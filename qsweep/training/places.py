@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from qsweep.errors import UserError, unknown
 from qsweep.layers import MaskedReLU
 from qsweep.models import CORE, NORMS
-from qsweep.spec import STORED
 from qsweep.training.roles import Layers, place_of, roles_of
-from qsweep.vocabulary import FLOAT32, FLOAT32_ENDS, FLOWS, LAYERS, ROLES
+from qsweep.vocabulary import AT, AT_ROLES, FLOAT32, FLOAT32_ENDS, FLOWS, LAYERS, ROLES, STORED
 
 ACTIVATIONS = (
     *(MaskedReLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish),
@@ -46,7 +45,7 @@ class Places:
     outputs: tuple[str, ...]
     products: tuple[str, ...]
     parameters: Mapping[str, str]
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...]
 
     def layers(self, settings: Mapping[str, Any]) -> Layers:
         """A trial's exceptions, each by the names of places and roles.
@@ -60,21 +59,25 @@ class Places:
         return {place: self._layer(place, own) for place, own in given.items()}
 
     def _layer(self, place: str, own: Any) -> Mapping[str, Mapping[str, Any]]:
-        there = self._roles_at(place)
-        if not there:
+        if place not in self.names:
             raise UserError(f"layers: {unknown('place', place, self.names)}")
         if own == FLOAT32:
             return {role: {"format": FLOAT32} for role in ROLES}
-        if absent := [role for role in own if role not in there]:
-            raise UserError(f"layers.{place}: it has no {' and no '.join(absent)} (it has: {', '.join(there)})")
+        there = self._roles_at(place)
+        for role, settings in own.items():
+            at = f"{role} at {settings[AT.name]}" if settings.get(AT.name, AT.default) != AT.default else role
+            if at not in there:
+                raise UserError(f"layers.{place}: it has no {at} (it has: {', '.join(there)})")
         roles: Mapping[str, Mapping[str, Any]] = own
         return roles
 
     def _roles_at(self, place: str) -> tuple[str, ...]:
+        """What can be rounded at a place, in the order of the roles."""
         stored = {role for name, role in self.parameters.items() if place_of(name) == place}
-        flows = FLOWS if place in self.outputs or place in self.products else ()
-        moved = tuple(role for role in ROLES if role not in (*STORED, *FLOWS)) if stored else ()
-        return tuple(role for role in ROLES if role in (*stored, *flows, *moved))
+        moved = {role for role in ROLES if role not in (*STORED, *FLOWS)} if stored else set()
+        flows = {*FLOWS} if place in self.outputs else set()
+        operands = [f"{role} at operands" for role in AT_ROLES] if place in self.products else []
+        return (*(role for role in ROLES if role in stored | moved | flows), *operands)
 
 
 def call_name(place: str, number: int) -> str:

@@ -13,7 +13,8 @@ from qsweep.formats.declared import random_bits
 from qsweep.models import CORE, NORMS
 from qsweep.rounding import Stack
 from qsweep.streams import Stream
-from qsweep.vocabulary import AT, FLOAT32, ROLES
+from qsweep.trial import quantized_roles
+from qsweep.vocabulary import AT, FLOAT32
 
 
 def roles_of(net: nn.Module) -> dict[str, str]:
@@ -58,9 +59,7 @@ class Quantizers:
     @property
     def roles(self) -> tuple[str, ...]:
         """What is quantized anywhere, in order."""
-        named = [self._trials[0].get("quantize", {}), *self._layers[0].values()]
-        used = {role for roles in named for role, own in roles.items() if own["format"] != FLOAT32}
-        return tuple(role for role in ROLES if role in used)
+        return quantized_roles(self._trials[0])
 
     def names(self, role: str, place: str) -> bool:
         """Whether the trials say something of a role at a place, if only that it is left in float32."""

@@ -82,7 +82,10 @@ class Stepper:
         self._scales = torch.tensor(scales, device=self._device)[:, None] if set(scales) != {1.0} else None
 
     def _has_master(self, name: str) -> bool:
-        return self._is_quantizable(name) and self.quantizers.names("master", place_of(name))
+        """Where one is named; a float32 copy of what is float32 would be none."""
+        if not self._is_quantizable(name) or not self.quantizers.names("master", place_of(name)):
+            return False
+        return bool(self._stacks[name].keys() & {self._roles[name], "master"})
 
     def _is_quantizable(self, name: str) -> bool:
         """A norm left in float32 is left so in all that moves it, too."""

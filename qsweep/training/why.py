@@ -14,8 +14,9 @@ from torch import Tensor
 
 from qsweep import kernels
 from qsweep.rounding import Stack
-from qsweep.spec import KEPT, STORED
+from qsweep.spec import KEPT
 from qsweep.training.histograms import Histogram, histogram
+from qsweep.vocabulary import STORED
 
 SLOTS = 1 << 17
 """Of the set in which different values are counted; beyond half of it they are sorted instead."""

@@ -52,14 +52,6 @@ def net(shape, classes):
 """
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def train(
     trials: Sequence[Trial],
     folder: Path,

@@ -38,14 +38,6 @@ def net(shape, classes):
 """
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def examples() -> Examples:
     generator = torch.Generator().manual_seed(3)
     images = torch.randint(0, 17, (BATCH * STEPS, 1, 8, 8), dtype=torch.uint8, generator=generator)
@@ -290,19 +282,74 @@ def test_exceptions_by_place_leave_the_ends_in_float32_or_give_them_other_format
     assert 8 < len(values["linear2.weight"].unique()) <= 64
 
 
+def test_an_exception_can_round_what_is_left_in_float32_elsewhere(trial: Make) -> None:
+    layers = {"linear2": {"weight": "fixed3f2"}, "relu2": {"error": "e4m3"}}
+    own = trial_of(trial, "dense", {"master": "float32"}, layers=layers, quantize_init=True, loss_scale=4)
+    assert {"quantize_init", "loss_scale"} <= own.settings.keys()
+    (outcome,), values, course = train([own])
+    assert len(values["linear2.weight"].unique()) <= 8 < len(values["linear1.weight"].unique())
+    assert list(course.stepper.masters) == ["linear2.weight", "linear2.bias"]
+    assert {"weight_levels", "error_zero"} <= outcome.epochs[-1].keys()
+
+
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
         ({"linear9": "float32"}, r"layers: unknown place 'linear9'; did you mean 'linear"),
         (
             {"relu1": {"weight": "fixed6f5"}},
-            r"layers.relu1: it has no weight and no bias \(it has: activation, error\)",
+            r"layers.relu1: it has no weight \(it has: activation, error\)",
         ),
     ],
 )
 def test_an_exception_that_matches_nothing_is_an_error(trial: Make, layers: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         train([trial_of(trial, "dense", {"weight": "fixed3f2"}, layers=layers)])
+
+
+def test_a_layer_called_twice_draws_for_each_of_its_products(trial: Make) -> None:
+    text = """
+from torch import nn
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.shared, self.last = nn.Linear(64, 9), nn.Linear(9, 9), nn.Linear(9, 10)
+
+    def forward(self, x):
+        x = self.first(x.flatten(1))
+        return self.last(self.shared(self.shared(x)))
+
+def net(shape, classes):
+    return Twice()
+"""
+    roles = {"activation": {"format": "fixed6f4", "at": "operands", "rounding": "stochastic"}}
+    own = trial_of(trial, "convolutions", roles)
+    _, _, course = train([own], {"d": text}, plain=True)
+    noise = course._noise()
+    course.flow.start(slice(0, 1), noise)
+    course.net.gradients(torch.rand(4, 1, 8, 8), torch.zeros(4, dtype=torch.int64), slice(0, 1), None)
+    drawn = [place.removesuffix(" forward") for _, place in noise._drawn if place.endswith(" forward")]
+    assert drawn == ["first", "shared", "shared#2", "last"]
+
+
+def test_lenet_has_the_six_places_of_its_document_and_trains_with_all_roles(trial: Make) -> None:
+    every = dict.fromkeys(("weight", "activation", "error", "gradient"), "block8")
+    own = trial_of(trial, "dense", {**every, "momentum": "bf16", "master": "bf16"}, data="mnist", model="lenet", lr=0.1)
+    mnist = DATASETS["mnist"]
+    model = build(own.settings["model"], {}, mnist.shape, mnist.classes)
+    assert sum(p.numel() for p in model.parameters()) == 431_080
+    initialize(model, own.settings["init"], Stream(0))
+    assert places_of(model, mnist.shape).outputs == ("relu1", "pool1", "relu2", "pool2", "relu3", "linear2")
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(0, 10, (64,), generator=generator)
+    bars = torch.arange(28)[:, None] // 3 == labels[:, None, None]
+    images = (255 * bars.expand(-1, -1, 28)).to(torch.uint8)[:, None]
+    course = Course(
+        plain_net(model), model, [{**own.settings, "epochs": 20}], mnist, Examples(images, labels, images, labels)
+    )
+    (outcome,) = course.run()
+    assert outcome.epochs[-1]["train_loss"] < 0.5 * outcome.epochs[0]["train_loss"]  # type: ignore[operator]
 
 
 def test_norms_stay_in_float32_with_all_that_moves_them_unless_they_are_named(trial: Make) -> None:

@@ -45,7 +45,7 @@ def tensors(count: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def step(trials: list[Trial], tally: Tally | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     values, gradients = tensors(len(trials))
-    stepper = Stepper([t.settings for t in trials], Places((), (), ROLES), values)
+    stepper = Stepper([t.settings for t in trials], Places((), (), ROLES, ()), values)
     stepper.quantize(values, NO_NOISE)
     before = {name: value.clone() for name, value in values.items()}
     stepper.start(1)
