@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from qsweep import kernels
+from qsweep.kernels import activations as kernels
+from qsweep.kernels.compiled import Floats
 from qsweep.streams import Stream
 
 
@@ -89,14 +90,14 @@ class _MaskedReLU(torch.autograd.Function):
         return _MaskedReLU.apply(x.movedim(dim, 0) if dim else x, mask), None if dim is None else 0
 
 
-def _rows(x: Tensor, mask: Tensor) -> kernels.Floats | None:
+def _rows(x: Tensor, mask: Tensor) -> Floats | None:
     """Activations of P trials as the kernels take them, (P, values of the mask); None where there is no kernel."""
     if x.device.type != "cpu" or not x.is_contiguous():
         return None
-    rows: kernels.Floats = x.detach().view(-1, mask.numel()).numpy()
+    rows: Floats = x.detach().view(-1, mask.numel()).numpy()
     return rows
 
 
-def _array(mask: Tensor) -> kernels.Floats:
-    values: kernels.Floats = mask.view(-1).numpy()
+def _array(mask: Tensor) -> Floats:
+    values: Floats = mask.view(-1).numpy()
     return values

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsweep.kernels import uniforms
+from qsweep.kernels.random_bits import uniforms
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from points import assert_same
 from torch import Tensor
 
 from qsweep.formats import Block, Fixed, Float, parse
-from qsweep.rounding import Stack, quantize
+from qsweep.rounding import Stack, qtorch, quantize
 
 with np.load(Path(__file__).parent / "data" / "qtorch.npz") as found:
     DATA = {name: found[name] for name in found.files}
@@ -67,6 +67,24 @@ def test_the_names_of_these_formats_parse() -> None:
     assert parse("fixed8f4 compat=qtorch") == fixed("8", "4", "1", "0")
     assert parse("e4m3 compat=qtorch") == Float(4, 3, compat="qtorch")
     assert parse("block8 per=channel axis=1 compat=qtorch") == Block(8, "channel", 1, "qtorch")
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
+def test_kernels_give_the_bits_of_the_tensor_operations(rounding: str) -> None:
+    noise = NOISE if rounding == "stochastic" else None
+    x = torch.stack([X, 1e-3 * X, -X])
+    floats = [Float(e, m, compat="qtorch") for e, m in [(4, 3), (8, 10), (2, 1)]]
+    rows = x.clone()
+    Stack(floats, rounding).round_rows(rows, noise)
+    assert_same(rows, qtorch.elementwise(x, floats, noise), x)
+    finite = torch.where(x.isfinite(), x, 0.5)
+    for values in (finite, torch.where(x.isnan(), 0.5, x)):
+        blocks = [Block(w, compat="qtorch") for w in (1, 8, 24)]
+        stack, rows = Stack(blocks, rounding), torch.empty_like(values)
+        stack.round_rows(values, noise, 0, rows)
+        assert_same(rows, qtorch.block(values[:, None], blocks, noise)[:, 0], values)
+        stack.round_rows(values, noise)
+        assert_same(rows, values)
 
 
 @pytest.mark.parametrize("kind", ["fixed", "float", "block"])

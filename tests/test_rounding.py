@@ -542,11 +542,12 @@ def eager(stack: Stack, x: Tensor, noise: Tensor | None, monkeypatch: pytest.Mon
     def to_law(self: Stack, w: Tensor, noise: Tensor | None, scale: Tensor, rows: slice, law: Law, _: bool) -> None:
         self._eager(w, noise, scale, [column[rows] for column in self._numbers], law)
 
-    def by_exponent(groups: Tensor, formats: Any, unit: float) -> Tensor:
-        return scales.by_exponent_eager(groups, formats) * unit
+    def by_exponent(groups: Tensor, formats: Any) -> Tensor:
+        return scales.by_exponent_eager(groups, formats) * scales.exponents(formats)[-1]
 
     with monkeypatch.context() as patched:
         patched.setattr(Stack, "_compiled", to_law)
+        patched.setitem(vars(stack), "_blocks", None)
         patched.setattr("qsweep.rounding.stack.scales.by_exponent", by_exponent)
         if not isinstance(stack.formats[0], Range):
             return rounded_together(stack, x, noise)

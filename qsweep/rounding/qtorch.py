@@ -8,13 +8,51 @@ kept for Inf. Transcribed from what its CPU kernels do (version 0.3.0), tested o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from qsweep.formats import Block, Fixed, Float, Format
+from qsweep.kernels import qtorch as kernels
+from qsweep.kernels.compiled import Floats, Integers
 
 SIGN, EXPONENT, FRACTION = -(2**31), 0x7F800000, 0x007FFFFF
+NO_NOISE = np.empty(0, np.float32)
+
+
+class Rows:
+    """Rows of values in QPyTorch's formats, a format each: by kernels on a CPU, else by the tensor operations below."""
+
+    def __init__(self, formats: Sequence[Format]) -> None:
+        self._formats = formats
+
+    def elementwise(self, w: Tensor, noise: Tensor | None, first: int) -> None:
+        """Fixed and floating point, in place; w (R, n), noise (n,), `first`: the format of row 0."""
+        if w.device.type == "cpu" and isinstance(self._formats[0], Float):
+            kernels.to_floating(w.numpy(), _array(noise), first, *self._floats)
+        else:
+            w.copy_(elementwise(w, self._formats[first : first + len(w)], noise))
+
+    def blocks(self, w: Tensor, out: Tensor, noise: Tensor | None, width: int, first: int) -> None:
+        """Block floating point, `width` values of a row under one exponent, into `out` (R, n) on a CPU."""
+        kernels.to_blocks(w.numpy(), out.numpy(), _array(noise), width, first, self._bits, out is w)
+
+    @cached_property
+    def _bits(self) -> Integers:
+        return np.array([f.bitwidth for f in self._formats if isinstance(f, Block)])
+
+    @cached_property
+    def _floats(self) -> tuple[Integers, Integers, Integers]:
+        """Mantissa bits, and the greatest and least exponents, biased as float32's."""
+        floats = [f for f in self._formats if isinstance(f, Float)]
+        halves = np.array([1 << (f.exponent - 1) for f in floats])
+        return np.array([f.mantissa for f in floats]), halves + 127, 129 - halves
+
+
+def _array(noise: Tensor | None) -> Floats:
+    return NO_NOISE if noise is None else noise.numpy()
 
 
 def elementwise(w: Tensor, formats: Sequence[Format], noise: Tensor | None) -> Tensor:

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsweep import kernels
-from qsweep.formats import MX, NVFP4, Block, Float, PowerOfTwo, Ternary, Uniform
+from qsweep.formats import MX, NVFP4, Block, Float, Grid, PowerOfTwo, Ternary, Uniform
 from qsweep.formats.scaled import Binary
+from qsweep.kernels import rounding as kernels
+from qsweep.kernels.compiled import Doubles, Integers
 from qsweep.rounding.laws import NEAREST, exponent_of, power, to_floating
 
 E8M0 = 127
@@ -38,16 +39,23 @@ def column(values: Sequence[float], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device=device)[:, None]
 
 
-def by_exponent(groups: Tensor, formats: Sequence[Block] | Sequence[MX], unit: float = 1.0) -> Tensor:
-    """2^(E + shift) · unit, E the exponent of the largest magnitude; `unit` for zeros."""
+def by_exponent(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tensor:
+    """2^(E + shift) · unit, E the exponent of the largest magnitude, the unit that of the elements; it alone for 0."""
+    numbers = exponents(formats)
     if groups.device.type != "cpu":
-        return by_exponent_eager(groups, formats) * unit
+        return by_exponent_eager(groups, formats) * numbers[-1]
     scale = np.empty(groups.shape[:2])
-    shifts, magnitudes = np.array([f.shift for f in formats]), np.array([float(f.law.magnitude) for f in formats])
-    farthest = E8M0 if isinstance(formats[0], MX) else UNBOUNDED
     rows = groups.view(len(groups), -1).numpy()
-    kernels.exponent_scales(rows, groups.shape[2], shifts, farthest, magnitudes, unit, scale)
+    kernels.exponent_scales(rows, groups.shape[2], *numbers, scale)
     return torch.from_numpy(scale)
+
+
+def exponents(formats: Sequence[Block] | Sequence[MX]) -> tuple[Integers, int, Doubles, float]:
+    """What the kernels need to know of shared exponents: shifts, the farthest, magnitudes, and the elements' unit."""
+    shifts, magnitudes = np.array([f.shift for f in formats]), np.array([float(f.law.magnitude) for f in formats])
+    law = formats[0].law
+    unit = law.step if isinstance(law, Grid) else 1.0  # the int8 of MX has one of its own
+    return shifts, E8M0 if isinstance(formats[0], MX) else UNBOUNDED, magnitudes, unit
 
 
 def by_exponent_eager(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tensor:

@@ -7,7 +7,7 @@ kernels do it, in place; elsewhere the laws as tensor operations.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsweep import kernels
 from qsweep.formats import (
+    MX,
     NVFP4,
     Binary,
     Block,
@@ -34,6 +34,8 @@ from qsweep.formats import (
     Uniform,
     name_of,
 )
+from qsweep.kernels import rounding as kernels
+from qsweep.kernels.compiled import Floats
 from qsweep.rounding import laws, qkeras, qtorch, scales
 from qsweep.rounding.layout import LAST, Layout, channels_of, layout_of
 from qsweep.rounding.modes import Mode
@@ -56,28 +58,42 @@ class Stack:
         """Whether a value depends on others of its tensor, so that only whole tensors can be rounded."""
         return isinstance(self._shared, Scaled | QKeras)
 
-    @property
+    @cached_property
+    def by_rows(self) -> bool:
+        """Whether `round_rows` can round it: value by value, or a row that is a whole tensor under one scale."""
+        fmt = self._shared
+        return not self.whole or (isinstance(fmt, Scaled) and fmt.per == "tensor")
+
+    @cached_property
     def draws(self) -> int:
         """How many uniform numbers a value takes; noise has this in front of a tensor's shape where it is above 1."""
         if not self.mode.draws:
             return 0
         return self._shared.draws if isinstance(self._shared, QKeras) else 1
 
-    def round_rows(self, w: Tensor, noise: Tensor | None = None, first: int = 0) -> None:
-        """Round values one by one, in place.
+    def round_rows(self, w: Tensor, noise: Tensor | None = None, first: int = 0, out: Tensor | None = None) -> None:
+        """Round values one by one, or rows that are whole tensors (see `by_rows`).
 
         Args:
             w: rows (R, n), float32, contiguous.
             noise: (n,) for all rows, where the mode draws.
             first: the format of row 0 among those of the stack.
+            out: where the rounded values go, apart from `w`; None: they take the place of `w`.
         """
+        if self._blocks is not None and w.numel():
+            self._blocks(w, w if out is None else out, noise, w.shape[1], first)
+            return
+        if out is not None:
+            w = out.copy_(w)
         match self._shared:
             case Float32():
                 return
             case Range():
                 self._to_range(w, noise, first)
             case Fixed() | Float() if self._shared.compat == "qtorch":
-                w.copy_(qtorch.elementwise(w, self.formats[first : first + len(w)], noise))
+                self._qtorch.elementwise(w, noise, first)
+            case _ if self.whole:
+                self.round_whole(w, noise, first)
             case _:
                 self._to_law(w, noise, self._steps[first : first + len(w)], first, True)
 
@@ -128,7 +144,7 @@ class Stack:
         )
 
     @cached_property
-    def _range_arrays(self) -> list[kernels.Floats]:
+    def _range_arrays(self) -> list[Floats]:
         """The same for the kernel: slicing tensors a hundred times a step costs more than it looks."""
         return [column.numpy()[:, 0] for column in self._range]
 
@@ -198,6 +214,9 @@ class Stack:
         groups = rows.view(len(rows), -1, layout.width)
         drawn = None if noise is None else noise.view(-1, layout.width)
         formats: Any = self.formats[first : first + len(rows)]
+        if self._blocks is not None:
+            self._blocks(rows, rows, noise, layout.width, first)
+            return
         match self._shared:
             case Block() if self._shared.compat == "qtorch":
                 groups.copy_(qtorch.block(groups, formats, drawn))
@@ -209,6 +228,30 @@ class Stack:
                 exact = not isinstance(fmt, NVFP4) and not (isinstance(fmt, Uniform) and fmt.scaling != "po2")
                 self._to_law(rows, noise, self._scale(groups, formats), first, exact)
 
+    @cached_property
+    def _blocks(self) -> Callable[[Tensor, Tensor, Tensor | None, int, int], None] | None:
+        """What rounds rows (R, n) of integers under shared exponents, `width` values each, on a CPU; else None."""
+        fmt: Any = self._shared
+        if self.device.type != "cpu" or not isinstance(fmt, Block | MX) or not isinstance(fmt.law, Grid):
+            return None
+        return self._qtorch.blocks if isinstance(fmt, Block) and fmt.compat == "qtorch" else self._to_blocks
+
+    def _to_blocks(self, w: Tensor, out: Tensor, noise: Tensor | None, width: int, first: int) -> None:
+        numbers = self._block_arrays
+        in_place = out is w
+        mode = self.mode.number, self.mode.shares
+        kernels.to_blocks(w.numpy(), out.numpy(), _array(noise), width, first, *numbers, in_place, *mode)
+
+    @cached_property
+    def _block_arrays(self) -> tuple[Any, ...]:
+        formats: Any = self.formats
+        ends = [np.array([float(f.law.lowest) for f in formats]), np.array([float(f.law.highest) for f in formats])]
+        return *scales.exponents(formats), *ends
+
+    @cached_property
+    def _qtorch(self) -> qtorch.Rows:
+        return qtorch.Rows(self.formats)
+
     def _scale(self, groups: Tensor, formats: Any) -> Tensor:
         """The scale of each group (R, G) under which values are rounded by a law."""
         match self._shared:
@@ -218,8 +261,7 @@ class Stack:
                 return scales.by_e4m3(groups, formats)
             case Uniform():
                 return scales.by_largest(groups, formats)
-        step = formats[0].law.step if isinstance(formats[0].law, Grid) else 1.0  # the int8 of MX has one of its own
-        return scales.by_exponent(groups, formats, step)
+        return scales.by_exponent(groups, formats)
 
     def _to_span(self, groups: Tensor, noise: Tensor | None, formats: Sequence[Uniform]) -> None:
         low, high = scales.span(groups, formats)
@@ -299,7 +341,7 @@ class Stack:
         return scale * lowest, scale * highest
 
 
-def _array(noise: Tensor | None) -> kernels.Floats:
+def _array(noise: Tensor | None) -> Floats:
     return NO_NOISE if noise is None else noise.numpy()
 
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from qsweep.formats import Scaled
 from qsweep.rounding import Stack
 from qsweep.training.nets import memory_order
 from qsweep.training.places import Places, call_name
@@ -34,18 +33,17 @@ class Flow:
         self.use(quantizers)
         self._attach()
         self._calls: Counter[str] = Counter()
-        self._first = 0
-        self._noise: Noise | None = None
-        self._tally: Tally | None = None
+        self._pass = _Pass(0, None, None)
 
     def use(self, quantizers: Quantizers) -> None:
         """Go on with the formats of these trials."""
         self._quantizers = quantizers
+        self._found: dict[tuple[str, str, bool], Mapping[str, Stack]] = {}
 
     def start(self, part: slice, noise: Noise | None = None, tally: Tally | None = None) -> None:
         """Begin a pass of some trials through the net; a tally is told what rounding did."""
         self._calls.clear()
-        self._first, self._noise, self._tally = part.start, noise, tally
+        self._pass = _Pass(part.start, noise, tally)
 
     def _attach(self) -> None:
         """Hooks where outputs are rounded, and products with rounded operands."""
@@ -76,10 +74,15 @@ class Flow:
         return rounded
 
     def _gate(self, layer: nn.Module, place: str, at: str) -> _Gate:
-        quantizers = self._quantizers if layer.training else self._quantizers.evaluating
+        wanted = place, at, layer.training
+        if wanted not in self._found:
+            self._found[wanted] = self._stacks(*wanted)
+        return _Gate(place, self._found[wanted], self._pass)
+
+    def _stacks(self, place: str, at: str, training: bool) -> Mapping[str, Stack]:
+        quantizers = self._quantizers if training else self._quantizers.evaluating
         stacks = {role: self._stack(quantizers, role, place, at) for role in ("activation", "error", "weight")}
-        found = {role: stack for role, stack in stacks.items() if stack is not None}
-        return _Gate(place, found, self._first, self._noise, self._tally)
+        return {role: stack for role, stack in stacks.items() if stack is not None}
 
     # products
 
@@ -87,21 +90,26 @@ class Flow:
         """In place of a layer's forward."""
         self._calls[f"{place} product"] += 1
         call = call_name(place, self._calls[f"{place} product"])
-        gate = replace(self._gate(layer, place, "operands"), place=call)
+        gate = self._gate(layer, place, "operands")._replace(place=call)
         law: _Law = _Dense() if isinstance(layer, nn.Linear) else _Convolution.of(place, layer)
         result: Tensor = _Product.apply(x, layer.weight, layer.bias, gate, law, False)
         return result
 
 
-@dataclass(frozen=True)
-class _Gate:
+class _Pass(NamedTuple):
+    """One pass of some trials through the net: the number of the first one, their noise, and who counts."""
+
+    first: int
+    noise: Noise | None
+    tally: Tally | None
+
+
+class _Gate(NamedTuple):
     """What rounds at one place in one pass."""
 
     place: str
     stacks: Mapping[str, Stack]
-    first: int
-    noise: Noise | None
-    tally: Tally | None
+    own: _Pass
 
     def through(self, role: str, values: Tensor, axis: int | None, where: str = "") -> Tensor:
         """Values (R, *shape) of trials, rounded in the format of a role; themselves where it has none.
@@ -114,21 +122,18 @@ class _Gate:
         if stack is None:
             return values
         shape = tuple(values.shape[1:])
-        drawn = None if self.noise is None else self.noise.of(stack, role, f"{self.place} {where}".strip(), shape)
+        first, noise, tally = self.own
+        name = f"{self.place} {where}".strip()
+        drawn = None if noise is None else noise.of(stack, role, name, shape)
         along = features_axis(shape) if axis is None else axis
-        self._count_clipped(stack, role, values, along)
-        rounded = round_copy(stack, values, drawn, self.first, along)
-        if self.tally is not None:
-            for row, own in enumerate(rounded):
-                self.tally.add_rounded(role, f"{self.place} {where}".strip(), self.first + row, own)
+        if tally is None:
+            return round_copy(stack, values, drawn, first, along)
+        for trial, own in enumerate(values.split(1), start=first):
+            tally.add(role, trial, own.numel(), count_clipped(stack, own, trial, along))
+        rounded = round_copy(stack, values, drawn, first, along)
+        for trial, own in enumerate(rounded, start=first):
+            tally.add_rounded(role, name, trial, own)
         return rounded
-
-    def _count_clipped(self, stack: Stack, role: str, values: Tensor, axis: int) -> None:
-        if self.tally is None:
-            return
-        for row in range(len(values)):
-            clipped = count_clipped(stack, values[row : row + 1], self.first + row, axis)
-            self.tally.add(role, self.first + row, values[row].numel(), clipped)
 
 
 def features_axis(shape: Sequence[int]) -> int:
@@ -138,19 +143,17 @@ def features_axis(shape: Sequence[int]) -> int:
 
 def round_copy(stack: Stack, values: Tensor, noise: Tensor | None, first: int, axis: int) -> Tensor:
     """Values (R, *shape) rounded into a new tensor that lies in memory as they do; noise is (*shape)."""
-    result = values.detach().clone()
-    fmt: Any = stack.formats[0]
-    if stack.whole and not (isinstance(fmt, Scaled) and fmt.per == "tensor"):
+    values = values.detach()
+    if not stack.by_rows:
+        result = values.clone()
         stack.round_whole(result, noise, first, axis)
         return result
-    order = memory_order(result)
-    flat = result.permute(order).flatten(1)
+    order = memory_order(values)
+    rows = values.permute(order).contiguous()
+    result = torch.empty_like(rows)
     drawn = None if noise is None else noise.permute([d - 1 for d in order[1:]]).reshape(-1).contiguous()
-    if stack.whole:
-        stack.round_whole(flat, drawn, first)
-    else:
-        stack.round_rows(flat, drawn, first)
-    return result
+    stack.round_rows(rows.flatten(1), drawn, first, result.flatten(1))
+    return result.permute(sorted(range(len(order)), key=order.__getitem__))
 
 
 def _no_view(fresh: Tensor, shape: Sequence[int]) -> Tensor:

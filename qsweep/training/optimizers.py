@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qsweep import kernels
-from qsweep.kernels import Floats
+from qsweep.kernels import optimizers as kernels
+from qsweep.kernels.compiled import Floats
 
 Optimizer = Mapping[str, Any]
 """The settings of one trial's optimizer, by their names in the spec."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsweep import kernels
+from qsweep.kernels import counting as kernels
 from qsweep.rounding import Stack
 from qsweep.spec import KEPT
 from qsweep.training.histograms import Histogram, histogram

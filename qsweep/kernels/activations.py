@@ -1,0 +1,23 @@
+"""Activation functions, forward and back."""
+
+from __future__ import annotations
+
+from qsweep.kernels.compiled import ZERO, Floats, compiled
+
+
+@compiled
+def masked_relu(x: Floats, mask: Floats) -> None:
+    """relu(mask · x): rows (P, n) under one mask (n,), in place; NaN stays."""
+    for p in range(x.shape[0]):
+        for i in range(len(mask)):
+            masked = x[p, i] * mask[i]
+            x[p, i] = ZERO if masked <= ZERO else masked
+
+
+@compiled
+def masked_relu_back(error: Floats, output: Floats, mask: Floats) -> None:
+    """The error (P, n) of x from that of `output` = relu(mask · x), in place."""
+    for p in range(error.shape[0]):
+        for i in range(len(mask)):
+            masked = error[p, i] * mask[i]
+            error[p, i] = ZERO if output[p, i] <= ZERO else masked

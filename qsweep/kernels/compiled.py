@@ -1,0 +1,59 @@
+"""What all kernels have in common: how they are compiled, their arrays, and the bits of a number as an integer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+ZERO, ONE = np.float32(0), np.float32(1)
+
+
+def compiled(law: Callable[..., Any]) -> Any:
+    """Compile at the first call and keep the code beside this file or in the user's cache, where one can be written."""
+    try:
+        return njit(law, cache=True, error_model="numpy")
+    except RuntimeError:  # numba found no folder to write to
+        return njit(law, error_model="numpy")
+
+
+def _bits_of(context: Any, value: Any) -> Any:
+    """The 64 bits of a float64 as an integer."""
+    return types.int64(types.float64), lambda _, builder, __, given: builder.bitcast(given[0], ir.IntType(64))
+
+
+def _float_of_bits(context: Any, value: Any) -> Any:
+    """The float64 of 64 bits."""
+    return types.float64(types.int64), lambda _, builder, __, given: builder.bitcast(given[0], ir.DoubleType())
+
+
+def _float_of_pattern(context: Any, value: Any) -> Any:
+    """The float32 of 32 bits."""
+    return types.float32(types.int32), lambda _, builder, __, given: builder.bitcast(given[0], ir.FloatType())
+
+
+def _pattern_of(context: Any, value: Any) -> Any:
+    """The 32 bits of a float32 as an integer."""
+    return types.int32(types.float32), lambda _, builder, __, given: builder.bitcast(given[0], ir.IntType(32))
+
+
+bits_of: Any = intrinsic(_bits_of)
+float_of_pattern: Any = intrinsic(_float_of_pattern)
+pattern_of: Any = intrinsic(_pattern_of)
+float_of_bits: Any = intrinsic(_float_of_bits)
+
+
+@njit(inline="always")
+def copy(source: Floats, target: Floats) -> None:
+    """Values of one row into another that lies apart."""
+    for i in range(len(source)):
+        target[i] = source[i]
