@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import ratios, spread
+from measure import as_a_worker, ratios, spread
 from torch import nn
 
 from qsweep.data import data_folder, ensure, load
 from qsweep.datasets import DATASETS
-from qsweep.jobs import keep_memory
 from qsweep.models import build, initialize
 from qsweep.plan import expand
 from qsweep.spec import read
@@ -73,7 +72,8 @@ def loader() -> Iterator[Any]:
             return prepare(images[index]), int(examples.train_labels[index])
 
     data: Any = torch.utils.data.DataLoader(Images(), batch_size=64, shuffle=True)
-    return data
+    loaded: Iterator[Any] = data
+    return loaded
 
 
 def document(between: Callable[[], nn.Module], wrap: Callable[[Any, Any], Any]) -> Callable[[], None]:
@@ -121,8 +121,7 @@ def compare(name: str, one: Callable[[], None], other: Callable[[], None]) -> No
 
 def main() -> None:
     """Our block floating point against our float32, and both against their peers."""
-    torch.set_num_threads(1)
-    keep_memory()
+    as_a_worker()
     ensure(MNIST, data_folder(), print)
     trials = expand(read(Path(__file__).parent.parent / "configs" / "low_precision_block.yaml")).trials
     block, as_qtorch, float32 = (course(trials[i]) for i in (0, 3, 6))

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
+
+import torch
+
+from qsweep.backends import worker_environment
+from qsweep.jobs import keep_memory
+
+
+def as_a_worker() -> None:
+    """Run as a worker does: in its environment (this program starts anew in it), on one thread, keeping its memory."""
+    own = worker_environment()
+    if not own.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **own})  # noqa: S606  # itself
+    torch.set_num_threads(1)
+    keep_memory()
 
 
 def seconds(work: Callable[[], object]) -> float:

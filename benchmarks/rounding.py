@@ -7,14 +7,13 @@ own, as QPyTorch does. A copy of the same values is the floor. Without QPyTorch 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
+from typing import Any
 
 import torch
-from measure import ratios, spread
+from measure import as_a_worker, ratios, spread
 from torch import Tensor
 
 from qsweep.formats import Block, Fixed, Float, Format
-from qsweep.jobs import keep_memory
 from qsweep.rounding import Stack, quantize
 from qsweep.streams import Stream
 
@@ -25,7 +24,7 @@ NANO = 1e9
 Work = Callable[[], object]
 
 
-def peer() -> ModuleType | None:
+def peer() -> Any:
     """QPyTorch's quantizers, if they are there and build."""
     try:
         from qtorch import quant
@@ -77,8 +76,7 @@ def alone(fmt: Format, rounding: str, x: Tensor) -> Work:
 
 def main() -> None:
     """Print one line a measurement."""
-    torch.set_num_threads(1)
-    keep_memory()  # as a worker: otherwise the system's page faults are measured, theirs and ours
+    as_a_worker()  # otherwise the system's page faults are measured, theirs and ours
     x = torch.randn(SIZE, generator=torch.Generator().manual_seed(0))
     quant = peer()
     print("on one core" + ("" if quant else "; QPyTorch is not installed: beside a copy"))

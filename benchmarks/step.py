@@ -6,15 +6,15 @@ The floor is the eight products of forward and backward, on tensors of the same 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-from measure import ratios, spread
+from measure import as_a_worker, ratios, spread
 
 from qsweep.data import data_folder, ensure, load
 from qsweep.datasets import DATASETS
-from qsweep.jobs import keep_memory
 from qsweep.models import build, initialize
 from qsweep.plan import expand
 from qsweep.spec import read
@@ -37,7 +37,7 @@ def course(count: int, batch: int) -> Course:
     return Course(stacked_net(model, count), model, trials, data, load(data, data_folder()))
 
 
-def products(count: int, batch: int) -> object:
+def products(count: int, batch: int) -> Callable[[], None]:
     """A function that does the matrix products of one step alone."""
     widths = [784, 512, 512, 10]
     weights = [torch.randn(count, o, i) for i, o in pairwise(widths)]
@@ -78,7 +78,7 @@ def measure_watching() -> None:
     """Print what a look at the weights adds to a step: it is taken on steps 2, 4, 8 … and the last of an epoch."""
     running = course(16, 512)
     batches = list(running.batches(1))
-    totals = Totals(16, Tally(16, running.stepper.stacks))
+    totals = Totals(16, Tally(16, running.stepper.quantizers.roles))
 
     def step(is_last: bool) -> None:
         running.step = 2  # the next is no power of two
@@ -93,8 +93,7 @@ def measure_watching() -> None:
 
 def main() -> None:
     """The main case first, then a single trial and a small batch, then what the why columns cost."""
-    torch.set_num_threads(1)
-    keep_memory()
+    as_a_worker()
     for count, batch in ((16, 512), (1, 512), (16, 64)):
         measure(count, batch)
     measure_watching()

@@ -12,13 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
-from measure import seconds, spread
+from measure import as_a_worker, seconds, spread
 from step import course
 
 from qsweep import sweep
 from qsweep.backends import default_workers
-from qsweep.jobs import keep_memory
 from qsweep.progress import Display
 from qsweep.training.course import Totals
 
@@ -56,8 +54,7 @@ def _trained(options: sweep.Options, display: Display) -> int:
 
 def main() -> None:
     """Warm the workers, then run n times, the floor measured before each."""
-    torch.set_num_threads(1)
-    keep_memory()
+    as_a_worker()
     whole = "--whole" in sys.argv
     run(("lr=[1]", "bitwidth=[8, 4]", "data=digits"))
     ratios = []

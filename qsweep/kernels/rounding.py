@@ -18,6 +18,7 @@ from qsweep.kernels.compiled import (
     copy,
     float_of_bits,
     float_of_pattern,
+    pattern_of,
 )
 
 FARTHEST = 160
@@ -195,6 +196,24 @@ def _float_row(
             near = _float_of(t, noise, i, mantissa, least, largest, beyond, smallest, 0, shares)
             q = near if np.float32(near * scale) == row[i] else q
         row[i] = np.float32(q * scale)
+
+
+@compiled
+def to_shorter(w: Floats, first: int, mantissa: Integers) -> None:
+    """Floating point with the exponents of float32, Inf included, to nearest: patterns cut to fewer bits."""
+    for p in range(w.shape[0]):
+        cut = np.int32(23 - mantissa[first + p])
+        _shorter_row(w[p], cut, (np.int32(1) << cut) - np.int32(1))
+
+
+@njit(inline="always")
+def _shorter_row(row: Floats, cut: np.int32, mask: np.int32) -> None:
+    half = mask >> np.int32(1)
+    for i in range(len(row)):
+        bits = pattern_of(row[i])
+        even = (bits >> cut) & np.int32(1)
+        shorter = np.int32(bits + half + even) & ~mask
+        row[i] = float_of_pattern(shorter) if row[i] == row[i] else row[i]
 
 
 @njit(inline="always")

@@ -42,6 +42,8 @@ from qsweep.rounding.modes import Mode
 
 OVERFLOWS = ("saturate", "wrap", "unbounded")
 NO_NOISE = np.empty(0, np.float32)
+MANTISSA, LEAST_EXPONENT = 23, -126
+"""Of float32."""
 
 
 class Stack:
@@ -92,6 +94,8 @@ class Stack:
                 self._to_range(w, noise, first)
             case Fixed() | Float() if self._shared.compat == "qtorch":
                 self._qtorch.elementwise(w, noise, first)
+            case Float() if self._is_shorter:
+                kernels.to_shorter(w.numpy(), first, self._number_arrays[0])
             case _ if self.whole:
                 self.round_whole(w, noise, first)
             case _:
@@ -227,6 +231,14 @@ class Stack:
             case fmt:
                 exact = not isinstance(fmt, NVFP4) and not (isinstance(fmt, Uniform) and fmt.scaling != "po2")
                 self._to_law(rows, noise, self._scale(groups, formats), first, exact)
+
+    @cached_property
+    def _is_shorter(self) -> bool:
+        """Whether all are float32 with fewer bits of mantissa, rounded to nearest on a CPU."""
+        laws: Any = [f.law for f in self.formats if isinstance(f, Float) and 0 < f.mantissa < MANTISSA]
+        is_alike = len(laws) == len(self.formats) and all(law.beyond == math.inf for law in laws)
+        exponents = {law.least_exponent for law in laws}
+        return self.device.type == "cpu" and self.mode.number == 0 and is_alike and exponents == {LEAST_EXPONENT}
 
     @cached_property
     def _blocks(self) -> Callable[[Tensor, Tensor, Tensor | None, int, int], None] | None:

@@ -51,6 +51,11 @@ class _Block:
     def trials(self) -> slice:
         return slice(self.first, self.first + len(self.weight))
 
+    def row_of(self, values: Tensor) -> Tensor:
+        """What a tensor (*shape) has at the places of the block's values, (n,)."""
+        order = [d - 1 for d in memory_order(self.like)[1:]]
+        return values.permute(order).reshape(-1)[self.columns]
+
     def shaped(self, values: Tensor) -> Tensor:
         """(R, *shape), a view: of blocks of whole rows alone."""
         order = memory_order(self.like)
@@ -182,10 +187,10 @@ class Stepper:
         axis = contraction_axis(shape)
         if tally is not None:
             tally.add(role, block.first, values.numel(), count_clipped(stack, block.shaped(values), block.first, axis))
-        if stack.whole:
-            stack.round_whole(block.shaped(values), drawn, block.first, axis)
+        if stack.by_rows:
+            stack.round_rows(values, None if drawn is None else block.row_of(drawn), block.first)
         else:
-            stack.round_rows(values, None if drawn is None else drawn.view(-1)[block.columns], block.first)
+            stack.round_whole(block.shaped(values), drawn, block.first, axis)
         if tally is not None:
             tally.add_rounded(role, f"{block.name} {key}".strip(), block.first, values)
 
