@@ -70,6 +70,7 @@ PLOT_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "surface": (("x", "y", "z"), ("facet", "title", "name")),
     "heatmap": (("x", "y", "z"), ("facet", "title", "name")),
     "lines": (("x", "y"), ("line", "facet", "title", "name")),
+    "scatter": (("x", "y"), ("line", "facet", "title", "name")),
     "histogram": (("place",), ("line", "facet", "range", "title", "name")),
 }
 """Kind of plot: the fields that it needs, and those that it takes."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import qsweep
 from qsweep import backends, cost, environment, folder, jobs, lock, schedule
+from qsweep.architectures import ARCHITECTURES
 from qsweep.data import data_folder, ensure
 from qsweep.datasets import DATASETS
 from qsweep.errors import UserError, did_you_mean
@@ -152,10 +153,16 @@ def _stacks(plan: Plan, records: Mapping[str, Record], options: Options) -> list
     memory = max(_free_memory() // workers - WORKER_OVERHEAD, 0)
 
     def fits(trial: Trial) -> int:
-        return cost.stack_fits(trial.settings, memory)
+        return cost.stack_fits(trial.settings, memory) if _may_stack(trial) else 1
 
     limit = min(options.stack, plan.spec.stack or options.stack)
     return schedule.form_stacks(wanted, limit, workers, fits, lambda trial: cost.work(trial.settings))
+
+
+def _may_stack(trial: Trial) -> bool:
+    """Whether a net trains in stacks; of a user's own it takes building it to know, so that it may."""
+    known = ARCHITECTURES.get(trial.settings["model"]["name"])
+    return known is None or known.stacks
 
 
 def _free_memory() -> int:

@@ -107,7 +107,7 @@ def history(courses: Mapping[str, list[float]]) -> pd.DataFrame:
 
 def figure(table: pd.DataFrame, entry: Mapping[str, Any], over_epochs: pd.DataFrame | None = None) -> Figure:
     """The figure of an entry, before it is written."""
-    drawers = {"heatmap": heatmap.draw, "lines": lines.draw, "surface": surface.draw}
+    drawers = {"heatmap": heatmap.draw, "lines": lines.draw, "scatter": lines.draw, "surface": surface.draw}
     shown = picture(table, history({}) if over_epochs is None else over_epochs, read(entry), "title")
     return drawers[entry["kind"]](shown)
 
@@ -519,6 +519,19 @@ def test_no_trial_with_a_result_still_draws(entry: Mapping[str, Any], status: st
 
 
 # --- epochs -----------------------------------------------------------------------------------------------------------
+
+
+def test_scatter_has_a_cross_for_each_trial_that_is_done() -> None:
+    def status(point: Point) -> str:
+        return "diverged" if point["bitwidth"] == 4 and point["seed"] == 1 else "done"
+
+    table = trials(
+        {"bitwidth": [8, 4]}, status=status, accuracy=lambda p: 0.1 * p["bitwidth"] + 0.01 * p["seed"], seeds=3
+    )
+    (panel,) = panels(figure(table, {"kind": "scatter", "x": "bitwidth", "y": "test_accuracy"}))
+    crosses = [y for line in panel.lines if line.get_marker() == "x" for y in line.get_ydata()]
+    assert sorted(y for y in crosses if y > 10) == pytest.approx([40, 42, 80, 81, 82])
+
 
 EPOCHS = {"kind": "lines", "x": "epoch", "y": "test_accuracy", "line": "rounding"}
 

@@ -1,11 +1,11 @@
-"""Figures from a sweep's tables: surfaces, heatmaps, lines and histograms, as PNG and as vector PDF.
+"""Figures from a sweep's tables: surfaces, heatmaps, lines, scatters and histograms, as PNG and as vector PDF.
 
 A figure shows what the table says and nothing else: a trial without a result is marked, never interpolated; what is
 averaged is named in the figure; equal tables give equal bytes.
 
 `entry` reads what to draw, `rows`, `cells` and `distributions` reduce the tables to what one figure shows, `axes` says
-where a value stands and how it reads, `page` holds what all figures share; `surface`, `heatmap`, `lines` and
-`histogram` draw one kind each.
+where a value stands and how it reads, `page` holds what all figures share; `surface`, `heatmap`, `lines`
+(scatters too) and `histogram` draw them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsweep.plots.cells import Picture, picture
 from qsweep.plots.distributions import Distributions, distributions
-from qsweep.plots.entry import Entry, Histogram, named
+from qsweep.plots.entry import OVER_X, Entry, Histogram, named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,4 +65,5 @@ def _figure(shown: Picture | Distributions) -> Figure:
 
     if isinstance(shown, Distributions):
         return histogram.draw(shown)
-    return {"heatmap": heatmap.draw, "lines": lines.draw, "surface": surface.draw}[shown.plot.kind](shown)
+    drawers = {"heatmap": heatmap.draw, "surface": surface.draw, **dict.fromkeys(OVER_X, lines.draw)}
+    return drawers[shown.plot.kind](shown)

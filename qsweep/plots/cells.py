@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from qsweep.errors import UserError
 from qsweep.plots.axes import Axis, Place, Reference, Value, axis, label, word
-from qsweep.plots.entry import Entry, Plot
+from qsweep.plots.entry import OVER_X, Entry, Plot
 from qsweep.plots.rows import Row, read, swept
 from qsweep.spec import is_share
 
@@ -144,7 +144,7 @@ def picture(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: str)
 def _check_size(plot: Plot, panels: Sequence[Panel], x: Axis, series: Axis) -> None:
     if not x.values:
         raise UserError(f"plot '{plot.name}': x: column '{plot.x}' is empty in every row")
-    refuse_many(plot, len(panels), len(series.places) if plot.kind == "lines" else 0)
+    refuse_many(plot, len(panels), len(series.places) if plot.kind in OVER_X else 0)
 
 
 def refuse_many(plot: Entry, panels: int, lines: int) -> None:
@@ -219,7 +219,8 @@ def _notes(plot: Plot, panels: Sequence[Panel]) -> str:
     number = "–".join(map(str, sorted({min(counts), max(counts)})))
     varying = list(dict.fromkeys(column for cell in cells for column in _varying(cell.hidden)))
     over = f"{number} seeds" if varying == ["seed"] else f"{number} trials that differ in {_listed(varying)}"
-    return f"line: mean, band: min … max over {over}" if plot.kind == "lines" else f"mean over {over}"
+    words = {"lines": "line: mean, band: min … max over {}", "scatter": "a cross a trial: {} at each place"}
+    return words.get(plot.kind, "mean over {}").format(over)
 
 
 def _varying(hidden: Sequence[Mapping[str, Value | None]]) -> list[str]:

@@ -17,16 +17,19 @@ NEEDED: Final = {
     "surface": ("x", "y", "z"),
     "heatmap": ("x", "y", "z"),
     "lines": ("x", "y"),
+    "scatter": ("x", "y"),
     HISTOGRAM: ("place",),
 }
 """The kinds of figures, and what an entry of each can't do without."""
+OVER_X: Final = ("lines", "scatter")
+"""The kinds whose metric stands upright over x, with a colour for each `line`."""
 
 
 @dataclass(frozen=True)
 class Plot:
     """One figure to draw: its kind, and which column goes where.
 
-    `series` is what `x` is crossed with: the `y` of a surface or heatmap, the `line` of lines.
+    `series` is what `x` is crossed with: the `y` of a surface or heatmap, the `line` of lines and scatters.
     """
 
     kind: str
@@ -40,7 +43,7 @@ class Plot:
     @property
     def columns(self) -> dict[str, str]:
         """The columns that place a trial, by the word that names them in the entry."""
-        word = "line" if self.kind == "lines" else "y"
+        word = "line" if self.kind in OVER_X else "y"
         places = {"x": self.x, word: self.series, "facet": self.facet}
         return {word: column for word, column in places.items() if column is not None}
 
@@ -84,7 +87,7 @@ def read(entry: Mapping[str, Any]) -> Entry:
         raise UserError(f"plots: a plot of kind '{kind}' needs {' and '.join(lacking)}")
     if kind == HISTOGRAM:
         return _read_histogram(entry)
-    series, metric = (entry.get("line"), entry["y"]) if kind == "lines" else (entry["y"], entry["z"])
+    series, metric = (entry.get("line"), entry["y"]) if kind in OVER_X else (entry["y"], entry["z"])
     if metric not in DRAWN:
         raise UserError(f"plots: {kind}: {unknown('metric', metric, DRAWN)}")
     name = file_name(entry.get("name") or f"{kind}-{metric}")

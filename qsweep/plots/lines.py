@@ -1,4 +1,4 @@
-"""Lines over one axis: a mean and a band over seeds, gaps and marks where trials gave nothing."""
+"""Lines over one axis: a mean and a band over seeds, gaps and marks where trials gave nothing; or a cross a trial."""
 
 from __future__ import annotations
 
@@ -79,8 +79,9 @@ def stroke(axis: Axis, series: Place) -> dict[str, Any]:
 
 
 def _panel(axes: Axes, picture: Picture, cells: Cells, looks: dict[Place, dict[str, Any]]) -> None:
+    draw_course = _crosses if picture.plot.kind == "scatter" else _line
     for series, look in looks.items():
-        _line(axes, picture, [(x, cells[x, series]) for x in picture.x.places if (x, series) in cells], look)
+        draw_course(axes, picture, [(x, cells[x, series]) for x in picture.x.places if (x, series) in cells], look)
     for (x, series), cell in cells.items():
         if isinstance(x, Reference) and isinstance(series, Reference):
             _level(axes, cell, looks[series])
@@ -103,6 +104,13 @@ def _line(axes: Axes, picture: Picture, course: Sequence[tuple[Place, Cell]], lo
         else:
             axes.plot(x, means, **look)
             axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+
+
+def _crosses(axes: Axes, picture: Picture, course: Sequence[tuple[Place, Cell]], look: dict[str, Any]) -> None:
+    """A cross for each trial."""
+    points = [(picture.x.at(place), value) for place, cell in course for value in cell.values]
+    x, y = zip(*points, strict=True) if points else ((), ())
+    axes.plot(x, y, color=look["color"], linestyle="none", marker="x", markersize=5)
 
 
 def _level(axes: Axes, cell: Cell, look: dict[str, Any]) -> None:
