@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -144,3 +144,8 @@ ARCHITECTURES = {
         ),
     )
 }
+
+
+def architecture_of(model: Mapping[str, Any]) -> Architecture | None:
+    """The architecture that a trial's `model` settings name; None of an open one, a user's own or a library's."""
+    return None if "source" in model else ARCHITECTURES.get(model["name"])

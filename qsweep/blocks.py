@@ -12,7 +12,7 @@ from qsweep import axes
 from qsweep.parameters import BadValueError, check_each, show
 from qsweep.reader import OVERRIDE, Mistakes, Place
 from qsweep.trial import canonical
-from qsweep.vocabulary import SOURCE, Checker, checker
+from qsweep.vocabulary import SOURCE, Checker, checker, is_open
 
 BLOCK_KEYS = ("trial", "grid", "zip", "variants", "exclude", "only")
 BLOCK_EXPECTED = "a mapping with trial, grid, …"
@@ -85,7 +85,7 @@ class BlockReader:
         self.mistakes = mistakes
         self.overrides = overrides
         self.folder = folder
-        self.own_model = _names_own_model([mistakes.document.value, *overrides.values()])
+        self.open_model = _names_open_model([mistakes.document.value, *overrides.values()])
         self.sources: dict[str, str] = {}
 
     def blocks(self, top: Mapping[str, Any]) -> tuple[Block, ...]:
@@ -144,7 +144,7 @@ class BlockReader:
     def _checker(self, name: str) -> Checker:
         if name in SEED_NAMES:
             raise BadValueError(SEEDS_ELSEWHERE)
-        check = checker(name, self.own_model)
+        check = checker(name, self.open_model)
         return self._with_source(check) if name == "model" else check
 
     def _with_source(self, check: Checker) -> Checker:
@@ -252,12 +252,12 @@ def _refuse_repeated(values: Sequence[Any]) -> None:
         seen.add(text)
 
 
-def _names_own_model(value: object) -> bool:
-    """Whether a user's own model is named anywhere; then a dotted `model.x` may be one of its parameters."""
+def _names_open_model(value: object) -> bool:
+    """Whether an open model is named anywhere; then a dotted `model.x` may be one of its parameters."""
     if isinstance(value, str):
-        return SOURCE.fullmatch(value) is not None
+        return is_open(value)
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(map(_names_own_model, inner))
+    return any(map(_names_open_model, inner))
 
 
 def _read_source(path: Path, shown: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qsweep.architectures import ARCHITECTURES, LayerShape
+from qsweep.architectures import LayerShape, architecture_of
 from qsweep.datasets import DATASETS
 
 EVALUATION_BATCH = 1000
@@ -18,20 +18,20 @@ TENSORS_AN_ACTIVATION = 5
 """Of each activation in training: before and after the ReLU, after dropout, and two gradients on the way back."""
 
 ASSUMED_MEMORY = 256 * 1024 * 1024
-"""Bytes allowed for a trial of a user's own model."""
+"""Bytes allowed for a trial of an open model."""
 
 
 def layers(settings: Mapping[str, Any]) -> list[LayerShape] | None:
-    """The dense and convolution layers of a trial's net; None for a user's own model: only running it would tell."""
+    """The dense and convolution layers of a trial's net; None for an open model: only running it would tell."""
     model, data = settings["model"], DATASETS[settings["data"]["name"]]
-    if "source" in model:
+    known = architecture_of(model)
+    if known is None:
         return None
-    own = {k: v for k, v in model.items() if k != "name"}
-    return ARCHITECTURES[model["name"]].layers(data.shape, data.classes, own)
+    return known.layers(data.shape, data.classes, {k: v for k, v in model.items() if k != "name"})
 
 
 def work(settings: Mapping[str, Any]) -> float:
-    """Multiply-adds of training, roughly; for a user's model, examples seen."""
+    """Multiply-adds of training, roughly; for an open model, examples seen."""
     data = DATASETS[settings["data"]["name"]]
     shapes = layers(settings)
     products = sum(layer.products for layer in shapes) if shapes else 1
@@ -39,7 +39,7 @@ def work(settings: Mapping[str, Any]) -> float:
 
 
 def memory(settings: Mapping[str, Any]) -> int | None:
-    """Bytes that one more trial of a stack takes at most; None for a user's own model."""
+    """Bytes that one more trial of a stack takes at most; None for an open model."""
     shapes = layers(settings)
     if not shapes:
         return None

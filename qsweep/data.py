@@ -43,10 +43,16 @@ def decoded_file(dataset: DataSet, folder: Path) -> Path:
     return folder / f"{dataset.name}.u8"
 
 
+def _digest_file(dataset: DataSet, folder: Path) -> Path:
+    """Where the SHA-256 of a decoded file lies that the catalog does not know: noted when it was made."""
+    return folder / f"{dataset.name}.sha256"
+
+
 def state(dataset: DataSet, folder: Path) -> str:
     """`ready`, `absent`, or `damaged` (the decoded file is there, but is not what the catalog says)."""
     try:
-        return "ready" if sha256(decoded_file(dataset, folder)) == dataset.decoded else "damaged"
+        expected = dataset.decoded or _digest_file(dataset, folder).read_text(encoding="ascii")
+        return "ready" if sha256(decoded_file(dataset, folder)) == expected else "damaged"
     except (FileNotFoundError, NotADirectoryError):
         return "absent"
     except OSError:
@@ -56,14 +62,20 @@ def state(dataset: DataSet, folder: Path) -> str:
 def _checked(dataset: DataSet, content: bytes) -> bytes:
     """`content`, if it is the decoded file to the last bit."""
     found = hashlib.sha256(content).hexdigest()
-    if found != dataset.decoded:
+    if len(content) != dataset.size or found != (dataset.decoded or found):
         raise Failed(f"its images or labels are not {dataset.name}'s ({differ(found, dataset.decoded)})")
     return content
 
 
 def _keep(dataset: DataSet, folder: Path, content: bytes) -> None:
-    """Writes the decoded file under a temporary name, then renames it: neither a kill nor a second process tears it."""
-    path = decoded_file(dataset, folder)
+    """The decoded file, and its digest before it where the catalog has none."""
+    if not dataset.decoded:
+        _write(_digest_file(dataset, folder), hashlib.sha256(content).hexdigest().encode())
+    _write(decoded_file(dataset, folder), content)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file under a temporary name, then renames it: neither a kill nor a second process tears it."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as file:
@@ -72,7 +84,7 @@ def _keep(dataset: DataSet, folder: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise _unwritable(path.parent, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -139,7 +151,8 @@ def _mapped(dataset: DataSet, folder: Path) -> torch.Tensor:
 
 
 def preprocess(images: torch.Tensor, dataset: DataSet, kind: str) -> torch.Tensor:
-    """uint8 images of any shape as float32: `unit` is x / maximum, `standard` is (x / maximum − mean) / std.
+    """uint8 images (…, channels, height, width) as float32: `unit` is x / maximum, `standard` is (x / maximum − mean)
+    / std of each channel.
 
     Raises:
         UserError: there is no such kind.
@@ -150,7 +163,10 @@ def preprocess(images: torch.Tensor, dataset: DataSet, kind: str) -> torch.Tenso
     # Divided by tensors: CUDA divides by a Python number as a product with its reciprocal, which gives other bits.
     pixels = images.float()
     unit = pixels / pixels.new_full((), dataset.maximum)
-    return unit if kind == "unit" else (unit - unit.new_full((), dataset.mean)) / unit.new_full((), dataset.std)
+    if kind == "unit":
+        return unit
+    mean, std = (unit.new_tensor(numbers).view(-1, 1, 1) for numbers in (dataset.mean, dataset.std))
+    return (unit - mean) / std
 
 
 # ------------------------------------------------------------------------------------------------- getting a data set

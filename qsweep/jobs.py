@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from qsweep.data import load
 from qsweep.datasets import DATASETS
 from qsweep.environment import describe
+from qsweep.errors import UserError
 from qsweep.trial import key_of
 
 if TYPE_CHECKING:
@@ -130,6 +131,27 @@ def places_of(settings: Settings, sources: Mapping[str, str]) -> Places:
     data = DATASETS[settings["data"]["name"]]
     with _seeded(settings["seed"]):
         return places.places_of(build(settings["model"], sources, data.shape, data.classes), data.shape)
+
+
+def check_net(settings: Settings) -> None:
+    """Build a library's net and run it once on two of the data set's examples.
+
+    Raises:
+        UserError: there is none of this name, it draws random numbers itself, or takes no such images.
+    """
+    from qsweep.models import build, probe
+
+    model, data = settings["model"], DATASETS[settings["data"]["name"]]
+    try:
+        with _seeded(settings["seed"]):
+            probe(build(model, {}, data.shape, data.classes), data.shape, data.classes)
+    except UserError:
+        raise
+    except Exception as error:  # whatever torch says of shapes
+        size = "×".join(map(str, data.shape))
+        raise UserError(
+            f"{model['name']} does not take {data.name}'s images of {size}: {str(error).splitlines()[0]}"
+        ) from None
 
 
 @contextmanager

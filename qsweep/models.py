@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from qsweep.architectures import ARCHITECTURES, ConvolutionShape, LinearShape
-from qsweep.errors import UserError
+from qsweep.architectures import ARCHITECTURES, ConvolutionShape, LinearShape, architecture_of
+from qsweep.errors import UserError, unknown
 from qsweep.layers import Dropout, MaskedReLU
 from qsweep.streams import Stream
+from qsweep.vocabulary import LIBRARY
 
 CORE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Layers whose `weight` and `bias` are the roles of that name."""
@@ -26,6 +28,9 @@ CORE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
 """Layers whose scale and shift are the role `norm`."""
+
+NO_SECOND_OUTPUT = {name: {"aux_logits": False} for name in ("googlenet", "inception_v3")}
+"""What leaves out the classifiers that some nets have halfway."""
 
 # --- building ---------------------------------------------------------------------------------------------------------
 
@@ -43,6 +48,8 @@ def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int
     own = {k: v for k, v in model.items() if k not in ("name", "source")}
     if "source" in model:
         return _build_source(model["name"], sources[model["source"]], shape, classes, own)
+    if library := LIBRARY.fullmatch(model["name"]):
+        return _build_library(library[1], shape, classes, own)
     layers = ARCHITECTURES[model["name"]].layers(shape, classes, own)
     convolutions = [layer for layer in layers if isinstance(layer, ConvolutionShape)]
     dense = [layer for layer in layers if isinstance(layer, LinearShape)]
@@ -90,6 +97,24 @@ def _no_neighbours() -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
+
+
+def _build_library(name: str, shape: tuple[int, ...], classes: int, own: Mapping[str, Any]) -> nn.Module:
+    """torchvision's, its code untouched; where it takes colours, one channel is given three times."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UserError(unknown("classifier of torchvision", name, known))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that `initialize` draws anyway
+        try:
+            net: nn.Module = models.get_model(name, num_classes=classes, **NO_SECOND_OUTPUT.get(name, {}), **own)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"torchvision:{name}: {error}") from None
+    if shape[0] == 1:
+        net.register_forward_pre_hook(lambda _, inputs: (inputs[0].expand(-1, 3, -1, -1),))
+    return _with_our_dropout(net)
 
 
 def _with_our_dropout(net: nn.Module) -> nn.Module:
@@ -184,14 +209,13 @@ class _Recorder(TorchDispatchMode):
 
 
 def stacks(model: Mapping[str, Any], net: nn.Module, shape: tuple[int, ...], classes: int) -> bool:
-    """Whether a net trains in stacks: declared for the catalog's models, found out for a user's own.
+    """Whether a net trains in stacks: declared for the catalog's models, found out for open ones.
 
     Raises:
-        UserError: a user's net draws random numbers itself, or its output is not (batch, classes).
+        UserError: an open model draws random numbers itself, or its output is not (batch, classes).
     """
-    if "source" in model:
-        return not probe(net, shape, classes).not_stacking
-    return ARCHITECTURES[model["name"]].stacks
+    known = architecture_of(model)
+    return not probe(net, shape, classes).not_stacking if known is None else known.stacks
 
 
 def probe(net: nn.Module, shape: tuple[int, ...], classes: int) -> Probe:

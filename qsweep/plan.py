@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from qsweep.architectures import ARCHITECTURES
+from qsweep import cost
 from qsweep.blocks import Block, overlay
-from qsweep.datasets import DATASETS
 from qsweep.errors import did_you_mean, unknown
 from qsweep.parameters import show
 from qsweep.reader import OVERRIDE, Mistakes, Place, dotted
@@ -168,12 +167,8 @@ class _Expansion:
 
 
 def _weight_places(settings: Mapping[str, Any]) -> list[str]:
-    """The places of a trial's weights and biases; none of a user's own model, which only running it would tell."""
-    model, data = settings["model"], DATASETS[settings["data"]["name"]]
-    if "source" in model:
-        return []
-    layers = ARCHITECTURES[model["name"]].layers(data.shape, data.classes, dict(model))
-    return [f"{layer.place}.{role}" for layer in layers for role in ("weight", "bias")]
+    """The places of a trial's weights and biases; none of an open model, which only running it would tell."""
+    return [f"{layer.place}.{role}" for layer in cost.layers(settings) or () for role in ("weight", "bias")]
 
 
 # --- points -----------------------------------------------------------------------------------------------------------

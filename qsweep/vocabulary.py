@@ -159,6 +159,13 @@ DEFAULTS: dict[str, Any] = {"optimizer": "sgd", "init": {"name": "torch"}, "mode
 TRIAL_NAMES = ("data", "model", "init", "optimizer", "quantize", LAYERS, *PLAIN)
 SOURCE = re.compile(r"([^:]+\.py):([A-Za-z_]\w*)")
 """A user's model: a Python file, and the function in it that builds the net."""
+LIBRARY = re.compile(r"torchvision:([a-z]\w*)")
+"""A classifier of torchvision.models; which there are, only the installed version knows."""
+
+
+def is_open(model: str) -> bool:
+    """Whether a model's parameters and layers are its function's own affair: a user's, or a library's."""
+    return SOURCE.fullmatch(model) is not None or LIBRARY.fullmatch(model) is not None
 
 
 Checker = Callable[[object], Any]
@@ -168,20 +175,20 @@ Checker = Callable[[object], Any]
 # --- checking one value -----------------------------------------------------------------------------------------------
 
 
-def check(path: str, value: object, own_model: bool = False) -> Any:
+def check(path: str, value: object, open_model: bool = False) -> Any:
     """The value of a trial parameter or dotted path in its one spelling: `range4` → {"format": "range", "bitwidth": 4}.
 
     Raises:
         BadValueError: an unknown name, or a value that it does not take.
     """
-    return checker(path, own_model)(value)
+    return checker(path, open_model)(value)
 
 
-def checker(path: str, own_model: bool = False) -> Checker:
+def checker(path: str, open_model: bool = False) -> Checker:
     """What checks the values of a trial parameter or dotted path.
 
     Args:
-        own_model: whether a user's own model may be meant, whose parameters only its function knows.
+        open_model: whether a model may be meant whose parameters only its function knows.
 
     Raises:
         BadValueError: an unknown name.
@@ -190,7 +197,7 @@ def checker(path: str, own_model: bool = False) -> Checker:
     if head == "quantize" and len(rest) < 3:
         return _roles_checker(path, rest)
     if head in CHOICES and len(rest) == 1:
-        return _choice_part_checker(head, rest[0], own_model)
+        return _choice_part_checker(head, rest[0], open_model)
     if rest or head not in TRIAL_NAMES:
         raise BadValueError(unknown("parameter", path, TRIAL_NAMES))
     if head == LAYERS:
@@ -212,7 +219,7 @@ def _check_choice(what: str, value: object) -> dict[str, Any]:
     if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
         raise BadValueError(f"found {show(value)}, expected a name or a mapping with a name")
     name, own = given["name"], {k: v for k, v in given.items() if k != "name"}
-    if what == "model" and SOURCE.fullmatch(name):
+    if what == "model" and is_open(name):
         return {"name": name, **dict(check_each(own.items(), _check_own))}
     if what == "model" and name.endswith(".py"):
         raise BadValueError(f"'{name}' needs the function that builds the net: {name}:net")
@@ -241,15 +248,15 @@ def _check_parameters(known: Mapping[str, Parameter], owner: str, given: Mapping
 
 
 def _check_own(name: str, value: object) -> Any:
-    """A parameter of a user's own model: any value, since only its function knows better."""
+    """A parameter of an open model: any value, since only its function knows better."""
     if name in ("name", "source") or not name.isidentifier():
         raise BadValueError(f"'{cut(name)}' can't be the name of a model's parameter")
     return as_integers(value)
 
 
-def _choice_part_checker(what: str, name: str, own_model: bool) -> Checker:
+def _choice_part_checker(what: str, name: str, open_model: bool) -> Checker:
     """Of a dotted path into a model or init; which one it goes to is only known when the trial is resolved."""
-    if what == "model" and own_model:
+    if what == "model" and open_model:
         _check_own(name, None)
         return as_integers
     return _known({f"{what}.{p.name}": p for own in CHOICES[what].values() for p in own}, f"{what}.{name}")

@@ -364,7 +364,7 @@ def pip(world: Path) -> None:
 
 def old_array(values: np.ndarray) -> bytes:
     """Protocol 2 as Python 2 wrote it, with numpy's old names and byte strings; Python 3 can't write these."""
-    kind, order = (b"f4", b"<") if values.dtype == np.float32 else (b"i8", b"<")
+    kind, order = {"float32": (b"f4", b"<"), "int64": (b"i8", b"<"), "uint8": (b"u1", b"|")}[values.dtype.name]
     shape = b"(" + b"".join(b"I%d\n" % size for size in values.shape) + b"t"
     dtype = b"cnumpy\ndtype\n(U\x02" + kind + b"I0\nI1\ntR(I3\nU\x01" + order + b"NNNI-1\nI-1\nI0\ntb"
     content = values.tobytes()
@@ -649,7 +649,7 @@ def torchvision_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
     """The program that downloads runs in this process, since torchvision takes seconds to import; gives its class."""
     from torchvision.datasets import FashionMNIST
 
-    def run(argv: tuple[str, ...], place: Path) -> None:
+    def run(argv: tuple[str, ...], place: Path, patience: int) -> None:
         monkeypatch.setattr(sys, "argv", argv[1:2] + argv[3:])
         monkeypatch.chdir(place)
         exec(argv[2], {})  # noqa: S102 — a constant of ours
@@ -674,7 +674,7 @@ def test_mirrors_that_never_answer_are_given_up(
     folder: Path, said: list[str], torchvision_here: type, silent_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "SOCKET_SECONDS", 0.2)
-    monkeypatch.setattr(sources, "_clients", lambda _: (sources._mirrors("FashionMNIST"),))
+    monkeypatch.setattr(sources, "_clients", lambda _: (sources._mirrors("fashion_mnist"),))
     monkeypatch.setattr(torchvision_here, "mirrors", [silent_server])
     with pytest.raises(DataError, match=r"torchvision's mirrors failed \(TimeoutError: timed out\)"):
         ensure(FASHION, folder, said.append)
@@ -893,7 +893,7 @@ def test_preprocess_unit_divides_by_the_maximum_in_float32() -> None:
 
 def test_preprocess_standard_subtracts_the_mean_and_divides_by_the_deviation() -> None:
     unit = np.arange(256, dtype=np.float32) / np.float32(255)
-    expected = (unit - np.float32(MNIST.mean)) / np.float32(MNIST.std)
+    expected = (unit - np.float32(MNIST.mean[0])) / np.float32(MNIST.std[0])
     assert np.array_equal(preprocess(PIXELS, MNIST, "standard").numpy().ravel(), expected)
 
 

@@ -21,8 +21,8 @@ CONFIGS = PACKAGE.parent / "configs"
 
 WITHOUT_TORCH = (
     *("errors", "parameters", "columns", "formats", "catalog", "reference", "architectures", "datasets"),
-    *("vocabulary", "trial", "reader", "axes", "extends", "blocks", "spec", "plan", "schema", "environment"),
-    *("provenance", "files", "store", "tables", "aggregate", "explain", "cost", "folder", "plots"),
+    *("cost", "vocabulary", "trial", "reader", "axes", "extends", "blocks", "spec", "plan", "schema", "environment"),
+    *("provenance", "files", "store", "tables", "aggregate", "explain", "folder", "plots"),
 )
 WITH_TORCH = (
     *(

@@ -10,6 +10,8 @@ from qsweep.errors import UserError
 from qsweep.layers import Dropout
 from qsweep.models import build, initialize, probe, stacks
 from qsweep.streams import Stream
+from qsweep.training.places import places_of
+from qsweep.training.roles import roles_of
 
 SHAPE = (1, 8, 8)
 
@@ -132,3 +134,47 @@ def test_initialize_same_seed_same_weights_other_seed_others() -> None:
     one, same, other = weights({"name": "he"}), weights({"name": "he"}), weights({"name": "he"}, seed=1)
     assert torch.equal(one["linear1.weight"], same["linear1.weight"])
     assert not torch.equal(one["linear1.weight"], other["linear1.weight"])
+
+
+# --- torchvision's ----------------------------------------------------------------------------------------------------
+
+
+def library(name: str, shape: tuple[int, ...], classes: int = 10, **parameters: object) -> nn.Module:
+    return build({"name": f"torchvision:{name}", **parameters}, {}, shape, classes)
+
+
+def test_a_classifier_of_torchvision_is_built_for_the_data_sets_classes_with_its_layers_as_roles() -> None:
+    net = library("resnet18", (3, 32, 32), 100)
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 100)
+    assert {role for _, role in roles_of(net).items()} == {"weight", "bias", "norm"}
+    assert not stacks({"name": "torchvision:resnet18"}, net, (3, 32, 32), 100)
+    outputs = places_of(net, (3, 32, 32)).outputs
+    assert outputs[:4] == ("relu", "maxpool", "layer1.0.relu", "layer1.0.relu#2")
+    assert outputs[-2:] == ("avgpool", "fc")
+
+
+def test_a_classifier_of_torchvision_sees_grey_images_in_three_equal_channels() -> None:
+    x = torch.rand(2, 1, 32, 32)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        grey = library("resnet18", (1, 32, 32)).eval()
+        torch.manual_seed(0)
+        colour = library("resnet18", (3, 32, 32)).eval()
+    assert torch.equal(grey(x), colour(x.expand(-1, 3, -1, -1)))
+
+
+def test_a_classifier_of_torchvision_takes_its_own_parameters_and_our_dropout() -> None:
+    net = library("mobilenet_v2", (3, 32, 32), dropout=0.4)
+    assert [module.rate for module in net.modules() if isinstance(module, Dropout)] == [0.4]
+    with pytest.raises(UserError, match=r"torchvision:resnet18: .*unexpected keyword argument 'depth'"):
+        library("resnet18", (3, 32, 32), depth=3)
+
+
+def test_an_unknown_classifier_of_torchvision_is_told_with_the_nearest_one() -> None:
+    with pytest.raises(UserError, match="unknown classifier of torchvision 'resnet8'; did you mean 'resnet18'"):
+        library("resnet8", (3, 32, 32))
+
+
+def test_a_second_classifier_halfway_is_left_out() -> None:
+    net = library("googlenet", (3, 32, 32))
+    assert isinstance(net.train()(torch.zeros(2, 3, 32, 32)), torch.Tensor)

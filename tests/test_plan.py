@@ -185,7 +185,10 @@ def test_axis_that_no_trial_reads_is_refused(tmp_path: Path, text: str, place: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("grid: {lr: [1, 2]}", "mine.yaml:1:1: trial.data: data is missing (one of: digits, mnist, fashion_mnist)"),
+        (
+            "grid: {lr: [1, 2]}",
+            "mine.yaml:1:1: trial.data: data is missing (one of: digits, mnist, fashion_mnist, cifar10, cifar100)",
+        ),
         ("trial: {data: digits}\ngrid: {lr: [1, 2]}", "mine.yaml:1:1: trial.model: model is missing"),
         (
             "trial: {data: digits}\ngrid: {model.dropout: [0.1]}",

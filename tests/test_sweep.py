@@ -403,3 +403,40 @@ def test_run_another_file_of_the_same_name_is_refused(project: Project) -> None:
     said = project.run("run", "other/small.yaml", code=2)
     assert "belongs to small.yaml, not to other/small.yaml" in said
     assert project.tables() == before
+
+
+RESNET = """
+trial:
+  data: digits
+  model: torchvision:resnet18
+  optimizer: sgd
+  lr: 0.05
+  epochs: 1
+  batch_size: 500
+  quantize: {weight: block8, activation: block8, error: block8, master: bf16}
+  layers: {fc: float32}
+"""
+
+
+def test_run_a_net_of_torchvision_with_rounded_activations_and_errors(project: Project) -> None:
+    project.write("resnet.yaml", RESNET)
+    told, _ = project.start("run", "resnet.yaml", "-n").communicate()
+    assert "layer1.0.relu, layer1.0.conv2, layer1.0.bn2, layer1.0.relu#2" in told
+    project.run("run", "resnet.yaml", "--backend", "serial", "--no-plot")
+    (row,) = project.rows("resnet")
+    assert row["status"] == "done"
+    assert row["model"] == "torchvision:resnet18"
+    assert 0 < float(row["activation_zero"]) < 1
+
+
+def test_run_a_net_that_torchvision_does_not_have_or_that_takes_no_such_images_is_refused(project: Project) -> None:
+    for wrong, said in {
+        "resnet8": "unknown classifier of torchvision 'resnet8'; did you mean 'resnet18'?",
+        "alexnet": "torchvision:alexnet does not take digits's images of 1×8×8: ",
+        "densenet121, memory_efficient: 3, dropt: 1": "torchvision:densenet121: ",
+    }.items():
+        text = RESNET.replace("torchvision:resnet18", f"{{name: torchvision:{wrong}}}").replace(
+            "  layers: {fc: float32}", ""
+        )
+        project.write("wrong.yaml", text)
+        assert said in project.run("run", "wrong.yaml", code=2)

@@ -436,7 +436,7 @@ def test_columns_of_a_users_own_model_have_file_and_parameters() -> None:
 @pytest.mark.parametrize(
     ("given_parameters", "path", "message"),
     [
-        ({"model": "mlp"}, "data", "data is missing (one of: digits, mnist, fashion_mnist)"),
+        ({"model": "mlp"}, "data", "data is missing (one of: digits, mnist, fashion_mnist, cifar10, cifar100)"),
         ({"data": "digits"}, "model", "model is missing (one of: mlp, softmax, lenet)"),
         ({"data": "digits", "model": {"dropout": 0.1}}, "model", "model is missing"),
         (

@@ -55,7 +55,7 @@ def test_every_parameter_is_part_of_the_key_from_the_start() -> None:
 def test_every_part_that_a_name_stands_for_has_numerics() -> None:
     parts = [*NAMED["data"], *NAMED["optimizer"], *CHOICES["model"], *(f for f, own in ROLE_PARAMETERS.items() if own)]
     assert len(parts) == len(set(parts))
-    assert set(parts) | {"step", "random", "init", "source", "histogram"} == set(NUMERICS)
+    assert set(parts) | {"step", "random", "init", "source", "torchvision", "histogram"} == set(NUMERICS)
 
 
 # --- one spelling -----------------------------------------------------------------------------------------------------
@@ -75,6 +75,8 @@ def test_every_part_that_a_name_stands_for_has_numerics() -> None:
         ("model", "mlp", {"name": "mlp"}),
         ("model", {"name": "mlp", "hidden": [8.0], "dropout": 0}, {"name": "mlp", "hidden": [8], "dropout": 0.0}),
         ("model", "my_models.py:net", {"name": "my_models.py:net"}),
+        ("model", "torchvision:resnet18", {"name": "torchvision:resnet18"}),
+        ("model", {"name": "torchvision:vgg11", "dropout": 0.1}, {"name": "torchvision:vgg11", "dropout": 0.1}),
         ("model", {"name": "a/b.py:net", "width": 8.0}, {"name": "a/b.py:net", "width": 8}),
         ("model.dropout", 0, 0.0),
         ("init", "he", {"name": "he"}),
@@ -123,11 +125,11 @@ def test_check_knows_the_bounds(path: str, inside: list[object], outside: list[o
 
 @pytest.mark.parametrize("value", [64, [1, 2], "text", None, True, {"a": [1]}])
 def test_check_of_a_users_own_models_parameter_takes_any_value(value: object) -> None:
-    assert check("model.hidden", value, own_model=True) == value
+    assert check("model.hidden", value, open_model=True) == value
 
 
 def test_check_of_a_users_own_models_parameter_has_one_spelling_of_a_number() -> None:
-    assert repr(check("model.x", [1.0, -0.0, {"a": 2.0}], own_model=True)) == "[1, 0, {'a': 2}]"
+    assert repr(check("model.x", [1.0, -0.0, {"a": 2.0}], open_model=True)) == "[1, 0, {'a': 2}]"
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
@@ -148,7 +150,11 @@ def mistakes(path: str, value: object, **more: Any) -> list[tuple[tuple[str | in
         ("", 1, "unknown parameter ''"),
         ("lr.x", 1, "unknown parameter 'lr.x'"),
         (".lr", 1, "unknown parameter '.lr'"),
-        ("data", "minst", "unknown data 'minst'; did you mean 'mnist'? (one of: digits, mnist, fashion_mnist)"),
+        (
+            "data",
+            "minst",
+            "unknown data 'minst'; did you mean 'mnist'? (one of: digits, mnist, fashion_mnist, cifar10, cifar100)",
+        ),
         ("data", 5, "unknown data '5'"),
         ("optimizer", ["sgd"], "unknown optimizer"),
         ("optimizer", None, "unknown optimizer 'None'"),
@@ -226,4 +232,4 @@ def test_check_of_a_bitwidth_that_is_given_twice_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["name", "source", "", "a-b", "1a"])
 def test_check_of_a_name_that_no_own_model_can_have_is_refused(name: str) -> None:
-    assert "can't be the name of a model's parameter" in mistakes(f"model.{name}", 1, own_model=True)[0][1]
+    assert "can't be the name of a model's parameter" in mistakes(f"model.{name}", 1, open_model=True)[0][1]
