@@ -1,11 +1,15 @@
 """LeNet on MNIST, batch 64, one core: every tensor in 8-bit block floating point against float32.
 
-Peers in the same run: a plain PyTorch loop with a DataLoader, as the document has it, and the same loop with QPyTorch's
-quantizers around it (`pip install qtorch`, left out where it is not installed).
+Peers in the same run, in turn with ours: a plain PyTorch loop with a DataLoader, as the document has it, and the same
+loop with QPyTorch's quantizers around it (`pip install qtorch`, left out where it is not installed). Ours runs as in a
+worker, each peer in a process of its own, as its users have it.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ import torch
 from measure import as_a_worker, ratios, spread
 from torch import nn
 
+from qsweep.backends import worker_environment
 from qsweep.data import data_folder, ensure, load
 from qsweep.datasets import DATASETS
 from qsweep.models import build, initialize
@@ -111,6 +116,42 @@ def qpytorch() -> Callable[[], None] | None:
     return document(lambda: Quantizer(**nearest, **both), wrap)
 
 
+PEERS: dict[str, Callable[[], Callable[[], None] | None]] = {
+    "loader": lambda: document(nn.Identity, lambda optimizer, _: optimizer),
+    "qpytorch": qpytorch,
+}
+
+
+def serve(name: str) -> None:
+    """Be a peer: some steps for each line that comes in; a line goes out when it is ready, and after each."""
+    torch.set_num_threads(1)
+    steps = PEERS[name]()
+    print("ready" if steps else "absent", flush=True)
+    for _ in sys.stdin:
+        if steps:
+            steps()
+        print("done", flush=True)
+
+
+def peer(name: str) -> Callable[[], None] | None:
+    """Some steps of a peer, in a process of its own without a worker's environment; None where it is absent."""
+    plain = {k: v for k, v in os.environ.items() if k not in worker_environment()}
+    command = [sys.executable, __file__, "--peer", name]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain)
+    told, asked = process.stdout, process.stdin
+    assert told is not None
+    assert asked is not None
+    if told.readline() != "ready\n":
+        return None
+
+    def steps() -> None:
+        asked.write("\n")
+        asked.flush()
+        assert told.readline() == "done\n"
+
+    return steps
+
+
 def compare(name: str, one: Callable[[], None], other: Callable[[], None]) -> None:
     """Print how many times as fast as another something is."""
     times, others = ratios(one, other, N)
@@ -127,10 +168,13 @@ def main() -> None:
     block, as_qtorch, float32 = (course(trials[i]) for i in (0, 3, 6))
     compare("block floating point against float32", block, float32)
     compare("by QPyTorch's rules against float32", as_qtorch, float32)
-    compare("float32 against a loop with a DataLoader", float32, document(nn.Identity, lambda optimizer, _: optimizer))
-    if peer := qpytorch():
-        compare("by QPyTorch's rules against QPyTorch", as_qtorch, peer)
+    for what, own, name in (
+        ("float32 against a loop with a DataLoader", float32, "loader"),
+        ("by QPyTorch's rules against QPyTorch", as_qtorch, "qpytorch"),
+    ):
+        if other := peer(name):
+            compare(what, own, other)
 
 
 if __name__ == "__main__":
-    main()
+    serve(sys.argv[2]) if "--peer" in sys.argv else main()

@@ -278,7 +278,7 @@ class _Resolver:
         given = self.given.get(LAYERS)
         if not given or (not quantized and given == FLOAT32_ENDS):
             return None
-        self.columns[LAYERS] = given if isinstance(given, str) else canonical(given)
+        self.columns[LAYERS] = _describe_layers(given)
         if isinstance(given, str):
             return given
         layers = {place: FLOAT32 if own == FLOAT32 else self._layer(place, own) for place, own in given.items()}
@@ -364,6 +364,17 @@ def describe_role(role: Mapping[str, Any]) -> str:
     if role["format"] == FLOAT32:
         return FLOAT32
     return spell(role["format"], {name: value for name, value in role.items() if name != "format"})
+
+
+def _describe_layers(given: Any) -> str:
+    """Checked exceptions as a spec would say them: `float32_ends`, `{"linear1":{"error":"e5m2"}}`."""
+    if isinstance(given, str):
+        return given
+    layers = {
+        place: own if isinstance(own, str) else {role: describe_role(own_format) for role, own_format in own.items()}
+        for place, own in given.items()
+    }
+    return canonical(layers)
 
 
 def describe_choice(choice: Mapping[str, Any]) -> str:

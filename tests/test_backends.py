@@ -11,7 +11,7 @@ import fake_job
 import pytest
 
 from qsweep import backends
-from qsweep.backends import BACKENDS, Backend, backend
+from qsweep.backends import BACKENDS, HUGE_PAGES, Backend, backend, worker_environment
 from qsweep.errors import UserError
 
 
@@ -64,6 +64,23 @@ def test_serial_lets_an_interrupt_through_at_once() -> None:
 
 def test_local_workers_ignore_interrupts() -> None:
     assert backend("local", 2).open().submit(fake_job.ignores_interrupts).result(30)
+
+
+def test_local_workers_ask_for_huge_pages_beside_what_the_user_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert worker_environment() == {"GLIBC_TUNABLES": HUGE_PAGES}
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=1")
+    both = f"glibc.malloc.arena_max=1:{HUGE_PAGES}"
+    assert worker_environment() == {"GLIBC_TUNABLES": both}
+    monkeypatch.setenv("GLIBC_TUNABLES", both)
+    assert worker_environment() == {"GLIBC_TUNABLES": both}
+
+
+def test_local_workers_have_their_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=8")
+    own = backend("local", 1)
+    executor = own.open()
+    assert executor.submit(os.getenv, "GLIBC_TUNABLES").result() == f"glibc.malloc.arena_max=8:{HUGE_PAGES}"
+    own.kill(executor)
 
 
 def test_local_workers_are_kept_for_the_next_sweep() -> None:

@@ -24,6 +24,7 @@ from qsweep.trial import (
     describe_choice,
     describe_role,
     key_of,
+    quantized_roles,
     resolve,
     stack_signature,
 )
@@ -495,3 +496,63 @@ def test_trials_that_differ_in_what_stacks_share_a_signature(base: dict[str, Any
 def test_trials_that_differ_in_what_does_not_stack_have_two_signatures(changed: dict[str, Any]) -> None:
     one, other = make(**QUANTIZED), make(**{**QUANTIZED, **changed})
     assert stack_signature(one.settings) != stack_signature(other.settings)
+
+
+# --- roles and places -------------------------------------------------------------------------------------------------
+
+
+def of_roles(quantize: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The settings of a trial with these roles."""
+    return make(quantize=quantize, **more).settings
+
+
+def test_a_second_copy_of_what_is_not_rounded_is_none() -> None:
+    assert "master" not in of_roles({"error": "e4m3", "master": "float32"})["quantize"]
+    assert make(quantize={"error": "e4m3", "master": "float32"}).key == make(quantize={"error": "e4m3"}).key
+    assert of_roles({"weight": "block8", "master": "float32"})["quantize"]["master"] == {"format": "float32"}
+
+
+def test_weights_rounded_as_operands_leave_stored_weights_and_biases_alone() -> None:
+    settings = of_roles({"weight": {"format": "mxfp4", "at": "operands"}, "master": "float32"})
+    assert set(settings["quantize"]) == {"weight"}
+    assert "quantize_init" not in settings
+
+
+def test_quantize_init_is_read_where_stored_values_are_rounded_anywhere() -> None:
+    assert of_roles({"weight": "block8"})["quantize_init"] is True
+    assert of_roles({}, layers={"linear1": {"weight": "block8"}})["quantize_init"] is True
+    assert "quantize_init" not in of_roles({"error": "e4m3", "activation": "e4m3"})
+
+
+def test_compat_of_a_trial_reaches_all_its_formats_and_leaves_the_init_alone() -> None:
+    settings = of_roles({"weight": "block8", "error": "e5m2"}, compat="qtorch", rounding="nearest")
+    assert {own["compat"] for own in settings["quantize"].values()} == {"qtorch"}
+    assert settings["quantize_init"] is False
+    assert of_roles({"weight": "block8"}, compat="qtorch", rounding="nearest", quantize_init=True)["quantize_init"]
+
+
+def test_a_loss_scale_is_read_where_errors_or_gradients_are_rounded_anywhere() -> None:
+    assert of_roles({"error": "e4m3"}, loss_scale=8)["loss_scale"] == 8
+    assert of_roles({}, layers={"linear1": {"gradient": "e4m3"}}, loss_scale=8)["loss_scale"] == 8
+    assert "loss_scale" not in of_roles({"weight": "block8"}, loss_scale=8)
+
+
+def test_exceptions_by_place_are_part_of_the_key_and_roles_rounded_there_alone_are_known() -> None:
+    exceptions = {"linear1": {"activation": "e4m3"}, "linear2": "float32"}
+    one = make(quantize={"weight": "block8"}, layers=exceptions)
+    assert one.key != make(quantize={"weight": "block8"}).key
+    assert quantized_roles(one.settings) == ("weight", "bias", "activation")
+    assert one.columns["layers"] == canonical(exceptions)
+    assert make(quantize={"weight": "block8"}, layers={}).key == make(quantize={"weight": "block8"}).key
+
+
+def test_a_net_that_halves_its_images_out_of_existence_is_refused() -> None:
+    with pytest.raises(TrialError, match="lenet needs images of 16×16 pixels at least, digits has 8×8"):
+        make(model="lenet")
+
+
+def test_an_open_models_parameters_are_columns_and_part_of_the_key() -> None:
+    one, other = (make(model={"name": "torchvision:vgg11", "dropout": rate}) for rate in (0.1, 0.2))
+    assert one.key != other.key
+    assert (one.columns["model"], one.columns["model.dropout"]) == ("torchvision:vgg11", 0.1)
+    assert "torchvision" in one.settings["numerics"]

@@ -149,7 +149,7 @@ def round_copy(stack: Stack, values: Tensor, noise: Tensor | None, first: int, a
         stack.round_whole(result, noise, first, axis)
         return result
     order = memory_order(values)
-    rows = values.permute(order).contiguous()
+    rows = values.permute(order).contiguous()  # a view, but of what has gaps
     result = torch.empty_like(rows)
     drawn = None if noise is None else noise.permute([d - 1 for d in order[1:]]).reshape(-1).contiguous()
     stack.round_rows(rows.flatten(1), drawn, first, result.flatten(1))

@@ -136,11 +136,12 @@ class Stepper:
                 self._move(block, noise, tally if is_watched else None)
 
     def _blocks(self, name: str, value: Tensor, gradient: Tensor, part: slice, is_watched: bool) -> Iterator[_Block]:
-        """A parameter cut up; trial by trial where it is watched."""
+        """A parameter cut up: views, in the order in which it lies in memory; trial by trial where it is watched."""
         is_whole = is_watched or any(stack.whole for stack in self._stacks[name].values())
-        weights, gradients = _flat(value, value), _flat(gradient, value)
-        memory = {key: _flat(own, value) for key, own in self._memory[name].items()}
-        master = _flat(self.masters[name], value) if name in self.masters else None
+        order = memory_order(value)
+        weights, gradients = (t.permute(order).flatten(1) for t in (value, gradient))
+        memory = {key: own.permute(order).flatten(1) for key, own in self._memory[name].items()}
+        master = self.masters[name].permute(order).flatten(1) if name in self.masters else None
         for own, columns in blocks(len(gradients), gradients.shape[1], is_whole, is_watched):
             rows = slice(part.start + own.start, part.start + own.stop)
             state = {key: remembered[rows, columns] for key, remembered in memory.items()}
@@ -218,8 +219,3 @@ def blocks(count: int, size: int, is_whole: bool, is_single: bool) -> Iterator[t
 
 def _kept(values: Values, indices: Sequence[int]) -> Values:
     return {name: lying_as(value, value[list(indices)]) for name, value in values.items()}
-
-
-def _flat(value: Tensor, like: Tensor) -> Tensor:
-    """(P, n) in the order in which `like` lies in memory: a view of `like` itself, and of all that lies like it."""
-    return value.permute(memory_order(like)).flatten(1)
