@@ -45,7 +45,8 @@ def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -
     told = {part: measures.get(f"{role}_{part}") for part in ("stalled", "clipped", "zero", "levels")}
     things = PLURALS[role]
     if (stalled := told["stalled"]) is not None and stalled >= MANY:
-        yield _stalled(stalled, things, own)
+        at_ends = (told["clipped"] or 0) >= stalled / 2
+        yield _stalled_at_ends(stalled, things, own) if at_ends else _stalled(stalled, things, own)
     if (clipped := told["clipped"]) is not None and clipped >= SOME:
         where = f"beyond the ends of {_name(own)}{' after an update' if role in KEPT else ''}"
         yield f"{_percent(clipped)} of its {things} lay {where} and were clipped."
@@ -54,6 +55,13 @@ def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -
     count = _levels(own)
     if (used := told["levels"]) is not None and count and used < FEW * count:
         yield f"Its {things} use {used:,} of the {count:,} values of {_name(own)}."
+
+
+def _stalled_at_ends(share: float, things: str, own: Mapping[str, Any]) -> str:
+    return (
+        f"{_percent(share)} of the updates of its {things} left them where they were, mostly beyond the ends of"
+        f" {_name(own)}: a smaller learning rate or a wider range would let them move."
+    )
 
 
 def _stalled(share: float, things: str, own: Mapping[str, Any]) -> str:

@@ -57,6 +57,9 @@ def train_stack(
     """
     start = time.perf_counter()
     try:
+        import qsweep.training.course  # noqa: F401  # torch's own start is no trial's time
+
+        start = time.perf_counter()
         with _one_thread(), _time_limit(timeout * len(trials) if timeout else None):
             outcomes = _train(trials, sources, Path(data_folder), device)
     except Exception as error:  # any error of a user's model, of torch, of the machine

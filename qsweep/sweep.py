@@ -224,8 +224,9 @@ def _run(
     records, damaged = store.look_up(keys, here)
     if damaged:
         progress.note(f"{len(damaged)} damaged rows in the store are set aside; their trials are trained again")
-    store.set_plan(target.name, plan.digest, keys)
     stacks = _stacks(plan, records, options)
+    _check_nets(plan, [trial for stack in stacks for trial in stack])
+    store.set_plan(target.name, plan.digest, keys)
     known = _known(plan, records)
     workers = 1 if options.backend == "serial" else options.workers
     begin(Outlook(plan, target.name, known, stacks, _estimate(stacks, store.timings(here) if stacks else [], workers)))
@@ -254,7 +255,6 @@ def _train(
     place = data_folder()
     for name in sorted({trial.settings["data"]["name"] for stack in stacks for trial in stack}):
         ensure(DATASETS[name], place, progress.note)
-    _check_nets(plan, [trial for stack in stacks for trial in stack])
     job = partial(
         jobs.train_stack,
         sources=_sources(plan),
@@ -294,7 +294,12 @@ def _places_of(plan: Plan, trial: Trial) -> Places | None:
 
 
 def places(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """The places of each net, by model, where trials round what flows through it or name places."""
+    """The places of each net, by model, where trials round what flows through it or name places.
+
+    Raises:
+        UserError: a library does not have the net, or the net does not have a place that is named.
+    """
+    _check_nets(plan, plan.trials)
     asked = [t for t in plan.trials if LAYERS in t.settings or {*FLOWS} & {*quantized_roles(t.settings)}]
     nets = {_net_of(trial): trial for trial in asked}
     found = {str(trial.columns["model"]): _places_of(plan, trial) for trial in nets.values()}

@@ -163,6 +163,9 @@ LIBRARY = re.compile(r"torchvision:([a-z]\w*)")
 """A classifier of torchvision.models; which there are, only the installed version knows."""
 
 
+OPEN_MODELS = ("torchvision:NAME", "FILE.py:FUNCTION")
+
+
 def is_open(model: str) -> bool:
     """Whether a model's parameters and layers are its function's own affair: a user's, or a library's."""
     return SOURCE.fullmatch(model) is not None or LIBRARY.fullmatch(model) is not None
@@ -223,7 +226,9 @@ def _check_choice(what: str, value: object) -> dict[str, Any]:
         return {"name": name, **dict(check_each(own.items(), _check_own))}
     if what == "model" and name.endswith(".py"):
         raise BadValueError(f"'{name}' needs the function that builds the net: {name}:net")
-    known = listing(CHOICES[what][_one_of(what, tuple(CHOICES[what]), name)])
+    if name not in CHOICES[what]:
+        raise BadValueError(unknown(what, name, (*CHOICES[what], *(OPEN_MODELS if what == "model" else ()))))
+    known = listing(CHOICES[what][name])
     return {"name": name, **_check_parameters(known, name, own)}
 
 

@@ -46,6 +46,16 @@ def test_what_stands_out_is_said(trial: Make, changed: dict[str, Any], measures:
     assert told.startswith(sentence)
 
 
+def test_updates_that_end_beyond_the_ends_are_not_put_down_to_rounding(trial: Make) -> None:
+    measures = {**GOOD, "weight_stalled": 1.0, "weight_clipped": 0.86}
+    told, clipped = reasons(trial(rounding="nearest").settings, measures)
+    assert told.startswith(
+        "100 % of the updates of its weights left them where they were, mostly beyond the ends of range4"
+    )
+    assert "a smaller learning rate or a wider range" in told
+    assert clipped.startswith("86 % of its weights lay beyond the ends")
+
+
 def test_nothing_is_said_of_a_trial_that_is_as_it_should_be(trial: Make) -> None:
     assert reasons(trial().settings, {**GOOD, "weight_stalled": 0.2}) == []
 

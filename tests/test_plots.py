@@ -521,7 +521,7 @@ def test_no_trial_with_a_result_still_draws(entry: Mapping[str, Any], status: st
 # --- epochs -----------------------------------------------------------------------------------------------------------
 
 
-def test_scatter_has_a_cross_for_each_trial_that_is_done() -> None:
+def test_scatter_has_a_ring_for_each_trial_that_is_done() -> None:
     def status(point: Point) -> str:
         return "diverged" if point["bitwidth"] == 4 and point["seed"] == 1 else "done"
 
@@ -529,8 +529,8 @@ def test_scatter_has_a_cross_for_each_trial_that_is_done() -> None:
         {"bitwidth": [8, 4]}, status=status, accuracy=lambda p: 0.1 * p["bitwidth"] + 0.01 * p["seed"], seeds=3
     )
     (panel,) = panels(figure(table, {"kind": "scatter", "x": "bitwidth", "y": "test_accuracy"}))
-    crosses = [y for line in panel.lines if line.get_marker() == "x" for y in line.get_ydata()]
-    assert sorted(y for y in crosses if y > 10) == pytest.approx([40, 42, 80, 81, 82])
+    rings = [y for line in panel.lines if line.get_marker() == "o" for y in line.get_ydata()]
+    assert sorted(rings) == pytest.approx([40, 42, 80, 81, 82])
 
 
 EPOCHS = {"kind": "lines", "x": "epoch", "y": "test_accuracy", "line": "rounding"}

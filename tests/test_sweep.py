@@ -440,3 +440,15 @@ def test_run_a_net_that_torchvision_does_not_have_or_that_takes_no_such_images_i
         )
         project.write("wrong.yaml", text)
         assert said in project.run("run", "wrong.yaml", code=2)
+
+
+def test_run_a_place_that_a_net_lacks_is_refused_in_a_dry_run_too_and_leaves_nothing(project: Project) -> None:
+    project.write(
+        "lacking.yaml",
+        SPEC.replace("name: small", "name: lacking").replace("  histogram: 20\n", "  layers: {conv1: float32}\n"),
+    )
+    for words in (("-n",), ()):
+        assert "layers: unknown place 'conv1' (one of: linear1, relu1, linear2)" in project.run(
+            "run", "lacking.yaml", *words, code=2
+        )
+    assert not (project.folder / "results" / "lacking").exists()

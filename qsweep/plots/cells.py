@@ -219,7 +219,7 @@ def _notes(plot: Plot, panels: Sequence[Panel]) -> str:
     number = "–".join(map(str, sorted({min(counts), max(counts)})))
     varying = list(dict.fromkeys(column for cell in cells for column in _varying(cell.hidden)))
     over = f"{number} seeds" if varying == ["seed"] else f"{number} trials that differ in {_listed(varying)}"
-    words = {"lines": "line: mean, band: min … max over {}", "scatter": "a cross a trial: {} at each place"}
+    words = {"lines": "line: mean, band: min … max over {}", "scatter": "a ring a trial: {} at each place"}
     return words.get(plot.kind, "mean over {}").format(over)
 
 

@@ -1,4 +1,4 @@
-"""Lines over one axis: a mean and a band over seeds, gaps and marks where trials gave nothing; or a cross a trial."""
+"""Lines over one axis: a mean and a band over seeds, gaps and marks where trials gave nothing; or a ring a trial."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ DASHES: Final = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 ENTRIES: Final = 12
 """In a column of the legend, where there is room for several columns."""
+
+RING: Final[dict[str, Any]] = {"marker": "o", "markersize": 4.5, "markerfacecolor": "none"}
+"""A trial in a scatter."""
 
 HANDLE: Final = 40.0
 """Points that an entry of the legend takes besides its text."""
@@ -62,6 +65,8 @@ def _look(picture: Picture, series: Place) -> dict[str, Any]:
     look = stroke(picture.series, series)
     if isinstance(series, Reference):
         return look
+    if picture.plot.kind == "scatter":
+        return {"color": look["color"], "linestyle": "none", **RING}
     index = picture.series.values.index(series)
     few = len(picture.x.values) <= 30
     return {**look, "marker": MARKERS[index % len(MARKERS)] if few else "", "markersize": 3}
@@ -79,7 +84,7 @@ def stroke(axis: Axis, series: Place) -> dict[str, Any]:
 
 
 def _panel(axes: Axes, picture: Picture, cells: Cells, looks: dict[Place, dict[str, Any]]) -> None:
-    draw_course = _crosses if picture.plot.kind == "scatter" else _line
+    draw_course = _rings if picture.plot.kind == "scatter" else _line
     for series, look in looks.items():
         draw_course(axes, picture, [(x, cells[x, series]) for x in picture.x.places if (x, series) in cells], look)
     for (x, series), cell in cells.items():
@@ -106,11 +111,11 @@ def _line(axes: Axes, picture: Picture, course: Sequence[tuple[Place, Cell]], lo
             axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
 
 
-def _crosses(axes: Axes, picture: Picture, course: Sequence[tuple[Place, Cell]], look: dict[str, Any]) -> None:
-    """A cross for each trial."""
+def _rings(axes: Axes, picture: Picture, course: Sequence[tuple[Place, Cell]], look: dict[str, Any]) -> None:
+    """A ring for each trial: crosses are for those that gave nothing."""
     points = [(picture.x.at(place), value) for place, cell in course for value in cell.values]
     x, y = zip(*points, strict=True) if points else ((), ())
-    axes.plot(x, y, color=look["color"], linestyle="none", marker="x", markersize=5)
+    axes.plot(x, y, color=look["color"], linestyle="none", **RING)
 
 
 def _level(axes: Axes, cell: Cell, look: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from qsweep.errors import UserError
 from qsweep.plots.axes import Axis, Place
 from qsweep.plots.cells import Picture
 
@@ -240,8 +241,11 @@ def write(figure: Figure, paths: Sequence[Path]) -> list[Path]:
     }
     files = {path: _bytes(figure, **options[path.suffix.lower()]) for path in paths}
     for path, content in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, content)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path, content)
+        except OSError as error:
+            raise UserError(f"can't write {path}: {error.strerror or error}") from None
     return list(files)
 
 
