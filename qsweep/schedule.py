@@ -290,7 +290,8 @@ class _Run:
     def _running(self) -> str:
         count = min(len(self.flying) or 1, self.backend.workers)
         longest = f", at most about {self.slowest:.0f} s more" if self.slowest else ""
-        return f"keeping the {count} stack{'s' if count > 1 else ''} that run now{longest}"
+        stacks = "stack that runs" if count == 1 else f"{count} stacks that run"
+        return f"keeping the {stacks} now{longest}"
 
 
 class _StopNow(BaseException):
