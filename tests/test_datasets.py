@@ -16,16 +16,14 @@ ALL = pytest.mark.parametrize("dataset", DATASETS.values(), ids=DATASETS.keys())
 
 
 def test_catalog_has_each_data_set_under_its_own_name() -> None:
-    assert {name: dataset.name for name, dataset in DATASETS.items()} == {
-        "digits": "digits",
-        "mnist": "mnist",
-        "fashion_mnist": "fashion_mnist",
-    }
+    assert list(DATASETS) == ["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"]
+    assert all(dataset.name == name for name, dataset in DATASETS.items())
 
 
 @ALL
 def test_digests_are_whole(dataset: DataSet) -> None:
-    digests = [dataset.decoded, *dataset.raw.values()]
+    digests = [digest for digest in (dataset.decoded, *dataset.raw.values()) if digest]
+    assert digests
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
     assert len(set(digests)) == len(digests)
 
@@ -41,6 +39,11 @@ def test_size_is_a_byte_for_each_pixel_and_label(dataset: DataSet) -> None:
     channels, height, width = dataset.shape
     assert dataset.features == channels * height * width
     assert dataset.size == sum(dataset.parts) == (dataset.train + dataset.test) * (dataset.features + 1)
+
+
+@ALL
+def test_standard_has_a_mean_and_a_deviation_for_each_channel(dataset: DataSet) -> None:
+    assert len(dataset.mean) == len(dataset.std) == dataset.shape[0]
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
@@ -61,7 +64,7 @@ def test_digits_moments_are_those_of_its_training_pixels() -> None:
     unit = pixels[: digits.train] / digits.maximum
     assert pixels.max() == digits.maximum
     assert len(pixels) == digits.train + digits.test
-    assert (round(float(np.mean(unit)), 4), round(float(np.std(unit)), 4)) == (digits.mean, digits.std)
+    assert ((round(float(np.mean(unit)), 4),), (round(float(np.std(unit)), 4),)) == (digits.mean, digits.std)
 
 
 def test_catalog_imports_no_torch_and_no_numpy() -> None:
