@@ -152,9 +152,8 @@ def check_net(settings: Settings) -> None:
         raise
     except Exception as error:  # whatever torch says of shapes
         size = "×".join(map(str, data.shape))
-        raise UserError(
-            f"{model['name']} does not take {data.name}'s images of {size}: {str(error).splitlines()[0]}"
-        ) from None
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{model['name']} does not take {data.name}'s images of {size}: {cause}") from None
 
 
 @contextmanager

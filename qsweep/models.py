@@ -106,6 +106,8 @@ def _build_library(name: str, shape: tuple[int, ...], classes: int, own: Mapping
     known = models.list_models(module=models)
     if name not in known:
         raise UserError(unknown("classifier of torchvision", name, known))
+    if "weights" in own:
+        raise UserError(f"torchvision:{name} takes no weights: it starts from what `init` says, and nothing is fetched")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of weights that `initialize` draws anyway
         try:

@@ -166,12 +166,12 @@ def read_history(folder: Path) -> pd.DataFrame:
 
 
 def read_timings(folder: Path) -> pd.DataFrame:
-    """timings.csv of a sweep's folder as a DataFrame.
+    """timings.csv of a sweep's folder as a DataFrame; one without rows where it was not kept.
 
     Raises:
-        UserError: there is no such table, or it is none.
+        UserError: there is such a file, but it is no table.
     """
-    return _read(folder / "timings.csv", TIMING_COLUMNS)
+    return _read_if_there(folder / "timings.csv", TIMING_COLUMNS)
 
 
 def read_histograms(folder: Path) -> pd.DataFrame:
@@ -180,10 +180,13 @@ def read_histograms(folder: Path) -> pd.DataFrame:
     Raises:
         UserError: there is such a file, but it is no table.
     """
+    return _read_if_there(folder / "histograms.csv", HISTOGRAM_COLUMNS)
+
+
+def _read_if_there(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
-    path = folder / "histograms.csv"
-    return _read(path, HISTOGRAM_COLUMNS) if path.is_file() else pd.DataFrame(columns=list(HISTOGRAM_COLUMNS))
+    return _read(path, columns) if path.is_file() else pd.DataFrame(columns=list(columns))
 
 
 def _read(path: Path, needed: Sequence[str]) -> pd.DataFrame:

@@ -170,6 +170,11 @@ def test_a_classifier_of_torchvision_takes_its_own_parameters_and_our_dropout() 
         library("resnet18", (3, 32, 32), depth=3)
 
 
+def test_pretrained_weights_of_torchvision_are_refused() -> None:
+    with pytest.raises(UserError, match=r"torchvision:resnet18 takes no weights: it starts from what `init` says"):
+        library("resnet18", (3, 32, 32), weights="DEFAULT")
+
+
 def test_an_unknown_classifier_of_torchvision_is_told_with_the_nearest_one() -> None:
     with pytest.raises(UserError, match="unknown classifier of torchvision 'resnet8'; did you mean 'resnet18'"):
         library("resnet8", (3, 32, 32))

@@ -521,6 +521,13 @@ def test_no_trial_with_a_result_still_draws(entry: Mapping[str, Any], status: st
 # --- epochs -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", ["lines", "scatter"])
+def test_a_single_huge_value_of_x_is_drawn_without_a_warning(kind: str) -> None:
+    (panel,) = panels(figure(trials({"lr": [1e30]}), {"kind": kind, "x": "lr", "y": "test_accuracy"}))
+    low, high = panel.get_xlim()
+    assert low < 1e30 < high
+
+
 def test_scatter_has_a_ring_for_each_trial_that_is_done() -> None:
     def status(point: Point) -> str:
         return "diverged" if point["bitwidth"] == 4 and point["seed"] == 1 else "done"

@@ -97,6 +97,12 @@ def test_pickle_that_asks_for_code_is_refused(tmp_path: Path) -> None:
         add(dataset, directory(tmp_path, "cifar100", content), tmp_path / "data")
 
 
+def test_archive_of_fewer_examples_is_no_data_set(tmp_path: Path) -> None:
+    dataset = dataclasses.replace(small("cifar100"), train=TRAIN + 1)
+    with pytest.raises(DataError, match=r"its images and labels have 2,000 bytes, not the 2,025 of cifar100"):
+        add(dataset, directory(tmp_path, "cifar100", ARCHIVES["cifar100"]), tmp_path / "data")
+
+
 def test_decoded_file_of_unknown_digest_is_damaged_where_it_is_not_what_was_made(tmp_path: Path) -> None:
     dataset, folder = small("cifar100"), tmp_path / "data"
     add(dataset, directory(tmp_path, "cifar100", ARCHIVES["cifar100"]), folder)

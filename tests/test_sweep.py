@@ -200,6 +200,9 @@ def test_seconds_a_trial_are_drawn_from_the_timings(project: Project) -> None:
     )
     project.run("run", "small.yaml", "--backend", "serial")
     assert (project.folder / "results/small/figures/lines-seconds.png").stat().st_size > 0
+    (project.folder / "results/small/timings.csv").unlink()
+    project.write("results/small/spec.yaml", "plots: [{kind: lines, x: lr, y: test_accuracy}]")
+    project.run("plot", "results/small")
 
 
 def test_run_an_edited_plot_is_drawn_without_training(project: Project) -> None:

@@ -106,9 +106,11 @@ class Axis:
 
     @property
     def step(self) -> float:
-        """The mean distance of neighbours."""
+        """The mean distance of neighbours; for a single value, what can be told from it."""
         ends = [self.at(value) for value in self.values]
-        return (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else 1.0
+        if len(ends) > 1:
+            return (ends[-1] - ends[0]) / (len(ends) - 1)
+        return max([1.0, *(1e-3 * abs(end) for end in ends)])
 
     def at(self, place: Place) -> float:
         """The coordinate of a place."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from qsweep.formats.declared import random_bits
+from qsweep.kernels.compiled import Floats
 
 NUMBERS = {"nearest": 0, "stochastic": 1, "zero": 2, "up": 3, "down": 4, "away": 5}
 LIMITED = 6
+NO_NOISE = np.empty(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,8 @@ def rounded(t: Tensor, noise: Tensor | None, mode: Mode) -> Tensor:
     whole = t.abs().floor()
     grows = (noise.to(t.dtype) * mode.shares).floor() < ((t.abs() - whole) * mode.shares).floor()
     return torch.copysign(whole + grows, t)
+
+
+def noise_array(noise: Tensor | None) -> Floats:
+    """Noise as the kernels take it: empty where a mode draws none."""
+    return NO_NOISE if noise is None else noise.numpy()

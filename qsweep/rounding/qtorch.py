@@ -16,10 +16,10 @@ from torch import Tensor
 
 from qsweep.formats import Block, Fixed, Float, Format
 from qsweep.kernels import qtorch as kernels
-from qsweep.kernels.compiled import Floats, Integers
+from qsweep.kernels.compiled import Integers
+from qsweep.rounding.modes import noise_array
 
 SIGN, EXPONENT, FRACTION = -(2**31), 0x7F800000, 0x007FFFFF
-NO_NOISE = np.empty(0, np.float32)
 
 
 class Rows:
@@ -31,13 +31,13 @@ class Rows:
     def elementwise(self, w: Tensor, noise: Tensor | None, first: int) -> None:
         """Fixed and floating point, in place; w (R, n), noise (n,), `first`: the format of row 0."""
         if w.device.type == "cpu" and isinstance(self._formats[0], Float):
-            kernels.to_floating(w.numpy(), _array(noise), first, *self._floats)
+            kernels.to_floating(w.numpy(), noise_array(noise), first, *self._floats)
         else:
             w.copy_(elementwise(w, self._formats[first : first + len(w)], noise))
 
     def blocks(self, w: Tensor, out: Tensor, noise: Tensor | None, width: int, first: int) -> None:
         """Block floating point, `width` values of a row under one exponent, into `out` (R, n) on a CPU."""
-        kernels.to_blocks(w.numpy(), out.numpy(), _array(noise), width, first, self._bits, out is w)
+        kernels.to_blocks(w.numpy(), out.numpy(), noise_array(noise), width, first, self._bits, out is w)
 
     @cached_property
     def _bits(self) -> Integers:
@@ -49,10 +49,6 @@ class Rows:
         floats = [f for f in self._formats if isinstance(f, Float)]
         halves = np.array([1 << (f.exponent - 1) for f in floats])
         return np.array([f.mantissa for f in floats]), halves + 127, 129 - halves
-
-
-def _array(noise: Tensor | None) -> Floats:
-    return NO_NOISE if noise is None else noise.numpy()
 
 
 def elementwise(w: Tensor, formats: Sequence[Format], noise: Tensor | None) -> Tensor:

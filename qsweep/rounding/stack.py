@@ -38,10 +38,9 @@ from qsweep.kernels import rounding as kernels
 from qsweep.kernels.compiled import Floats
 from qsweep.rounding import laws, qkeras, qtorch, scales
 from qsweep.rounding.layout import LAST, Layout, channels_of, layout_of
-from qsweep.rounding.modes import Mode
+from qsweep.rounding.modes import Mode, noise_array
 
 OVERFLOWS = ("saturate", "wrap", "unbounded")
-NO_NOISE = np.empty(0, np.float32)
 MANTISSA, LEAST_EXPONENT = 23, -126
 """Of float32."""
 
@@ -156,7 +155,7 @@ class Stack:
         rows = slice(first, first + len(w))
         if w.device.type == "cpu":
             numbers = [column[rows] for column in self._range_arrays]
-            kernels.to_range(w.numpy(), _array(noise), *numbers, self.mode.number, self.mode.shares)
+            kernels.to_range(w.numpy(), noise_array(noise), *numbers, self.mode.number, self.mode.shares)
         else:
             w.copy_(laws.to_range(w, noise, self.mode, *[column[rows] for column in self._range]))
 
@@ -199,9 +198,9 @@ class Stack:
         columns = [column[rows] for column in self._number_arrays]
         if isinstance(law, Grid):
             overflow = OVERFLOWS.index(law.overflow)
-            kernels.to_grid(w.numpy(), _array(noise), scale.numpy(), width, exact, *columns, overflow, *mode)
+            kernels.to_grid(w.numpy(), noise_array(noise), scale.numpy(), width, exact, *columns, overflow, *mode)
         else:
-            kernels.to_floating(w.numpy(), _array(noise), scale.numpy(), width, exact, *columns, *mode)
+            kernels.to_floating(w.numpy(), noise_array(noise), scale.numpy(), width, exact, *columns, *mode)
 
     def _eager(self, w: Tensor, noise: Tensor | None, scale: Tensor, numbers: Sequence[Tensor], law: Law) -> None:
         groups = w.view(*scale.shape, -1)
@@ -252,7 +251,7 @@ class Stack:
         numbers = self._block_arrays
         in_place = out is w
         mode = self.mode.number, self.mode.shares
-        kernels.to_blocks(w.numpy(), out.numpy(), _array(noise), width, first, *numbers, in_place, *mode)
+        kernels.to_blocks(w.numpy(), out.numpy(), noise_array(noise), width, first, *numbers, in_place, *mode)
 
     @cached_property
     def _block_arrays(self) -> tuple[Any, ...]:
@@ -351,10 +350,6 @@ class Stack:
         highest = scales.column([f.law.highest if grid else f.law.largest for f in formats], self.device)
         lowest = scales.column([f.law.lowest if grid else -f.law.largest for f in formats], self.device)
         return scale * lowest, scale * highest
-
-
-def _array(noise: Tensor | None) -> Floats:
-    return NO_NOISE if noise is None else noise.numpy()
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[Tensor]:
