@@ -8,19 +8,8 @@ from typing import Any
 from qsweep.datasets import DATASETS
 from qsweep.formats import BITWIDTH, make, name_of, parameters_of
 from qsweep.spec import CLASSES, KEPT
-from qsweep.vocabulary import FLOAT32, ROLES
+from qsweep.vocabulary import FLOAT32, PLURALS, ROLES
 
-PLURALS = {
-    "weight": "weights",
-    "bias": "biases",
-    "norm": "norms' scales and shifts",
-    "master": "finer copies of weights",
-    "activation": "activations",
-    "error": "errors",
-    "gradient": "gradients",
-    "update": "updates",
-    "momentum": "optimizer's memories",
-}
 MANY, SOME, FEW = 0.5, 0.05, 0.5
 """From which share on stalled updates or zeros are worth a word; from which clipped values; and levels below which."""
 GUESSING = 1.5

@@ -89,7 +89,7 @@ class Source:
 def sources(dataset: DataSet, folder: Path) -> Iterator[Source]:
     """All ways to a data set, in the order in which they are tried."""
     for place in (folder / dataset.name, folder / _TORCHVISION.get(dataset.name, dataset.name) / "raw"):
-        if place.is_dir():
+        if dataset.raw and place.is_dir():
             yield Source(f"the files in {place}", partial(read_folder, dataset, place))
     if dataset.name == "digits":
         yield Source("scikit-learn", _read_scikit_learn)

@@ -62,6 +62,14 @@ QUANTIZE_INIT = Parameter(
     "quantize_init", bool, "true or false (whether roles are quantized before the first step)", default=True
 )
 
+PLURALS = {
+    **{role: f"{role}s" for role in ROLES},
+    "bias": "biases",
+    "norm": "norms' scales and shifts",
+    "momentum": "optimizer's memories",
+    "master": "master weights",
+}
+"""What each role rounds, in the words of figures and explanations."""
 STORED = ("weight", "bias", "norm")
 """Roles of parameters; each parameter that is trained plays one of them, or none and stays in float32."""
 FLOWS = ("activation", "error")

