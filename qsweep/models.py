@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from qsweep.architectures import ARCHITECTURES, ConvolutionShape, LinearShape, architecture_of
 from qsweep.errors import UserError, unknown
-from qsweep.layers import Dropout, MaskedReLU
+from qsweep.layers import Dropout, HalvingPool, MaskedReLU, ReLU
 from qsweep.streams import Stream
 from qsweep.vocabulary import LIBRARY
 
@@ -71,8 +71,8 @@ def _convolutions(layers: Sequence[ConvolutionShape]) -> Iterator[tuple[str, nn.
     """Convolutions, each with ReLU and a pool that halves the sides."""
     for number, layer in enumerate(layers, start=1):
         yield layer.place, nn.Conv2d(layer.inputs, layer.outputs, layer.kernel)
-        yield f"relu{number}", nn.ReLU(inplace=True)
-        yield f"pool{number}", nn.MaxPool2d(2)
+        yield f"relu{number}", ReLU()
+        yield f"pool{number}", HalvingPool()
 
 
 def _build_source(name: str, text: str, shape: tuple[int, ...], classes: int, own: Mapping[str, Any]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Dropout and ReLU in one pass: the values and gradients of the two layers one by one."""
+"""Layers of our own: the values and gradients of PyTorch's, one by one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from qsweep.layers import Dropout, MaskedReLU
+from qsweep.layers import Dropout, HalvingPool, MaskedReLU, ReLU
 
 SPECIAL = [math.inf, -math.inf, math.nan, 0.0, -0.0, 1e-45, 3e38]
 
@@ -83,3 +83,36 @@ def test_in_evaluation_and_without_a_mask_it_is_a_relu() -> None:
     assert torch.equal(relu(x.clone()), torch.relu(x))
     dropout.mask = mask()
     assert torch.equal(relu.eval()(x.clone()), torch.relu(x))
+
+
+def images(*shape: int) -> Tensor:
+    """Small integers, so that windows hold equal values, and what is no number."""
+    x = torch.randint(-3, 4, shape, generator=torch.Generator().manual_seed(3)).float()
+    odd = torch.tensor([*SPECIAL, math.nan, math.nan, -math.nan])
+    places = torch.randperm(x.numel(), generator=torch.Generator().manual_seed(4))[: 5 * len(odd)]
+    x.view(-1)[places] = odd.repeat(5)[: len(places)]
+    return x
+
+
+@pytest.mark.parametrize("lying", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("shape", [(3, 5, 8, 6), (2, 1, 7, 9), (2, 4, 2, 3), (4, 20, 24, 24)])
+@pytest.mark.parametrize(("own", "peer"), [(ReLU(), nn.ReLU()), (HalvingPool(), nn.MaxPool2d(2))], ids=["relu", "pool"])
+def test_own_layers_give_the_bits_of_pytorchs_both_ways(
+    own: nn.Module, peer: nn.Module, shape: tuple[int, ...], lying: torch.memory_format
+) -> None:
+    found = []
+    for layer in (own, peer):
+        leaf = images(*shape).requires_grad_()
+        output = layer((leaf * 1).contiguous(memory_format=lying))
+        error = torch.linspace(-1, 1, output.numel()).view(output.shape).contiguous(memory_format=lying)
+        found.append((output.detach().clone(), torch.autograd.grad(output, leaf, error)[0]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+def test_pool_of_images_that_lie_in_another_order_than_their_errors() -> None:
+    leaf = images(2, 3, 4, 4).nan_to_num_().requires_grad_()
+    error = torch.linspace(-1, 1, 24).view(2, 3, 2, 2)
+    lying = {"memory_format": torch.channels_last}
+    own = torch.autograd.grad(HalvingPool()((leaf * 1).contiguous(**lying)), leaf, error)[0]
+    assert torch.equal(own, torch.autograd.grad(nn.MaxPool2d(2)(leaf * 1), leaf, error)[0])

@@ -565,6 +565,17 @@ def test_kernels_give_the_bits_of_the_tensor_operations(kind: str, monkeypatch: 
         assert_same(rounded_together(stack, x, noise), eager(stack, x, noise, monkeypatch), x)
 
 
+@pytest.mark.parametrize("name", ["block2 per=8", "block8 per=8", "block24 per=8"])
+def test_blocks_of_every_magnitude_get_the_bits_of_the_tensor_operations(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among them those whose scale, or its inverse, float32 has not or as a subnormal alone."""
+    stack = Stack([parse(name)], "nearest")
+    exponents = torch.arange(-149, 128, dtype=torch.float64)[:, None]
+    x = (some(277, 8).double().clamp(-1.9, 1.9) * torch.pow(2.0, exponents)).float().view(1, -1)
+    assert_same(rounded_together(stack, x, None), eager(stack, x, None, monkeypatch), x)
+
+
 @pytest.mark.parametrize("name", [n for n in NUMBER_BY_NUMBER if n.startswith(("e", "fixed")) and n != "e8m23"])
 def test_kernels_give_the_bits_of_the_tensor_operations_at_every_code(
     name: str, monkeypatch: pytest.MonkeyPatch

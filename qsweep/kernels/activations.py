@@ -21,3 +21,10 @@ def masked_relu_back(error: Floats, output: Floats, mask: Floats) -> None:
         for i in range(len(mask)):
             masked = error[p, i] * mask[i]
             error[p, i] = ZERO if output[p, i] <= ZERO else masked
+
+
+@compiled
+def relu_back(error: Floats, output: Floats) -> None:
+    """The error (n,) of x from that of `output` = relu(x), in place."""
+    for i in range(len(error)):
+        error[i] = ZERO if output[i] <= ZERO else error[i]

@@ -29,6 +29,8 @@ TOO_LARGE = 2.0**128
 """The first power of two that float32 lacks."""
 SIGN = np.int64(-(2**63))
 """The sign of a float64 among its bits."""
+LEAST = 2.0**-126
+"""The least float32 that is no subnormal."""
 CHUNK = 8192
 """Values that are copied before they are rounded where they lie: few enough to stay in the first-level cache."""
 
@@ -291,9 +293,24 @@ def to_blocks(
                 row, drawn = out[p, i:j], noise[i:j]
                 if not in_place:
                     copy(w[p, i:j], row)
-                if mode == 0:
+                if mode == 0 and LEAST <= scale <= 1 / LEAST:
+                    _single_row(row, np.float32(1 / scale), np.float32(scale), np.float32(low), np.float32(high))
+                elif mode == 0:
                     _grid_row(row, drawn, scale, low, high, True, 0, 0, 1.0)
                 elif mode == 1:
                     _grid_row(row, drawn, scale, low, high, True, 0, 1, 1.0)
                 else:
                     _grid_row(row, drawn, scale, low, high, True, 0, mode, shares)
+
+
+@njit(inline="always")
+def _single_row(row: Floats, inverse: np.float32, scale: np.float32, low: np.float32, high: np.float32) -> None:
+    """`_grid_row` to nearest, in float32: exact, as the scale and its inverse are powers of two and no subnormals.
+
+    A value that underflows on its way to an integer goes to 0 in either.
+    """
+    for i in range(len(row)):
+        r = np.rint(row[i] * inverse) + ZERO
+        r = low if r < low else r
+        r = high if r > high else r
+        row[i] = r * scale

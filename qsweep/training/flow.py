@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from qsweep.layers import Dropout, HalvingPool, MaskedReLU, ReLU
 from qsweep.rounding import Stack
 from qsweep.training.nets import memory_order
 from qsweep.training.places import Places, call_name
@@ -30,6 +31,7 @@ class Flow:
     def __init__(self, net: nn.Module, places: Places, quantizers: Quantizers) -> None:
         self._places = places
         self._layers = dict(net.named_modules())
+        self._is_chain = is_chain(net)
         self.use(quantizers)
         self._attach()
         self._calls: Counter[str] = Counter()
@@ -77,7 +79,7 @@ class Flow:
         wanted = place, at, layer.training
         if wanted not in self._found:
             self._found[wanted] = self._stacks(*wanted)
-        return _Gate(place, self._found[wanted], self._pass)
+        return _Gate(place, self._found[wanted], self._pass, self._is_chain)
 
     def _stacks(self, place: str, at: str, training: bool) -> Mapping[str, Stack]:
         quantizers = self._quantizers if training else self._quantizers.evaluating
@@ -110,13 +112,15 @@ class _Gate(NamedTuple):
     place: str
     stacks: Mapping[str, Stack]
     own: _Pass
+    is_chain: bool
 
-    def through(self, role: str, values: Tensor, axis: int | None, where: str = "") -> Tensor:
+    def through(self, role: str, values: Tensor, axis: int | None, where: str = "", in_place: bool = False) -> Tensor:
         """Values (R, *shape) of trials, rounded in the format of a role; themselves where it has none.
 
         Args:
             axis: of the shape, along which groups of values run; None: that of features.
             where: which product this is for.
+            in_place: whether the values may be overwritten.
         """
         stack = self.stacks.get(role)
         if stack is None:
@@ -127,13 +131,21 @@ class _Gate(NamedTuple):
         drawn = None if noise is None else noise.of(stack, role, name, shape)
         along = features_axis(shape) if axis is None else axis
         if tally is None:
-            return round_copy(stack, values, drawn, first, along)
+            return rounded(stack, values, drawn, first, along, in_place)
         for trial, own in enumerate(values.split(1), start=first):
             tally.add(role, trial, own.numel(), count_clipped(stack, own, trial, along))
-        rounded = round_copy(stack, values, drawn, first, along)
-        for trial, own in enumerate(rounded, start=first):
+        result = rounded(stack, values, drawn, first, along, in_place)
+        for trial, own in enumerate(result, start=first):
             tally.add_rounded(role, name, trial, own)
-        return rounded
+        return result
+
+
+CHAIN = (nn.Linear, nn.Conv2d, nn.Flatten, Dropout, HalvingPool, MaskedReLU, ReLU)
+
+
+def is_chain(net: nn.Module) -> bool:
+    """Whether each layer's error is a tensor that no one else holds, as where a sum hands one error to two layers."""
+    return type(net) is nn.Sequential and all(type(layer) in CHAIN for layer in net)
 
 
 def features_axis(shape: Sequence[int]) -> int:
@@ -141,16 +153,22 @@ def features_axis(shape: Sequence[int]) -> int:
     return 1 if len(shape) > 3 else len(shape) - 1
 
 
-def round_copy(stack: Stack, values: Tensor, noise: Tensor | None, first: int, axis: int) -> Tensor:
-    """Values (R, *shape) rounded into a new tensor that lies in memory as they do; noise is (*shape)."""
+def rounded(
+    stack: Stack, values: Tensor, noise: Tensor | None, first: int, axis: int, in_place: bool = False
+) -> Tensor:
+    """Values (R, *shape) rounded, in a new tensor where not `in_place`, which lies in memory as they do.
+
+    Args:
+        noise: (*shape).
+    """
     values = values.detach()
     if not stack.by_rows:
-        result = values.clone()
+        result = values if in_place else values.clone()
         stack.round_whole(result, noise, first, axis)
         return result
     order = memory_order(values)
     rows = values.permute(order).contiguous()  # a view, but of what has gaps
-    result = torch.empty_like(rows)
+    result = rows if in_place else torch.empty_like(rows)
     drawn = None if noise is None else noise.permute([d - 1 for d in order[1:]]).reshape(-1).contiguous()
     stack.round_rows(rows.flatten(1), drawn, first, result.flatten(1))
     return result.permute(sorted(range(len(order)), key=order.__getitem__))
@@ -182,7 +200,8 @@ class _Through(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, error: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.gate.through("error", _trials_in_front(error, ctx.is_stacked), None).view(error.shape), None, None
+        gate, own = ctx.gate, _trials_in_front(error, ctx.is_stacked)
+        return gate.through("error", own, None, in_place=gate.is_chain).view(error.shape), None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, gate: _Gate, is_stacked: bool) -> tuple[Tensor, int]:

@@ -29,7 +29,7 @@ STEP_ROLES = ("gradient", "update", "momentum", "master")
 
 @dataclass(frozen=True)
 class _Block:
-    """Some values of some trials of one parameter, and what moves them; all (R, n), as the parameter lies in memory.
+    """Some values of some trials of one parameter, and what is kept of them: (R, n), as the parameter lies in memory.
 
     Attributes:
         like: the parameter, (P, *shape).
@@ -43,13 +43,12 @@ class _Block:
     first: int
     columns: slice
     weight: Tensor
-    gradient: Tensor
     state: State
     master: Tensor | None
 
-    @property
-    def trials(self) -> slice:
-        return slice(self.first, self.first + len(self.weight))
+    def rows(self, first: int = 0) -> slice:
+        """The block's trials among those from the first one on."""
+        return slice(self.first - first, self.first - first + len(self.weight))
 
     def row_of(self, values: Tensor) -> Tensor:
         """What a tensor (*shape) has at the places of the block's values, (n,)."""
@@ -75,6 +74,7 @@ class Stepper:
         self._memory = {n: {name: torch.zeros_like(v) for name in names} for n, v in values.items()}
         self._names = tuple(values)
         self._prepare()
+        self._cut: dict[tuple[str, int, int, bool], list[_Block]] = {}
         self.masters = {n: value.clone() for n, value in values.items() if self._has_master(n)}
         """Second copies of weights, by parameter, where trials have them."""
 
@@ -111,12 +111,13 @@ class Stepper:
         self._trials = [self._trials[i] for i in indices]
         self._memory = {n: _kept(own, indices) for n, own in self._memory.items()}
         self.masters = _kept(self.masters, indices)
+        self._cut.clear()
         self._prepare()
 
     def quantize(self, values: Values, noise: Noise) -> None:
         """Quantize all weights as after a step, in place: what happens before the first forward pass."""
         for name, value in values.items():
-            for block in self._blocks(name, value, value, slice(0, len(value)), is_watched=False):
+            for block in self._blocks(name, value, slice(0, len(value)), is_watched=False):
                 self._store(block, noise, None)
 
     def scales(self, part: slice) -> Tensor | None:
@@ -130,43 +131,51 @@ class Stepper:
     def update(self, values: Values, gradients: Values, noise: Noise, part: slice, tally: Tally | None = None) -> None:
         """Move some trials, in place, by the gradients of them; a tally is told what that did to quantized roles."""
         for name, value in values.items():
-            gradient = lying_as(value, gradients[name])
+            moved = gradients[name].permute(memory_order(value)).contiguous().flatten(1)
             is_watched = tally is not None and bool(self._stacks[name])
-            for block in self._blocks(name, value, gradient, part, is_watched):
-                self._move(block, noise, tally if is_watched else None)
+            for block in self._blocks(name, value, part, is_watched):
+                own = moved[block.rows(part.start), block.columns]
+                self._move(block, own, noise, tally if is_watched else None)
 
-    def _blocks(self, name: str, value: Tensor, gradient: Tensor, part: slice, is_watched: bool) -> Iterator[_Block]:
-        """A parameter cut up: views, in the order in which it lies in memory; trial by trial where it is watched."""
+    def _blocks(self, name: str, value: Tensor, part: slice, is_watched: bool) -> list[_Block]:
+        """A parameter cut up; kept, as making a hundred views a step costs more than it looks."""
+        wanted = name, part.start, part.stop, is_watched
+        found = self._cut.get(wanted)
+        if not found or found[0].like is not value:
+            found = self._cut[wanted] = list(self._made(name, value, part, is_watched))
+        return found
+
+    def _made(self, name: str, value: Tensor, part: slice, is_watched: bool) -> Iterator[_Block]:
+        """Views, in the order in which the parameter lies in memory; trial by trial where it is watched."""
         is_whole = is_watched or any(stack.whole for stack in self._stacks[name].values())
         order = memory_order(value)
-        weights, gradients = (t.permute(order).flatten(1) for t in (value, gradient))
+        weights = value.permute(order).flatten(1)
         memory = {key: own.permute(order).flatten(1) for key, own in self._memory[name].items()}
         master = self.masters[name].permute(order).flatten(1) if name in self.masters else None
-        for own, columns in blocks(len(gradients), gradients.shape[1], is_whole, is_watched):
+        for own, columns in blocks(part.stop - part.start, weights.shape[1], is_whole, is_watched):
             rows = slice(part.start + own.start, part.start + own.stop)
             state = {key: remembered[rows, columns] for key, remembered in memory.items()}
             second = None if master is None else master[rows, columns]
-            moved = gradients[own, columns]
-            yield _Block(name, value, rows.start, columns, weights[rows, columns], moved, state, second)
+            yield _Block(name, value, rows.start, columns, weights[rows, columns], state, second)
 
-    def _move(self, block: _Block, noise: Noise, tally: Tally | None) -> None:
-        """The whole step of one block."""
-        self._round(block, "gradient", block.gradient, noise, tally)
+    def _move(self, block: _Block, gradient: Tensor, noise: Noise, tally: Tally | None) -> None:
+        """The whole step of one block; its gradient (R, n) is overwritten."""
+        self._round(block, "gradient", gradient, noise, tally)
         if self._scales is not None:
-            block.gradient.div_(self._scales[block.trials])
+            gradient.div_(self._scales[block.rows()])
         copy = block.weight if block.master is None else block.master
-        moving = Rows(copy, block.gradient, block.state, block.first)
+        moving = Rows(copy, gradient, block.state, block.first)
         is_apart = tally is not None or "update" in self._stacks[block.name]
         before = [copy.clone(), block.weight.clone()] if tally is not None else []
         update(moving, self._settings, subtract=not is_apart)
         if is_apart:
-            self._round(block, "update", block.gradient, noise, tally)
-            copy.sub_(block.gradient)
+            self._round(block, "update", gradient, noise, tally)
+            copy.sub_(gradient)
         self._store(block, noise, tally)
         for key, remembered in block.state.items():
             self._round(block, "momentum", remembered, noise, tally, key)
         if tally is not None:
-            self._count_moves(block, before, tally)
+            self._count_moves(block, before, gradient, tally)
 
     def _store(self, block: _Block, noise: Noise, tally: Tally | None) -> None:
         """What was moved goes into the second copy, where there is one, and from there into the weight."""
@@ -195,13 +204,13 @@ class Stepper:
         if tally is not None:
             tally.add_rounded(role, f"{block.name} {key}".strip(), block.first, values)
 
-    def _count_moves(self, block: _Block, before: Sequence[Tensor], tally: Tally) -> None:
+    def _count_moves(self, block: _Block, before: Sequence[Tensor], updates: Tensor, tally: Tally) -> None:
         """Which updates left the copies that are kept as they were."""
         stacks = self._stacks[block.name]
         if block.master is not None and "master" in stacks:
-            tally.add_moves("master", block.first, *count_moves(before[0], block.master, block.gradient))
+            tally.add_moves("master", block.first, *count_moves(before[0], block.master, updates))
         if (own := self._roles[block.name]) in stacks:
-            tally.add_moves(own, block.first, *count_moves(before[1], block.weight, block.gradient))
+            tally.add_moves(own, block.first, *count_moves(before[1], block.weight, updates))
 
 
 def rows_a_block(size: int) -> int:

@@ -20,6 +20,7 @@ from qsweep.models import build, initialize, probe, stacks
 from qsweep.rounding import quantize
 from qsweep.streams import Stream
 from qsweep.training.course import Course, Outcome
+from qsweep.training.flow import is_chain
 from qsweep.training.nets import Values, losses, plain_net, stacked_net
 from qsweep.training.places import places_of
 from qsweep.trial import Trial
@@ -350,6 +351,31 @@ def test_lenet_has_the_six_places_of_its_document_and_trains_with_all_roles(tria
     )
     (outcome,) = course.run()
     assert outcome.epochs[-1]["train_loss"] < 0.5 * outcome.epochs[0]["train_loss"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("formats", [{}, {"activation": "block8", "error": "block8"}, {"error": "e5m2"}])
+def test_lenet_trains_to_the_bits_of_the_same_net_of_pytorchs_layers(trial: Make, formats: dict[str, str]) -> None:
+    """Whose errors may not be overwritten, as a chain's of our own layers are."""
+    own = trial_of(trial, "dense", formats, data="mnist", model="lenet", lr=0.1).settings
+    mnist = DATASETS["mnist"]
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (192, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 10, (192,), generator=generator)
+    found = []
+    for is_own in (True, False):
+        net = build(own["model"], {}, mnist.shape, mnist.classes)
+        assert is_chain(net)
+        if not is_own:
+            for place in ("relu1", "relu2", "relu3"):
+                setattr(net, place, nn.ReLU())
+            net.pool1, net.pool2 = nn.MaxPool2d(2), nn.MaxPool2d(2)
+            assert not is_chain(net)
+        initialize(net, own["init"], Stream(0))
+        course = Course(plain_net(net), net, [own], mnist, Examples(images, labels, images, labels))
+        course.run()
+        found.append(course.net.values)
+    for name, value in found[0].items():
+        assert torch.equal(value, found[1][name]), name
 
 
 def test_norms_stay_in_float32_with_all_that_moves_them_unless_they_are_named(trial: Make) -> None:
