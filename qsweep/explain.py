@@ -7,7 +7,8 @@ from typing import Any
 
 from qsweep.datasets import DATASETS
 from qsweep.formats import BITWIDTH, make, name_of, parameters_of
-from qsweep.spec import CLASSES, KEPT
+from qsweep.spec import CLASSES
+from qsweep.trial import kept_roles
 from qsweep.vocabulary import FLOAT32, PLURALS, ROLES
 
 MANY, SOME, FEW = 0.5, 0.05, 0.5
@@ -32,15 +33,15 @@ def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -
     if own is None or own["format"] == FLOAT32:
         return
     told = {part: measures.get(f"{role}_{part}") for part in ("stalled", "clipped", "zero", "levels")}
-    things = PLURALS[role]
+    things, stays = PLURALS[role], role in kept_roles(trial)
     if (stalled := told["stalled"]) is not None and stalled >= MANY:
         at_ends = (told["clipped"] or 0) >= stalled / 2
         yield _stalled_at_ends(stalled, things, own) if at_ends else _stalled(stalled, things, own)
     if (clipped := told["clipped"]) is not None and clipped >= SOME:
-        where = f"beyond the ends of {_name(own)}{' after an update' if role in KEPT else ''}"
+        where = f"beyond the ends of {_name(own)}{' after an update' if stays else ''}"
         yield f"{_percent(clipped)} of its {things} lay {where} and were clipped."
     if (zero := told["zero"]) is not None and zero >= MANY:
-        yield f"{_percent(zero)} of its {things} {'are' if role in KEPT else 'became'} 0."
+        yield f"{_percent(zero)} of its {things} {'are' if stays else 'became'} 0."
     count = _levels(own)
     if (used := told["levels"]) is not None and count and used < FEW * count:
         yield f"Its {things} use {used:,} of the {count:,} values of {_name(own)}."

@@ -18,7 +18,7 @@ from qsweep.extends import read_extended
 from qsweep.parameters import BadValueError, show
 from qsweep.reader import OVERRIDE, Document, Mistakes, Place, read_text
 from qsweep.trial import canonical
-from qsweep.vocabulary import ROLES, STORED
+from qsweep.vocabulary import KEPT, ROLES
 
 TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "stack", "plots", "max_trials")
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
@@ -31,8 +31,6 @@ MAX_SEEDS_BY_NUMBER = 20
 MAX_SEED = 2**63 - 1
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
-KEPT = (*STORED, "master")
-"""Roles whose values stay from step to step; all others are of one step."""
 WHY = ("clipped", "zero", "levels", "stalled")
 """What is told of each quantized role, in columns such as `weight_stalled`: the shares of values beyond the format's
 ends before rounding, and of those that are 0 after it; how many different values there are; and, of what is kept, the

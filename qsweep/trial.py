@@ -26,10 +26,12 @@ from qsweep.vocabulary import (
     FLOAT32,
     FLOAT32_ENDS,
     HISTOGRAM,
+    KEPT,
     LAYERS,
     LIBRARY,
     LOSS_SCALE,
     NAMED,
+    OPERANDS,
     PLAIN,
     QUANTIZE_INIT,
     ROLE_DEFAULTS,
@@ -78,6 +80,7 @@ NUMERICS = {
     "cifar10": 1,
     "cifar100": 1,
     "histogram": 1,
+    OPERANDS: 1,
 }
 """Version of the arithmetic of each part. Raise one on purpose when a change alters that part's results: the keys of
 all trials that use it change, and nothing is taken from the store that would come out otherwise today."""
@@ -267,7 +270,7 @@ class _Resolver:
         if "bias" in given:
             like = {name: value for name, value in weight.items() if name != AT.name}
             roles["bias"] = self._role("bias", given["bias"] if "format" in given["bias"] else like | given["bias"])
-        elif roles["weight"].get(AT.name) == "operands":  # biases are no operands of a product
+        elif not _stays(roles["weight"]):  # biases are no operands of a product
             roles["bias"] = self._role("bias", {"format": FLOAT32})
         else:
             roles["bias"], self.columns["quantize.bias"] = roles["weight"], self.columns["quantize.weight"]
@@ -289,8 +292,7 @@ class _Resolver:
         """One place: a bias that is named nowhere is like its weight."""
         found = {role: self._role(role, own, f"{LAYERS}.{place}.{role}") for role, own in given.items()}
         if "weight" in given and not {"bias"} & (given.keys() | self.given["quantize"].keys()):
-            at_operands = found["weight"].get(AT.name) == "operands"
-            found["bias"] = {"format": FLOAT32} if at_operands else found["weight"]
+            found["bias"] = found["weight"] if _stays(found["weight"]) else {"format": FLOAT32}
         return found
 
     def _role(self, role: str, given: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -299,7 +301,7 @@ class _Resolver:
         self.columns[path] = describe_role(given)
         if family == FLOAT32:
             return {"format": family}
-        self.parts.add(family)
+        self.parts |= {family} | ({OPERANDS} if role == "weight" and not _stays(given) else set())
         reached: list[Parameter] = []
         own: list[Parameter] = []
         for p in role_parameters(role, family):
@@ -329,13 +331,23 @@ def _rounds(roles: Mapping[str, Any], *names: str) -> bool:
 
 def _rounds_what_is_stored(roles: Mapping[str, Any]) -> bool:
     """Whether stored weights, biases or norms are rounded after a step."""
-    return any(_rounds(roles, role) and roles[role].get(AT.name) != "operands" for role in STORED)
+    return any(_rounds(roles, role) and _stays(roles[role]) for role in STORED)
 
 
 def quantized_roles(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """What a trial rounds anywhere, in the order of the roles."""
     everywhere = [settings.get("quantize", {}), *_exceptions(settings.get(LAYERS))]
     return tuple(role for role in ROLES if any(_rounds(own, role) for own in everywhere))
+
+
+def kept_roles(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of what a trial rounds, the roles whose rounded values stay: none that is rounded for products alone."""
+    everywhere = [settings.get("quantize", {}), *_exceptions(settings.get(LAYERS))]
+    return tuple(role for role in KEPT if any(_rounds(own, role) and _stays(own[role]) for own in everywhere))
+
+
+def _stays(own: Mapping[str, Any]) -> bool:
+    return own.get(AT.name) != OPERANDS
 
 
 @cache  # the same few lists are read for every point of a grid

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from math import frexp
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -72,8 +72,11 @@ PLURALS = {
 """What each role rounds, in the words of figures and explanations."""
 STORED = ("weight", "bias", "norm")
 """Roles of parameters; each parameter that is trained plays one of them, or none and stays in float32."""
+KEPT = (*STORED, "master")
+"""Roles whose values stay from step to step, where they are not rounded for a product alone; all others are of one."""
 FLOWS = ("activation", "error")
 """Roles of what flows through the net, forward and backward."""
+OPERANDS: Final = "operands"
 AT = Parameter(
     "at",
     Literal["outputs", "operands"],

@@ -36,6 +36,16 @@ GOOD = {"test_accuracy": 0.9, "predicted_classes": 10, "weight_clipped": 0.01, "
         ),
         ({}, {"weight_clipped": 0.32}, "32 % of its weights lay beyond the ends of range4 scale=2.0 after an update"),
         ({}, {"bias_zero": 1.0}, "100 % of its biases are 0."),
+        (
+            {"quantize": {"weight": "e4m3 at=operands"}},
+            {"weight_zero": 0.6},
+            "60 % of its weights became 0.",
+        ),
+        (
+            {"quantize": {"weight": "e4m3 at=operands"}},
+            {"weight_clipped": 0.2},
+            "20 % of its weights lay beyond the ends of e4m3 and were clipped.",
+        ),
         ({}, {"weight_levels": 3}, "Its weights use 3 of the 16 values of range4 scale=2.0."),
         ({}, {"predicted_classes": 1}, "It predicts 1 of the 10 classes."),
         ({}, {"test_accuracy": 0.11}, "It does no better than guessing."),

@@ -55,7 +55,7 @@ def test_every_parameter_is_part_of_the_key_from_the_start() -> None:
 def test_every_part_that_a_name_stands_for_has_numerics() -> None:
     parts = [*NAMED["data"], *NAMED["optimizer"], *CHOICES["model"], *(f for f, own in ROLE_PARAMETERS.items() if own)]
     assert len(parts) == len(set(parts))
-    assert set(parts) | {"step", "random", "init", "source", "torchvision", "histogram"} == set(NUMERICS)
+    assert set(parts) | {"step", "random", "init", "source", "torchvision", "histogram", "operands"} == set(NUMERICS)
 
 
 # --- one spelling -----------------------------------------------------------------------------------------------------

@@ -82,7 +82,8 @@ class Course:
     # one epoch of training
 
     def _epoch(self, epoch: int) -> Totals:
-        totals = Totals(len(self.alive), Tally(len(self.alive), self.stepper.quantizers.roles, self._bins(epoch)))
+        roles, count = self.stepper.quantizers, len(self.alive)
+        totals = Totals(count, Tally(count, roles.roles, roles.kept, self._bins(epoch)))
         batches = list(self.batches(epoch))
         for number, chosen in enumerate(batches, start=1):
             self.train_step(chosen, totals, is_last=number == len(batches))
@@ -159,9 +160,9 @@ class Course:
 
     def _levels(self) -> list[Row]:
         """Zeros and different values of what is kept, of each trial."""
-        quantized, count = self.stepper.quantizers.roles, len(self.alive)
-        stored = levels(self.net.values, self.roles, [role for role in quantized if role in STORED], count)
-        masters = self.stepper.masters if "master" in quantized else {}
+        kept, count = self.stepper.quantizers.kept, len(self.alive)
+        stored = levels(self.net.values, self.roles, [role for role in kept if role in STORED], count)
+        masters = self.stepper.masters if "master" in kept else {}
         second = levels(masters, dict.fromkeys(masters, "master"), ["master"], count)
         return [{**one, **other} for one, other in zip(stored, second, strict=True)]
 

@@ -13,7 +13,7 @@ from qsweep.formats.declared import random_bits
 from qsweep.models import CORE, NORMS
 from qsweep.rounding import Stack
 from qsweep.streams import Stream
-from qsweep.trial import quantized_roles
+from qsweep.trial import kept_roles, quantized_roles
 from qsweep.vocabulary import AT, FLOAT32
 
 
@@ -60,6 +60,11 @@ class Quantizers:
     def roles(self) -> tuple[str, ...]:
         """What is quantized anywhere, in order."""
         return quantized_roles(self._trials[0])
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Of these, what stays rounded from step to step."""
+        return kept_roles(self._trials[0])
 
     def names(self, role: str, place: str) -> bool:
         """Whether the trials say something of a role at a place, if only that it is left in float32."""

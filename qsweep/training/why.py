@@ -5,7 +5,7 @@ Taken on few steps, the last of each epoch and those that are powers of two, bec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,8 @@ from torch import Tensor
 
 from qsweep.kernels import counting as kernels
 from qsweep.rounding import Stack
-from qsweep.spec import KEPT
 from qsweep.training.histograms import Histogram, histogram
-from qsweep.vocabulary import STORED
+from qsweep.vocabulary import KEPT, STORED
 
 SLOTS = 1 << 17
 """Of the set in which different values are counted; beyond half of it they are sorted instead."""
@@ -40,12 +39,17 @@ FEWER_SLOTS = 1 << 15
 class Tally:
     """What the watched steps of an epoch did to each of P trials, by role."""
 
-    def __init__(self, count: int, roles: Iterable[str], bins: int = 0) -> None:
-        """`bins`: of the histograms that are kept of the last step's values; 0: none."""
+    def __init__(self, count: int, roles: Iterable[str], kept: Collection[str] = KEPT, bins: int = 0) -> None:
+        """
+        Args:
+            kept: the roles among them whose rounded values stay.
+            bins: of the histograms that are kept of the last step's values; 0: none.
+        """
         self.counts = {role: torch.zeros(len(COUNTS), count, dtype=torch.int64) for role in roles}
         self.is_last = False
         """Whether this is the last step of the epoch, whose different values are counted."""
         self._sets: dict[tuple[str, int], tuple[Any, int]] = {}
+        self._kept = kept
         self._bins = bins
         self.histograms: list[dict[str, Histogram]] = [{} for _ in range(count)]
         """Of each trial, by place and role: of all that is rounded but weights, biases and norms."""
@@ -59,7 +63,7 @@ class Tally:
         self.counts[role][2, trial] += values.numel() - int(torch.count_nonzero(values))
         if self._bins and self.is_last and role not in STORED and bool(values.isfinite().all()):
             self.histograms[trial][f"{place}.{role}"] = {"role": role, **histogram(values, self._bins)}
-        if not self.is_last or role in KEPT:
+        if not self.is_last or role in self._kept:
             return
         slots, found = self._sets.get((role, trial)) or (np.full(FEWER_SLOTS, -1, dtype=np.int64), 0)
         if found <= FEWER_SLOTS // 2:
@@ -85,7 +89,7 @@ class Tally:
                 zip(rows, counts.t().tolist(), strict=True)
             ):
                 row[f"{role}_clipped"] = clipped / seen if seen else None
-                if role in KEPT:
+                if role in self._kept:
                     row[f"{role}_stalled"] = stalled / moves if moves else None
                 else:
                     row[f"{role}_zero"] = zeros / seen if seen else None

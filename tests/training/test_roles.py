@@ -353,6 +353,17 @@ def test_lenet_has_the_six_places_of_its_document_and_trains_with_all_roles(tria
     assert outcome.epochs[-1]["train_loss"] < 0.5 * outcome.epochs[0]["train_loss"]  # type: ignore[operator]
 
 
+def test_weights_rounded_for_products_alone_are_counted_as_the_products_have_them(trial: Make) -> None:
+    own = trial_of(trial, "dense", {"weight": "fixed3f2 at=operands", "error": "e5m2 at=operands"})
+    (outcome,), values, _ = train([own])
+    found = outcome.epochs[-1]
+    levels = torch.cat([quantize(v[0], parse("fixed3f2")).flatten() for n, v in values.items() if n.endswith("weight")])
+    assert 2 <= found["weight_levels"] <= 2**3  # type: ignore[operator]
+    assert found["weight_zero"] == pytest.approx(float((levels == 0).float().mean()), abs=0.1)
+    assert "weight_stalled" not in found
+    assert "bias_levels" not in found
+
+
 @pytest.mark.parametrize("formats", [{}, {"activation": "block8", "error": "block8"}, {"error": "e5m2"}])
 def test_lenet_trains_to_the_bits_of_the_same_net_of_pytorchs_layers(trial: Make, formats: dict[str, str]) -> None:
     """Whose errors may not be overwritten, as a chain's of our own layers are."""
