@@ -15,11 +15,15 @@ from qsweep.parameters import Parameter
 
 @dataclass(frozen=True)
 class LinearShape:
-    """One dense layer: its place in the net, and its weight's shape (outputs, inputs)."""
+    """One dense layer: its place in the net, its weight's shape (outputs, inputs), and whether a ReLU follows it.
+
+    None follows the last layer of a net.
+    """
 
     place: str
     inputs: int
     outputs: int
+    has_relu: bool = True
 
     @property
     def parameters(self) -> int:
@@ -39,7 +43,10 @@ class LinearShape:
 
 @dataclass(frozen=True)
 class ConvolutionShape:
-    """One convolution with square kernels, without padding: its place, channels, kernel side and output's sides."""
+    """One convolution with square kernels: its place, channels, kernel side, output's sides, and zeros on each side.
+
+    A BatchNorm follows it or not, then a ReLU, then a pool that halves the sides or not.
+    """
 
     place: str
     inputs: int
@@ -47,6 +54,9 @@ class ConvolutionShape:
     kernel: int
     height: int
     width: int
+    padding: int = 0
+    has_norm: bool = False
+    has_pool: bool = True
 
     @property
     def parameters(self) -> int:
@@ -103,6 +113,26 @@ def _lenet(shape: Shape, classes: int) -> list[LayerShape]:
     return [*layers, *_chain([inputs * height * width, LENET_HIDDEN, classes])]
 
 
+CNN3_CHANNELS, CNN3_KERNELS, CNN3_HIDDEN = (16, 16, 32), (5, 3, 3), 300
+
+
+def _cnn3(shape: Shape, classes: int) -> list[LayerShape]:
+    """Three convolutions that keep the sides, with norms and two pools, and two dense layers with nothing between."""
+    inputs, height, width = shape
+    layers: list[LayerShape] = []
+    for number, (outputs, kernel) in enumerate(zip(CNN3_CHANNELS, CNN3_KERNELS, strict=True), start=1):
+        place, padding, has_pool = f"conv{number}", kernel // 2, number > 1
+        layers.append(ConvolutionShape(place, inputs, outputs, kernel, height, width, padding, True, has_pool))
+        inputs = outputs
+        height, width = (height // 2, width // 2) if has_pool else (height, width)
+    features = inputs * height * width
+    dense = (
+        LinearShape("linear1", features, CNN3_HIDDEN, has_relu=False),
+        LinearShape("linear2", CNN3_HIDDEN, classes),
+    )
+    return [*layers, *dense]
+
+
 HIDDEN = Parameter(
     "hidden",
     Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1, max_length=32)],
@@ -141,6 +171,15 @@ ARCHITECTURES = {
             lambda shape, classes, p: _lenet(shape, classes),
             stacks=False,
             least=16,
+        ),
+        Architecture(
+            "cnn3",
+            "5×5, 3×3 and 3×3 convolutions of 16, 16 and 32 channels with BatchNorm and ReLU, 2×2 max-pools after the"
+            " last two, and dense layers of 300 and a class each without a ReLU between",
+            (),
+            lambda shape, classes, p: _cnn3(shape, classes),
+            stacks=False,
+            least=4,
         ),
     )
 }

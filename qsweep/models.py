@@ -58,21 +58,24 @@ def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int
 
 
 def _dense(layers: Sequence[LinearShape], rate: float, first: int) -> Iterator[tuple[str, nn.Module]]:
-    """Dense layers, all but the last one with dropout and ReLU, which are counted from `first`."""
+    """Dense layers, all but the last with dropout and ReLU where it has one, which are counted from `first`."""
     for number, layer in enumerate(layers, start=first):
         yield layer.place, nn.Linear(layer.inputs, layer.outputs)
-        if layer is not layers[-1]:
+        if layer is not layers[-1] and layer.has_relu:
             dropout = Dropout(rate, (layer.outputs,), applied=False)
             yield f"dropout{number}", dropout
             yield f"relu{number}", MaskedReLU(dropout)
 
 
 def _convolutions(layers: Sequence[ConvolutionShape]) -> Iterator[tuple[str, nn.Module]]:
-    """Convolutions, each with ReLU and a pool that halves the sides."""
+    """Convolutions, each with what follows it."""
     for number, layer in enumerate(layers, start=1):
-        yield layer.place, nn.Conv2d(layer.inputs, layer.outputs, layer.kernel)
+        yield layer.place, nn.Conv2d(layer.inputs, layer.outputs, layer.kernel, padding=layer.padding)
+        if layer.has_norm:
+            yield f"norm{number}", nn.BatchNorm2d(layer.outputs)
         yield f"relu{number}", ReLU()
-        yield f"pool{number}", HalvingPool()
+        if layer.has_pool:
+            yield f"pool{number}", HalvingPool()
 
 
 def _build_source(name: str, text: str, shape: tuple[int, ...], classes: int, own: Mapping[str, Any]) -> nn.Module:

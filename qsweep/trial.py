@@ -72,6 +72,7 @@ NUMERICS = {
     "mlp": 1,
     "softmax": 1,
     "lenet": 1,
+    "cnn3": 1,
     "source": 1,
     "torchvision": 1,
     "digits": 1,

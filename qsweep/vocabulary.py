@@ -37,6 +37,14 @@ POWER_OF_TWO = Annotated[float, Field(gt=0, le=2.0**64), AfterValidator(_power_o
 LR = Parameter("lr", POSITIVE, "a number above 0", default=0.01, stacks=True)
 MOMENTUM = Parameter("momentum", BELOW_ONE, "a number from 0 up to, not including, 1", default=0.0, stacks=True)
 WEIGHT_DECAY = Parameter("weight_decay", NOT_NEGATIVE, "a number, 0 or above", default=0.0, stacks=True)
+L1 = Parameter(
+    "l1",
+    NOT_NEGATIVE,
+    "a number, 0 or above (l1 · Σ|w| over all parameters is added to the loss that is descended)",
+    default=0.0,
+    stacks=True,
+    as_before=0.0,
+)
 ALPHA = Parameter("alpha", BELOW_ONE, "a number from 0 up to, not including, 1", default=0.99, stacks=True)
 EPS = Parameter("eps", POSITIVE, "a number above 0", default=1e-8, stacks=True)
 BETAS = Parameter(
@@ -48,9 +56,9 @@ BETAS = Parameter(
 )
 
 OPTIMIZERS: dict[str, tuple[Parameter, ...]] = {
-    "sgd": (LR, MOMENTUM, WEIGHT_DECAY),
-    "rmsprop": (LR, ALPHA, EPS, WEIGHT_DECAY),
-    "adam": (LR, BETAS, EPS, WEIGHT_DECAY),
+    "sgd": (LR, MOMENTUM, WEIGHT_DECAY, L1),
+    "rmsprop": (LR, ALPHA, EPS, WEIGHT_DECAY, L1),
+    "adam": (LR, BETAS, EPS, WEIGHT_DECAY, L1),
 }
 
 STD = Parameter("std", POSITIVE, "a standard deviation, a number above 0", default=0.1)

@@ -28,6 +28,14 @@ def test_lenet_has_the_parameters_that_its_document_counts() -> None:
     assert layers[1].products == 50 * (20 * 25 + 1) * 64
 
 
+def test_cnn3_has_the_parameters_that_its_document_counts() -> None:
+    layers = ARCHITECTURES["cnn3"].layers((1, 28, 28), 10, {})
+    norms = 2 * (16 + 16 + 32)
+    assert [layer.parameters for layer in layers] == [416, 2320, 4640, 470_700, 3010]
+    assert sum(layer.parameters for layer in layers) + norms == 481_214
+    assert [layer.activations for layer in layers] == [16 * 28 * 28, 16 * 28 * 28, 32 * 14 * 14, 300, 10]
+
+
 def test_layer_counts_weights_and_biases() -> None:
     assert LinearShape("linear1", 784, 10).parameters == 7850
 

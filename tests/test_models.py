@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from qsweep.errors import UserError
@@ -32,6 +33,31 @@ def sequential(layer: str) -> str:
 def test_stacks_what_the_catalog_declares_is_what_the_probe_finds(model: dict[str, object]) -> None:
     net = build(model, {}, SHAPE, 10)
     assert stacks(model, net, SHAPE, 10) == (probe(net, SHAPE, 10).not_stacking == [])
+
+
+@pytest.mark.parametrize("name", ["lenet", "cnn3"])
+def test_nets_of_convolutions_are_declared_not_to_stack(name: str) -> None:
+    shape = (1, 28, 28)
+    net = build({"name": name}, {}, shape, 10)
+    assert not stacks({"name": name}, net, shape, 10)
+    assert probe(net, shape, 10).not_stacking
+
+
+def test_cnn3_computes_what_its_document_has() -> None:
+    net = build({"name": "cnn3"}, {}, (1, 28, 28), 10).eval()
+    initialize(net, {"name": "torch"}, Stream(0))
+    own = dict(net.named_parameters())
+    x = torch.rand(3, 1, 28, 28)
+    h = x
+    for number, padding in ((1, 2), (2, 1), (3, 1)):
+        h = F.conv2d(h, own[f"conv{number}.weight"], own[f"conv{number}.bias"], padding=padding)
+        norm = (own[f"norm{number}.weight"], own[f"norm{number}.bias"])
+        h = torch.relu(F.batch_norm(h, torch.zeros(len(norm[0])), torch.ones(len(norm[0])), *norm))
+        h = F.max_pool2d(h, 2) if number > 1 else h
+    h = F.linear(h.flatten(1), own["linear1.weight"], own["linear1.bias"])
+    expected = F.linear(h, own["linear2.weight"], own["linear2.bias"])
+    assert sum(p.numel() for p in own.values()) == 481_214
+    torch.testing.assert_close(net(x), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", ["nn.ReLU()", "nn.Tanh()", "nn.GELU()", "nn.Dropout(0.1)"])

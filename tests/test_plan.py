@@ -192,7 +192,7 @@ def test_axis_that_no_trial_reads_is_refused(tmp_path: Path, text: str, place: s
         ("trial: {data: digits}\ngrid: {lr: [1, 2]}", "mine.yaml:1:1: trial.model: model is missing"),
         (
             "trial: {data: digits}\ngrid: {model.dropout: [0.1]}",
-            "trial.model: model is missing (one of: mlp, softmax, lenet)",
+            "trial.model: model is missing (one of: mlp, softmax, lenet, cnn3)",
         ),
         (
             GOOD + "grid: {quantize.weight: [range4, range]}",

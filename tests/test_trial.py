@@ -260,6 +260,7 @@ def test_key_leaves_out_what_nothing_reads(base: dict[str, Any], unread: dict[st
             {"lr": 0.5},
             {"momentum": 0.5},
             {"weight_decay": 0.1},
+            {"l1": 0.1},
             {"optimizer": "adam"},
             {"epochs": 2},
             {"batch_size": 7},
@@ -438,7 +439,7 @@ def test_columns_of_a_users_own_model_have_file_and_parameters() -> None:
     ("given_parameters", "path", "message"),
     [
         ({"model": "mlp"}, "data", "data is missing (one of: digits, mnist, fashion_mnist, cifar10, cifar100)"),
-        ({"data": "digits"}, "model", "model is missing (one of: mlp, softmax, lenet)"),
+        ({"data": "digits"}, "model", "model is missing (one of: mlp, softmax, lenet, cnn3)"),
         ({"data": "digits", "model": {"dropout": 0.1}}, "model", "model is missing"),
         (
             {"data": "digits", "model": {"name": "mlp"}, "quantize": {"weight": {"format": "range"}}},

@@ -43,6 +43,7 @@ WORDS: Final = {
     "batch_size": "batch size",
     "fraction": "fraction bits",
     "lr": "learning rate",
+    "l1": "L1 penalty",
     "weight_decay": "weight decay",
     "zero": "zero level",
     "test_accuracy": "test accuracy",

@@ -140,7 +140,7 @@ class _Gate(NamedTuple):
         return result
 
 
-CHAIN = (nn.Linear, nn.Conv2d, nn.Flatten, Dropout, HalvingPool, MaskedReLU, ReLU)
+CHAIN = (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.Flatten, Dropout, HalvingPool, MaskedReLU, ReLU)
 
 
 def is_chain(net: nn.Module) -> bool:

@@ -60,6 +60,10 @@ class Settings:
         """The same for the kernels, (P,), on a CPU."""
         for name, of in NUMBERS[self.name].items():
             self._set(name, of)
+        self.l1: Tensor | None = None
+        """The share of the weights' signs in the gradients, (P, 1), where there is one."""
+        if any(optimizer.get("l1") for optimizer in optimizers):
+            self.l1 = torch.tensor([o.get("l1", 0.0) for o in optimizers], dtype=torch.float32, device=device)[:, None]
 
     def start(self, step: int) -> None:
         """Set what depends on the step, counted from 1: the share of Adam's averages that is not the initial 0."""
@@ -91,13 +95,24 @@ def update(rows: Rows, settings: Settings, subtract: bool = True) -> None:
         subtract: where not, the weights stay, and the update replaces the gradient.
     """
     if rows.weight.device.type == "cpu":
+        _add_signs(rows, settings)
         COMPILED[settings.name](rows, settings.arrays, subtract)
     else:
         update_eager(rows, settings, subtract)
 
 
+def _add_signs(rows: Rows, settings: Settings) -> None:
+    """The gradient of l1 · Σ|w|, 0 where w is 0, goes into the gradient; where l1 is 0, not a bit of it changes."""
+    if settings.l1 is None:
+        return
+    l1 = settings.l1[rows.first : rows.first + len(rows.weight)]
+    signs = ((rows.weight > 0).float() - (rows.weight < 0).float()) * l1
+    rows.gradient.copy_(torch.where(l1 != 0, rows.gradient + signs, rows.gradient))
+
+
 def update_eager(rows: Rows, settings: Settings, subtract: bool = True) -> None:
     """The same step by tensor operations, on any device."""
+    _add_signs(rows, settings)
     part = slice(rows.first, rows.first + len(rows.weight))
     columns = {name: column[part] for name, column in settings.columns.items()}
     decay = columns["decay"]

@@ -51,6 +51,21 @@ def test_sgd_on_powers_of_two_equals_torch_exactly(way: Way, momentum: float, we
     assert torch.equal(steps(way, sgd(0.25, momentum, weight_decay), weight, gradients), parameter.detach())
 
 
+@WAYS
+def test_l1_adds_the_gradient_of_the_sum_of_magnitudes(way: Way) -> None:
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda: torch.randint(-8, 8, (50,), generator=generator).float() / 8  # noqa: E731
+    weight, gradients = draw(), [draw() for _ in range(3)]
+    parameter = torch.nn.Parameter(weight.clone())
+    peer = torch.optim.SGD([parameter], lr=0.25, momentum=0.5, weight_decay=0.25)
+    for gradient in gradients:
+        loss = (parameter * gradient).sum() + 0.125 * parameter.abs().sum()
+        peer.zero_grad()
+        loss.backward()
+        peer.step()
+    assert torch.equal(steps(way, {**sgd(0.25, 0.5, 0.25), "l1": 0.125}, weight, gradients), parameter.detach())
+
+
 def rmsprop_by_hand(w: Any, gradients: list[Any], o: dict[str, Any]) -> Any:
     s = F(0)
     for g in gradients:
@@ -103,6 +118,7 @@ def test_adaptive_optimizers_equal_the_formula_exactly_and_torch_nearly(
 OPTIMIZERS = {
     "sgd": [sgd(lr, 0.0, 0.0) for lr in (0.1, 0.02, 0.3)],
     "decay": [sgd(lr, 0.0, lr / 7) for lr in (0.1, 0.02, 0.3)],
+    "l1": [{**sgd(lr, 0.5, 0.01), "l1": l1} for lr, l1 in ((0.1, 0.01), (0.02, 0.0), (0.3, 0.1))],
     "momentum": [sgd(lr, 0.9 + lr / 10, 0.01) for lr in (0.1, 0.02, 0.3)],
     "rmsprop": [
         {"name": "rmsprop", "lr": lr, "alpha": 0.9 - lr / 3, "eps": 1e-7, "weight_decay": 0.0}
