@@ -34,7 +34,7 @@ grid:
 """
 
 
-def job(trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def job(trials: Sequence[Mapping[str, Any]], inputs: Sequence[bytes]) -> list[dict[str, Any]]:
     """Records of ten epochs that nobody trained."""
     return [record(settings, len(trials)) for settings in trials]
 
@@ -79,7 +79,7 @@ def run(plan: Plan, name: str, path: Path) -> tuple[float, int]:
             stacks = schedule.form_stacks(plan.trials, 16, WORKERS, lambda trial: 16, lambda trial: 1.0)
             schedule.run(stacks, job, chosen, commit, Silent())
 
-        chosen.open().submit(job, []).result()
+        chosen.open().submit(job, [], []).result()
         return seconds(work), commits
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from qsweep import axes
+from qsweep.checks import Checker, checker
 from qsweep.parameters import BadValueError, check_each, show
 from qsweep.reader import OVERRIDE, Mistakes, Place
 from qsweep.trial import canonical
-from qsweep.vocabulary import SOURCE, Checker, checker, is_open
+from qsweep.vocabulary import SOURCE, is_open
 
 BLOCK_KEYS = ("trial", "grid", "zip", "variants", "exclude", "only")
 BLOCK_EXPECTED = "a mapping with trial, grid, …"

@@ -172,7 +172,11 @@ def _dry_run(name: str, options: Options) -> int:
 def _plan_words(ahead: Outlook) -> str:
     rows, trials = len(ahead.plan.rows), len(ahead.plan.trials)
     shared = f" in {rows} rows" if rows != trials else ""
-    return f"{trials} trials{shared}, known {ahead.known}, to train {ahead.missing}"
+    return f"{trials} trials{shared}, known {ahead.known}, to train {_with_bases(ahead.missing, ahead.bases)}"
+
+
+def _with_bases(trained: int, bases: int) -> str:
+    return f"{trained - bases} and {bases} bases, each once" if bases else str(trained)
 
 
 def _stack_sizes(ahead: Outlook) -> list[tuple[int, int]]:
@@ -213,7 +217,7 @@ def _begin(ahead: Outlook, display: Any) -> None:
 
 
 def _report(result: Result) -> None:
-    trained = sum(result.summary.statuses.values())
+    trained = _with_bases(len(result.summary.trained), result.bases)
     say(f"trained {trained}, known {result.known}" + (_elsewhere(result) if result.elsewhere else ""))
     others = {status: n for status, n in result.statuses.items() if status != "done"}
     if others:

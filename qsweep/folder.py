@@ -59,7 +59,7 @@ def claim(folder: Path, spec_owner: str) -> None:
         UserError: it belongs to another file of the same name, or is where committed results lie.
     """
     if folder.name in RESERVED_NAMES:
-        raise UserError(f"{folder} is for committed results: give the spec another name, or the folder by --name")
+        raise UserError(f"{folder} is no sweep's folder: give the spec another name, or the folder by --name")
     other = _noted(folder, "spec", "path")
     if other is not None and other != spec_owner:
         raise UserError(

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from qsweep.datasets import DATASETS
 from qsweep.environment import describe
 from qsweep.errors import UserError
 from qsweep.trial import key_of
+from qsweep.vocabulary import COMPRESS, STAGES
 
 if TYPE_CHECKING:
     from qsweep.training.places import Places
@@ -42,26 +43,35 @@ class OutOfTimeError(Exception):
 
 
 def train_stack(
-    trials: Sequence[Settings], *, sources: Mapping[str, str], data_folder: str, device: str, timeout: float | None
+    trials: Sequence[Settings],
+    inputs: Sequence[bytes] = (),
+    *,
+    sources: Mapping[str, str],
+    data_folder: str,
+    device: str,
+    timeout: float | None,
+    kept: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """Train trials that share a stack signature.
+    """Take the last stage of trials that share a stack signature.
 
     Args:
         trials: settings as `qsweep.trial` resolves them.
+        inputs: the weights that each of them starts from, as safetensors; none where they have but their training.
+        kept: keys of the trials whose weights come back.
         sources: text of users' Python files, by SHA-256.
         timeout: wall seconds a trial.
 
     Returns:
         One record for each trial, in order: `key`, `environment`, `status`, `reason`, `trial`, `result`, `history`,
-        `run`.
+        `run`; `weights` where they are asked for and there are any.
     """
     start = time.perf_counter()
     try:
-        import qsweep.training.course  # noqa: F401  # torch's own start is no trial's time
+        import qsweep.training.stages  # noqa: F401  # torch's own start is no trial's time
 
         start = time.perf_counter()
         with _one_thread(), _time_limit(timeout * len(trials) if timeout else None):
-            outcomes = _train(trials, sources, Path(data_folder), device)
+            outcomes = _train(trials, inputs, sources, Path(data_folder), device, kept)
     except Exception as error:  # any error of a user's model, of torch, of the machine
         status = "timeout" if isinstance(error, OutOfTimeError) else "failed"
         outcomes = [_failure(status, error, data_folder)] * len(trials)
@@ -91,14 +101,21 @@ def without_paths(text: str) -> str:
     return FOLDERS.sub("…/", text)
 
 
-def _train(trials: Sequence[Settings], sources: Mapping[str, str], folder: Path, device: str) -> list[dict[str, Any]]:
+def _train(
+    trials: Sequence[Settings],
+    inputs: Sequence[bytes],
+    sources: Mapping[str, str],
+    folder: Path,
+    device: str,
+    kept: Collection[str],
+) -> list[dict[str, Any]]:
     """Stacked where the net stacks, else one trial after the other; both by the same course."""
     import torch
 
     from qsweep.models import build, initialize, stacks
     from qsweep.streams import Stream
-    from qsweep.training.course import Course
     from qsweep.training.nets import Net, plain_net, stacked_net
+    from qsweep.training.stages import packed, run_last, start_from
 
     keep_memory()
     shared = trials[0]
@@ -111,18 +128,24 @@ def _train(trials: Sequence[Settings], sources: Mapping[str, str], folder: Path,
         initialize(model, shared["init"], Stream(shared["seed"]))
         return model
 
-    def course(part: Sequence[Settings], model: torch.nn.Module, net: Net) -> list[dict[str, Any]]:
-        outcomes = Course(net, model, part, data, examples, device).run()
-        return [_outcome(o.status, o.reason, o.epochs, o.histograms) for o in outcomes]
+    def course(
+        part: Sequence[Settings], given: Sequence[bytes], model: torch.nn.Module, net: Net
+    ) -> list[dict[str, Any]]:
+        start_from(net, given)
+        found = []
+        for trial, own in zip(part, run_last(net, model, part, data, examples, device), strict=True):
+            weights = {"weights": packed(own.weights)} if own.status == "done" and key_of(trial) in kept else {}
+            found.append(_outcome(trial, own.status, own.reason, own.epochs, own.histograms) | weights)
+        return found
 
     model = new_model()
     if stacks(shared["model"], model, data.shape, data.classes):
-        return course(trials, model, stacked_net(model.to(device), len(trials)))
+        return course(trials, inputs, model, stacked_net(model.to(device), len(trials)))
     outcomes = []
-    for trial in trials:
+    for index, trial in enumerate(trials):
         model = new_model()
         stacks(shared["model"], model, data.shape, data.classes)  # it learns the shapes of its masks
-        outcomes += course([trial], model, plain_net(model.to(device)))
+        outcomes += course([trial], inputs[index : index + 1], model, plain_net(model.to(device)))
     return outcomes
 
 
@@ -166,8 +189,12 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _outcome(status: str, reason: str, epochs: list[dict[str, Any]], histograms: Mapping[str, Any]) -> dict[str, Any]:
-    history = [{"stage": 0, "epoch": i, **metrics} for i, metrics in enumerate(epochs, start=1)]
+def _outcome(
+    trial: Settings, status: str, reason: str, epochs: list[dict[str, Any]], histograms: Mapping[str, Any]
+) -> dict[str, Any]:
+    stages = trial.get(STAGES, [])
+    first = 0 if stages and COMPRESS in stages[-1] else 1
+    history = [{"stage": len(stages), "epoch": i, **metrics} for i, metrics in enumerate(epochs, start=first)]
     result = {**epochs[-1], **({"histograms": histograms} if histograms else {})} if status == "done" else {}
     return {"status": status, "reason": reason, "result": result, "history": history}
 

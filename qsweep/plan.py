@@ -16,7 +16,7 @@ from qsweep.parameters import show
 from qsweep.reader import OVERRIDE, Mistakes, Place, dotted
 from qsweep.spec import MEASURES, Spec, metric_field
 from qsweep.trial import Trial, TrialError, canonical, describe_choice, describe_role, resolve
-from qsweep.vocabulary import CHOICES, ROLES, STORED
+from qsweep.vocabulary import CHOICES, ROLES, STAGES, STORED
 
 VARIANT = "variant"
 ROLE_PATHS = tuple(f"quantize.{role}" for role in ROLES)
@@ -102,7 +102,7 @@ class _Expansion:
         try:
             return resolve(point.parameters, seed, self.spec.digests)
         except TrialError as error:
-            self.mistakes.add((*block.place, "trial", *error.path.split(".")), str(error))
+            self.mistakes.add((*block.place, "trial", *_inside_trial(error.path)), str(error))
             return None
 
     def _kept(self, block: Block, point: _Point, trial: Trial) -> bool:
@@ -164,6 +164,12 @@ class _Expansion:
                 yield f"no trial reads '{name}': it changes nothing"
         for place, entry in self.idle.items():
             yield f"{dotted(place)} matches no trial: {show(entry)}"
+
+
+def _inside_trial(path: str) -> Place:
+    """The place of a dotted path; stages are a list."""
+    head, *rest = path.split(".")
+    return (head, *(int(part) if head == STAGES and part.isdigit() else part for part in rest))
 
 
 def _weight_places(settings: Mapping[str, Any]) -> list[str]:

@@ -20,10 +20,13 @@ from qsweep.backends import Backend
 from qsweep.store import FINAL
 from qsweep.trial import Trial, stack_signature
 
-Job = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
-"""Settings of the trials of one stack → their records, in order. Never raises for a trial's sake."""
+Job = Callable[[list[dict[str, Any]], list[bytes]], list[dict[str, Any]]]
+"""Settings of the trials of one stack, and the weights that each starts from → their records, in order. Never raises
+for a trial's sake."""
 
 Stack = tuple[Trial, ...]
+Inputs = Callable[[Trial], bytes | None]
+"""The weights that a trial starts from; None of one that starts with its training."""
 
 STRIKES = 2
 """A single trial that has killed its worker this often has failed."""
@@ -43,11 +46,22 @@ class Progress(Protocol):
 
 @dataclass
 class Summary:
-    """How a run ended: statuses of what was trained, keys whose records differ, and the signal that stopped it."""
+    """How a run ended: what was trained, its statuses, keys whose records differ, and the signal that stopped it."""
 
+    trained: list[str] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
     conflicts: list[str] = field(default_factory=list)
     stopped_by: signal.Signals | None = None
+
+    def __add__(self, other: Summary) -> Summary:
+        """Of one run after the other."""
+        stopped_by = self.stopped_by or other.stopped_by
+        trained, conflicts = [*self.trained, *other.trained], [*self.conflicts, *other.conflicts]
+        return Summary(trained, self.statuses + other.statuses, conflicts, stopped_by)
+
+    def is_over(self, exit_first: bool) -> bool:
+        """Whether nothing may run after this: it was interrupted, or the first failure is the end and there was one."""
+        return self.stopped_by is not None or (exit_first and bool(self.statuses.keys() - set(FINAL)))
 
 
 # --- stacks -----------------------------------------------------------------------------------------------------------
@@ -96,6 +110,7 @@ def run(
     commit: Callable[[list[dict[str, Any]]], list[str]],
     progress: Progress,
     exit_first: bool = False,
+    inputs: Inputs = lambda trial: None,
 ) -> Summary:
     """Run all stacks; what finished is committed when this returns, also after an interrupt.
 
@@ -106,7 +121,7 @@ def run(
     Raises:
         UserError: the store can't be written; what was committed before is safe.
     """
-    return _Run(job, backend, commit, progress, exit_first, deque(stacks)).all()
+    return _Run(job, backend, commit, progress, exit_first, inputs, deque(stacks)).all()
 
 
 @dataclass
@@ -129,6 +144,7 @@ class _Run:
     commit: Callable[[list[dict[str, Any]]], list[str]]
     progress: Progress
     exit_first: bool
+    inputs: Inputs
     queue: deque[Stack]
     suspects: deque[Stack] = field(default_factory=deque)
     alone: bool = False
@@ -181,7 +197,8 @@ class _Run:
         self.executor = executor = self.executor or self.backend.open()
         self.in_job = self.backend.in_process
         try:
-            future = executor.submit(self.job, [trial.settings for trial in source[0]])
+            given = [weights for trial in source[0] if (weights := self.inputs(trial)) is not None]
+            future = executor.submit(self.job, [trial.settings for trial in source[0]], given)
         except BrokenExecutor:
             if not self.flying:
                 self._kill()
@@ -244,6 +261,7 @@ class _Run:
         if not records:
             return
         self.summary.conflicts += self.commit(records)
+        self.summary.trained += [record["key"] for record in records]
         self.summary.statuses.update(record["status"] for record in records)
         self.slowest = max(self.slowest, *(r["run"]["seconds"] * r["run"]["stack"] for r in records))
         self.progress.finished(records)

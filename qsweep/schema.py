@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from qsweep.axes import GENERATORS, MAX_VALUES, USAGE
-from qsweep.formats import FAMILIES
+from qsweep.formats import FAMILIES, parameters_of
 from qsweep.formats.names import pattern_of
 from qsweep.parameters import Parameter
 from qsweep.spec import DRAWN, MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, NAME, PLOT_FIELDS, RANGE, metric_field
 from qsweep.vocabulary import (
     AT_ROLES,
     CHOICES,
+    CODEBOOK,
+    COMPRESS,
+    COMPRESSIBLE,
     FLOAT32,
     FLOAT32_ENDS,
     LAYERS,
     LIBRARY,
     NAMED,
+    OPTIMIZERS,
     PLAIN,
+    RETRAIN,
+    RETRAINING,
     ROLES,
     SOURCE,
+    STAGES,
     role_parameters,
     role_paths,
 )
@@ -114,6 +122,7 @@ def _parameters() -> Schema:
         **_schemas(PLAIN.values()),
         "quantize": _object(roles, description="the format of each role; others stay in float32"),
         LAYERS: _layers(roles),
+        STAGES: _stages(),
         **{f"quantize.{role}": ref for role, ref in roles.items()},
         **{path: parameter.json_schema() for path, parameter in (inside | own).items()},
     }
@@ -142,6 +151,14 @@ def _layers(roles: dict[str, Schema]) -> Schema:
     return {"anyOf": [{"const": FLOAT32_ENDS}, by_place], "description": "exceptions by place"}
 
 
+def _stages() -> Schema:
+    parts = dict.fromkeys(COMPRESSIBLE, _format(parameters_of))
+    retraining = _schemas([*RETRAINING.values(), CODEBOOK]) | {"optimizer": {"enum": list(OPTIMIZERS)}}
+    kinds = {COMPRESS: _object(parts, minProperties=1), RETRAIN: _object(retraining)}
+    stage = {"anyOf": [_object({kind: own}, required=[kind]) for kind, own in kinds.items()]}
+    return {"type": "array", "items": stage, "description": "what happens to the trained model, in order"}
+
+
 def _role_definition(role: str) -> str:
     """Roles that take the same share a definition."""
     return "role_at" if role in AT_ROLES else "role"
@@ -152,11 +169,15 @@ def _roles() -> Schema:
 
 
 def _role(role: str) -> Schema:
+    return _format(partial(role_parameters, role))
+
+
+def _format(parameters: Callable[[str], tuple[Parameter, ...]]) -> Schema:
     """A format's short name, or a mapping with it and the parameters of its family."""
     families = {name: pattern_of(name) for name in FAMILIES}
     mappings = [
         _object(
-            {"format": {"type": "string", "pattern": pattern}, **_schemas(role_parameters(role, name))},
+            {"format": {"type": "string", "pattern": pattern}, **_schemas(parameters(name))},
             required=["format"],
         )
         for name, pattern in families.items()

@@ -23,8 +23,8 @@ from qsweep.vocabulary import KEPT, ROLES
 TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "stack", "plots", "max_trials")
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "up to 64 of A-Z a-z 0-9 . _ - and no dot in front"
-RESERVED_NAMES = ("reference",)
-"""Folders of results/ that are no sweep's."""
+RESERVED_NAMES = ("reference", "weights")
+"""Folders of results/ that are no sweep's: committed results, and what stages start from."""
 
 MAX_TRIALS = 100_000
 MAX_SEEDS_BY_NUMBER = 20
@@ -186,7 +186,7 @@ class _Reader:
         elif not NAME.fullmatch(name):
             self.mistakes.add(("name",), f"'{name}' can't name a folder: {NAME_RULE}")
         elif name in RESERVED_NAMES:
-            self.mistakes.add(("name",), f"results/{name}/ is for committed results: give the file another name")
+            self.mistakes.add(("name",), f"results/{name}/ is no sweep's folder: give the file another name")
         return name
 
     def _whole(self, top: Mapping[str, Any], key: str) -> int | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from qsweep.architectures import architecture_of
 from qsweep.data import data_folder, ensure
 from qsweep.datasets import DATASETS
 from qsweep.errors import UserError, did_you_mean
+from qsweep.lineage import family, giving_weights, needed, taken_over
 from qsweep.plan import Plan, expand
 from qsweep.provenance import provenance
 from qsweep.schedule import Progress, Stack, Summary
@@ -24,6 +26,7 @@ from qsweep.spec import read
 from qsweep.store import FINAL, Record, Store
 from qsweep.trial import Trial, canonical, quantized_roles, stack_signature
 from qsweep.vocabulary import FLOWS, LAYERS, LIBRARY
+from qsweep.weights import Weights
 
 if TYPE_CHECKING:
     from qsweep.training.places import Places
@@ -67,6 +70,12 @@ class Outlook:
     def missing(self) -> int:
         return sum(map(len, self.stacks))
 
+    @property
+    def bases(self) -> int:
+        """How many of the missing have no row: others start from what they give."""
+        own = {trial.key for trial in self.plan.trials}
+        return sum(trial.key not in own for stack in self.stacks for trial in stack)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -79,6 +88,12 @@ class Result:
     summary: Summary
     records: Mapping[str, Record]
     figures: Sequence[Path]
+
+    @property
+    def bases(self) -> int:
+        """How many of those trained have no row: others started from what they gave."""
+        own = {trial.key for trial in self.plan.trials}
+        return sum(key not in own for key in self.summary.trained)
 
     @property
     def statuses(self) -> Counter[str]:
@@ -130,13 +145,14 @@ def outlook(path: Path, options: Options) -> Outlook:
     plan = plan_of(path, options)
     device = environment.choose(options.device)
     records: Mapping[str, Record] = {}
+    here = environment.describe(device)
     timings: list[tuple[dict[str, Any], float]] = []
     store_path = options.results / "store.db"
     if store_path.is_file():
         with closing(Store.view(store_path)) as store:
-            records, _ = store.look_up([t.key for t in plan.trials], environment.describe(device))
-            timings = store.timings(environment.describe(device))
-    stacks = _stacks(plan, records, options)
+            records, _ = store.look_up([t.key for t in family(plan.trials)], here)
+            timings = store.timings(here)
+    stacks = _stacks(plan, records, Weights.beside(options.results, here), options)
     workers = 1 if options.backend == "serial" else options.workers
     return Outlook(
         plan, _folder_name(plan, options), _known(plan, records), stacks, _estimate(stacks, timings, workers)
@@ -147,16 +163,26 @@ def _known(plan: Plan, records: Mapping[str, Record]) -> int:
     return len(plan.trials) - len(schedule.missing(plan.trials, records))
 
 
-def _stacks(plan: Plan, records: Mapping[str, Record], options: Options) -> list[Stack]:
-    wanted = plan.trials if options.force else schedule.missing(plan.trials, records)
+def _stacks(plan: Plan, records: Mapping[str, Record], weights: Weights, options: Options) -> list[Stack]:
+    """Stacks of all that is to run, those of earlier stages first."""
+    wanted = _wanted(plan, records, weights, options)
     workers = 1 if options.backend == "serial" else options.workers
     memory = max(_free_memory() // workers - WORKER_OVERHEAD, 0)
 
     def fits(trial: Trial) -> int:
         return cost.stack_fits(trial.settings, memory) if _may_stack(trial) else 1
 
+    def formed(trials: Sequence[Trial]) -> list[Stack]:
+        return schedule.form_stacks(trials, limit, workers, fits, lambda trial: cost.work(trial.settings))
+
     limit = min(options.stack, plan.spec.stack or options.stack)
-    return schedule.form_stacks(wanted, limit, workers, fits, lambda trial: cost.work(trial.settings))
+    return [stack for _, own in groupby(wanted, lambda trial: len(trial.bases)) for stack in formed(list(own))]
+
+
+def _wanted(plan: Plan, records: Mapping[str, Record], weights: Weights, options: Options) -> list[Trial]:
+    if options.force:
+        return sorted(family(plan.trials), key=lambda trial: len(trial.bases))
+    return needed(schedule.missing(plan.trials, records), records, lambda key: weights.get(key) is not None)
 
 
 def _may_stack(trial: Trial) -> bool:
@@ -221,10 +247,12 @@ def _run(
     device = environment.choose(options.device)
     here = environment.describe(device)
     keys = [trial.key for trial in plan.trials]
-    records, damaged = store.look_up(keys, here)
+    weights = Weights.beside(options.results, here)
+    everyone = [trial.key for trial in family(plan.trials)]
+    records, damaged = store.look_up(everyone, here)
     if damaged:
         progress.note(f"{len(damaged)} damaged rows in the store are set aside; their trials are trained again")
-    stacks = _stacks(plan, records, options)
+    stacks = _stacks(plan, records, weights, options)
     _check_nets(plan, [trial for stack in stacks for trial in stack])
     store.set_plan(target.name, plan.digest, keys)
     known = _known(plan, records)
@@ -234,11 +262,11 @@ def _run(
     summary = Summary()
     try:
         if stacks:
-            summary = _train(plan, stacks, store, device, origin, options, progress)
+            summary = _train(plan, stacks, store, weights, device, origin, options, progress)
     finally:  # whatever happened, the table shows what the store has
-        records, _ = store.look_up(keys, here) if stacks else (records, [])
+        records, _ = store.look_up(everyone, here) if stacks else (records, [])
         folder.write(target, plan, owner, records, origin)
-    elsewhere = sum(r.environment != here and r.status in FINAL for r in records.values())
+    elsewhere = sum(records[k].environment != here and records[k].status in FINAL for k in keys if k in records)
     figures = draw(target) if options.plot and summary.stopped_by is None else []
     return Result(target, plan, known, elsewhere, summary, records, figures)
 
@@ -247,13 +275,16 @@ def _train(
     plan: Plan,
     stacks: Sequence[Stack],
     store: Store,
+    weights: Weights,
     device: str,
     origin: Mapping[str, Any],
     options: Options,
     progress: Progress,
 ) -> Summary:
+    """Run all stacks, one stage after the other: what a stage starts from must be there."""
     place = data_folder()
-    for name in sorted({trial.settings["data"]["name"] for stack in stacks for trial in stack}):
+    trials = [trial for stack in stacks for trial in stack]
+    for name in sorted({trial.settings["data"]["name"] for trial in trials}):
         ensure(DATASETS[name], place, progress.note)
     job = partial(
         jobs.train_stack,
@@ -261,12 +292,54 @@ def _train(
         data_folder=str(place.resolve()),
         device=device,
         timeout=options.timeout,
+        kept=giving_weights(trials),
     )
     backend = backends.backend(options.backend, options.workers)
     run_id = store.begin_run(origin)
-    return schedule.run(
-        stacks, job, backend, lambda records: store.add(records, run_id), progress, exit_first=options.exit_first
-    )
+
+    def commit(records: Sequence[Mapping[str, Any]]) -> list[str]:
+        for record in records:
+            if "weights" in record:  # before the record, which says that they are there
+                weights.put(record["key"], record["weights"])
+        return store.add(records, run_id)
+
+    summary = Summary()
+    for stage in sorted({len(trial.bases) for trial in trials}):
+        own = [stack for stack in stacks if len(stack[0].bases) == stage]
+        ready = _ready(own, store, weights.environment, commit, progress) if stage else own
+        summary += schedule.run(ready, job, backend, commit, progress, options.exit_first, partial(_start, weights))
+        if summary.is_over(options.exit_first):
+            break
+    return summary
+
+
+def _ready(
+    stacks: Sequence[Stack], store: Store, here: str, commit: Callable[..., list[str]], progress: Progress
+) -> list[Stack]:
+    """The trials whose bases are done. Those whose bases ended otherwise take that over; the others must wait."""
+    trials = [trial for stack in stacks for trial in stack]
+    bases, _ = store.look_up((trial.bases[-1].key for trial in trials), here)
+    found = [(trial, bases[key]) for trial in trials if (key := trial.bases[-1].key) in bases]
+    ended = [taken_over(trial, base) for trial, base in found if base.status != "done"]
+    if ended:
+        commit(ended)
+        progress.finished(ended)
+    done = {trial.key for trial, base in found if base.status == "done"}
+    return [kept for stack in stacks if (kept := tuple(trial for trial in stack if trial.key in done))]
+
+
+def _start(weights: Weights, trial: Trial) -> bytes | None:
+    """What a trial's last stage starts from.
+
+    Raises:
+        UserError: it was there, and is there no more.
+    """
+    if not trial.bases:
+        return None
+    content = weights.get(trial.bases[-1].key)
+    if content is None:
+        raise UserError(f"the weights of {trial.bases[-1].key[:10]} are gone from {weights.folder}: run again")
+    return content
 
 
 def _sources(plan: Plan) -> dict[str, str]:

@@ -79,11 +79,12 @@ def history_csv(plan: Plan, records: Mapping[str, Record]) -> str:
 
 def _history_rows(plan: Plan, records: Mapping[str, Record], header: Sequence[str]) -> Iterator[list[Any]]:
     for trial in plan.trials:
-        history = records[trial.key].history if trial.key in records else {}
-        count = len(history.get("epoch", ()))
-        columns = [history.get(name, [None] * count) for name in header[1:]]
-        for values in zip(*columns, strict=True):
-            yield [trial.key, *values]
+        for stage in (*trial.bases, trial):
+            history = records[stage.key].history if stage.key in records else {}
+            count = len(history.get("epoch", ()))
+            columns = [history.get(name, [None] * count) for name in header[1:]]
+            for values in zip(*columns, strict=True):
+                yield [trial.key, *values]
 
 
 def timings_csv(plan: Plan, records: Mapping[str, Record]) -> str:

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from qsweep.architectures import ARCHITECTURES
 from qsweep.datasets import DATASETS
-from qsweep.formats import COMPAT, check_rounding, make, parameters_of, spell
+from qsweep.formats import COMPAT, ROUNDING, check_rounding, make, parameters_of, spell
 from qsweep.formats.names import a, example_of
 from qsweep.parameters import REQUIRED, BadValueError, Parameter, listing
 from qsweep.vocabulary import (
     AT,
+    BATCH_SIZE,
     CHOICES,
+    CODEBOOK,
+    COMPRESS,
     DEFAULTS,
+    EPOCHS,
     FLOAT32,
     FLOAT32_ENDS,
     HISTOGRAM,
@@ -34,10 +38,12 @@ from qsweep.vocabulary import (
     OPERANDS,
     PLAIN,
     QUANTIZE_INIT,
+    RETRAIN,
     ROLE_DEFAULTS,
     ROLE_PARTS,
     ROLES,
     SOURCE,
+    STAGES,
     STORED,
     TRAINING_PARAMETERS,
     role_parameters,
@@ -82,6 +88,8 @@ NUMERICS = {
     "cifar100": 1,
     "histogram": 1,
     OPERANDS: 1,
+    COMPRESS: 1,
+    RETRAIN: 1,
 }
 """Version of the arithmetic of each part. Raise one on purpose when a change alters that part's results: the keys of
 all trials that use it change, and nothing is taken from the store that would come out otherwise today."""
@@ -108,11 +116,13 @@ class Trial:
         settings: what the trial uses, as plain JSON values, seed and numerics included: all that a worker gets.
         columns: what of it a table shows, by the names that a spec uses.
         key: SHA-256 of the canonical JSON of `settings`.
+        bases: the trials that end before each of its stages, the training first; none where it has no stages.
     """
 
     settings: dict[str, Any]
     columns: dict[str, Any] = field(compare=False)
     key: str
+    bases: tuple[Trial, ...] = field(default=(), compare=False)
 
     @property
     def seed(self) -> int:
@@ -180,8 +190,50 @@ class _Resolver:
             "seed": seed,
         }
         self.parts |= {HISTOGRAM.name} & settings.keys()
-        settings["numerics"] = {part: NUMERICS[part] for part in self.parts}
-        return Trial(settings, self.columns, key_of(settings))
+        return self._with_stages(settings, self.given.get(STAGES) or [])
+
+    def _with_stages(self, settings: dict[str, Any], stages: list[dict[str, Any]]) -> Trial:
+        """The trial of all stages, and those that end before each of them: a prefix is a trial like any other."""
+        columns, bases = self.columns, list[Trial]()
+        if stages:
+            columns[STAGES] = describe_stages(stages)
+        for count in range(len(stages) + 1):
+            done = [*settings.get(STAGES, []), *(self._stage(stages, count - 1) if count else [])]
+            numerics = {part: NUMERICS[part] for part in self.parts}
+            settings = {**settings, **({STAGES: done} if done else {}), "numerics": numerics}
+            bases.append(Trial(settings, columns, key_of(settings), tuple(bases)))
+        return bases[-1]
+
+    def _stage(self, stages: list[dict[str, Any]], index: int) -> list[dict[str, Any]]:
+        """A stage with all that it uses: a compression the formats' own parameters, a retraining the trial's."""
+        ((kind, given),) = stages[index].items()
+        self.parts.add(kind)
+        if kind == COMPRESS:
+            path = f"{STAGES}.{index}.{COMPRESS}"
+            return [{kind: {part: self._compressed(own, f"{path}.{part}") for part, own in given.items()}}]
+        was_compressed = any(COMPRESS in stage for stage in stages[:index])
+        return [{kind: self._retrained(given, was_compressed, f"{STAGES}.{index}.{kind}")}]
+
+    def _compressed(self, given: Mapping[str, Any], path: str) -> dict[str, Any]:
+        if given["format"] == FLOAT32:
+            return {"format": FLOAT32}
+        own = _Resolver(self.given, self.sources)
+        settings = own._format(parameters_of(given["format"]), given, path)
+        self.parts |= own.parts
+        self.columns.update({name: value for name, value in own.columns.items() if name in REACHING})
+        return settings
+
+    def _retrained(self, given: Mapping[str, Any], was_compressed: bool, path: str) -> dict[str, Any]:
+        codebook = given.get(CODEBOOK.name) or ("kept" if was_compressed else "free")
+        if codebook == "kept" and not was_compressed:
+            raise TrialError(f"{path}.{CODEBOOK.name}", f"nothing was compressed before: no {CODEBOOK.name} is there")
+        own = _Resolver({**self.given, **given}, self.sources)
+        settings = {"optimizer": own._named("optimizer"), **own._read((EPOCHS, BATCH_SIZE), own.given)}
+        if unread := given.keys() - own.columns.keys() - {CODEBOOK.name}:
+            name = min(unread)
+            raise TrialError(f"{path}.{name}", f"{settings['optimizer']['name']} has no {name}")
+        self.parts |= own.parts
+        return {**settings, CODEBOOK.name: codebook}
 
     def _read(self, parameters: tuple[Parameter, ...], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         """The values of parameters; those that mean "as before this parameter existed" are no part of the settings, and
@@ -297,15 +349,21 @@ class _Resolver:
         return found
 
     def _role(self, role: str, given: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-        """A role's own parameters, then those that reach it from the trial."""
+        """All that a role uses."""
         family, path = given["format"], path or f"quantize.{role}"
         self.columns[path] = describe_role(given)
         if family == FLOAT32:
             return {"format": family}
-        self.parts |= {family} | ({OPERANDS} if role == "weight" and not _stays(given) else set())
+        self.parts |= {OPERANDS} if role == "weight" and not _stays(given) else set()
+        return self._format(role_parameters(role, family), given, path)
+
+    def _format(self, parameters: tuple[Parameter, ...], given: Mapping[str, Any], path: str) -> dict[str, Any]:
+        """A format's parameters: its own, then those that reach it from the trial."""
+        family = given["format"]
+        self.parts.add(family)
         reached: list[Parameter] = []
         own: list[Parameter] = []
-        for p in role_parameters(role, family):
+        for p in parameters:
             (reached if p.name in REACHING and p.name not in given else own).append(p)
         for p in (*reached, *own):
             if p.default is REQUIRED and p.name not in given and p.name not in self.given:
@@ -363,7 +421,7 @@ def _refuse_impossible(settings: Mapping[str, Any], path: str) -> None:
         for p in parameters_of(family):
             if p.name in REACHING and p is not PLAIN[p.name]:
                 p.check(settings[p.name])
-        check_rounding(make(family, settings), settings["rounding"])
+        check_rounding(make(family, settings), settings.get(ROUNDING.name, ROUNDING.default))
     except BadValueError as error:
         word = spell(family, {p.name: settings[p.name] for p in parameters_of(family) if p.default is REQUIRED})
         raise TrialError(path, f"{word}: {error}") from None
@@ -377,6 +435,15 @@ def describe_role(role: Mapping[str, Any]) -> str:
     if role["format"] == FLOAT32:
         return FLOAT32
     return spell(role["format"], {name: value for name, value in role.items() if name != "format"})
+
+
+def describe_stages(stages: Sequence[Mapping[str, Any]]) -> str:
+    """Checked stages in one line: `compress weight=uniform8 > retrain epochs=2`."""
+    return " > ".join(_described(kind, _stage_words(kind, own)) for stage in stages for kind, own in stage.items())
+
+
+def _stage_words(kind: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {part: describe_role(given) for part, given in own.items()} if kind == COMPRESS else own
 
 
 def _describe_layers(given: Any) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from math import frexp
 from typing import Annotated, Any, Final, Literal
 
@@ -13,9 +11,8 @@ from pydantic import AfterValidator, Field
 
 from qsweep.architectures import ARCHITECTURES
 from qsweep.datasets import DATASETS, PREPROCESS, SPLITS
-from qsweep.errors import cut, did_you_mean, unknown
-from qsweep.formats import BITWIDTH, COMPAT, FAMILIES, ROUNDING, SCALE, ZERO, Float32, parameters_of, split_name
-from qsweep.parameters import BadValueError, Parameter, as_integers, check_each, listing, show
+from qsweep.formats import BITWIDTH, COMPAT, FAMILIES, ROUNDING, SCALE, ZERO, Float32, parameters_of
+from qsweep.parameters import Parameter, listing
 
 FLOAT32 = Float32.family
 ROLES = ("weight", "bias", "norm", "activation", "error", "gradient", "update", "momentum", "master")
@@ -123,10 +120,14 @@ HISTOGRAM = Parameter(
     as_before=0,
 )
 
+EPOCHS = Parameter("epochs", Annotated[int, Field(ge=1, le=100_000)], "an integer from 1 to 100000", default=1)
+BATCH_SIZE = Parameter(
+    "batch_size", Annotated[int, Field(ge=1, le=1_000_000)], "an integer from 1 to 1000000", default=128
+)
 TRAINING_PARAMETERS = (
     Parameter("loss", Literal["cross_entropy"], "cross_entropy", default="cross_entropy"),
-    Parameter("epochs", Annotated[int, Field(ge=1, le=100_000)], "an integer from 1 to 100000", default=1),
-    Parameter("batch_size", Annotated[int, Field(ge=1, le=1_000_000)], "an integer from 1 to 1000000", default=128),
+    EPOCHS,
+    BATCH_SIZE,
     HISTOGRAM,
 )
 
@@ -174,8 +175,23 @@ LAYERS = "layers"
 FLOAT32_ENDS = "float32_ends"
 """In place of exceptions by name: the first and the last dense or convolution layer stay in float32."""
 
+STAGES = "stages"
+"""What happens to the trained model, in order: a list of `{compress: …}` and `{retrain: …}`."""
+COMPRESS: Final = "compress"
+RETRAIN: Final = "retrain"
+COMPRESSIBLE = ("weight", "bias", "norm_scale", "norm_shift")
+"""What can be compressed, each in a format of its own; what is not named is left as it is."""
+CODEBOOK = Parameter(
+    "codebook",
+    Literal["kept", "free"],
+    "kept (values that were compressed to one level stay one: levels move) or free",
+    default=None,
+)
+RETRAINING = listing((EPOCHS, BATCH_SIZE, *(p for own in OPTIMIZERS.values() for p in own)))
+"""Parameters that retraining may have of its own, beside its `optimizer`; all others are the trial's."""
+
 DEFAULTS: dict[str, Any] = {"optimizer": "sgd", "init": {"name": "torch"}, "model": {}, "quantize": {}}
-TRIAL_NAMES = ("data", "model", "init", "optimizer", "quantize", LAYERS, *PLAIN)
+TRIAL_NAMES = ("data", "model", "init", "optimizer", "quantize", LAYERS, STAGES, *PLAIN)
 SOURCE = re.compile(r"([^:]+\.py):([A-Za-z_]\w*)")
 """A user's model: a Python file, and the function in it that builds the net."""
 LIBRARY = re.compile(r"torchvision:([a-z]\w*)")
@@ -188,143 +204,3 @@ OPEN_MODELS = ("torchvision:NAME", "FILE.py:FUNCTION")
 def is_open(model: str) -> bool:
     """Whether a model's parameters and layers are its function's own affair: a user's, or a library's."""
     return SOURCE.fullmatch(model) is not None or LIBRARY.fullmatch(model) is not None
-
-
-Checker = Callable[[object], Any]
-"""Gives a value in its one spelling, or raises BadValueError."""
-
-
-# --- checking one value -----------------------------------------------------------------------------------------------
-
-
-def check(path: str, value: object, open_model: bool = False) -> Any:
-    """The value of a trial parameter or dotted path in its one spelling: `range4` → {"format": "range", "bitwidth": 4}.
-
-    Raises:
-        BadValueError: an unknown name, or a value that it does not take.
-    """
-    return checker(path, open_model)(value)
-
-
-def checker(path: str, open_model: bool = False) -> Checker:
-    """What checks the values of a trial parameter or dotted path.
-
-    Args:
-        open_model: whether a model may be meant whose parameters only its function knows.
-
-    Raises:
-        BadValueError: an unknown name.
-    """
-    head, *rest = path.split(".")
-    if head == "quantize" and len(rest) < 3:
-        return _roles_checker(path, rest)
-    if head in CHOICES and len(rest) == 1:
-        return _choice_part_checker(head, rest[0], open_model)
-    if rest or head not in TRIAL_NAMES:
-        raise BadValueError(unknown("parameter", path, TRIAL_NAMES))
-    if head == LAYERS:
-        return _check_layers
-    if head in CHOICES:
-        return partial(_check_choice, head)
-    return partial(_one_of, head, tuple(NAMED[head])) if head in NAMED else PLAIN[head].check
-
-
-def _one_of(what: str, allowed: tuple[str, ...], value: object) -> str:
-    if not isinstance(value, str) or value not in allowed:
-        raise BadValueError(unknown(what, value, allowed))
-    return value
-
-
-def _check_choice(what: str, value: object) -> dict[str, Any]:
-    """A model or an init: its name alone, `normal(0.1)`, or a mapping with its name and parameters."""
-    given = _short(what, value) if isinstance(value, str) else value
-    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-        raise BadValueError(f"found {show(value)}, expected a name or a mapping with a name")
-    name, own = given["name"], {k: v for k, v in given.items() if k != "name"}
-    if what == "model" and is_open(name):
-        return {"name": name, **dict(check_each(own.items(), _check_own))}
-    if what == "model" and name.endswith(".py"):
-        raise BadValueError(f"'{name}' needs the function that builds the net: {name}:net")
-    if name not in CHOICES[what]:
-        raise BadValueError(unknown(what, name, (*CHOICES[what], *(OPEN_MODELS if what == "model" else ()))))
-    known = listing(CHOICES[what][name])
-    return {"name": name, **_check_parameters(known, name, own)}
-
-
-def _short(what: str, text: str) -> dict[str, Any]:
-    match = re.fullmatch(r"(\w+)\(([-+.0-9eE]*)\)", text) if what == "init" else None
-    if not match:
-        return {"name": text}
-    try:
-        return {"name": match[1], "std": float(match[2])}
-    except ValueError:
-        raise BadValueError(f"found {show(text)}, expected {STD.expected} in the parentheses") from None
-
-
-def _check_parameters(known: Mapping[str, Parameter], owner: str, given: Mapping[str, object]) -> dict[str, Any]:
-    def one(name: str, value: object) -> Any:
-        if name not in known:
-            allowed = f" (it has: {', '.join(known)})" if known else " (it has none)"
-            raise BadValueError(f"'{owner}' has no parameter '{cut(name)}'{did_you_mean(name, known)}{allowed}")
-        return known[name].check(value)
-
-    return dict(check_each(given.items(), one))
-
-
-def _check_own(name: str, value: object) -> Any:
-    """A parameter of an open model: any value, since only its function knows better."""
-    if name in ("name", "source") or not name.isidentifier():
-        raise BadValueError(f"'{cut(name)}' can't be the name of a model's parameter")
-    return as_integers(value)
-
-
-def _choice_part_checker(what: str, name: str, open_model: bool) -> Checker:
-    """Of a dotted path into a model or init; which one it goes to is only known when the trial is resolved."""
-    if what == "model" and open_model:
-        _check_own(name, None)
-        return as_integers
-    return _known({f"{what}.{p.name}": p for own in CHOICES[what].values() for p in own}, f"{what}.{name}")
-
-
-def _roles_checker(path: str, rest: list[str]) -> Checker:
-    if not rest:
-        return _check_roles
-    if len(rest) == 1:
-        return partial(_check_role, _one_of("role", ROLES, rest[0]))
-    return _known(role_paths(_one_of("role", ROLES, rest[0])), path)
-
-
-def _known(known: Mapping[str, Parameter], path: str) -> Checker:
-    if path not in known:
-        raise BadValueError(unknown("parameter", path, tuple(known)))
-    return known[path].check
-
-
-def _check_roles(value: object) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise BadValueError(f"found {show(value)}, expected a mapping of roles to formats, such as {{weight: range4}}")
-    return dict(check_each(value.items(), _check_role))
-
-
-def _check_role(role: str, value: object) -> dict[str, Any]:
-    """A role's format: a short name, or a mapping with `format` and parameters."""
-    _one_of("role", ROLES, role)
-    given = {"format": value} if isinstance(value, str) else value
-    if not isinstance(given, Mapping) or not isinstance(given.get("format"), str):
-        raise BadValueError(f"found {show(value)}, expected a format's name, or a mapping with a format")
-    family, preset = split_name(given["format"], (ROUNDING, *((AT,) if role in AT_ROLES else ())))
-    known = listing(role_parameters(role, family))
-    own = _check_parameters(known, family, {k: v for k, v in given.items() if k != "format"})
-    if both := preset.keys() & own.keys():
-        raise BadValueError(f"'{given['format']}' sets the {min(both)} already")
-    return {"format": family, **preset, **own}
-
-
-def _check_layers(value: object) -> Any:
-    """Exceptions by place: roles with formats of their own, or all of a place in float32."""
-    if isinstance(value, str):
-        return _one_of("word for layers", (FLOAT32_ENDS,), value)
-    if not isinstance(value, Mapping):
-        expected = f"{FLOAT32_ENDS}, or a mapping of places to formats, such as {{conv1: {{weight: block8}}}}"
-        raise BadValueError(f"found {show(value)}, expected {expected}")
-    return dict(check_each(value.items(), lambda _, own: FLOAT32 if own == FLOAT32 else _check_roles(own)))

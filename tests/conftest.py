@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from qsweep.checks import check
 from qsweep.data import ensure
 from qsweep.datasets import DATASETS
 from qsweep.trial import Trial, resolve
-from qsweep.vocabulary import check
 
 # A shell's background jobs ignore SIGINT, and so would all that these tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

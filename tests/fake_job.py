@@ -33,7 +33,7 @@ def key_of(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def run(trials: Sequence[Mapping[str, Any]], *, folder: str) -> list[dict[str, Any]]:
+def run(trials: Sequence[Mapping[str, Any]], inputs: Sequence[bytes] = (), *, folder: str) -> list[dict[str, Any]]:
     """The job."""
     log(folder, "calls", str(len(trials)))
     for settings in trials:

@@ -96,7 +96,7 @@ def test_claim_of_a_new_folder_is_granted(tmp_path: Path) -> None:
 
 
 def test_claim_of_the_place_of_committed_results_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="committed results"):
+    with pytest.raises(UserError, match="is no sweep's folder"):
         folder.claim(tmp_path / RESERVED_NAMES[0], "reference.yaml")
 
 

@@ -21,8 +21,21 @@ CONFIGS = PACKAGE.parent / "configs"
 
 WITHOUT_TORCH = (
     *("errors", "parameters", "columns", "formats", "catalog", "reference", "architectures", "datasets"),
-    *("cost", "vocabulary", "trial", "reader", "axes", "extends", "blocks", "spec", "plan", "schema", "environment"),
-    *("provenance", "files", "store", "tables", "aggregate", "explain", "folder", "plots"),
+    *(
+        "cost",
+        "vocabulary",
+        "checks",
+        "trial",
+        "reader",
+        "axes",
+        "extends",
+        "blocks",
+        "spec",
+        "plan",
+        "schema",
+        "environment",
+    ),
+    *("provenance", "files", "store", "weights", "lineage", "tables", "aggregate", "explain", "folder", "plots"),
 )
 WITH_TORCH = (
     *(

@@ -198,6 +198,10 @@ def test_axis_that_no_trial_reads_is_refused(tmp_path: Path, text: str, place: s
             GOOD + "grid: {quantize.weight: [range4, range]}",
             "trial.quantize.weight: range needs a bitwidth: range4, or bitwidth in",
         ),
+        (
+            "trial: {data: digits, model: mlp, stages: [{retrain: {}}, {retrain: {momentum: 0.5,\n    alpha: 0.5}}]}",
+            "mine.yaml:2:5: trial.stages[1].retrain.alpha: sgd has no alpha",
+        ),
     ],
 )
 def test_point_that_is_no_trial_is_said_once(tmp_path: Path, text: str, message: str) -> None:

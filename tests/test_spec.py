@@ -113,7 +113,8 @@ def test_name_other_than_the_files_is_refused(tmp_path: Path, name: str) -> None
 
 
 def test_name_of_the_committed_results_is_refused(tmp_path: Path) -> None:
-    assert "results/reference/ is for committed results" in wrong(tmp_path, GOOD, name="reference")[0]
+    for name in ("reference", "weights"):
+        assert f"results/{name}/ is no sweep's folder" in wrong(tmp_path, GOOD, name=name)[0]
 
 
 def test_folder_is_the_name_and_six_digits_of_the_overrides(tmp_path: Path) -> None:

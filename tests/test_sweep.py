@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from project import Project
 
 SPEC = """
 name: small
@@ -39,53 +39,23 @@ plots:
   - {kind: heatmap, x: lr, y: bitwidth, z: test_accuracy, facet: zero}
 """
 TRIALS = 2 * 4 * 2 + 3
-TABLES = ("trials.csv", "history.csv", "histograms.csv")
-
-
-class Project:
-    """A folder with specs, and `qsweep` in it."""
-
-    def __init__(self, folder: Path, data: Path) -> None:
-        self.folder = folder
-        self.environment = {**os.environ, "QSWEEP_DATA": str(data), "QSWEEP_OFFLINE": "1"}
-        self.write("small.yaml", SPEC)
-
-    def write(self, name: str, text: str) -> None:
-        (self.folder / name).write_text(text, encoding="utf-8")
-
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "qsweep", *words]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            command, cwd=self.folder, env={**self.environment, **environment}, stdout=pipe, stderr=pipe, text=True
-        )
-
-    def run(self, *words: str, code: int = 0, **environment: str) -> str:
-        """stderr of a command that is expected to end with a code."""
-        process = self.start(*words, **environment)
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == code, (out, err)
-        return err
-
-    def tables(self, name: str = "small") -> list[bytes]:
-        return [(self.folder / "results" / name / table).read_bytes() for table in TABLES]
-
-    def rows(self, name: str = "small") -> list[dict[str, str]]:
-        import csv
-
-        with open(self.folder / "results" / name / "trials.csv", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
 
 
 @pytest.fixture
 def project(tmp_path: Path, data_folder: Path) -> Project:
-    return Project(tmp_path, data_folder)
+    return _with_small(tmp_path, data_folder)
+
+
+def _with_small(folder: Path, data: Path) -> Project:
+    made = Project(folder, data)
+    made.write("small.yaml", SPEC)
+    return made
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> list[bytes]:
     """The tables of the plainest run: one worker in this process, one trial a stack."""
-    project = Project(tmp_path_factory.mktemp("plain"), data_folder)
+    project = _with_small(tmp_path_factory.mktemp("plain"), data_folder)
     project.run("run", "small.yaml", "--backend", "serial", "--stack", "1", "--no-plot")
     return project.tables()
 

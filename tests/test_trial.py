@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qsweep import checks, vocabulary
 from qsweep import trial as trials
-from qsweep import vocabulary
 from qsweep.blocks import overlay
+from qsweep.checks import check
 from qsweep.formats import FAMILIES
 from qsweep.parameters import BadValueError, Parameter
 from qsweep.trial import (
@@ -28,7 +29,7 @@ from qsweep.trial import (
     resolve,
     stack_signature,
 )
-from qsweep.vocabulary import ROLE_PARAMETERS, check
+from qsweep.vocabulary import ROLE_PARAMETERS
 
 SOURCE = {"nets.py": "ab" * 32}
 OWN = "nets.py:net"
@@ -185,7 +186,7 @@ def add_nesterov(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
     own = vocabulary.OPTIMIZERS["sgd"]
     monkeypatch.setitem(vocabulary.OPTIMIZERS, "sgd", (*own, nesterov))
     monkeypatch.setitem(vocabulary.PLAIN, "nesterov", nesterov)
-    monkeypatch.setattr(vocabulary, "TRIAL_NAMES", (*vocabulary.TRIAL_NAMES, "nesterov"))
+    monkeypatch.setattr(checks, "TRIAL_NAMES", (*checks.TRIAL_NAMES, "nesterov"))
     return "nesterov", False, True
 
 
@@ -200,7 +201,7 @@ def add_smoothing(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
     smoothing = Parameter("smoothing", float, "a number", default=0.0, as_before=0.0)
     monkeypatch.setattr(trials, "TRAINING_PARAMETERS", (*trials.TRAINING_PARAMETERS, smoothing))
     monkeypatch.setitem(vocabulary.PLAIN, "smoothing", smoothing)
-    monkeypatch.setattr(vocabulary, "TRIAL_NAMES", (*vocabulary.TRIAL_NAMES, "smoothing"))
+    monkeypatch.setattr(checks, "TRIAL_NAMES", (*checks.TRIAL_NAMES, "smoothing"))
     return "smoothing", 0.0, 0.1
 
 
@@ -557,3 +558,57 @@ def test_an_open_models_parameters_are_columns_and_part_of_the_key() -> None:
     assert one.key != other.key
     assert (one.columns["model"], one.columns["model.dropout"]) == ("torchvision:vgg11", 0.1)
     assert "torchvision" in one.settings["numerics"]
+
+
+# --- stages -----------------------------------------------------------------------------------------------------------
+
+COMPRESS: dict[str, Any] = {"compress": {"weight": "uniform"}}
+
+
+def test_a_trial_of_stages_has_the_trials_that_end_before_each_as_its_bases() -> None:
+    stages = [COMPRESS, {"retrain": {"epochs": 1}}]
+    found = make(quantize={}, bitwidth=4, stages=stages)
+    assert [base.key for base in found.bases] == [
+        make(quantize={}).key,
+        make(quantize={}, bitwidth=4, stages=stages[:1]).key,
+    ]
+    assert [len(base.bases) for base in found.bases] == [0, 1]
+    assert make(quantize={}, stages=[]).key == make(quantize={}).key
+
+
+def test_a_bitwidth_reaches_a_compression_that_has_none() -> None:
+    keys = {make(quantize={}, bitwidth=b, stages=[COMPRESS]).key for b in (3, 4)}
+    assert len(keys) == 2
+    assert make(quantize={}, bitwidth=3, stages=[COMPRESS]).columns["bitwidth"] == 3
+    set_itself = [{"compress": {"weight": "uniform4"}}]
+    assert make(quantize={}, bitwidth=3, stages=set_itself).key == make(quantize={}, stages=set_itself).key
+
+
+def test_retraining_has_the_trials_own_parameters_unless_it_sets_them() -> None:
+    plain, named = make(quantize={}, stages=[{"retrain": {}}]), make(quantize={}, lr=0.5)
+    same = make(quantize={}, stages=[{"retrain": {"epochs": named.settings["epochs"], "codebook": "free"}}])
+    assert same.key == plain.key
+    other = make(quantize={}, stages=[{"retrain": {"lr": 0.125}}])
+    assert other.settings["stages"][0]["retrain"]["optimizer"]["lr"] == 0.125
+    assert other.bases[0].key == plain.bases[0].key
+    assert other.columns["lr"] == plain.columns["lr"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "path", "message"),
+    [
+        ([COMPRESS], "stages.0.compress.weight", "uniform needs a bitwidth: uniform8, or bitwidth in trial or grid"),
+        ([{"retrain": {"codebook": "kept"}}], "stages.0.retrain.codebook", "nothing was compressed before"),
+        ([{"retrain": {"alpha": 0.5}}], "stages.0.retrain.alpha", "sgd has no alpha"),
+    ],
+)
+def test_stages_that_can_not_be_say_which_and_why(stages: list[Any], path: str, message: str) -> None:
+    with pytest.raises(TrialError, match=message) as caught:
+        make(quantize={}, stages=stages)
+    assert caught.value.path == path
+
+
+def test_columns_of_stages_say_them_in_a_line() -> None:
+    stages = [{"compress": {"weight": "uniform8", "bias": "uniform1"}}, {"retrain": {"epochs": 2, "codebook": "free"}}]
+    found = make(quantize={}, stages=stages).columns["stages"]
+    assert found == "compress weight=uniform8 bias=uniform1 > retrain epochs=2 codebook=free"

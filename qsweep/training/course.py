@@ -16,6 +16,7 @@ from qsweep.datasets import DataSet
 from qsweep.layers import Dropout
 from qsweep.spec import CLASSES
 from qsweep.streams import Stream
+from qsweep.training.codebooks import Codebook
 from qsweep.training.flow import Flow
 from qsweep.training.histograms import Histogram, histograms
 from qsweep.training.nets import Net, losses
@@ -37,11 +38,17 @@ class Outcome:
     reason: str = ""
     epochs: list[Row] = field(default_factory=list)
     histograms: dict[str, Histogram] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
 class Course:
-    """A stack on its way. All trials share data, order, masks and noise; `alive` are the indices still training."""
+    """A stack on its way. All trials share data, order, masks and noise; `alive` are the indices still training.
+
+    Attributes:
+        stage: how many stages were before this one.
+        codebooks: of compressed parameters whose levels are trained, by name.
+    """
 
     net: Net
     model: nn.Module
@@ -49,11 +56,13 @@ class Course:
     data: DataSet
     examples: Examples
     device: str = "cpu"
+    stage: int = 0
+    codebooks: Mapping[str, Codebook] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shared = self.trials[0]
         self.shared = shared
-        self.stream = Stream(shared["seed"])
+        self.stream = Stream(shared["seed"], self.stage)
         self.alive = list(range(len(self.trials)))
         self.outcomes = [Outcome() for _ in self.trials]
         places = places_of(self.model, self.data.shape)
@@ -65,7 +74,7 @@ class Course:
 
     def run(self) -> list[Outcome]:
         """Train to the end."""
-        if self.shared.get("quantize_init"):
+        if self.shared.get("quantize_init") and not self.stage:
             self.stepper.quantize(self.net.values, self._noise())
         for epoch in range(1, self.shared["epochs"] + 1):
             trained = self._epoch(epoch)
@@ -108,6 +117,8 @@ class Course:
             self.flow.start(part, noise, tally)
             gradients, means, logits = self.net.gradients(x, y, part, self.stepper.scales(part))
             totals.add(part, means.double() * len(chosen), logits, y)
+            for name, codebook in self.codebooks.items():
+                gradients[name] = codebook.share(gradients[name], self.net.values[name][part], part)
             self.stepper.update(self.net.values, gradients, noise, part, tally)
         totals.examples += len(chosen)
 
@@ -146,19 +157,21 @@ class Course:
         if kept:
             self.net.keep(kept)
             self.stepper.keep(kept)
+            for codebook in self.codebooks.values():
+                codebook.keep(kept)
             self.flow.use(self.stepper.quantizers)
             trained.keep(kept)
 
     def _record(self, trained: Totals) -> None:
         tested, predicted = self.evaluate()
-        quantized = self._levels()
+        quantized = self.levels()
         for row, index in enumerate(self.alive):
             metrics = {**tested.row("test", row), **trained.row("train", row)}
             why = {**quantized[row], **trained.why(row), CLASSES: predicted[row]}
             self.outcomes[index].histograms = trained.tally.histograms[row] if trained.tally is not None else {}
             self.outcomes[index].epochs.append({**metrics, **why})
 
-    def _levels(self) -> list[Row]:
+    def levels(self) -> list[Row]:
         """Zeros and different values of what is kept, of each trial."""
         kept, count = self.stepper.quantizers.kept, len(self.alive)
         stored = levels(self.net.values, self.roles, [role for role in kept if role in STORED], count)

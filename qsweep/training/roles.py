@@ -29,6 +29,12 @@ def _named_roles(net: nn.Module) -> Iterator[tuple[str, str]]:
                 yield f"{place}.{name}" if place else name, name if isinstance(module, CORE) else "norm"
 
 
+def parts_of(net: nn.Module) -> dict[str, str]:
+    """What each parameter that can be compressed is, by name: one of qsweep.vocabulary.COMPRESSIBLE."""
+    of_norms = {"weight": "norm_scale", "bias": "norm_shift"}
+    return {name: of_norms[name.rpartition(".")[2]] if role == "norm" else role for name, role in roles_of(net).items()}
+
+
 def place_of(parameter: str) -> str:
     """The layer that a parameter belongs to."""
     return parameter.rpartition(".")[0]

@@ -1,0 +1,97 @@
+"""Codebooks of compressed weights that are trained on: levels move, and each weight stays with its level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from qsweep.formats import Float32, Scaled, make
+from qsweep.rounding.layout import layout_of
+from qsweep.training.nets import Net
+from qsweep.training.roles import contraction_axis, parts_of
+from qsweep.vocabulary import CODEBOOK, COMPRESS, RETRAIN, STAGES
+
+Settings = Mapping[str, Any]
+
+
+@dataclass
+class Codebook:
+    """Which values of one parameter share a level, for each trial.
+
+    Attributes:
+        levels: (P) × the number of each value's level, row-major.
+        decay: of each trial, what weight decay and the L1 penalty add to gradients.
+    """
+
+    levels: list[NDArray[np.int64]]
+    decay: list[tuple[float, float]]
+
+    def share(self, gradient: Tensor, values: Tensor, part: slice) -> Tensor:
+        """The gradient of each value's level: the sum over all that share it, penalties included, in float64.
+
+        Args:
+            gradient: (R, *shape) of some trials.
+            values: (R, *shape), theirs.
+            part: which trials these are.
+
+        Source: Han, Mao & Dally, Deep Compression (2016), 3.
+        """
+        shared = torch.empty_like(gradient)
+        for row, (levels, (decay, l1)) in enumerate(zip(self.levels[part], self.decay[part], strict=True)):
+            w, g = (t[row].detach().cpu().reshape(-1).double() for t in (values, gradient))
+            sums = np.bincount(levels, weights=(g + decay * w + l1 * torch.sign(w)).numpy())
+            shared[row] = torch.from_numpy(sums[levels]).view(gradient.shape[1:]).to(shared)
+        return shared
+
+    def keep(self, indices: Sequence[int]) -> None:
+        """Go on with these trials alone."""
+        self.levels = [self.levels[i] for i in indices]
+        self.decay = [self.decay[i] for i in indices]
+
+
+def codebooks(net: Net, model: nn.Module, trials: Sequence[Settings]) -> dict[str, Codebook]:
+    """The codebook of each parameter that is compressed, by name. Trials compress the same parts."""
+    formats = [dict(_compressed(trial[STAGES][:-1])) for trial in trials]
+    decay = [_penalties(trial[STAGES][-1][RETRAIN]["optimizer"]) for trial in trials]
+    return {
+        name: Codebook([_levels(v, own[part]) for v, own in zip(net.values[name], formats, strict=True)], decay)
+        for name, part in parts_of(model).items()
+        if part in formats[0]
+    }
+
+
+def _penalties(optimizer: Settings) -> tuple[float, float]:
+    return optimizer["weight_decay"], optimizer.get("l1", 0.0)
+
+
+def _compressed(stages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The parts that still are, after these stages, as they were compressed, each with its format."""
+    freed = [i for i, stage in enumerate(stages) if stage.get(RETRAIN, {}).get(CODEBOOK.name) == "free"]
+    for stage in stages[freed[-1] + 1 if freed else 0 :]:
+        for part, own in stage.get(COMPRESS, {}).items():
+            if own["format"] != Float32.family:
+                yield part, own
+
+
+def _levels(values: Tensor, own: Mapping[str, Any]) -> NDArray[np.int64]:
+    """The number of each value's level: equal values of one group share one."""
+    flat = values.detach().cpu().reshape(-1).numpy().astype(np.float64)
+    _, numbers = np.unique(_groups(tuple(values.shape), own) + 1j * flat, return_inverse=True)
+    return numbers.reshape(-1)
+
+
+def _groups(shape: tuple[int, ...], own: Mapping[str, Any]) -> NDArray[np.float64]:
+    """The number of each value's group, of those that have levels of their own."""
+    fmt, count = make(own["format"], own), int(np.prod(shape))
+    groups = np.zeros(count)
+    if isinstance(fmt, Scaled):
+        layout = layout_of(fmt, shape, contraction_axis(shape))
+        places = layout.rows(torch.arange(count).view(1, *layout.shape))[0].numpy()
+        groups[places] = np.arange(len(places)) // layout.width
+    return groups

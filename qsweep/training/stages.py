@@ -1,0 +1,103 @@
+"""The last stage of trials: their training, a compression of the model that it gave, or its retraining.
+
+What a stage starts from are the weights that the one before it gave; optimizers start anew, and random bits are those
+of the stage's number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from qsweep.data import Examples
+from qsweep.datasets import DataSet
+from qsweep.formats import make
+from qsweep.rounding import quantize
+from qsweep.spec import CLASSES
+from qsweep.training.codebooks import codebooks
+from qsweep.training.course import Course, Outcome
+from qsweep.training.nets import Net
+from qsweep.training.roles import contraction_axis, parts_of
+from qsweep.vocabulary import CODEBOOK, COMPRESS, RETRAIN, STAGES
+
+Settings = Mapping[str, Any]
+
+
+def run_last(
+    net: Net, model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: Examples, device: str
+) -> list[Outcome]:
+    """Take the last stage of trials whose net has the weights that the stage before it gave."""
+    stages = trials[0].get(STAGES, [])
+    if not stages:
+        return _run(Course(net, model, trials, data, examples, device))
+    if COMPRESS in stages[-1]:
+        compress(net, model, [trial[STAGES][-1][COMPRESS] for trial in trials])
+        return _measured(Course(net, model, trials, data, examples, device))
+    own = [{**trial, **trial[STAGES][-1][RETRAIN]} for trial in trials]
+    if own[0][CODEBOOK.name] == "free":
+        return _run(Course(net, model, own, data, examples, device, len(stages)))
+    kept = codebooks(net, model, trials)
+    return _run(Course(net, model, [_without_penalties(o) for o in own], data, examples, device, len(stages), kept))
+
+
+def _without_penalties(settings: Settings) -> dict[str, Any]:
+    """A codebook's levels have them in the sums of their gradients."""
+    return {**settings, "optimizer": {**settings["optimizer"], "weight_decay": 0.0, "l1": 0.0}}
+
+
+def compress(net: Net, model: nn.Module, formats: Sequence[Mapping[str, Any]]) -> None:
+    """Round each part that is named to its format, in place.
+
+    Args:
+        formats: of each trial, by part.
+    """
+    for name, part in parts_of(model).items():
+        for values, own in zip(net.values[name], formats, strict=True):
+            if part in own:
+                fmt = make(own[part]["format"], own[part])
+                values.copy_(quantize(values, fmt, contraction=contraction_axis(tuple(values.shape))))
+
+
+def _run(course: Course) -> list[Outcome]:
+    outcomes = course.run()
+    for row, index in enumerate(course.alive):
+        outcomes[index].weights = weights_of(course.net, row)
+    return outcomes
+
+
+def _measured(course: Course) -> list[Outcome]:
+    """A model that was not trained: what it does with the test set."""
+    tested, predicted = course.evaluate()
+    untrained = {"train_accuracy": None, "train_loss": None}
+    rows = [
+        {**tested.row("test", row), **untrained, **levels, CLASSES: predicted[row]}
+        for row, levels in enumerate(course.levels())
+    ]
+    return [Outcome(epochs=[own], weights=weights_of(course.net, row)) for row, own in enumerate(rows)]
+
+
+# --- weights between stages -------------------------------------------------------------------------------------------
+
+
+def weights_of(net: Net, row: int) -> dict[str, Tensor]:
+    """All that a trial's net has learnt, by name: parameters, and buffers such as running statistics."""
+    own = {name: value[row] for name, value in net.values.items()}
+    return {**own, **dict(net.model.named_buffers())}
+
+
+def packed(weights: Mapping[str, Tensor]) -> bytes:
+    """Weights as safetensors; equal weights give equal bytes."""
+    return save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
+
+
+def start_from(net: Net, given: Sequence[bytes]) -> None:
+    """Give each trial of a net the weights that another stage left."""
+    buffers = dict(net.model.named_buffers())
+    with torch.no_grad():
+        for row, content in enumerate(given):
+            for name, value in load(content).items():
+                (net.values[name][row] if name in net.values else buffers[name]).copy_(value)

@@ -1,0 +1,52 @@
+"""A folder with specs, and `qsweep` in it as a process: what tests of whole runs share."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+TABLES = ("trials.csv", "history.csv", "histograms.csv")
+
+
+class Project:
+    """A folder with specs, and `qsweep` in it."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "QSWEEP_DATA": str(data), "QSWEEP_OFFLINE": "1"}
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text, encoding="utf-8")
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "qsweep", *words]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            command, cwd=self.folder, env={**self.environment, **environment}, stdout=pipe, stderr=pipe, text=True
+        )
+
+    def run(self, *words: str, code: int = 0, **environment: str) -> str:
+        """stderr of a command that is expected to end with a code."""
+        process = self.start(*words, **environment)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == code, (out, err)
+        return err
+
+    def tables(self, name: str = "small", tables: Sequence[str] = TABLES) -> list[bytes]:
+        return [(self.folder / "results" / name / table).read_bytes() for table in tables]
+
+    def rows(self, name: str = "small") -> list[dict[str, str]]:
+        with open(self.folder / "results" / name / "trials.csv", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+
+    def records(self) -> list[tuple[str, str]]:
+        """(key, status) of all that is in the store."""
+        store = self.folder / "results" / "store.db"
+        with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute("SELECT key, status FROM records ORDER BY id").fetchall()

@@ -1,0 +1,141 @@
+"""Sweeps of several stages, as real runs of real processes over digits."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from project import Project
+
+TRAINED = """
+title: What compression costs and retraining gives back
+trial:
+  data: digits
+  model: {name: mlp, hidden: [33], dropout: 0.2}
+  optimizer: adam
+  lr: 0.01
+  epochs: 2
+  batch_size: 57
+  quantize: {}
+seeds: 2
+"""
+STAGES = """
+variants:
+  trained: {}
+  compressed: {stages: [{compress: {weight: uniform}}]}
+  retrained: {stages: [{compress: {weight: uniform}}, {retrain: {epochs: 1}}]}
+grid: {bitwidth: [3, 2]}
+plots:
+  - {kind: lines, x: bitwidth, y: test_accuracy, line: variant}
+"""
+BASES, COMPRESSED = 2, 4
+TRIALS = BASES + 2 * COMPRESSED
+TABLES = ("trials.csv", "history.csv")
+
+
+@pytest.fixture
+def project(tmp_path: Path, data_folder: Path) -> Project:
+    made = Project(tmp_path, data_folder)
+    made.write("staged.yaml", TRAINED + STAGES)
+    made.write("trained.yaml", TRAINED)
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> list[bytes]:
+    """The tables of the plainest run."""
+    made = Project(tmp_path_factory.mktemp("plain"), data_folder)
+    made.write("staged.yaml", TRAINED + STAGES)
+    said = made.run("run", "staged.yaml", "--backend", "serial", "--stack", "1")
+    assert f"trained {TRIALS}, known 0" in said
+    assert len({key for key, _ in made.records()}) == len(made.records()) == TRIALS
+    assert list((made.folder / "results" / "staged" / "figures").iterdir())
+    return made.tables("staged", TABLES)
+
+
+def weights(project: Project) -> list[Path]:
+    return sorted((project.folder / "results" / "weights").iterdir())
+
+
+def test_run_killed_between_stages_goes_on_and_gives_the_same_bytes(project: Project, expected: list[bytes]) -> None:
+    process = project.start("run", "staged.yaml", "-j", "2", "--stack", "2", "--no-plot")
+    deadline = time.monotonic() + 120
+    store = project.folder / "results" / "store.db"
+    while time.monotonic() < deadline and (not store.exists() or len(_records(project)) < BASES + 1):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = len(_records(project))
+    assert BASES < done < TRIALS
+    said = project.run("run", "staged.yaml", "-j", "2", "--stack", "16", "--no-plot")
+    assert f"trained {TRIALS - done}, known" in said
+    assert project.tables("staged", TABLES) == expected
+
+
+def _records(project: Project) -> list[tuple[str, str]]:
+    import sqlite3
+
+    try:
+        return project.records()
+    except sqlite3.OperationalError:  # it is just being made
+        return []
+
+
+def test_run_of_bases_that_another_sweep_trained_or_whose_weights_are_lost(
+    project: Project, expected: list[bytes]
+) -> None:
+    """A sweep without stages keeps no weights: its trials are trained again, and come out as they were."""
+    project.run("run", "trained.yaml", "--backend", "serial", "--no-plot")
+    assert not (project.folder / "results" / "weights").exists()
+    said = project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
+    assert f"trained {TRIALS - BASES} and {BASES} bases" not in said
+    assert f"known {BASES}" in said
+    assert project.tables("staged", TABLES) == expected
+    shutil.rmtree(project.folder / "results" / "weights")
+    project.write("staged.yaml", (TRAINED + STAGES).replace("[3, 2]", "[3, 2, 4]"))
+    said = project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
+    assert "differ" not in said
+    assert len(weights(project)) == BASES + 2 * 2
+    assert len(project.records()) == TRIALS + 2 * 2
+
+
+def test_run_of_a_base_that_diverged_has_rows_that_say_so(project: Project) -> None:
+    project.write("staged.yaml", (TRAINED + STAGES).replace("optimizer: adam\n  lr: 0.01", "lr: 1.0e+30"))
+    project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
+    rows = project.rows("staged")
+    assert {row["status"] for row in rows} == {"diverged"}
+    assert {row["reason"].split(" ")[0] for row in rows if row["stages"]} == {"its"}
+    assert "trained 0" in project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
+
+
+def test_run_of_a_base_that_fails_fails_and_is_tried_again(project: Project) -> None:
+    broken = "def net(shape, classes):\n    raise ValueError('not yet')\n"
+    project.write("own.py", broken)
+    project.write("staged.yaml", (TRAINED + STAGES).replace("{name: mlp, hidden: [33], dropout: 0.2}", "own.py:net"))
+    project.run("run", "staged.yaml", "--backend", "serial", "--no-plot", code=1)
+    rows = project.rows("staged")
+    assert {row["status"] for row in rows} == {"failed"}
+    assert all("not yet" in row["reason"] for row in rows)
+    said = project.run("run", "staged.yaml", "--backend", "serial", "--no-plot", code=1)
+    assert "known 0" in said
+
+
+def test_dry_run_says_how_many_bases_are_trained_once(project: Project) -> None:
+    project.write("staged.yaml", (TRAINED + STAGES).replace("  trained: {}\n", ""))
+    process = project.start("run", "staged.yaml", "-n")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert f"to train {2 * COMPRESSED} and {BASES} bases, each once" in out
+    assert not (project.folder / "results").exists()
+
+
+def test_run_with_a_weights_folder_that_can_not_be_written_says_so_and_loses_nothing(project: Project) -> None:
+    (project.folder / "results").mkdir()
+    (project.folder / "results" / "weights").write_text("in the way", encoding="utf-8")
+    assert "can't write" in project.run("run", "staged.yaml", "--backend", "serial", "--no-plot", code=2)
+    (project.folder / "results" / "weights").unlink()
+    project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
+    assert {row["status"] for row in project.rows("staged")} == {"done"}
