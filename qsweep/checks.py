@@ -8,18 +8,20 @@ from functools import partial
 from typing import Any
 
 from qsweep.errors import cut, did_you_mean, unknown
-from qsweep.formats import ROUNDING, parameters_of, split_name
+from qsweep.formats import ROUNDING, split_name
 from qsweep.parameters import BadValueError, Parameter, as_integers, check_each, listing, show
 from qsweep.vocabulary import (
     AT,
     AT_ROLES,
     CHOICES,
+    CLIP,
     CODEBOOK,
     COMPRESS,
     COMPRESSIBLE,
     FLOAT32,
     FLOAT32_ENDS,
     LAYERS,
+    LEARNED,
     NAMED,
     OPEN_MODELS,
     OPTIMIZERS,
@@ -30,6 +32,7 @@ from qsweep.vocabulary import (
     STAGES,
     STD,
     TRIAL_NAMES,
+    compression_parameters,
     is_open,
     role_parameters,
     role_paths,
@@ -153,7 +156,13 @@ def _check_roles(value: object) -> dict[str, Any]:
 def _check_role(role: str, value: object) -> dict[str, Any]:
     """A role's format: a short name, or a mapping with `format` and parameters."""
     _one_of("role", ROLES, role)
-    return _check_format(value, partial(role_parameters, role), (ROUNDING, *((AT,) if role in AT_ROLES else ())))
+    return _check_format(value, partial(_role_parameters, role), (ROUNDING, *((AT,) if role in AT_ROLES else ())))
+
+
+def _role_parameters(role: str, family: str) -> tuple[Parameter, ...]:
+    if family in LEARNED:
+        raise BadValueError(f"{family} finds its levels once, in values that are there: for {COMPRESS}, not for a role")
+    return role_parameters(role, family)
 
 
 def _check_format(
@@ -214,7 +223,7 @@ def _check_stage(value: object) -> dict[str, Any]:
 def _check_compressed(part: str, value: object) -> dict[str, Any]:
     """The format that a part of the model is compressed to. It rounds to nearest."""
     _one_of("part to compress", COMPRESSIBLE, part)
-    return _check_format(value, parameters_of, ())
+    return _check_format(value, compression_parameters, (CLIP,))
 
 
 def _check_retrained(name: str, value: object) -> Any:

@@ -25,6 +25,7 @@ from qsweep.formats import (
     Floating,
     Format,
     Grid,
+    KMeans,
     Law,
     PowerOfTwo,
     QKeras,
@@ -58,7 +59,7 @@ def quantize_group(
     Args:
         xs: of `nvfp4` a whole tensor of one row, in blocks of 16; of all others one group.
     """
-    if isinstance(fmt, QKeras) or getattr(fmt, "compat", "none") != "none":
+    if isinstance(fmt, QKeras | KMeans) or getattr(fmt, "compat", "none") != "none":
         raise ValueError(f"{name_of(fmt)} has the rules of another library: what that gives is its reference")
     drawn = noise if noise is not None else [0.0] * len(xs)
     pairs = list(zip(xs, drawn, strict=True))

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from qsweep.axes import GENERATORS, MAX_VALUES, USAGE
-from qsweep.formats import FAMILIES, parameters_of
+from qsweep.formats import FAMILIES
 from qsweep.formats.names import pattern_of
 from qsweep.parameters import Parameter
 from qsweep.spec import DRAWN, MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, NAME, PLOT_FIELDS, RANGE, metric_field
@@ -26,9 +26,11 @@ from qsweep.vocabulary import (
     PLAIN,
     RETRAIN,
     RETRAINING,
+    ROLE_PARAMETERS,
     ROLES,
     SOURCE,
     STAGES,
+    compression_parameters,
     role_parameters,
     role_paths,
 )
@@ -152,7 +154,7 @@ def _layers(roles: dict[str, Schema]) -> Schema:
 
 
 def _stages() -> Schema:
-    parts = dict.fromkeys(COMPRESSIBLE, _format(parameters_of))
+    parts = dict.fromkeys(COMPRESSIBLE, _format(FAMILIES, compression_parameters))
     retraining = _schemas([*RETRAINING.values(), CODEBOOK]) | {"optimizer": {"enum": list(OPTIMIZERS)}}
     kinds = {COMPRESS: _object(parts, minProperties=1), RETRAIN: _object(retraining)}
     stage = {"anyOf": [_object({kind: own}, required=[kind]) for kind, own in kinds.items()]}
@@ -169,12 +171,12 @@ def _roles() -> Schema:
 
 
 def _role(role: str) -> Schema:
-    return _format(partial(role_parameters, role))
+    return _format(ROLE_PARAMETERS, partial(role_parameters, role))
 
 
-def _format(parameters: Callable[[str], tuple[Parameter, ...]]) -> Schema:
+def _format(names: Iterable[str], parameters: Callable[[str], tuple[Parameter, ...]]) -> Schema:
     """A format's short name, or a mapping with it and the parameters of its family."""
-    families = {name: pattern_of(name) for name in FAMILIES}
+    families = {name: pattern_of(name) for name in names}
     mappings = [
         _object(
             {"format": {"type": "string", "pattern": pattern}, **_schemas(parameters(name))},

@@ -16,7 +16,8 @@ from typing import Any
 
 from qsweep.architectures import ARCHITECTURES
 from qsweep.datasets import DATASETS
-from qsweep.formats import COMPAT, ROUNDING, check_rounding, make, parameters_of, spell
+from qsweep.formats import BITWIDTH, COMPAT, FAMILIES, ROUNDING, KMeans, check_rounding, make, parameters_of, spell
+from qsweep.formats.learned import CLUSTERS
 from qsweep.formats.names import a, example_of
 from qsweep.parameters import REQUIRED, BadValueError, Parameter, listing
 from qsweep.vocabulary import (
@@ -46,6 +47,7 @@ from qsweep.vocabulary import (
     STAGES,
     STORED,
     TRAINING_PARAMETERS,
+    compression_parameters,
     role_parameters,
 )
 
@@ -75,6 +77,7 @@ NUMERICS = {
     "stochastic_binary": 1,
     "stochastic_ternary": 1,
     "bernoulli": 1,
+    KMeans.family: 1,
     "mlp": 1,
     "softmax": 1,
     "lenet": 1,
@@ -96,6 +99,8 @@ all trials that use it change, and nothing is taken from the store that would co
 
 STACKING = frozenset(p.name for p in (*PLAIN.values(), *ROLE_PARTS.values()) if p.stacks)
 REACHING = frozenset(p.name for p in ROLE_DEFAULTS)
+SIZED = {f for f in FAMILIES if BITWIDTH.name in listing(parameters_of(f))} | {KMeans.family}
+"""Families whose number of levels a trial's bitwidth can say."""
 SWITCHES = ("momentum", "weight_decay")
 """Stacking parameters whose 0 leaves a part of the step out: in a stack all use that part, or none does."""
 
@@ -217,8 +222,11 @@ class _Resolver:
     def _compressed(self, given: Mapping[str, Any], path: str) -> dict[str, Any]:
         if given["format"] == FLOAT32:
             return {"format": FLOAT32}
+        if given["format"] == KMeans.family and CLUSTERS.name not in given and BITWIDTH.name in self.given:
+            self.columns[BITWIDTH.name] = bitwidth = self.given[BITWIDTH.name]
+            given = {**given, CLUSTERS.name: 2**bitwidth}
         own = _Resolver(self.given, self.sources)
-        settings = own._format(parameters_of(given["format"]), given, path)
+        settings = own._format(compression_parameters(given["format"]), given, path)
         self.parts |= own.parts
         self.columns.update({name: value for name, value in own.columns.items() if name in REACHING})
         return settings
@@ -367,8 +375,7 @@ class _Resolver:
             (reached if p.name in REACHING and p.name not in given else own).append(p)
         for p in (*reached, *own):
             if p.default is REQUIRED and p.name not in given and p.name not in self.given:
-                where = f"{p.name} in trial or grid" if p.name in REACHING else f"{path}.{p.name} in trial or grid"
-                raise TrialError(path, f"{family} needs {a(p.name)}: {example_of(family)}, or {where}")
+                raise TrialError(path, f"{family} needs {a(p.name)}: {_remedy(family, p.name, path)}")
         settings = {
             "format": family,
             **self._read(tuple(own), given, f"{path}."),
@@ -376,6 +383,13 @@ class _Resolver:
         }
         _refuse_impossible(settings, path)
         return settings
+
+
+def _remedy(family: str, name: str, path: str) -> str:
+    """How to give a format a parameter that it needs."""
+    if path.startswith(STAGES):
+        return f"{example_of(family)}, or bitwidth in trial or grid" if family in SIZED else example_of(family)
+    return f"{example_of(family)}, or {name if name in REACHING else f'{path}.{name}'} in trial or grid"
 
 
 def _exceptions(layers: Any) -> list[Mapping[str, Any]]:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 
 from qsweep.architectures import ARCHITECTURES
 from qsweep.datasets import DATASETS, PREPROCESS, SPLITS
-from qsweep.formats import BITWIDTH, COMPAT, FAMILIES, ROUNDING, SCALE, ZERO, Float32, parameters_of
+from qsweep.formats import BITWIDTH, COMPAT, FAMILIES, ROUNDING, SCALE, ZERO, Float32, KMeans, parameters_of
 from qsweep.parameters import Parameter, listing
 
 FLOAT32 = Float32.family
@@ -152,7 +152,9 @@ NAMED = {"data": DATA, "optimizer": OPTIMIZERS}
 CHOICES = {"model": {a.name: a.parameters for a in ARCHITECTURES.values()}, "init": INITS}
 """Parameters whose value is a name, or a mapping of a name and parameters of its own."""
 
-ROLE_PARAMETERS = {family: (*parameters_of(family), ROUNDING) for family in FAMILIES} | {FLOAT32: ()}
+LEARNED = (KMeans.family,)
+"""Families that no role takes: their levels are found once, in what is there."""
+ROLE_PARAMETERS = {f: (*parameters_of(f), ROUNDING) for f in FAMILIES if f not in LEARNED} | {FLOAT32: ()}
 """What a role of each family takes: the format's own parameters, and how to round to it."""
 
 ROLE_PARTS = listing(p for own in ROLE_PARAMETERS.values() for p in own) | listing(ROLE_DEFAULTS)
@@ -163,6 +165,12 @@ def role_parameters(role: str, family: str) -> tuple[Parameter, ...]:
     """What a role takes in a family's format."""
     own = ROLE_PARAMETERS[family]
     return (*own, AT) if own and role in AT_ROLES else own
+
+
+def compression_parameters(family: str) -> tuple[Parameter, ...]:
+    """What a compression to a family takes: the format's own parameters, and where values are cut off before."""
+    own = parameters_of(family)
+    return (*own, CLIP) if own and family not in LEARNED else own
 
 
 def role_paths(role: str) -> dict[str, Parameter]:
@@ -181,6 +189,14 @@ COMPRESS: Final = "compress"
 RETRAIN: Final = "retrain"
 COMPRESSIBLE = ("weight", "bias", "norm_scale", "norm_shift")
 """What can be compressed, each in a format of its own; what is not named is left as it is."""
+CLIP = Parameter(
+    "clip",
+    Annotated[float, Field(ge=50, lt=100)] | Literal["none", "least_squares"],
+    "none, the percentage of a group's values that is not cut off (from 50, half of the rest at either end), or"
+    " least_squares (where the squared error is least)",
+    default="none",
+)
+"""Where a compression cuts values off before it looks for their scale or levels."""
 CODEBOOK = Parameter(
     "codebook",
     Literal["kept", "free"],

@@ -345,7 +345,7 @@ def test_raised_numerics_change_the_keys_that_use_the_part_alone(part: str, monk
         t.role("weight")["format"] for name, key in FORMATS.items() if (t := make(quantize={"weight": name})).key != key
     }
     of_all = part in ("step", "random", "init", "sgd", "mlp", "digits")
-    assert moved == (set(FAMILIES) if of_all else {part} & set(FAMILIES)) - {"range", "float32"}
+    assert moved == (set(FAMILIES) if of_all else {part} & set(FAMILIES)) - {"range", "float32", "kmeans"}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -582,6 +582,15 @@ def test_a_bitwidth_reaches_a_compression_that_has_none() -> None:
     assert make(quantize={}, bitwidth=3, stages=[COMPRESS]).columns["bitwidth"] == 3
     set_itself = [{"compress": {"weight": "uniform4"}}]
     assert make(quantize={}, bitwidth=3, stages=set_itself).key == make(quantize={}, stages=set_itself).key
+
+
+def test_clusters_left_open_are_as_many_as_a_bitwidth_tells_apart() -> None:
+    left_open = [{"compress": {"weight": "kmeans", "bias": "kmeans5"}}]
+    found = make(quantize={}, bitwidth=3, stages=left_open)
+    assert found.key == make(quantize={}, stages=[{"compress": {"weight": "kmeans8", "bias": "kmeans5"}}]).key
+    assert found.columns["bitwidth"] == 3
+    with pytest.raises(TrialError, match="kmeans needs clusters: kmeans8, or bitwidth in trial or grid"):
+        make(quantize={}, stages=left_open)
 
 
 def test_retraining_has_the_trials_own_parameters_unless_it_sets_them() -> None:

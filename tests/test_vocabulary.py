@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qsweep.formats import FAMILIES
 from qsweep.parameters import ALWAYS, REQUIRED
 from qsweep.spec import METRICS
 from qsweep.tables import HISTORY_COLUMNS
@@ -47,7 +48,8 @@ def test_parameters_that_came_later_are_out_of_the_key_while_they_mean_what_was_
 
 
 def test_every_part_that_a_name_stands_for_has_numerics() -> None:
-    parts = [*NAMED["data"], *NAMED["optimizer"], *CHOICES["model"], *(f for f, own in ROLE_PARAMETERS.items() if own)]
+    formats = [family for family in FAMILIES if family != "float32"]
+    parts = [*NAMED["data"], *NAMED["optimizer"], *CHOICES["model"], *formats]
     assert len(parts) == len(set(parts))
     others = {"step", "random", "init", "source", "torchvision", "histogram", "operands", "compress", "retrain"}
     assert set(parts) | others == set(NUMERICS)

@@ -7,6 +7,7 @@ from qsweep.formats.declared import BITWIDTH, COMPAT, ROUNDING, ROUNDINGS, SCALE
 from qsweep.formats.elements import Floating, Grid, Law
 from qsweep.formats.floats import Float
 from qsweep.formats.grids import Fixed, Float32, Range
+from qsweep.formats.learned import KMeans
 from qsweep.formats.names import (
     FAMILIES,
     Format,
@@ -39,6 +40,7 @@ __all__ = [
     "Floating",
     "Format",
     "Grid",
+    "KMeans",
     "Law",
     "PowerOfTwo",
     "QKeras",

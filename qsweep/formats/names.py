@@ -19,6 +19,7 @@ from qsweep.errors import UserError, cut, did_you_mean, unknown
 from qsweep.formats.declared import DETERMINISTIC, ROUNDINGS
 from qsweep.formats.floats import ALIASES, Float
 from qsweep.formats.grids import Fixed, Float32, Range
+from qsweep.formats.learned import KMeans
 from qsweep.formats.qkeras import (
     Bernoulli,
     QKeras,
@@ -34,9 +35,11 @@ from qsweep.formats.qkeras import (
 from qsweep.formats.scaled import MX, NVFP4, Binary, Block, PowerOfTwo, Ternary, Uniform
 from qsweep.parameters import REQUIRED, BadValueError, Parameter, check_each
 
-Format = Float32 | Range | Fixed | Float | Block | MX | NVFP4 | Uniform | Binary | Ternary | PowerOfTwo | QKeras
+Format = (
+    Float32 | Range | Fixed | Float | Block | MX | NVFP4 | Uniform | Binary | Ternary | PowerOfTwo | KMeans | QKeras
+)
 CLASSES: tuple[type[Format], ...] = (
-    *(Float32, Range, Fixed, Float, Block, MX, NVFP4, Uniform, PowerOfTwo, Ternary, Binary),
+    *(Float32, Range, Fixed, Float, Block, MX, NVFP4, Uniform, PowerOfTwo, Ternary, Binary, KMeans),
     *(QuantizedBits, QuantizedRelu, QuantizedPo2, QuantizedReluPo2, QKerasBinary, QKerasTernary),
     *(StochasticBinary, StochasticTernary, Bernoulli),
 )
@@ -55,6 +58,7 @@ WORDS: dict[str, tuple[str, dict[str, Any]]] = {
 """Names that stand for a family with some of its parameters."""
 EXAMPLES = (
     *("float32", "range4", "fixed8f7", "e4m3", "e5m2", "block8", "uniform8", "po2_4", "ternary", "binary", "nvfp4"),
+    "kmeans8",
 )
 """What a message offers."""
 CALL = re.compile(r"([A-Za-z]\w*)\(([^()]*)\) ?(.*)")
@@ -203,8 +207,8 @@ def parse(text: str) -> Format:
 
 
 def a(name: str) -> str:
-    """A name with its article."""
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    """A name with its article; without one if it is a plural."""
+    return name if name.endswith("s") else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def example_of(family: str) -> str:

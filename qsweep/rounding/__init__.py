@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qsweep.formats import Float32, Format, QKeras, check_rounding, name_of
+from qsweep.formats import Float32, Format, KMeans, QKeras, check_rounding, name_of
+from qsweep.rounding import kmeans
 from qsweep.rounding.gradients import StraightThrough
 from qsweep.rounding.layout import LAST
 from qsweep.rounding.qkeras import gradient_factor
@@ -51,6 +52,10 @@ def quantize(
     """
     if isinstance(fmt, Float32):
         return x
+    if isinstance(fmt, KMeans):
+        _refuse_type(x, fmt)
+        found: Tensor = StraightThrough.apply(x, kmeans.quantized(x, fmt, contraction), None)
+        return found if x.requires_grad else found.detach()
     stack = Stack([fmt], rounding, str(x.device))
     _refuse(x, stack, rounding, noise, gradient)
     drawn = noise if stack.mode.draws else None
@@ -79,10 +84,14 @@ def _factor(x: Tensor, stack: Stack, gradient: str, contraction: int) -> Tensor 
     return None if gradient == "identity" else stack.inside(x.contiguous()[None], 0, contraction)[0].float()
 
 
+def _refuse_type(x: Tensor, fmt: Format) -> None:
+    if x.dtype != torch.float32:
+        raise ValueError(f"quantize to {name_of(fmt)} takes float32, found {x.dtype}: x.float() first")
+
+
 def _refuse(x: Tensor, stack: Stack, rounding: str, noise: Tensor | None, gradient: str) -> None:
     name = name_of(stack.formats[0])
-    if x.dtype != torch.float32:
-        raise ValueError(f"quantize to {name} takes float32, found {x.dtype}: x.float() first")
+    _refuse_type(x, stack.formats[0])
     check_rounding(stack.formats[0], rounding)
     if gradient not in GRADIENTS:
         raise ValueError(f"unknown gradient {gradient!r} (one of: {', '.join(GRADIENTS)})")

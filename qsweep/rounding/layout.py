@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from qsweep.formats import Scaled, name_of
+from qsweep.formats import KMeans, Scaled, name_of
 
 LAST = -1
 
@@ -78,7 +78,7 @@ class Layout:
         turned.copy_(rows.view(len(values), -1, self._in_row * self.width)[..., : self._row].reshape(turned.shape))
 
 
-def layout_of(fmt: Scaled, shape: Sequence[int], contraction: int = LAST) -> Layout:
+def layout_of(fmt: Scaled | KMeans, shape: Sequence[int], contraction: int = LAST) -> Layout:
     """The groups that a format makes of a tensor.
 
     Args:

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from qsweep.data import Examples
 from qsweep.datasets import DataSet
 from qsweep.formats import make
-from qsweep.rounding import quantize
+from qsweep.rounding.clipping import compressed
 from qsweep.spec import CLASSES
 from qsweep.training.codebooks import codebooks
 from qsweep.training.course import Course, Outcome
 from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
-from qsweep.vocabulary import CODEBOOK, COMPRESS, RETRAIN, STAGES
+from qsweep.vocabulary import CLIP, CODEBOOK, COMPRESS, RETRAIN, STAGES
 
 Settings = Mapping[str, Any]
 
@@ -58,8 +58,8 @@ def compress(net: Net, model: nn.Module, formats: Sequence[Mapping[str, Any]]) -
     for name, part in parts_of(model).items():
         for values, own in zip(net.values[name], formats, strict=True):
             if part in own:
-                fmt = make(own[part]["format"], own[part])
-                values.copy_(quantize(values, fmt, contraction=contraction_axis(tuple(values.shape))))
+                fmt, clip = make(own[part]["format"], own[part]), own[part].get(CLIP.name, CLIP.default)
+                values.copy_(compressed(values, fmt, clip, contraction_axis(tuple(values.shape))))
 
 
 def _run(course: Course) -> list[Outcome]:

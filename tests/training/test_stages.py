@@ -18,6 +18,7 @@ from qsweep.formats import parse
 from qsweep.jobs import train_stack
 from qsweep.models import build
 from qsweep.rounding import quantize
+from qsweep.rounding.clipping import compressed
 from qsweep.streams import Stream
 from qsweep.training.codebooks import Codebook
 from qsweep.training.nets import losses
@@ -64,14 +65,30 @@ def normed(trial: Make, stages: list[Any], **changed: Any) -> Trial:
 
 
 def test_compression_rounds_each_part_to_its_format_and_nothing_else(trial: Make, run: Run) -> None:
-    formats = {"weight": "uniform3 per=channel", "bias": "uniform1", "norm_shift": "fixed4f2"}
+    formats = {"weight": "uniform3 per=channel", "bias": "uniform1", "norm_scale": "kmeans3", "norm_shift": "fixed4f2"}
     base, compressed = through(run, normed(trial, [{"compress": formats}]), d=NORMED)
     before, after = load(base["weights"]), load(compressed["weights"])
     assert before.keys() == after.keys() >= {"1.running_mean", "1.running_var"}
-    wanted = {"0.weight": "weight", "0.bias": "bias", "1.bias": "norm_shift", "5.weight": "weight", "5.bias": "bias"}
+    wanted = {
+        "0.weight": "weight",
+        "0.bias": "bias",
+        "1.weight": "norm_scale",
+        "1.bias": "norm_shift",
+        "5.weight": "weight",
+        "5.bias": "bias",
+    }
     for name, value in before.items():
         fmt = formats.get(wanted.get(name, ""))
         assert torch.equal(after[name], value if fmt is None else quantize(value, parse(fmt))), name
+
+
+def test_compression_cuts_off_what_it_is_told_to(trial: Make, run: Run) -> None:
+    clipped = {"weight": {"format": "uniform3", "clip": 90}, "bias": "uniform3 clip=least_squares"}
+    base, found = through(run, trial(**SMALL, stages=[{"compress": clipped}]))
+    before, after = load(base["weights"]), load(found["weights"])
+    for name, value in before.items():
+        clip = 90.0 if name.endswith("weight") else "least_squares"
+        assert torch.equal(after[name], compressed(value, parse("uniform3"), clip, value.dim() - 1)), name
 
 
 def test_a_stage_that_changes_nothing_measures_what_the_training_ended_with(trial: Make, run: Run) -> None:

@@ -1,0 +1,40 @@
+"""Formats whose levels are found in the values themselves: for what is there to be compressed, not for what changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from qsweep.formats.declared import AXIS, PER
+from qsweep.parameters import Parameter
+
+CLUSTERS = Parameter(
+    "clusters",
+    Annotated[int, Field(ge=1, le=2**16)],
+    "an integer from 1 to 65536 (levels at most; fewer where there are fewer different values)",
+)
+
+
+@dataclass(frozen=True)
+class KMeans:
+    """N levels that k-means finds in a tensor, a channel or a group; each value becomes the nearest one.
+
+    Levels are the means of the values that go to them, a minimum of the summed squared error that no single move of a
+    level betters. As many as there are different values, where these are fewer: then nothing changes.
+
+    `clusters` may be left to a trial's `bitwidth`: 2^B of them.
+
+    Source: Lloyd (1982), started by k-means++ (Arthur & Vassilvitskii 2007); as codebooks of weights Han, Mao & Dally,
+    Deep Compression (2016), 3.
+    """
+
+    family: ClassVar[str] = "kmeans"
+    short: ClassVar[str] = "kmeans{clusters}"
+    parameters: ClassVar[tuple[Parameter, ...]] = (CLUSTERS, PER, AXIS)
+    summary: ClassVar[str] = "N levels found in the values by k-means: for `compress`"
+
+    clusters: int
+    per: int | str = "tensor"
+    axis: int | str = "auto"

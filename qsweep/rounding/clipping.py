@@ -1,0 +1,67 @@
+"""Where values are cut off before a format looks for their scale: fewer far ones, finer levels for all others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from qsweep.formats import Format, Scaled, Uniform
+from qsweep.rounding import quantize
+from qsweep.rounding.layout import Layout, layout_of
+
+RATIOS = [1 - step / 50 for step in range(41)]
+"""Of the span that is left, those that `least_squares` tries: all of it, and less in steps of 2 %, down to a fifth."""
+
+
+def compressed(x: Tensor, fmt: Format, clip: float | str, contraction: int) -> Tensor:
+    """Values rounded to a format, those of each group cut off before.
+
+    Args:
+        x: float32, any shape.
+        clip: `none`; the percentage that is not cut off; or `least_squares`, the cut of which the summed squared error
+            is least, among RATIOS of a group's span (of formats that are not symmetric, around its middle).
+        contraction: the axis along which groups run, where the format leaves it open.
+    """
+    if clip == "none" or not x.numel():
+        return quantize(x, fmt, contraction=contraction)
+    layout = layout_of(fmt, x.shape, contraction) if isinstance(fmt, Scaled) else Layout(tuple(x.shape), "tensor", 0)
+    if isinstance(clip, float):
+        rest = (1 - clip / 100) / 2
+        low, high = (_grouped(x, layout).double().quantile(q, dim=1).float() for q in (rest, 1 - rest))
+        return quantize(_cut(x, layout, low, high), fmt, contraction=contraction)
+    return _least_squares(x, fmt, layout, contraction)
+
+
+def _least_squares(x: Tensor, fmt: Format, layout: Layout, contraction: int) -> Tensor:
+    groups = _grouped(x, layout)
+    best, least = groups.clone(), torch.full((len(groups),), torch.inf, dtype=torch.float64)
+    for ratio in RATIOS:
+        found = _grouped(quantize(_cut(x, layout, *_ends(groups, ratio, fmt)), fmt, contraction=contraction), layout)
+        error = (found.double() - groups.double()).square().sum(1)
+        better = error < least
+        best[better], least[better] = found[better], error[better]
+    return _put(best, layout, x)
+
+
+def _ends(groups: Tensor, ratio: float, fmt: Format) -> tuple[Tensor, Tensor]:
+    """Both ends of a part of each group's span."""
+    if isinstance(fmt, Uniform) and not fmt.symmetric:
+        low, high = groups.amin(1), groups.amax(1)
+        middle, half = (low + high) / 2, (high - low) / 2 * ratio
+        return (low, high) if ratio == 1 else (middle - half, middle + half)
+    largest = groups.abs().amax(1) * ratio
+    return -largest, largest
+
+
+def _grouped(x: Tensor, layout: Layout) -> Tensor:
+    return layout.rows(x.reshape(1, *layout.shape)).view(-1, layout.width)
+
+
+def _cut(x: Tensor, layout: Layout, low: Tensor, high: Tensor) -> Tensor:
+    return _put(_grouped(x, layout).clamp(low[:, None], high[:, None]), layout, x)
+
+
+def _put(groups: Tensor, layout: Layout, like: Tensor) -> Tensor:
+    result = torch.empty(1, *layout.shape)
+    layout.put(groups.reshape(1, -1), result)
+    return result.view(like.shape)
