@@ -369,6 +369,27 @@ def formats(names: tuple[str, ...], file: Path | None) -> int:
     return 0
 
 
+@cli.command()
+@click.argument("key")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@results_option
+def export(key: str, file: Path, results: Path) -> int:
+    """Write the weights of a trial, by its KEY (or how it begins), into FILE, a .safetensors.
+
+    What was compressed is packed: codes of a few bits and the levels that they stand for. In Python:
+
+    \b
+      from qsweep.packing import from_file
+      weights = from_file(open("model.safetensors", "rb").read())   # name → array, every bit as it was
+    """
+    from qsweep.export import export as write
+
+    size = write(results, key, file, say)
+    say(f"{size:,} bytes")
+    click.echo(file)
+    return 0
+
+
 # --- studies ----------------------------------------------------------------------------------------------------------
 
 
@@ -479,3 +500,18 @@ def store_check(results: Path) -> int:
     for key in found.conflicts:
         click.echo(f"{key[:10]}: two records of one environment differ; the first counts")
     return 1 if found.damaged or found.conflicts else 0
+
+
+@store.command("prune")
+@click.option("--yes", is_flag=True, help="Drop them; else only say what that would free.")
+@results_option
+def store_prune(yes: bool, results: Path) -> int:
+    """Drop weights that no sweep in the results folder needs any more; records stay."""
+    from qsweep import lock, sweep
+    from qsweep.progress import Display
+
+    with lock.hold(results, "store prune", Display().note, wait=True):
+        dropped, size = sweep.prune(results, drop=yes)
+    what = f"{size:,} bytes, the weights of {dropped} trials that no sweep has now"
+    click.echo(f"freed {what}" if yes else f"would free {what}" + (": add --yes" if dropped else ""))
+    return 0

@@ -86,6 +86,7 @@ def write(folder: Path, plan: Plan, spec_owner: str, records: Mapping[str, Recor
     files.write(folder / "history.csv", tables.history_csv(plan, records))
     files.write(folder / "timings.csv", tables.timings_csv(plan, records))
     _write_or_remove(folder / "histograms.csv", tables.histograms_csv(plan, records))
+    _write_or_remove(folder / "tensors.csv", tables.tensors_csv(plan, records))
     files.write(folder / "spec.yaml", _spec_text(plan, spec_owner))
     files.write(folder / "provenance.json", json.dumps(_provenance(plan, spec_owner, records, origin), indent=1) + "\n")
 

@@ -23,6 +23,7 @@ from qsweep.trial import key_of
 from qsweep.vocabulary import COMPRESS, STAGES
 
 if TYPE_CHECKING:
+    from qsweep.training.course import Outcome
     from qsweep.training.places import Places
 
 Settings = Mapping[str, Any]
@@ -135,7 +136,7 @@ def _train(
         found = []
         for trial, own in zip(part, run_last(net, model, part, data, examples, device), strict=True):
             weights = {"weights": packed(own.weights)} if own.status == "done" and key_of(trial) in kept else {}
-            found.append(_outcome(trial, own.status, own.reason, own.epochs, own.histograms) | weights)
+            found.append(_outcome(trial, own) | weights)
         return found
 
     model = new_model()
@@ -189,14 +190,13 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _outcome(
-    trial: Settings, status: str, reason: str, epochs: list[dict[str, Any]], histograms: Mapping[str, Any]
-) -> dict[str, Any]:
+def _outcome(trial: Settings, own: Outcome) -> dict[str, Any]:
     stages = trial.get(STAGES, [])
     first = 0 if stages and COMPRESS in stages[-1] else 1
-    history = [{"stage": len(stages), "epoch": i, **metrics} for i, metrics in enumerate(epochs, start=first)]
-    result = {**epochs[-1], **({"histograms": histograms} if histograms else {})} if status == "done" else {}
-    return {"status": status, "reason": reason, "result": result, "history": history}
+    history = [{"stage": len(stages), "epoch": i, **metrics} for i, metrics in enumerate(own.epochs, start=first)]
+    more = {**own.sizes, **({"histograms": own.histograms} if own.histograms else {})}
+    result = {**own.epochs[-1], **more} if own.status == "done" else {}
+    return {"status": own.status, "reason": own.reason, "result": result, "history": history}
 
 
 # --- the process that a job runs in -----------------------------------------------------------------------------------

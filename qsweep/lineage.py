@@ -8,6 +8,24 @@ from typing import Any
 from qsweep.store import FINAL, Record
 from qsweep.trial import Trial
 
+BASE = "base"
+"""Under which a record says whose weights it started from."""
+
+
+def unneeded(kept: Mapping[str, int], planned: Iterable[str], records: Mapping[str, Record]) -> dict[str, int]:
+    """Of the weights that are kept, by key, those of no sweep's trials and of no base of these.
+
+    Args:
+        planned: keys of all trials that sweeps have now.
+        records: by key, of all that have weights.
+    """
+    needed, more = set[str](), set(planned)
+    while more:
+        needed |= more
+        bases = {records[key].run.get(BASE) for key in more if key in records}
+        more = {base for base in bases if isinstance(base, str)} - needed
+    return {key: size for key, size in kept.items() if key not in needed}
+
 
 def family(trials: Iterable[Trial]) -> list[Trial]:
     """Trials and all their bases, each once."""

@@ -133,18 +133,26 @@ def explanation(store_path: Path, prefix: str) -> str:
     Raises:
         UserError: no trial or several have such a key.
     """
+    with closing(Store.view(store_path)) as store:
+        records = records_like(store, prefix)
+        return "\n\n".join(_explain(record, store.provenance(record.run_id)) for record in records)
+
+
+def records_like(store: Store, prefix: str) -> list[Record]:
+    """The records of the one trial whose key begins so.
+
+    Raises:
+        UserError: no trial or several have such a key.
+    """
     if not prefix or set(prefix) - set("0123456789abcdef"):
         raise UserError(f"'{prefix}' is no key: keys are hex digits, the first column of trials.csv")
-    with closing(Store.view(store_path)) as store:
-        records = store.like(prefix)
-        keys = sorted({record.key for record in records})
-        if not records:
-            raise UserError(
-                f"no record's key begins with {prefix}: it has not run yet, or its key is another (trials.csv)"
-            )
-        if len(keys) > 1:
-            raise UserError(f"{len(keys)} keys begin with {prefix}: {', '.join(key[:16] for key in keys[:5])} …")
-        return "\n\n".join(_explain(record, store.provenance(record.run_id)) for record in records)
+    records = store.like(prefix)
+    keys = sorted({record.key for record in records})
+    if not records:
+        raise UserError(f"no record's key begins with {prefix}: it has not run yet, or its key is another (trials.csv)")
+    if len(keys) > 1:
+        raise UserError(f"{len(keys)} keys begin with {prefix}: {', '.join(key[:16] for key in keys[:5])} …")
+    return records
 
 
 def _explain(record: Record, origin: Mapping[str, Any]) -> str:
@@ -156,6 +164,10 @@ def _explain(record: Record, origin: Mapping[str, Any]) -> str:
         names = list(record.history)
         rows = [names, *([_number(v) for v in row] for row in zip(*record.history.values(), strict=True))]
         parts.append("epochs\n" + _shifted(aligned(rows)))
+    if tensors := record.result.get("tensors"):
+        names = [name for name in tables.TENSOR_COLUMNS if name in tensors[0]]
+        rows = [names, *([_number(own[name]) for name in names] for own in tensors)]
+        parts.append("tensors\n" + _shifted(aligned(rows)))
     where = {
         "environment": record.environment,
         "seconds": f"{record.seconds:.2f}",

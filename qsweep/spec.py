@@ -46,7 +46,9 @@ def why_columns(roles: Collection[str]) -> tuple[str, ...]:
     return (*(f"{role}_{part}" for role, own in parts.items() for part in own), CLASSES)
 
 
-MEASURES = (*METRICS, *why_columns(ROLES))
+SIZES = ("model_bits", "compressed_bytes")
+"""What is told of compressed models: the bits of all parameters, codes and levels included; the exported file."""
+MEASURES = (*METRICS, *SIZES, *why_columns(ROLES))
 """All that trials.csv says of what a trial gave."""
 SECONDS = "seconds"
 """What timings.csv says of it."""

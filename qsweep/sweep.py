@@ -18,7 +18,7 @@ from qsweep.architectures import architecture_of
 from qsweep.data import data_folder, ensure
 from qsweep.datasets import DATASETS
 from qsweep.errors import UserError, did_you_mean
-from qsweep.lineage import family, giving_weights, needed, taken_over
+from qsweep.lineage import BASE, family, giving_weights, needed, taken_over, unneeded
 from qsweep.plan import Plan, expand
 from qsweep.provenance import provenance
 from qsweep.schedule import Progress, Stack, Summary
@@ -297,8 +297,12 @@ def _train(
     backend = backends.backend(options.backend, options.workers)
     run_id = store.begin_run(origin)
 
+    bases = {trial.key: trial.bases[-1].key for trial in trials if trial.bases}
+
     def commit(records: Sequence[Mapping[str, Any]]) -> list[str]:
         for record in records:
+            if record["key"] in bases:
+                record["run"][BASE] = bases[record["key"]]
             if "weights" in record:  # before the record, which says that they are there
                 weights.put(record["key"], record["weights"])
         return store.add(records, run_id)
@@ -420,3 +424,22 @@ def draw(target: Path, plots: Sequence[Mapping[str, Any]] | None = None) -> list
     timed = trials.assign(seconds=trials["key"].map(seconds))
     title = str(spec.get("title") or target.name)
     return draw_plots(timed, history, wanted, target / "figures", title, histograms)
+
+
+# --- pruning ----------------------------------------------------------------------------------------------------------
+
+
+def prune(results: Path, drop: bool) -> tuple[int, int]:
+    """Of how many trials weights are kept that no sweep needs, and their bytes; dropped, if that is asked for.
+
+    Raises:
+        UserError: there is no store, or the weights' folder can't be written.
+    """
+    with closing(Store.view(results / "store.db")) as store:
+        weights = Weights.beside(results, "")
+        kept = weights.owners()
+        records, _ = store.look_up(kept, "")
+        found = unneeded(kept, (key for keys in store.plans().values() for key in keys), records)
+    for key in found if drop else ():
+        weights.drop(key)
+    return len(found), sum(found.values())

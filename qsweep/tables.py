@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from qsweep.errors import UserError
 from qsweep.plan import Plan
-from qsweep.spec import DRAWN, METRICS, why_columns
+from qsweep.spec import DRAWN, METRICS, SIZES, why_columns
 from qsweep.store import STATUSES, Record
 from qsweep.trial import quantized_roles
+from qsweep.vocabulary import COMPRESS, STAGES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,10 @@ HISTORY_COLUMNS = ("key", "stage", "epoch", *METRICS)
 HISTOGRAM_COLUMNS = ("key", "stage", "place", "role", "low", "high", "counts")
 NUMBERS = (*DRAWN, "low", "high")
 """Columns of which a reader needs to know that they hold numbers."""
+TENSOR_COLUMNS = (
+    *("key", "stage", "tensor", "part", "format", "values", "distinct_before", "distinct", "bits_a_value", "bits"),
+    *("entropy_bits", "sqnr"),
+)
 COUNTS = r"[0-9]+( [0-9]+)*"
 SHOWN_TEXT = 40
 """Characters of a wrong cell that a message shows."""
@@ -42,7 +47,7 @@ TIMING_COLUMNS = ("key", "environment", "stack", "seconds")
 def trials_csv(plan: Plan, records: Mapping[str, Record]) -> str:
     """One row for each grid point: key, status, axes, seed, metrics, reason, constant parameters."""
     constants = [c for c in _parameters(plan) if c not in plan.axes]
-    header = ["key", "status", *plan.axes, "seed", *_measures(plan), "reason", *constants]
+    header = ["key", "status", *plan.axes, "seed", *_measures(plan), *_sizes(plan), "reason", *constants]
     return _csv(header, list(_trial_rows(plan, records, constants)))
 
 
@@ -51,12 +56,17 @@ def _measures(plan: Plan) -> tuple[str, ...]:
     return (*METRICS, *why_columns({role for trial in plan.trials for role in quantized_roles(trial.settings)}))
 
 
+def _sizes(plan: Plan) -> tuple[str, ...]:
+    """The columns of compressed models, where some trial compresses."""
+    return SIZES if any(COMPRESS in stage for t in plan.trials for stage in t.settings.get(STAGES, ())) else ()
+
+
 def _parameters(plan: Plan) -> list[str]:
     return list(dict.fromkeys(name for trial in plan.trials for name in trial.columns))
 
 
 def _trial_rows(plan: Plan, records: Mapping[str, Record], constants: Sequence[str]) -> Iterator[list[Any]]:
-    measures = _measures(plan)
+    measures = (*_measures(plan), *_sizes(plan))
     for row in plan.rows:
         record = records.get(row.trial.key)
         result = record.result if record else {}
@@ -105,6 +115,20 @@ def _histogram_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[
         for place, own in result.get("histograms", {}).items():
             counts = " ".join(map(str, own["counts"]))
             yield [trial.key, 0, place, own["role"], own["low"], own["high"], counts]
+
+
+def tensors_csv(plan: Plan, records: Mapping[str, Record]) -> str:
+    """One row for each compressed tensor of each trial and its bases; empty where nothing was compressed."""
+    rows = list(_tensor_rows(plan, records))
+    return _csv(TENSOR_COLUMNS, rows) if rows else ""
+
+
+def _tensor_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[Any]]:
+    for trial in plan.trials:
+        for number, stage in enumerate((*trial.bases, trial)):
+            result = records[stage.key].result if stage.key in records else {}
+            for own in result.get("tensors", ()):
+                yield [trial.key, number, *(own[name] for name in TENSOR_COLUMNS[2:])]
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

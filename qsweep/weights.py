@@ -55,6 +55,23 @@ class Weights:
             if other != path:
                 files.remove(other)
 
+    def owners(self) -> dict[str, int]:
+        """Bytes that are kept for each trial, by key, of all environments."""
+        found: dict[str, int] = {}
+        for path in sorted(self.folder.glob("*.safetensors")):
+            key = path.name.partition("-")[0]
+            found[key] = found.get(key, 0) + path.stat().st_size
+        return found
+
+    def drop(self, key: str) -> None:
+        """Take a trial's weights away, of all environments.
+
+        Raises:
+            UserError: the folder can't be written.
+        """
+        for path in self.folder.glob(f"{key}-*.safetensors"):
+            files.remove(path)
+
     def _files(self, key: str) -> list[Path]:
         return sorted(self.folder.glob(f"{self._owner(key)}-*.safetensors"))
 

@@ -38,6 +38,13 @@ class Project:
         assert process.returncode == code, (out, err)
         return err
 
+    def out(self, *words: str) -> str:
+        """stdout of a command that is expected to end well."""
+        process = self.start(*words)
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, (out, err)
+        return out
+
     def tables(self, name: str = "small", tables: Sequence[str] = TABLES) -> list[bytes]:
         return [(self.folder / "results" / name / table).read_bytes() for table in tables]
 

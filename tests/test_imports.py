@@ -35,7 +35,19 @@ WITHOUT_TORCH = (
         "schema",
         "environment",
     ),
-    *("provenance", "files", "store", "weights", "lineage", "tables", "aggregate", "explain", "folder", "plots"),
+    *(
+        "provenance",
+        "files",
+        "packing",
+        "store",
+        "weights",
+        "lineage",
+        "tables",
+        "aggregate",
+        "explain",
+        "folder",
+        "plots",
+    ),
 )
 WITH_TORCH = (
     *(
@@ -51,7 +63,7 @@ WITH_TORCH = (
         "backends",
         "schedule",
     ),
-    *("lock", "sweep", "study", "progress", "show", "cli"),
+    *("lock", "sweep", "study", "progress", "show", "export", "cli"),
 )
 ORDER = (*WITHOUT_TORCH, *WITH_TORCH)
 """Each module, or package, imports only what stands before it."""

@@ -123,6 +123,20 @@ def test_run_of_a_base_that_fails_fails_and_is_tried_again(project: Project) -> 
     assert "known 0" in said
 
 
+def test_weights_that_no_sweep_needs_any_more_are_dropped_after_saying_so(project: Project) -> None:
+    project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
+    assert len(weights(project)) == TRIALS
+    project.write("staged.yaml", (TRAINED + STAGES).replace("[3, 2]", "[3]"))
+    project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
+    said = project.out("store", "prune")
+    assert said.startswith("would free ")
+    assert said.strip().endswith(f"the weights of {COMPRESSED} trials that no sweep has now: add --yes")
+    assert len(weights(project)) == TRIALS
+    assert project.out("store", "prune", "--yes") == said.replace("would free", "freed").replace(": add --yes", "")
+    assert len(weights(project)) == TRIALS - COMPRESSED
+    assert "trained 0" in project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
+
+
 def test_dry_run_says_how_many_bases_are_trained_once(project: Project) -> None:
     project.write("staged.yaml", (TRAINED + STAGES).replace("  trained: {}\n", ""))
     process = project.start("run", "staged.yaml", "-n")

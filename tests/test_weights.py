@@ -53,3 +53,14 @@ def test_a_folder_that_can_not_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("a file", encoding="utf-8")
     with pytest.raises(UserError, match="can't write"):
         Weights.beside(tmp_path, "here").put(KEY, b"some")
+
+
+def test_owners_say_how_much_each_trial_keeps_in_all_environments(tmp_path: Path) -> None:
+    weights = Weights.beside(tmp_path, "here")
+    assert weights.owners() == {}
+    weights.put(KEY, b"some")
+    weights.put(OTHER, b"others")
+    Weights.beside(tmp_path, "elsewhere").put(KEY, b"too")
+    assert weights.owners() == {KEY: 7, OTHER: 6}
+    weights.drop(KEY)
+    assert weights.owners() == {OTHER: 6}

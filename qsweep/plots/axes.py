@@ -52,6 +52,8 @@ WORDS: Final = {
     "train_loss": "training loss",
     **_why_words(),
     "predicted_classes": "classes predicted",
+    "model_bits": "bits of all parameters",
+    "compressed_bytes": "bytes of the packed model",
     SECONDS: "seconds a trial",
 }
 UNITS: Final = {"bitwidth": "bits", **{measure: "%" for measure in MEASURES if is_share(measure)}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qsweep.formats import Float32, Scaled, make
+from qsweep.formats import Float32, KMeans, Scaled, make
+from qsweep.packing import Groups
 from qsweep.rounding.layout import layout_of
 from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
@@ -57,7 +58,7 @@ class Codebook:
 
 def codebooks(net: Net, model: nn.Module, trials: Sequence[Settings]) -> dict[str, Codebook]:
     """The codebook of each parameter that is compressed, by name. Trials compress the same parts."""
-    formats = [dict(_compressed(trial[STAGES][:-1])) for trial in trials]
+    formats = [kept_formats(trial[STAGES][:-1]) for trial in trials]
     decay = [_penalties(trial[STAGES][-1][RETRAIN]["optimizer"]) for trial in trials]
     return {
         name: Codebook([_levels(v, own[part]) for v, own in zip(net.values[name], formats, strict=True)], decay)
@@ -70,28 +71,27 @@ def _penalties(optimizer: Settings) -> tuple[float, float]:
     return optimizer["weight_decay"], optimizer.get("l1", 0.0)
 
 
-def _compressed(stages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The parts that still are, after these stages, as they were compressed, each with its format."""
+def kept_formats(stages: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The parts that are still compressed after these stages, each with its format."""
     freed = [i for i, stage in enumerate(stages) if stage.get(RETRAIN, {}).get(CODEBOOK.name) == "free"]
-    for stage in stages[freed[-1] + 1 if freed else 0 :]:
-        for part, own in stage.get(COMPRESS, {}).items():
-            if own["format"] != Float32.family:
-                yield part, own
+    kept = stages[freed[-1] + 1 if freed else 0 :]
+    found = {part: own for stage in kept for part, own in stage.get(COMPRESS, {}).items()}
+    return {part: own for part, own in found.items() if own["format"] != Float32.family}
 
 
 def _levels(values: Tensor, own: Mapping[str, Any]) -> NDArray[np.int64]:
     """The number of each value's level: equal values of one group share one."""
-    flat = values.detach().cpu().reshape(-1).numpy().astype(np.float64)
-    _, numbers = np.unique(_groups(tuple(values.shape), own) + 1j * flat, return_inverse=True)
-    return numbers.reshape(-1)
+    shape = tuple(values.shape)
+    numbers = groups_of(own, shape).numbers(shape).reshape(-1)
+    patterns = values.detach().cpu().reshape(-1).numpy().view(np.uint32).astype(np.int64)
+    found: NDArray[np.int64] = np.unique((numbers << 32) + patterns, return_inverse=True)[1]
+    return found.reshape(-1)
 
 
-def _groups(shape: tuple[int, ...], own: Mapping[str, Any]) -> NDArray[np.float64]:
-    """The number of each value's group, of those that have levels of their own."""
-    fmt, count = make(own["format"], own), int(np.prod(shape))
-    groups = np.zeros(count)
-    if isinstance(fmt, Scaled):
-        layout = layout_of(fmt, shape, contraction_axis(shape))
-        places = layout.rows(torch.arange(count).view(1, *layout.shape))[0].numpy()
-        groups[places] = np.arange(len(places)) // layout.width
-    return groups
+def groups_of(own: Mapping[str, Any], shape: Sequence[int]) -> Groups:
+    """Which values of a tensor have levels of their own in a compression's format."""
+    fmt = make(own["format"], own)
+    if not isinstance(fmt, Scaled | KMeans):
+        return Groups()
+    layout = layout_of(fmt, shape, contraction_axis(tuple(shape)))
+    return Groups(layout.per, layout.axis)

@@ -39,6 +39,7 @@ class Outcome:
     epochs: list[Row] = field(default_factory=list)
     histograms: dict[str, Histogram] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -18,10 +18,11 @@ from qsweep.datasets import DataSet
 from qsweep.formats import make
 from qsweep.rounding.clipping import compressed
 from qsweep.spec import CLASSES
-from qsweep.training.codebooks import codebooks
+from qsweep.training.codebooks import codebooks, kept_formats
 from qsweep.training.course import Course, Outcome
 from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
+from qsweep.training.sizes import sizes
 from qsweep.vocabulary import CLIP, CODEBOOK, COMPRESS, RETRAIN, STAGES
 
 Settings = Mapping[str, Any]
@@ -31,9 +32,22 @@ def run_last(
     net: Net, model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: Examples, device: str
 ) -> list[Outcome]:
     """Take the last stage of trials whose net has the weights that the stage before it gave."""
-    stages = trials[0].get(STAGES, [])
-    if not stages:
+    if STAGES not in trials[0]:
         return _run(Course(net, model, trials, data, examples, device))
+    given = [{name: value.clone() for name, value in weights_of(net, row).items()} for row in range(len(trials))]
+    outcomes = _run_last(net, model, trials, data, examples, device)
+    for trial, before, outcome in zip(trials, given, outcomes, strict=True):
+        kept, is_compression = kept_formats(trial[STAGES]), COMPRESS in trial[STAGES][-1]
+        formats = {name: (part, kept[part]) for name, part in parts_of(model).items() if part in kept}
+        if formats and outcome.weights:
+            outcome.sizes = sizes(before, outcome.weights, formats, is_compression)
+    return outcomes
+
+
+def _run_last(
+    net: Net, model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: Examples, device: str
+) -> list[Outcome]:
+    stages = trials[0][STAGES]
     if COMPRESS in stages[-1]:
         compress(net, model, [trial[STAGES][-1][COMPRESS] for trial in trials])
         return _measured(Course(net, model, trials, data, examples, device))

@@ -1,0 +1,85 @@
+"""Exporting what a trial has learnt: its weights in one file, packed where they were compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load
+
+from qsweep import environment, files, jobs
+from qsweep.data import data_folder, ensure
+from qsweep.datasets import DATASETS
+from qsweep.errors import UserError
+from qsweep.packing import Groups, to_file
+from qsweep.show import records_like
+from qsweep.store import Record, Store
+from qsweep.vocabulary import STAGES
+from qsweep.weights import Weights
+
+
+def export(results: Path, key: str, file: Path, say: Callable[[str], None]) -> int:
+    """Write the weights of a trial into a file that `qsweep.packing.from_file` reads; its size in bytes.
+
+    Args:
+        key: of the trial, or how it begins.
+
+    Raises:
+        UserError: there is no such trial, it is not done, its weights are lost, or the file can't be written.
+    """
+    with closing(Store.view(results / "store.db")) as store:
+        record = _chosen(records_like(store, key), environment.describe(environment.choose("auto")))
+    weights = Weights.beside(results, record.environment)
+    content = weights.get(record.key) or _made_again(record, weights, say)
+    packed = to_file(load(content), _groups(record))
+    files.write(file, packed)
+    return len(packed)
+
+
+def _chosen(records: list[Record], here: str) -> Record:
+    """The record of a trial that is done, one of this environment if there is one."""
+    done = [record for record in records if record.status == "done"]
+    if not done:
+        raise UserError(f"{records[0].key[:10]} is {records[0].status}: it has no weights")
+    return min(done, key=lambda record: record.environment != here)
+
+
+def _groups(record: Record) -> dict[str, Groups]:
+    """Of the tensors that are compressed."""
+    from qsweep.training.codebooks import groups_of, kept_formats
+
+    formats = kept_formats(record.trial.get(STAGES, []))
+    return {own["tensor"]: groups_of(formats[own["part"]], own["shape"]) for own in record.result.get("tensors", ())}
+
+
+def _made_again(record: Record, weights: Weights, say: Callable[[str], None]) -> bytes:
+    """Weights that were not kept: those of a trial without stages, by training it once more."""
+    settings = record.trial
+    if STAGES in settings:
+        raise UserError(f"the weights of {record.key[:10]} are lost: `qsweep run SPEC --force` makes them again")
+    if "source" in settings["model"]:
+        raise UserError(
+            f"the weights of {record.key[:10]} were not kept, nor its model's file: give it stages, whose weights are"
+        )
+    say(f"its weights were not kept: training {record.key[:10]} again, which took {record.seconds:.0f} s")
+    return _trained(record, settings, weights, say)
+
+
+def _trained(record: Record, settings: Mapping[str, Any], weights: Weights, say: Callable[[str], None]) -> bytes:
+    place = data_folder()
+    ensure(DATASETS[settings["data"]["name"]], place, say)
+    (found,) = jobs.train_stack(
+        [settings], sources={}, data_folder=str(place), device=environment.choose("auto"), timeout=None,
+        kept=[record.key],
+    )  # fmt: skip
+    if "weights" not in found:
+        raise UserError(f"training {record.key[:10]} again ended otherwise: {found['status']}: {found['reason']}")
+    if found["environment"] != record.environment:
+        say(f"the record is of another environment ({record.environment}): these weights are this one's")
+    elif found["result"] != record.result:
+        raise UserError(f"training {record.key[:10]} again gave another result: please report it (`qsweep why`)")
+    content: bytes = found["weights"]
+    Weights(weights.folder, found["environment"]).put(record.key, content)
+    return content

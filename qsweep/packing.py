@@ -1,0 +1,198 @@
+"""Compressed weights as a file: packed codes and the levels that they stand for, in safetensors; and back.
+
+A tensor is packed in the smallest way that gives every value back: codes between the two ends of each group (level k
+of n is (lo · (n - k) + hi · k) / n, as the format `uniform` has them), codes into a codebook of each group, or into one
+for all of it, or as the float32 that it is. Needs numpy alone to read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+Array = NDArray[Any]
+FORMAT, VERSION = "qsweep", 1
+ENDS, CODEBOOK, WHOLE = "ends", "codebook", "whole"
+FLOAT_BITS = 32
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which values of a tensor have a scale or levels of their own: `tensor`, `channel`, or runs of so many.
+
+    Attributes:
+        axis: of the channels, or along which groups run; counted from 0.
+    """
+
+    per: int | str = "tensor"
+    axis: int = 0
+
+    def numbers(self, shape: Sequence[int]) -> NDArray[np.int64]:
+        """The number of each value's group, of a tensor of this shape."""
+        if self.per == "tensor":
+            return np.zeros(tuple(shape), dtype=np.int64)
+        along = np.arange(shape[self.axis]).reshape([-1 if d == self.axis else 1 for d in range(len(shape))])
+        if self.per == "channel":
+            return np.broadcast_to(along, tuple(shape)).copy()
+        assert isinstance(self.per, int)  # noqa: S101
+        others = [1 if d == self.axis else n for d, n in enumerate(shape)]
+        lines = np.arange(math.prod(others)).reshape(others)
+        return lines * -(-shape[self.axis] // self.per) + along // self.per
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A tensor as it is kept.
+
+    Attributes:
+        codes: of each value, row-major; none of one kept as it is.
+        bits: of a code.
+        levels: the two ends or all levels of each group, (G, n); of one kept as it is, its values.
+    """
+
+    kind: str
+    codes: NDArray[np.int64]
+    bits: int
+    levels: NDArray[np.float32]
+
+    @property
+    def total_bits(self) -> int:
+        """Of its codes and levels."""
+        return self.codes.size * self.bits + self.levels.size * FLOAT_BITS
+
+    @property
+    def entropy_bits(self) -> float:
+        """The same, if an ideal entropy coder had made the codes shorter (Shannon 1948)."""
+        counts = np.unique(self.codes, return_counts=True)[1]
+        return float(-(counts * np.log2(counts / counts.sum())).sum()) + self.levels.size * FLOAT_BITS
+
+
+# --- packing ----------------------------------------------------------------------------------------------------------
+
+
+def packed(values: NDArray[np.float32], groups: Groups) -> Packed:
+    """A tensor in the smallest way that gives every value back."""
+    return min(_ways(values, groups), key=lambda way: way.total_bits)
+
+
+def _ways(values: NDArray[np.float32], groups: Groups) -> Iterator[Packed]:
+    yield Packed(WHOLE, np.zeros(0, dtype=np.int64), 0, values)
+    if not values.size:
+        return
+    flat, numbers = np.ascontiguousarray(values).reshape(-1), groups.numbers(values.shape).reshape(-1)
+    one = _with_codebook(flat, np.zeros_like(numbers))
+    yield one
+    if numbers.any():
+        yield _with_codebook(flat, numbers)
+    if np.isfinite(flat).all():
+        yield from _between_ends(flat, numbers)
+
+
+def _with_codebook(flat: NDArray[np.float32], numbers: NDArray[np.int64]) -> Packed:
+    """Levels are told apart by their bits, so that -0 and NaN come back too."""
+    pairs, inverse = np.unique((numbers << FLOAT_BITS) + flat.view(np.uint32).astype(np.int64), return_inverse=True)
+    owners = pairs >> FLOAT_BITS
+    first = np.searchsorted(owners, np.arange(owners[-1] + 1))
+    codes = inverse.reshape(-1) - first[numbers]
+    most = int(codes.max()) + 1
+    levels = np.zeros((owners[-1] + 1, most), dtype=np.float32)
+    levels[owners, np.arange(len(owners)) - first[owners]] = pairs.astype(np.uint32).view(np.float32)
+    return Packed(CODEBOOK, codes, (most - 1).bit_length(), levels)
+
+
+MOST_BITS = 16
+"""Of codes between two ends."""
+
+
+def _between_ends(flat: NDArray[np.float32], numbers: NDArray[np.int64]) -> Iterator[Packed]:
+    """With the fewest bits that give all values back, if any do."""
+    count = int(numbers.max()) + 1
+    low, high = np.full(count, np.inf), np.full(count, -np.inf)
+    np.minimum.at(low, numbers, flat)
+    np.maximum.at(high, numbers, flat)
+    ends = np.stack([low, high], axis=1).astype(np.float32)
+    span = np.where(high > low, high - low, 1.0)[numbers]
+    share = (flat.astype(np.float64) - low[numbers]) / span
+    for bits in range(1, MOST_BITS + 1):
+        codes = np.rint(share * ((1 << bits) - 1)).astype(np.int64)
+        if _levels_between(ends, codes, numbers, bits).tobytes() == flat.tobytes():
+            yield Packed(ENDS, codes, bits, ends)
+            return
+
+
+def _levels_between(
+    ends: NDArray[np.float32], codes: NDArray[np.int64], numbers: NDArray[np.int64], bits: int
+) -> NDArray[np.float32]:
+    n, (low, high) = (1 << bits) - 1, ends.astype(np.float64)[numbers].T
+    levels: NDArray[np.float32] = ((low * (n - codes) + high * codes) / n).astype(np.float32)
+    return levels
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def to_file(tensors: Mapping[str, Array], groups: Mapping[str, Groups]) -> bytes:
+    """Weights as the content of a file: those that have groups are packed, all others kept as they are."""
+    kept: dict[str, Array] = {}
+    told: dict[str, Any] = {}
+    for name, values in tensors.items():
+        own = packed(values, groups[name]) if name in groups else None
+        if own is None or own.kind == WHOLE:
+            kept[name] = np.ascontiguousarray(values)
+            continue
+        kept[f"{name}.codes"], kept[f"{name}.levels"] = _to_bytes(own.codes, own.bits), own.levels
+        per_group = groups[name] if len(own.levels) > 1 else Groups()
+        told[name] = {
+            "kind": own.kind, "bits": own.bits, "shape": values.shape, "per": per_group.per, "axis": per_group.axis,
+        }  # fmt: skip
+    content: bytes = save(kept, {"format": FORMAT, "version": str(VERSION), "packed": json.dumps(told, sort_keys=True)})
+    return content
+
+
+def from_file(content: bytes) -> dict[str, Array]:
+    """The weights in a file, by name, packed ones too: the same as went in, every bit.
+
+    Raises:
+        ValueError: it is no file of `to_file`.
+    """
+    told = _told(content)
+    tensors = load(content)
+    found = {}
+    for name, own in told.items():
+        codes, levels = tensors.pop(f"{name}.codes"), tensors.pop(f"{name}.levels")
+        shape = tuple(own["shape"])
+        numbers = Groups(own["per"], own["axis"]).numbers(shape).reshape(-1)
+        whole = _from_bytes(codes, own["bits"], numbers.size)
+        values = _levels_between(levels, whole, numbers, own["bits"]) if own["kind"] == ENDS else levels[numbers, whole]
+        found[name] = values.reshape(shape)
+    return {**tensors, **found}
+
+
+def _told(content: bytes) -> dict[str, Any]:
+    """What a file says of its packed tensors."""
+    try:
+        length = int.from_bytes(content[:8], "little")
+        about = json.loads(content[8 : 8 + length])["__metadata__"]
+        if about["format"] != FORMAT or int(about["version"]) > VERSION:
+            raise ValueError(f"format {about['format']}, version {about['version']}")
+        return dict(json.loads(about["packed"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"no weights that this qsweep has packed: {error}") from None
+
+
+def _to_bytes(codes: NDArray[np.int64], bits: int) -> NDArray[np.uint8]:
+    """Codes of so many bits, one after the other, most significant bit first."""
+    shifts = np.arange(bits - 1, -1, -1)
+    return np.packbits(((codes[:, None] >> shifts) & 1).astype(np.uint8))
+
+
+def _from_bytes(content: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.int64]:
+    digits = np.unpackbits(content, count=count * bits).reshape(count, bits).astype(np.int64)
+    return digits @ (1 << np.arange(bits - 1, -1, -1, dtype=np.int64))

@@ -1,0 +1,79 @@
+"""What compression did to a model: of each tensor the values before and after, its size, and the error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from qsweep.packing import FLOAT_BITS, Groups, packed, to_file
+from qsweep.training.codebooks import groups_of
+
+Values = NDArray[np.float32]
+
+
+def sizes(
+    before: Mapping[str, Tensor],
+    after: Mapping[str, Tensor],
+    formats: Mapping[str, tuple[str, Mapping[str, Any]]],
+    is_compression: bool,
+) -> dict[str, Any]:
+    """What a table and a report say of a compressed model.
+
+    Args:
+        before: all that is kept of the model, by name.
+        after: the same after the stage.
+        formats: of each tensor that is compressed, its part and the format.
+        is_compression: whether the difference is the rounding's, not that of training.
+
+    Returns:
+        `model_bits`: of all parameters, codes and levels included; `compressed_bytes`: of the file that `export`
+        writes; `tensors`: a row for each tensor that is compressed.
+    """
+    arrays = {name: value.detach().cpu().numpy() for name, value in after.items()}
+    groups = {name: groups_of(own, arrays[name].shape) for name, (_, own) in formats.items()}
+    rows = [
+        _row(name, part, own, before[name].detach().cpu().numpy(), arrays[name], groups[name])
+        for name, (part, own) in formats.items()
+    ]
+    return {
+        "model_bits": sum(row["bits"] for row in rows) + FLOAT_BITS * _others(arrays, formats),
+        "compressed_bytes": len(to_file(arrays, groups)),
+        "tensors": [row if is_compression else {**row, "sqnr": None} for row in rows],
+    }
+
+
+def _others(arrays: Mapping[str, Values], formats: Mapping[str, Any]) -> int:
+    """Parameters that are not compressed; buffers are no parameters."""
+    return sum(v.size for name, v in arrays.items() if name not in formats and not _is_buffer(name))
+
+
+def _is_buffer(name: str) -> bool:
+    return name.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
+
+
+def _row(name: str, part: str, own: Mapping[str, Any], before: Values, after: Values, groups: Groups) -> dict[str, Any]:
+    kept = packed(after, groups)
+    return {
+        "tensor": name,
+        "part": part,
+        "format": own["format"],
+        "shape": list(after.shape),
+        "values": after.size,
+        "distinct_before": len(np.unique(before)),
+        "distinct": len(np.unique(after)),
+        "bits_a_value": kept.bits if kept.codes.size else FLOAT_BITS,
+        "bits": kept.total_bits,
+        "entropy_bits": math.ceil(kept.entropy_bits),
+        "sqnr": sqnr(before.astype(np.float64), after.astype(np.float64)),
+    }
+
+
+def sqnr(signal: NDArray[np.float64], found: NDArray[np.float64]) -> float | None:
+    """Signal to quantization noise, in dB: 10 · log10(Σ x² / Σ (x - q)²); None without a signal or without noise."""
+    power, noise = float((signal**2).sum()), float(((signal - found) ** 2).sum())
+    return 10 * math.log10(power / noise) if power > 0 and noise > 0 else None

@@ -1,0 +1,88 @@
+"""Packed weights: every bit comes back, and the file is as small as its codes and levels say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qsweep.formats import parse
+from qsweep.packing import CODEBOOK, ENDS, WHOLE, Groups, from_file, packed, to_file
+from qsweep.rounding import quantize
+from qsweep.rounding.layout import Layout
+
+SHAPE = (6, 5, 3, 3)
+
+
+def some(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def rounded(name: str, *shape: int) -> np.ndarray:
+    return quantize(some(*shape), parse(name), contraction=1).numpy()
+
+
+@pytest.mark.parametrize(
+    ("name", "groups", "kind", "bits"),
+    [
+        ("uniform4", Groups(), ENDS, 4),
+        ("uniform1", Groups(), CODEBOOK, 1),
+        ("uniform8 per=channel", Groups("channel", 0), ENDS, 8),
+        ("uniform3 per=4", Groups(4, 1), ENDS, 3),
+        ("kmeans8", Groups(), CODEBOOK, 3),
+        ("kmeans5 per=channel", Groups("channel", 0), CODEBOOK, 3),
+        ("ternary", Groups(), CODEBOOK, 2),
+        ("fixed5f3", Groups(), ENDS, 5),
+        ("float32", Groups(), WHOLE, 0),
+    ],
+)
+def test_every_value_comes_back_from_the_codes_that_the_format_has(
+    name: str, groups: Groups, kind: str, bits: int
+) -> None:
+    values = rounded(name, 16, 40, 3, 3)
+    own = packed(values, groups)
+    assert (own.kind, own.bits) == (kind, bits)
+    found = from_file(to_file({"a": values, "b": values + 1}, {"a": groups}))
+    assert found["a"].tobytes() == values.tobytes()
+    assert found["b"].tobytes() == (values + 1).tobytes()
+
+
+@given(st.integers(0, 999), st.sampled_from([Groups(), Groups("channel", 1), Groups(2, 1), Groups(3, 0)]))
+def test_whatever_the_values_they_come_back(seed: int, groups: Groups) -> None:
+    random = np.random.default_rng(seed)
+    values = random.choice(random.normal(size=5), size=(4, 5)).astype(np.float32)
+    values[0, 0] = random.choice([-0.0, np.inf, np.nan, 1e-45, -3e38])
+    found = from_file(to_file({"a.b": values}, {"a.b": groups}))["a.b"]
+    assert found.tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize(("per", "axis"), [("tensor", 0), ("channel", 1), (2, 1), (4, 3), (7, 0)])
+def test_groups_are_those_in_which_a_format_rounds(per: int | str, axis: int) -> None:
+    layout = Layout(SHAPE, per, axis)
+    places = layout.rows(torch.arange(int(np.prod(SHAPE))).view(1, *SHAPE))[0].numpy()
+    expected = np.zeros(len(np.unique(places)), dtype=np.int64)
+    expected[places] = np.arange(len(places)) // layout.width
+    found = Groups(per, axis).numbers(SHAPE).reshape(-1)
+    pairs = np.unique(np.stack([found, expected], axis=1), axis=0)
+    assert len(pairs) == len(np.unique(found)) == len(np.unique(expected))
+
+
+def test_the_file_is_no_larger_than_codes_levels_and_a_header() -> None:
+    values = rounded("uniform3", 100, 100)
+    own = packed(values, Groups())
+    assert own.total_bits == 3 * 10_000 + 2 * 32
+    assert own.entropy_bits < own.total_bits
+    assert own.total_bits / 8 < len(to_file({"w": values}, {"w": Groups()})) < own.total_bits / 8 + 500
+
+
+def test_entropy_is_shannons() -> None:
+    own = packed(np.array([0, 0, 0, 0, 1, 1, 2, 3], dtype=np.float32), Groups())
+    assert own.entropy_bits - 32 * own.levels.size == pytest.approx(8 * 1.75)
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"\x08\0\0\0\0\0\0\0{}      ", b"\xff" * 40])
+def test_another_file_is_no_packed_one(content: bytes) -> None:
+    with pytest.raises(ValueError, match="no weights that this qsweep has packed"):
+        from_file(content)

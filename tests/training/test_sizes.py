@@ -1,0 +1,67 @@
+"""What is told of compressed models, against counts made by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from qsweep.packing import Groups, from_file, to_file
+from qsweep.training.sizes import sizes, sqnr
+
+UNIFORM: dict[str, Any] = {
+    "format": "uniform",
+    "bitwidth": 2,
+    "symmetric": False,
+    "scaling": "computed",
+    "per": "tensor",
+    "axis": "auto",
+}
+
+
+def told(is_compression: bool = True) -> dict[str, Any]:
+    before = {"a.weight": torch.tensor([[0.0, 0.9, 2.2], [3.0, 1.1, 3.0]]), "b.bias": torch.ones(5)}
+    after = {"a.weight": torch.tensor([[0.0, 1.0, 2.0], [3.0, 1.0, 3.0]]), "b.bias": torch.ones(5)}
+    buffers = {"n.running_mean": torch.zeros(7)}
+    return sizes(before | buffers, after | buffers, {"a.weight": ("weight", UNIFORM)}, is_compression)
+
+
+def test_sizes_are_of_all_parameters_and_of_the_exported_file() -> None:
+    found = told()
+    tensors = {"a.weight": np.array([[0, 1, 2], [3, 1, 3]], np.float32), "b.bias": np.ones(5, np.float32)}
+    content = to_file({**tensors, "n.running_mean": np.zeros(7, np.float32)}, {"a.weight": Groups()})
+    assert found["compressed_bytes"] == len(content)
+    assert found["model_bits"] == 6 * 2 + 2 * 32 + 5 * 32
+    assert from_file(content)["a.weight"].tolist() == tensors["a.weight"].tolist()
+
+
+def test_a_row_says_what_became_of_a_tensor() -> None:
+    (row,) = told()["tensors"]
+    entropy = 6 * -sum(p * math.log2(p) for p in (1 / 6, 2 / 6, 1 / 6, 2 / 6))
+    assert row == {
+        "tensor": "a.weight",
+        "part": "weight",
+        "format": "uniform",
+        "shape": [2, 3],
+        "values": 6,
+        "distinct_before": 5,
+        "distinct": 4,
+        "bits_a_value": 2,
+        "bits": 6 * 2 + 2 * 32,
+        "entropy_bits": math.ceil(entropy + 2 * 32),
+        "sqnr": row["sqnr"],
+    }
+    signal, noise = 0.9**2 + 2.2**2 + 3**2 + 1.1**2 + 3**2, 0.1**2 + 0.2**2 + 0.1**2
+    assert row["sqnr"] == pytest.approx(10 * math.log10(signal / noise), rel=1e-5)
+
+
+def test_training_makes_no_quantization_noise() -> None:
+    assert told(is_compression=False)["tensors"][0]["sqnr"] is None
+
+
+@pytest.mark.parametrize(("signal", "found"), [([1.0, 2.0], [1.0, 2.0]), ([0.0, 0.0], [1.0, 0.0])])
+def test_sqnr_without_noise_or_signal_is_none(signal: list[float], found: list[float]) -> None:
+    assert sqnr(np.array(signal), np.array(found)) is None
