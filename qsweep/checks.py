@@ -230,4 +230,6 @@ def _check_retrained(name: str, value: object) -> Any:
     if name == "optimizer":
         return _one_of(name, tuple(OPTIMIZERS), value)
     known = RETRAINING | {CODEBOOK.name: CODEBOOK}
-    return _known(known, name)(value)
+    if name not in known:
+        raise BadValueError(unknown("parameter of retraining", name, ("optimizer", *known)))
+    return known[name].check(value)

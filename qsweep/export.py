@@ -16,6 +16,7 @@ from qsweep.errors import UserError
 from qsweep.packing import Groups, to_file
 from qsweep.show import records_like
 from qsweep.store import Record, Store
+from qsweep.trial import kept_formats
 from qsweep.vocabulary import STAGES
 from qsweep.weights import Weights
 
@@ -48,7 +49,7 @@ def _chosen(records: list[Record], here: str) -> Record:
 
 def _groups(record: Record) -> dict[str, Groups]:
     """Of the tensors that are compressed."""
-    from qsweep.training.codebooks import groups_of, kept_formats
+    from qsweep.training.codebooks import groups_of
 
     formats = kept_formats(record.trial.get(STAGES, []))
     return {own["tensor"]: groups_of(formats[own["part"]], own["shape"]) for own in record.result.get("tensors", ())}

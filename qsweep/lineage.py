@@ -8,24 +8,6 @@ from typing import Any
 from qsweep.store import FINAL, Record
 from qsweep.trial import Trial
 
-BASE = "base"
-"""Under which a record says whose weights it started from."""
-
-
-def unneeded(kept: Mapping[str, int], planned: Iterable[str], records: Mapping[str, Record]) -> dict[str, int]:
-    """Of the weights that are kept, by key, those of no sweep's trials and of no base of these.
-
-    Args:
-        planned: keys of all trials that sweeps have now.
-        records: by key, of all that have weights.
-    """
-    needed, more = set[str](), set(planned)
-    while more:
-        needed |= more
-        bases = {records[key].run.get(BASE) for key in more if key in records}
-        more = {base for base in bases if isinstance(base, str)} - needed
-    return {key: size for key, size in kept.items() if key not in needed}
-
 
 def family(trials: Iterable[Trial]) -> list[Trial]:
     """Trials and all their bases, each once."""
@@ -56,14 +38,14 @@ def giving_weights(trials: Iterable[Trial]) -> set[str]:
     return {one.key for trial in trials for one in (trial, *trial.bases[-1:]) if trial.bases}
 
 
-def taken_over(trial: Trial, base: Record) -> dict[str, Any]:
-    """The record of a trial whose base has no weights to start from: its status, and why."""
+def taken_over(trial: Trial, status: str, reason: str, environment: str) -> dict[str, Any]:
+    """The record of a trial whose base has no weights to start from: the base's status, and why."""
     return {
         "key": trial.key,
-        "environment": base.environment,
+        "environment": environment,
         "trial": trial.settings,
-        "status": base.status,
-        "reason": f"its base {base.key[:10]} {base.status}: {base.reason}"[:300],
+        "status": status,
+        "reason": f"its base {trial.bases[-1].key[:10]} {status}: {reason}"[:300],
         "result": {},
         "history": [],
         "run": {"seconds": 0.0, "stack": 1},

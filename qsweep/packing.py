@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 Array = NDArray[Any]
@@ -145,15 +146,23 @@ def to_file(tensors: Mapping[str, Array], groups: Mapping[str, Groups]) -> bytes
     for name, values in tensors.items():
         own = packed(values, groups[name]) if name in groups else None
         if own is None or own.kind == WHOLE:
-            kept[name] = np.ascontiguousarray(values)
+            kept[name] = np.asarray(values, order="C")
             continue
         kept[f"{name}.codes"], kept[f"{name}.levels"] = _to_bytes(own.codes, own.bits), own.levels
         per_group = groups[name] if len(own.levels) > 1 else Groups()
         told[name] = {
             "kind": own.kind, "bits": own.bits, "shape": values.shape, "per": per_group.per, "axis": per_group.axis,
         }  # fmt: skip
-    content: bytes = save(kept, {"format": FORMAT, "version": str(VERSION), "packed": json.dumps(told, sort_keys=True)})
-    return content
+    return _in_order(
+        save(kept, {"format": FORMAT, "version": str(VERSION), "packed": json.dumps(told, sort_keys=True)})
+    )
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with its header's names in order: safetensors writes metadata in another one each time."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return content[:8] + header.encode().ljust(end - 8) + content[end:]
 
 
 def from_file(content: bytes) -> dict[str, Array]:
@@ -163,7 +172,10 @@ def from_file(content: bytes) -> dict[str, Array]:
         ValueError: it is no file of `to_file`.
     """
     told = _told(content)
-    tensors = load(content)
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise ValueError(f"no weights that this qsweep has packed: {error}") from None
     found = {}
     for name, own in told.items():
         codes, levels = tensors.pop(f"{name}.codes"), tensors.pop(f"{name}.levels")

@@ -24,6 +24,8 @@ STATUSES = ("done", "diverged", "failed", "timeout", "missing")
 FINAL = ("done", "diverged")
 """Statuses that are known for good; others are tried again."""
 
+BASES = "bases:"
+"""In a plan's keys, before those that have no row of their own."""
 MAGIC = b"SQLite format 3\0"
 SCHEMA = """
 CREATE TABLE runs (id INTEGER PRIMARY KEY, provenance TEXT NOT NULL);
@@ -153,10 +155,11 @@ class Store:
             cursor = connection.execute("INSERT INTO runs (provenance) VALUES (?)", (json.dumps(provenance),))
         return int(cursor.lastrowid or 0)
 
-    def set_plan(self, name: str, digest: str, keys: Sequence[str]) -> None:
-        """Note what a sweep consists of, so that `status` can tell how far it is."""
+    def set_plan(self, name: str, digest: str, keys: Sequence[str], bases: Sequence[str] = ()) -> None:
+        """Note what a sweep consists of, so that `status` can tell how far it is, and what its trials start from."""
+        noted = " ".join([*keys, *([BASES, *bases] if bases else [])])
         with self._transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO plans VALUES (?, ?, ?)", (name, digest, " ".join(keys)))
+            connection.execute("INSERT OR REPLACE INTO plans VALUES (?, ?, ?)", (name, digest, noted))
 
     def add(self, records: Iterable[Mapping[str, Any]], run_id: int) -> list[str]:
         """Commit records in one transaction; the keys whose record differs from what this environment gave before.
@@ -234,7 +237,14 @@ class Store:
 
     def plans(self) -> dict[str, list[str]]:
         """Keys of each sweep's plan as it was last run, by the name of its folder."""
-        return {row["name"]: row["keys"].split() for row in self._rows("SELECT name, keys FROM plans ORDER BY name")}
+        return {row["name"]: row["keys"].partition(BASES)[0].split() for row in self._plans()}
+
+    def planned(self) -> set[str]:
+        """Keys of the trials of all sweeps, and of their bases."""
+        return {key for row in self._plans() for key in row["keys"].replace(BASES, "").split()}
+
+    def _plans(self) -> Iterator[Row]:
+        return self._rows("SELECT name, keys FROM plans ORDER BY name")
 
     def provenance(self, run_id: int) -> dict[str, Any]:
         """Where the records of a run come from."""

@@ -18,7 +18,7 @@ from qsweep.architectures import architecture_of
 from qsweep.data import data_folder, ensure
 from qsweep.datasets import DATASETS
 from qsweep.errors import UserError, did_you_mean
-from qsweep.lineage import BASE, family, giving_weights, needed, taken_over, unneeded
+from qsweep.lineage import family, giving_weights, needed, taken_over
 from qsweep.plan import Plan, expand
 from qsweep.provenance import provenance
 from qsweep.schedule import Progress, Stack, Summary
@@ -249,12 +249,13 @@ def _run(
     keys = [trial.key for trial in plan.trials]
     weights = Weights.beside(options.results, here)
     everyone = [trial.key for trial in family(plan.trials)]
+    bases = sorted(set(everyone) - set(keys))
     records, damaged = store.look_up(everyone, here)
     if damaged:
         progress.note(f"{len(damaged)} damaged rows in the store are set aside; their trials are trained again")
     stacks = _stacks(plan, records, weights, options)
     _check_nets(plan, [trial for stack in stacks for trial in stack])
-    store.set_plan(target.name, plan.digest, keys)
+    store.set_plan(target.name, plan.digest, keys, bases)
     known = _known(plan, records)
     workers = 1 if options.backend == "serial" else options.workers
     begin(Outlook(plan, target.name, known, stacks, _estimate(stacks, store.timings(here) if stacks else [], workers)))
@@ -297,12 +298,11 @@ def _train(
     backend = backends.backend(options.backend, options.workers)
     run_id = store.begin_run(origin)
 
-    bases = {trial.key: trial.bases[-1].key for trial in trials if trial.bases}
+    ended: dict[str, Mapping[str, Any]] = {}
 
     def commit(records: Sequence[Mapping[str, Any]]) -> list[str]:
         for record in records:
-            if record["key"] in bases:
-                record["run"][BASE] = bases[record["key"]]
+            ended[record["key"]] = record
             if "weights" in record:  # before the record, which says that they are there
                 weights.put(record["key"], record["weights"])
         return store.add(records, run_id)
@@ -310,7 +310,7 @@ def _train(
     summary = Summary()
     for stage in sorted({len(trial.bases) for trial in trials}):
         own = [stack for stack in stacks if len(stack[0].bases) == stage]
-        ready = _ready(own, store, weights.environment, commit, progress) if stage else own
+        ready = _ready(own, store, weights, ended, commit, progress) if stage else own
         summary += schedule.run(ready, job, backend, commit, progress, options.exit_first, partial(_start, weights))
         if summary.is_over(options.exit_first):
             break
@@ -318,18 +318,33 @@ def _train(
 
 
 def _ready(
-    stacks: Sequence[Stack], store: Store, here: str, commit: Callable[..., list[str]], progress: Progress
+    stacks: Sequence[Stack],
+    store: Store,
+    weights: Weights,
+    ended: Mapping[str, Mapping[str, Any]],
+    commit: Callable[..., list[str]],
+    progress: Progress,
 ) -> list[Stack]:
-    """The trials whose bases are done. Those whose bases ended otherwise take that over; the others must wait."""
+    """The trials whose bases gave weights. Those whose bases ended otherwise take that over; the others must wait.
+
+    Args:
+        ended: the records of this run, by key.
+    """
     trials = [trial for stack in stacks for trial in stack]
-    bases, _ = store.look_up((trial.bases[-1].key for trial in trials), here)
-    found = [(trial, bases[key]) for trial in trials if (key := trial.bases[-1].key) in bases]
-    ended = [taken_over(trial, base) for trial, base in found if base.status != "done"]
-    if ended:
-        commit(ended)
-        progress.finished(ended)
-    done = {trial.key for trial, base in found if base.status == "done"}
-    return [kept for stack in stacks if (kept := tuple(trial for trial in stack if trial.key in done))]
+    ready = {trial.key for trial in trials if weights.get(trial.bases[-1].key) is not None}
+    others = {trial.key: trial.bases[-1].key for trial in trials if trial.key not in ready}
+    known, _ = store.look_up(others.values(), weights.environment)
+    verdicts = {key: (record.status, record.reason) for key, record in known.items()}
+    verdicts |= {key: (record["status"], record["reason"]) for key, record in ended.items()}
+    over = [
+        taken_over(trial, *verdicts[others[trial.key]], weights.environment)
+        for trial in trials
+        if verdicts.get(others.get(trial.key, ""), ("done", ""))[0] != "done"
+    ]
+    if over:
+        commit(over)
+        progress.finished(over)
+    return [kept for stack in stacks if (kept := tuple(trial for trial in stack if trial.key in ready))]
 
 
 def _start(weights: Weights, trial: Trial) -> bytes | None:
@@ -437,9 +452,8 @@ def prune(results: Path, drop: bool) -> tuple[int, int]:
     """
     with closing(Store.view(results / "store.db")) as store:
         weights = Weights.beside(results, "")
-        kept = weights.owners()
-        records, _ = store.look_up(kept, "")
-        found = unneeded(kept, (key for keys in store.plans().values() for key in keys), records)
+        planned = store.planned()
+        found = {key: size for key, size in weights.owners().items() if key not in planned}
     for key in found if drop else ():
         weights.drop(key)
     return len(found), sum(found.values())

@@ -114,7 +114,7 @@ def _histogram_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[
         result = records[trial.key].result if trial.key in records else {}
         for place, own in result.get("histograms", {}).items():
             counts = " ".join(map(str, own["counts"]))
-            yield [trial.key, 0, place, own["role"], own["low"], own["high"], counts]
+            yield [trial.key, len(trial.bases), place, own["role"], own["low"], own["high"], counts]
 
 
 def tensors_csv(plan: Plan, records: Mapping[str, Record]) -> str:

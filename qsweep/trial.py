@@ -30,6 +30,7 @@ from qsweep.vocabulary import (
     EPOCHS,
     FLOAT32,
     FLOAT32_ENDS,
+    FLOWS,
     HISTOGRAM,
     KEPT,
     LAYERS,
@@ -203,45 +204,60 @@ class _Resolver:
         if stages:
             columns[STAGES] = describe_stages(stages)
         for count in range(len(stages) + 1):
-            done = [*settings.get(STAGES, []), *(self._stage(stages, count - 1) if count else [])]
+            before = settings.get(STAGES, [])
+            done = [*before, *([self._stage(stages[count - 1], count - 1, settings)] if count else [])]
             numerics = {part: NUMERICS[part] for part in self.parts}
             settings = {**settings, **({STAGES: done} if done else {}), "numerics": numerics}
             bases.append(Trial(settings, columns, key_of(settings), tuple(bases)))
         return bases[-1]
 
-    def _stage(self, stages: list[dict[str, Any]], index: int) -> list[dict[str, Any]]:
+    def _stage(self, stage: Mapping[str, Any], index: int, settings: Mapping[str, Any]) -> dict[str, Any]:
         """A stage with all that it uses: a compression the formats' own parameters, a retraining the trial's."""
-        ((kind, given),) = stages[index].items()
+        ((kind, given),) = stage.items()
         self.parts.add(kind)
-        if kind == COMPRESS:
-            path = f"{STAGES}.{index}.{COMPRESS}"
-            return [{kind: {part: self._compressed(own, f"{path}.{part}") for part, own in given.items()}}]
-        was_compressed = any(COMPRESS in stage for stage in stages[:index])
-        return [{kind: self._retrained(given, was_compressed, f"{STAGES}.{index}.{kind}")}]
+        path = f"{STAGES}.{index}.{kind}"
+        if kind == RETRAIN:
+            return {kind: self._retrained(given, settings, path)}
+        parts = {part: own for part, own in given.items() if own["format"] != FLOAT32}
+        return {kind: {part: self._compressed(own, f"{path}.{part}") for part, own in parts.items()}}
 
     def _compressed(self, given: Mapping[str, Any], path: str) -> dict[str, Any]:
-        if given["format"] == FLOAT32:
-            return {"format": FLOAT32}
         if given["format"] == KMeans.family and CLUSTERS.name not in given and BITWIDTH.name in self.given:
             self.columns[BITWIDTH.name] = bitwidth = self.given[BITWIDTH.name]
-            given = {**given, CLUSTERS.name: 2**bitwidth}
+            given = {**given, CLUSTERS.name: self._clusters(bitwidth, path)}
         own = _Resolver(self.given, self.sources)
         settings = own._format(compression_parameters(given["format"]), given, path)
         self.parts |= own.parts
         self.columns.update({name: value for name, value in own.columns.items() if name in REACHING})
         return settings
 
-    def _retrained(self, given: Mapping[str, Any], was_compressed: bool, path: str) -> dict[str, Any]:
-        codebook = given.get(CODEBOOK.name) or ("kept" if was_compressed else "free")
-        if codebook == "kept" and not was_compressed:
-            raise TrialError(f"{path}.{CODEBOOK.name}", f"nothing was compressed before: no {CODEBOOK.name} is there")
+    def _clusters(self, bitwidth: int, path: str) -> Any:
+        try:
+            return CLUSTERS.check(2**bitwidth)
+        except BadValueError as error:
+            raise TrialError(path, f"kmeans with bitwidth {bitwidth}: {error}") from None
+
+    def _retrained(self, given: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> dict[str, Any]:
+        codebook = self._codebook(given, settings, f"{path}.{CODEBOOK.name}")
         own = _Resolver({**self.given, **given}, self.sources)
-        settings = {"optimizer": own._named("optimizer"), **own._read((EPOCHS, BATCH_SIZE), own.given)}
+        found = {"optimizer": own._named("optimizer"), **own._read((EPOCHS, BATCH_SIZE), own.given)}
         if unread := given.keys() - own.columns.keys() - {CODEBOOK.name}:
             name = min(unread)
-            raise TrialError(f"{path}.{name}", f"{settings['optimizer']['name']} has no {name}")
+            raise TrialError(f"{path}.{name}", f"{found['optimizer']['name']} has no {name}")
         self.parts |= own.parts
-        return {**settings, CODEBOOK.name: codebook}
+        return {**found, CODEBOOK.name: codebook}
+
+    def _codebook(self, given: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> str:
+        """Kept where there is one, unless it is said otherwise, and where nothing else would round what it moves."""
+        is_there = bool(kept_formats(settings.get(STAGES, [])))
+        codebook = given.get(CODEBOOK.name) or ("kept" if is_there else "free")
+        if codebook == "kept" and not is_there:
+            raise TrialError(path, f"nothing is compressed here any more: no {CODEBOOK.name} is there to keep")
+        rounded = [role for role in quantized_roles(settings) if role not in FLOWS]
+        if codebook == "kept" and rounded:
+            what = f"the trial rounds {' and '.join(rounded)}, which would part values that share a level"
+            raise TrialError(path, f"{what}: write `{CODEBOOK.name}: free`")
+        return str(codebook)
 
     def _read(self, parameters: tuple[Parameter, ...], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         """The values of parameters; those that mean "as before this parameter existed" are no part of the settings, and
@@ -405,6 +421,13 @@ def _rounds(roles: Mapping[str, Any], *names: str) -> bool:
 def _rounds_what_is_stored(roles: Mapping[str, Any]) -> bool:
     """Whether stored weights, biases or norms are rounded after a step."""
     return any(_rounds(roles, role) and _stays(roles[role]) for role in STORED)
+
+
+def kept_formats(stages: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The parts of a model that are still compressed after a trial's stages, each with its format."""
+    freed = [i for i, stage in enumerate(stages) if stage.get(RETRAIN, {}).get(CODEBOOK.name) == "free"]
+    kept = stages[freed[-1] + 1 if freed else 0 :]
+    return {part: own for stage in kept for part, own in stage.get(COMPRESS, {}).items()}
 
 
 def quantized_roles(settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -63,6 +63,19 @@ def test_least_squares_of_channels_are_those_of_each_alone() -> None:
         assert torch.equal(own, compressed(row, alone, "least_squares", 1))
 
 
+@pytest.mark.parametrize("clip", [80.0, "least_squares"])
+def test_a_group_that_is_shorter_than_others_is_cut_by_its_own_values(clip: float | str) -> None:
+    x = some(2, 25)
+    found = compressed(x, parse("uniform2 per=16"), clip, 1)
+    for row, own in zip(x, found, strict=True):
+        assert torch.equal(own[16:], compressed(row[16:], parse("uniform2"), clip, 0))
+
+
+def test_where_nothing_helps_it_is_rounded_as_without_a_cut() -> None:
+    x = torch.full((8,), 1e38)
+    assert torch.equal(compressed(x, parse("e4m3"), "least_squares", 0).isnan(), quantize(x, parse("e4m3")).isnan())
+
+
 def test_what_has_one_value_stays() -> None:
     x = torch.full((3, 4), 0.1)
     for clip in (90.0, "least_squares"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qsweep.lineage import BASE, family, giving_weights, needed, taken_over, unneeded
+from qsweep.lineage import family, giving_weights, needed, taken_over
 from qsweep.store import Record
 from qsweep.trial import Trial
 
@@ -72,17 +72,6 @@ def test_family_and_those_that_give_weights(trial: Make, long: Trial) -> None:
 
 
 def test_taken_over_is_the_status_of_the_base_and_why(long: Trial) -> None:
-    found: dict[str, Any] = taken_over(long, record(long.bases[-1].key, "diverged", "NaN in epoch 3"))
+    found: dict[str, Any] = taken_over(long, "diverged", "NaN in epoch 3", "here")
     assert (found["key"], found["status"], found["environment"]) == (long.key, "diverged", "here")
     assert found["reason"] == f"its base {long.bases[-1].key[:10]} diverged: NaN in epoch 3"
-
-
-def test_unneeded_are_weights_of_no_planned_trial_and_of_no_base_of_one(long: Trial) -> None:
-    line = [*long.bases, long]
-    records = {one.key: record(one.key) for one in line}
-    for one in line[1:]:
-        records[one.key].run[BASE] = one.bases[-1].key
-    kept = {one.key: 10 for one in line} | {"other": 7}
-    assert unneeded(kept, [long.key], records) == {"other": 7}
-    assert unneeded(kept, [line[1].key], records) == {line[2].key: 10, line[3].key: 10, "other": 7}
-    assert unneeded(kept, [], {}) == kept

@@ -77,6 +77,19 @@ def test_the_file_is_no_larger_than_codes_levels_and_a_header() -> None:
     assert own.total_bits / 8 < len(to_file({"w": values}, {"w": Groups()})) < own.total_bits / 8 + 500
 
 
+def test_equal_weights_give_equal_bytes_and_keep_their_shapes() -> None:
+    tensors = {"w": rounded("uniform3", 9, 9), "steps": np.array(7), "b": np.ones(3, np.float32)}
+    content = to_file(tensors, {"w": Groups()})
+    assert all(to_file(tensors, {"w": Groups()}) == content for _ in range(20))
+    found = from_file(content)
+    assert {name: own.shape for name, own in found.items()} == {name: own.shape for name, own in tensors.items()}
+
+
+def test_a_file_that_was_cut_is_none() -> None:
+    with pytest.raises(ValueError, match="no weights that this qsweep has packed"):
+        from_file(to_file({"w": rounded("uniform3", 9, 9)}, {"w": Groups()})[:-5])
+
+
 def test_entropy_is_shannons() -> None:
     own = packed(np.array([0, 0, 0, 0, 1, 1, 2, 3], dtype=np.float32), Groups())
     assert own.entropy_bits - 32 * own.levels.size == pytest.approx(8 * 1.75)

@@ -123,6 +123,30 @@ def test_run_of_a_base_that_fails_fails_and_is_tried_again(project: Project) -> 
     assert "known 0" in said
 
 
+def test_run_of_a_known_base_that_can_not_be_made_again_fails_alone(project: Project) -> None:
+    """Its trials take over what this run says; those of other bases go on."""
+    project.write("own.py", "import os\nfrom torch import nn\n\ndef net(shape, classes):\n    if os.path.exists('gone'):\n"
+                            "        raise ValueError('gone')\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n")  # fmt: skip
+    spec = (TRAINED + STAGES).replace("  model: {name: mlp, hidden: [33], dropout: 0.2}\n", "")
+    spec = spec.replace("grid: {", "grid: {model: ['own.py:net', softmax], ")
+    project.write("staged.yaml", spec.replace("[3, 2]", "[3]"))
+    project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
+    shutil.rmtree(project.folder / "results" / "weights")
+    (project.folder / "gone").touch()
+    project.write("staged.yaml", spec.replace("[3, 2]", "[2]"))
+    project.run("run", "staged.yaml", "--backend", "serial", "--no-plot", code=1)
+    rows = [row for row in project.rows("staged") if row["stages"]]
+    assert {row["status"] for row in rows if row["model"] == "softmax"} == {"done"}
+    assert {row["status"] for row in rows if row["model"] != "softmax"} == {"failed"}
+    assert all("gone" in row["reason"] for row in rows if row["model"] != "softmax")
+
+
+def test_weights_of_trials_that_have_not_run_yet_are_needed(project: Project) -> None:
+    project.write("staged.yaml", (TRAINED + STAGES).replace("epochs: 1}}", "epochs: 100000}}"))
+    project.run("run", "staged.yaml", "--backend", "serial", "--no-plot", "--timeout", "3", code=1)
+    assert "would free 0 bytes" in project.out("store", "prune")
+
+
 def test_weights_that_no_sweep_needs_any_more_are_dropped_after_saying_so(project: Project) -> None:
     project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
     assert len(weights(project)) == TRIALS

@@ -607,14 +607,45 @@ def test_retraining_has_the_trials_own_parameters_unless_it_sets_them() -> None:
     ("stages", "path", "message"),
     [
         ([COMPRESS], "stages.0.compress.weight", "uniform needs a bitwidth: uniform8, or bitwidth in trial or grid"),
-        ([{"retrain": {"codebook": "kept"}}], "stages.0.retrain.codebook", "nothing was compressed before"),
+        ([{"retrain": {"codebook": "kept"}}], "stages.0.retrain.codebook", "nothing is compressed here any more"),
         ([{"retrain": {"alpha": 0.5}}], "stages.0.retrain.alpha", "sgd has no alpha"),
+        (
+            [
+                {"compress": {"weight": "uniform4"}},
+                {"retrain": {"codebook": "free"}},
+                {"retrain": {"codebook": "kept"}},
+            ],
+            "stages.2.retrain.codebook",
+            "nothing is compressed here any more",
+        ),
     ],
 )
 def test_stages_that_can_not_be_say_which_and_why(stages: list[Any], path: str, message: str) -> None:
     with pytest.raises(TrialError, match=message) as caught:
         make(quantize={}, stages=stages)
     assert caught.value.path == path
+
+
+def test_a_codebook_is_kept_as_long_as_there_is_one() -> None:
+    compress = {"compress": {"weight": "uniform4", "bias": "float32"}}
+    stages = [compress, {"retrain": {}}, {"retrain": {}}, {"retrain": {"codebook": "free"}}, {"retrain": {}}]
+    found = [next(iter(stage.values())).get("codebook") for stage in make(quantize={}, stages=stages).settings["stages"]]
+    assert found == [None, "kept", "kept", "free", "free"]
+    alone = make(quantize={}, stages=[{"compress": {"weight": "uniform4"}}])
+    assert make(quantize={}, stages=[compress]).key == alone.key
+
+
+@pytest.mark.parametrize("roles", [{"weight": "range4"}, {"gradient": "e5m2"}, {"momentum": "bf16"}])
+def test_a_codebook_is_not_kept_where_a_role_would_part_its_values(roles: dict[str, str]) -> None:
+    stages = [{"compress": {"weight": "uniform4"}}, {"retrain": {}}]
+    with pytest.raises(TrialError, match="which would part values that share a level: write `codebook: free`"):
+        make(quantize=roles, momentum=0.5, scale=1, bitwidth=4, stages=stages)
+    make(quantize={"activation": "fixed8f4", "error": "e5m2"}, stages=stages)
+
+
+def test_more_clusters_than_kmeans_takes_are_refused() -> None:
+    with pytest.raises(TrialError, match="kmeans with bitwidth 20: found 1048576, expected an integer from 1 to 65536"):
+        make(quantize={"weight": "fixed20f4"}, bitwidth=20, stages=[{"compress": {"weight": "kmeans"}}])
 
 
 def test_columns_of_stages_say_them_in_a_line() -> None:

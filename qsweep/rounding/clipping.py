@@ -26,20 +26,32 @@ def compressed(x: Tensor, fmt: Format, clip: float | str, contraction: int) -> T
         return quantize(x, fmt, contraction=contraction)
     layout = layout_of(fmt, x.shape, contraction) if isinstance(fmt, Scaled) else Layout(tuple(x.shape), "tensor", 0)
     if isinstance(clip, float):
-        rest = (1 - clip / 100) / 2
-        low, high = (_grouped(x, layout).double().quantile(q, dim=1).float() for q in (rest, 1 - rest))
-        return quantize(_cut(x, layout, low, high), fmt, contraction=contraction)
+        return quantize(_cut(x, layout, *_percentiles(x, layout, clip)), fmt, contraction=contraction)
     return _least_squares(x, fmt, layout, contraction)
+
+
+def _percentiles(x: Tensor, layout: Layout, kept: float) -> tuple[Tensor, Tensor]:
+    """The ends between which so many per cent of each group's values lie."""
+    groups, counts = _grouped(x, layout), layout.counts.to(x.device)
+    ends = torch.empty(2, len(groups), device=x.device)
+    rest = (1 - kept / 100) / 2
+    for count in counts.unique().tolist():  # the last group of a row may be shorter, and is filled up
+        own = groups[counts == count, :count].double()
+        for end, share in zip(ends, (rest, 1 - rest), strict=True):
+            end[counts == count] = own.quantile(share, dim=1).float()
+    return ends[0], ends[1]
 
 
 def _least_squares(x: Tensor, fmt: Format, layout: Layout, contraction: int) -> Tensor:
     groups = _grouped(x, layout)
-    best, least = groups.clone(), torch.full((len(groups),), torch.inf, dtype=torch.float64)
+    is_own = torch.arange(layout.width, device=x.device) < layout.counts.to(x.device)[:, None]
+    best, least = groups, torch.full((len(groups),), torch.inf, dtype=torch.float64, device=x.device)
     for ratio in RATIOS:
         found = _grouped(quantize(_cut(x, layout, *_ends(groups, ratio, fmt)), fmt, contraction=contraction), layout)
-        error = (found.double() - groups.double()).square().sum(1)
+        error = ((found.double() - groups.double()).square() * is_own).sum(1)
         better = error < least
-        best[better], least[better] = found[better], error[better]
+        best = found if ratio == 1 else torch.where(better[:, None], found, best)
+        least = torch.where(better, error, least)
     return _put(best, layout, x)
 
 
@@ -62,6 +74,6 @@ def _cut(x: Tensor, layout: Layout, low: Tensor, high: Tensor) -> Tensor:
 
 
 def _put(groups: Tensor, layout: Layout, like: Tensor) -> Tensor:
-    result = torch.empty(1, *layout.shape)
+    result = torch.empty(1, *layout.shape, device=like.device)
     layout.put(groups.reshape(1, -1), result)
     return result.view(like.shape)

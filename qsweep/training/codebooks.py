@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qsweep.formats import Float32, KMeans, Scaled, make
+from qsweep.formats import KMeans, Scaled, make
 from qsweep.packing import Groups
 from qsweep.rounding.layout import layout_of
 from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
-from qsweep.vocabulary import CODEBOOK, COMPRESS, RETRAIN, STAGES
+from qsweep.trial import kept_formats
+from qsweep.vocabulary import RETRAIN, STAGES
 
 Settings = Mapping[str, Any]
 
@@ -33,20 +34,22 @@ class Codebook:
     levels: list[NDArray[np.int64]]
     decay: list[tuple[float, float]]
 
-    def share(self, gradient: Tensor, values: Tensor, part: slice) -> Tensor:
+    def share(self, gradient: Tensor, values: Tensor, part: slice, scales: Tensor | None = None) -> Tensor:
         """The gradient of each value's level: the sum over all that share it, penalties included, in float64.
 
         Args:
             gradient: (R, *shape) of some trials.
             values: (R, *shape), theirs.
             part: which trials these are.
+            scales: (R,), what their losses were multiplied by.
 
         Source: Han, Mao & Dally, Deep Compression (2016), 3.
         """
         shared = torch.empty_like(gradient)
         for row, (levels, (decay, l1)) in enumerate(zip(self.levels[part], self.decay[part], strict=True)):
             w, g = (t[row].detach().cpu().reshape(-1).double() for t in (values, gradient))
-            sums = np.bincount(levels, weights=(g + decay * w + l1 * torch.sign(w)).numpy())
+            scale = 1.0 if scales is None else float(scales[row])
+            sums = np.bincount(levels, weights=(g + scale * (decay * w + l1 * torch.sign(w))).numpy())
             shared[row] = torch.from_numpy(sums[levels]).view(gradient.shape[1:]).to(shared)
         return shared
 
@@ -69,14 +72,6 @@ def codebooks(net: Net, model: nn.Module, trials: Sequence[Settings]) -> dict[st
 
 def _penalties(optimizer: Settings) -> tuple[float, float]:
     return optimizer["weight_decay"], optimizer.get("l1", 0.0)
-
-
-def kept_formats(stages: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The parts that are still compressed after these stages, each with its format."""
-    freed = [i for i, stage in enumerate(stages) if stage.get(RETRAIN, {}).get(CODEBOOK.name) == "free"]
-    kept = stages[freed[-1] + 1 if freed else 0 :]
-    found = {part: own for stage in kept for part, own in stage.get(COMPRESS, {}).items()}
-    return {part: own for part, own in found.items() if own["format"] != Float32.family}
 
 
 def _levels(values: Tensor, own: Mapping[str, Any]) -> NDArray[np.int64]:

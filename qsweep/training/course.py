@@ -68,7 +68,7 @@ class Course:
         self.outcomes = [Outcome() for _ in self.trials]
         places = places_of(self.model, self.data.shape)
         self.roles = places.parameters
-        self.stepper = Stepper(self.trials, places, self.net.values)
+        self.stepper = Stepper(self.trials, places, self.net.values, self.codebooks)
         self.flow = Flow(self.model, places, self.stepper.quantizers)
         self.dropouts = {n: m for n, m in self.model.named_modules() if isinstance(m, Dropout) and m.rate}
         self.step = 0
@@ -83,7 +83,7 @@ class Course:
             if not self.alive:
                 break
             self._record(trained)
-        self._count_weights()
+        self.count_weights()
         return self.outcomes
 
     def _noise(self) -> Noise:
@@ -119,7 +119,8 @@ class Course:
             gradients, means, logits = self.net.gradients(x, y, part, self.stepper.scales(part))
             totals.add(part, means.double() * len(chosen), logits, y)
             for name, codebook in self.codebooks.items():
-                gradients[name] = codebook.share(gradients[name], self.net.values[name][part], part)
+                scales = self.stepper.scales(part)
+                gradients[name] = codebook.share(gradients[name], self.net.values[name][part], part, scales)
             self.stepper.update(self.net.values, gradients, noise, part, tally)
         totals.examples += len(chosen)
 
@@ -180,7 +181,8 @@ class Course:
         second = levels(masters, dict.fromkeys(masters, "master"), ["master"], count)
         return [{**one, **other} for one, other in zip(stored, second, strict=True)]
 
-    def _count_weights(self) -> None:
+    def count_weights(self) -> None:
+        """Histograms of weights and biases as they are now, where the trials ask for some."""
         bins = self.shared.get("histogram", 0)
         roles = {name: role for name, role in self.roles.items() if role != "norm"}
         for row, index in enumerate(self.alive):

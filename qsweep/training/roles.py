@@ -32,7 +32,8 @@ def _named_roles(net: nn.Module) -> Iterator[tuple[str, str]]:
 def parts_of(net: nn.Module) -> dict[str, str]:
     """What each parameter that can be compressed is, by name: one of qsweep.vocabulary.COMPRESSIBLE."""
     of_norms = {"weight": "norm_scale", "bias": "norm_shift"}
-    return {name: of_norms[name.rpartition(".")[2]] if role == "norm" else role for name, role in roles_of(net).items()}
+    found = {name: of_norms.get(name.rpartition(".")[2]) if r == "norm" else r for name, r in roles_of(net).items()}
+    return {name: part for name, part in found.items() if part}
 
 
 def place_of(parameter: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ def sizes(
     before: Mapping[str, Tensor],
     after: Mapping[str, Tensor],
     formats: Mapping[str, tuple[str, Mapping[str, Any]]],
+    parameters: Collection[str],
     is_compression: bool,
 ) -> dict[str, Any]:
     """What a table and a report say of a compressed model.
@@ -28,6 +29,7 @@ def sizes(
         before: all that is kept of the model, by name.
         after: the same after the stage.
         formats: of each tensor that is compressed, its part and the format.
+        parameters: names of all that is trained; buffers are not.
         is_compression: whether the difference is the rounding's, not that of training.
 
     Returns:
@@ -40,20 +42,12 @@ def sizes(
         _row(name, part, own, before[name].detach().cpu().numpy(), arrays[name], groups[name])
         for name, (part, own) in formats.items()
     ]
+    others = sum(arrays[name].size for name in parameters if name not in formats)
     return {
-        "model_bits": sum(row["bits"] for row in rows) + FLOAT_BITS * _others(arrays, formats),
+        "model_bits": sum(row["bits"] for row in rows) + FLOAT_BITS * others,
         "compressed_bytes": len(to_file(arrays, groups)),
         "tensors": [row if is_compression else {**row, "sqnr": None} for row in rows],
     }
-
-
-def _others(arrays: Mapping[str, Values], formats: Mapping[str, Any]) -> int:
-    """Parameters that are not compressed; buffers are no parameters."""
-    return sum(v.size for name, v in arrays.items() if name not in formats and not _is_buffer(name))
-
-
-def _is_buffer(name: str) -> bool:
-    return name.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
 
 
 def _row(name: str, part: str, own: Mapping[str, Any], before: Values, after: Values, groups: Groups) -> dict[str, Any]:
@@ -76,4 +70,4 @@ def _row(name: str, part: str, own: Mapping[str, Any], before: Values, after: Va
 def sqnr(signal: NDArray[np.float64], found: NDArray[np.float64]) -> float | None:
     """Signal to quantization noise, in dB: 10 · log10(Σ x² / Σ (x - q)²); None without a signal or without noise."""
     power, noise = float((signal**2).sum()), float(((signal - found) ** 2).sum())
-    return 10 * math.log10(power / noise) if power > 0 and noise > 0 else None
+    return 10 * math.log10(power / noise) if 0 < power < math.inf and 0 < noise < math.inf else None

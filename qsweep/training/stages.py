@@ -18,11 +18,12 @@ from qsweep.datasets import DataSet
 from qsweep.formats import make
 from qsweep.rounding.clipping import compressed
 from qsweep.spec import CLASSES
-from qsweep.training.codebooks import codebooks, kept_formats
+from qsweep.training.codebooks import codebooks
 from qsweep.training.course import Course, Outcome
 from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
 from qsweep.training.sizes import sizes
+from qsweep.trial import kept_formats
 from qsweep.vocabulary import CLIP, CODEBOOK, COMPRESS, RETRAIN, STAGES
 
 Settings = Mapping[str, Any]
@@ -39,8 +40,8 @@ def run_last(
     for trial, before, outcome in zip(trials, given, outcomes, strict=True):
         kept, is_compression = kept_formats(trial[STAGES]), COMPRESS in trial[STAGES][-1]
         formats = {name: (part, kept[part]) for name, part in parts_of(model).items() if part in kept}
-        if formats and outcome.weights:
-            outcome.sizes = sizes(before, outcome.weights, formats, is_compression)
+        if formats and outcome.status == "done":
+            outcome.sizes = sizes(before, outcome.weights, formats, set(net.values), is_compression)
     return outcomes
 
 
@@ -55,12 +56,7 @@ def _run_last(
     if own[0][CODEBOOK.name] == "free":
         return _run(Course(net, model, own, data, examples, device, len(stages)))
     kept = codebooks(net, model, trials)
-    return _run(Course(net, model, [_without_penalties(o) for o in own], data, examples, device, len(stages), kept))
-
-
-def _without_penalties(settings: Settings) -> dict[str, Any]:
-    """A codebook's levels have them in the sums of their gradients."""
-    return {**settings, "optimizer": {**settings["optimizer"], "weight_decay": 0.0, "l1": 0.0}}
+    return _run(Course(net, model, own, data, examples, device, len(stages), kept))
 
 
 def compress(net: Net, model: nn.Module, formats: Sequence[Mapping[str, Any]]) -> None:
@@ -87,11 +83,13 @@ def _measured(course: Course) -> list[Outcome]:
     """A model that was not trained: what it does with the test set."""
     tested, predicted = course.evaluate()
     untrained = {"train_accuracy": None, "train_loss": None}
-    rows = [
-        {**tested.row("test", row), **untrained, **levels, CLASSES: predicted[row]}
-        for row, levels in enumerate(course.levels())
-    ]
-    return [Outcome(epochs=[own], weights=weights_of(course.net, row)) for row, own in enumerate(rows)]
+    course.count_weights()
+    for row, (outcome, levels) in enumerate(zip(course.outcomes, course.levels(), strict=True)):
+        outcome.epochs = [{**tested.row("test", row), **untrained, **levels, CLASSES: predicted[row]}]
+        outcome.weights = weights_of(course.net, row)
+        if not all(bool(value[row].isfinite().all()) for value in course.net.values.values()):
+            outcome.status, outcome.reason = "diverged", "NaN or Inf in a weight after its compression"
+    return course.outcomes
 
 
 # --- weights between stages -------------------------------------------------------------------------------------------
@@ -105,7 +103,8 @@ def weights_of(net: Net, row: int) -> dict[str, Tensor]:
 
 def packed(weights: Mapping[str, Tensor]) -> bytes:
     """Weights as safetensors; equal weights give equal bytes."""
-    return save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
+    # Copies: a user's buffers may be views of each other, which safetensors refuses.
+    return save({n: v.detach().cpu().clone(memory_format=torch.contiguous_format) for n, v in weights.items()})
 
 
 def start_from(net: Net, given: Sequence[bytes]) -> None:

@@ -7,7 +7,7 @@ Where a format's values share scales, a block is whole rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +65,16 @@ class _Block:
 class Stepper:
     """Updates P trials of one stack: what they share is the optimizer, the formats' families and the rounding modes."""
 
-    def __init__(self, trials: Sequence[Mapping[str, Any]], places: Places, values: Values) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Mapping[str, Any]],
+        places: Places,
+        values: Values,
+        unpenalized: Collection[str] = (),
+    ) -> None:
+        """`unpenalized`: the parameters whose gradients have weight decay and the L1 penalty in them already."""
         self._trials = list(trials)
+        self._unpenalized = frozenset(unpenalized)
         self._places = places
         self._roles = places.parameters
         self._device = str(next(iter(values.values())).device)
@@ -79,7 +87,9 @@ class Stepper:
         """Second copies of weights, by parameter, where trials have them."""
 
     def _prepare(self) -> None:
-        self._settings = Settings([trial["optimizer"] for trial in self._trials], self._device)
+        own = [trial["optimizer"] for trial in self._trials]
+        self._settings = Settings(own, self._device)
+        self._bare = Settings([{**o, "weight_decay": 0.0, "l1": 0.0} for o in own], self._device)
         layers = [self._places.layers(trial) for trial in self._trials]
         self.quantizers = Quantizers(self._trials, layers, self._device)
         self._stacks = {name: self._stacks_of(name) for name in self._names}
@@ -127,6 +137,7 @@ class Stepper:
     def start(self, step: int) -> None:
         """Begin a step, counted from 1."""
         self._settings.start(step)
+        self._bare.start(step)
 
     def update(self, values: Values, gradients: Values, noise: Noise, part: slice, tally: Tally | None = None) -> None:
         """Move some trials, in place, by the gradients of them; a tally is told what that did to quantized roles."""
@@ -167,7 +178,8 @@ class Stepper:
         moving = Rows(copy, gradient, block.state, block.first)
         is_apart = tally is not None or "update" in self._stacks[block.name]
         before = [copy.clone(), block.weight.clone()] if tally is not None else []
-        update(moving, self._settings, subtract=not is_apart)
+        settings = self._bare if block.name in self._unpenalized else self._settings
+        update(moving, settings, subtract=not is_apart)
         if is_apart:
             self._round(block, "update", gradient, noise, tally)
             copy.sub_(gradient)

@@ -26,7 +26,7 @@ def told(is_compression: bool = True) -> dict[str, Any]:
     before = {"a.weight": torch.tensor([[0.0, 0.9, 2.2], [3.0, 1.1, 3.0]]), "b.bias": torch.ones(5)}
     after = {"a.weight": torch.tensor([[0.0, 1.0, 2.0], [3.0, 1.0, 3.0]]), "b.bias": torch.ones(5)}
     buffers = {"n.running_mean": torch.zeros(7)}
-    return sizes(before | buffers, after | buffers, {"a.weight": ("weight", UNIFORM)}, is_compression)
+    return sizes(before | buffers, after | buffers, {"a.weight": ("weight", UNIFORM)}, before, is_compression)
 
 
 def test_sizes_are_of_all_parameters_and_of_the_exported_file() -> None:
@@ -62,6 +62,8 @@ def test_training_makes_no_quantization_noise() -> None:
     assert told(is_compression=False)["tensors"][0]["sqnr"] is None
 
 
-@pytest.mark.parametrize(("signal", "found"), [([1.0, 2.0], [1.0, 2.0]), ([0.0, 0.0], [1.0, 0.0])])
+@pytest.mark.parametrize(
+    ("signal", "found"), [([1.0, 2.0], [1.0, 2.0]), ([0.0, 0.0], [1.0, 0.0]), ([1.0, 2.0], [1.0, math.inf])]
+)
 def test_sqnr_without_noise_or_signal_is_none(signal: list[float], found: list[float]) -> None:
     assert sqnr(np.array(signal), np.array(found)) is None

@@ -137,6 +137,43 @@ def test_a_codebook_has_the_gradient_of_its_levels() -> None:
     assert torch.equal(found[0], expected[chosen].float())
 
 
+@pytest.mark.parametrize("scale", [1.0, 1024.0])
+def test_penalties_of_a_kept_codebook_are_those_of_all_parameters_under_any_loss_scale(
+    trial: Make, run: Run, scale: float
+) -> None:
+    """Of a net whose biases alone are compressed, each to a level of its own: then kept is free."""
+    found = []
+    for codebook in ("kept", "free"):
+        stages = [
+            {"compress": {"bias": "kmeans64"}},
+            {"retrain": {"codebook": codebook, "weight_decay": 0.5, "l1": 0.01}},
+        ]
+        own = trial(quantize={"error": "e8m22"}, epochs=1, model="softmax", loss_scale=scale, stages=stages)
+        found.append(load(through(run, own)[-1]["weights"]))
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_net_whose_buffers_are_views_can_be_a_base(trial: Make, run: Run) -> None:
+    text = """
+from torch import nn, arange
+
+class Net(nn.Linear):
+    def __init__(self, classes):
+        super().__init__(64, classes)
+        self.register_buffer("whole", arange(20.0))
+        self.register_buffer("few", self.whole[:10])
+
+    def forward(self, x):
+        return super().forward(x.flatten(1)) + 0 * self.few
+
+def net(shape, classes):
+    return nn.Sequential(Net(classes))
+"""
+    records = through(run, normed(trial, [{"compress": {"bias": "uniform2"}}]), d=text)
+    assert records[-1]["result"]["model_bits"] == 64 * 10 * 32 + 10 * 2 + 2 * 32
+
+
 def test_a_stage_draws_random_bits_of_its_own(trial: Make, run: Run, data_folder: Path) -> None:
     """Else its batches would come in the order of the training's first epoch."""
     model = {"name": "mlp", "hidden": [33]}
