@@ -629,7 +629,9 @@ def test_stages_that_can_not_be_say_which_and_why(stages: list[Any], path: str, 
 def test_a_codebook_is_kept_as_long_as_there_is_one() -> None:
     compress = {"compress": {"weight": "uniform4", "bias": "float32"}}
     stages = [compress, {"retrain": {}}, {"retrain": {}}, {"retrain": {"codebook": "free"}}, {"retrain": {}}]
-    found = [next(iter(stage.values())).get("codebook") for stage in make(quantize={}, stages=stages).settings["stages"]]
+    found = [
+        next(iter(stage.values())).get("codebook") for stage in make(quantize={}, stages=stages).settings["stages"]
+    ]
     assert found == [None, "kept", "kept", "free", "free"]
     alone = make(quantize={}, stages=[{"compress": {"weight": "uniform4"}}])
     assert make(quantize={}, stages=[compress]).key == alone.key
