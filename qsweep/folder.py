@@ -56,7 +56,7 @@ def claim(folder: Path, spec_owner: str) -> None:
     """Make sure that a folder is this spec's, or nobody's.
 
     Raises:
-        UserError: it belongs to another file of the same name, or is where committed results lie.
+        UserError: it belongs to another file of the same name, or is kept for what is no sweep's.
     """
     if folder.name in RESERVED_NAMES:
         raise UserError(f"{folder} is no sweep's folder: give the spec another name, or the folder by --name")

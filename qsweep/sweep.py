@@ -304,7 +304,7 @@ def _train(
         for record in records:
             ended[record["key"]] = record
             if "weights" in record:  # before the record, which says that they are there
-                weights.put(record["key"], record["weights"])
+                record["run"]["weights"] = weights.put(record["key"], record["weights"])
         return store.add(records, run_id)
 
     summary = Summary()

@@ -16,7 +16,7 @@ from typing import Any
 
 from qsweep.architectures import ARCHITECTURES
 from qsweep.datasets import DATASETS
-from qsweep.formats import BITWIDTH, COMPAT, FAMILIES, ROUNDING, KMeans, check_rounding, make, parameters_of, spell
+from qsweep.formats import BITWIDTH, COMPAT, ROUNDING, KMeans, check_rounding, make, parameters_of, spell
 from qsweep.formats.learned import CLUSTERS
 from qsweep.formats.names import a, example_of
 from qsweep.parameters import REQUIRED, BadValueError, Parameter, listing
@@ -100,8 +100,6 @@ all trials that use it change, and nothing is taken from the store that would co
 
 STACKING = frozenset(p.name for p in (*PLAIN.values(), *ROLE_PARTS.values()) if p.stacks)
 REACHING = frozenset(p.name for p in ROLE_DEFAULTS)
-SIZED = {f for f in FAMILIES if BITWIDTH.name in listing(parameters_of(f))} | {KMeans.family}
-"""Families whose number of levels a trial's bitwidth can say."""
 SWITCHES = ("momentum", "weight_decay")
 """Stacking parameters whose 0 leaves a part of the step out: in a stack all use that part, or none does."""
 
@@ -404,7 +402,8 @@ class _Resolver:
 def _remedy(family: str, name: str, path: str) -> str:
     """How to give a format a parameter that it needs."""
     if path.startswith(STAGES):
-        return f"{example_of(family)}, or bitwidth in trial or grid" if family in SIZED else example_of(family)
+        sized = name in (BITWIDTH.name, CLUSTERS.name)
+        return example_of(family) + (f", or {BITWIDTH.name} in trial or grid" if sized else "")
     return f"{example_of(family)}, or {name if name in REACHING else f'{path}.{name}'} in trial or grid"
 
 

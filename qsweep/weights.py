@@ -43,8 +43,8 @@ class Weights:
                     return content
         return None
 
-    def put(self, key: str, content: bytes) -> None:
-        """Keep a trial's weights, in place of any others of it: they lie on the disk when this returns.
+    def put(self, key: str, content: bytes) -> str:
+        """Keep a trial's weights, in place of any others of it: they lie on the disk when this returns their SHA-256.
 
         Raises:
             UserError: the folder can't be written, or the disk is full.
@@ -54,6 +54,7 @@ class Weights:
         for other in self._files(key):
             if other != path:
                 files.remove(other)
+        return hashlib.sha256(content).hexdigest()
 
     def owners(self) -> dict[str, int]:
         """Bytes that are kept for each trial, by key, of all environments."""

@@ -607,6 +607,11 @@ def test_retraining_has_the_trials_own_parameters_unless_it_sets_them() -> None:
     ("stages", "path", "message"),
     [
         ([COMPRESS], "stages.0.compress.weight", "uniform needs a bitwidth: uniform8, or bitwidth in trial or grid"),
+        (
+            [{"compress": {"weight": {"format": "fixed", "bitwidth": 8}}}],
+            "stages.0.compress.weight",
+            "fraction: fixed8f7$",
+        ),
         ([{"retrain": {"codebook": "kept"}}], "stages.0.retrain.codebook", "nothing is compressed here any more"),
         ([{"retrain": {"alpha": 0.5}}], "stages.0.retrain.alpha", "sgd has no alpha"),
         (

@@ -88,8 +88,9 @@ class Stepper:
 
     def _prepare(self) -> None:
         own = [trial["optimizer"] for trial in self._trials]
-        self._settings = Settings(own, self._device)
-        self._bare = Settings([{**o, "weight_decay": 0.0, "l1": 0.0} for o in own], self._device)
+        self._settings = self._bare = Settings(own, self._device)
+        if self._unpenalized:
+            self._bare = Settings([{**o, "weight_decay": 0.0, "l1": 0.0} for o in own], self._device)
         layers = [self._places.layers(trial) for trial in self._trials]
         self.quantizers = Quantizers(self._trials, layers, self._device)
         self._stacks = {name: self._stacks_of(name) for name in self._names}
@@ -136,8 +137,8 @@ class Stepper:
 
     def start(self, step: int) -> None:
         """Begin a step, counted from 1."""
-        self._settings.start(step)
-        self._bare.start(step)
+        for settings in dict.fromkeys((self._settings, self._bare)):
+            settings.start(step)
 
     def update(self, values: Values, gradients: Values, noise: Noise, part: slice, tally: Tally | None = None) -> None:
         """Move some trials, in place, by the gradients of them; a tally is told what that did to quantized roles."""
