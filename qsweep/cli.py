@@ -176,7 +176,10 @@ def _plan_words(ahead: Outlook) -> str:
 
 
 def _with_bases(trained: int, bases: int) -> str:
-    return f"{trained - bases} and {bases} bases, each once" if bases else str(trained)
+    """How many, those apart that have no row: others start from them."""
+    if not bases:
+        return str(trained)
+    return f"{trained - bases} and {'1 base' if bases == 1 else f'{bases} bases, each'} once"
 
 
 def _stack_sizes(ahead: Outlook) -> list[tuple[int, int]]:
