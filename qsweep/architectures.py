@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -135,8 +135,8 @@ def _cnn3(shape: Shape, classes: int) -> list[LayerShape]:
 
 HIDDEN = Parameter(
     "hidden",
-    Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(min_length=1, max_length=32)],
-    "a list of layer widths, such as [512, 512]",
+    Annotated[list[Annotated[int, Field(ge=1, le=65536)]], Field(max_length=32)],
+    "a list of layer widths, such as [512, 512]; [] for an output layer alone",
     default=[512, 512],
 )
 DROPOUT = Parameter(
@@ -146,13 +146,22 @@ DROPOUT = Parameter(
     default=0.0,
 )
 
+OUTPUT = Parameter(
+    "output",
+    Literal["linear", "relu", "relu_ungated"],
+    "linear, relu or relu_ungated (a ReLU behind the last layer; ungated lets all errors through it)",
+    default="linear",
+    as_before="linear",
+)
+"""What follows the last layer."""
+
 ARCHITECTURES = {
     a.name: a
     for a in (
         Architecture(
             "mlp",
             "dense layers with ReLU, each followed by dropout, and a dense output",
-            (HIDDEN, DROPOUT),
+            (HIDDEN, DROPOUT, OUTPUT),
             lambda shape, classes, p: _chain([prod(shape), *p["hidden"], classes]),
             stacks=True,
         ),

@@ -35,7 +35,8 @@ def work(settings: Mapping[str, Any]) -> float:
     data = DATASETS[settings["data"]["name"]]
     shapes = layers(settings)
     products = sum(layer.products for layer in shapes) if shapes else 1
-    return float(3 * products * data.train * settings["epochs"])
+    examples = settings["iterations"] if "iterations" in settings else data.train * settings["epochs"]
+    return float(3 * products * examples)
 
 
 def memory(settings: Mapping[str, Any]) -> int | None:
@@ -44,6 +45,8 @@ def memory(settings: Mapping[str, Any]) -> int | None:
     if not shapes:
         return None
     weights = sum(layer.parameters for layer in shapes) * TENSORS_A_WEIGHT
+    if "iterations" in settings:
+        return 2 * BYTES * weights
     activations = sum(layer.activations for layer in shapes)
     training = min(settings["batch_size"], DATASETS[settings["data"]["name"]].train) * TENSORS_AN_ACTIVATION
     return int(BYTES * (weights + activations * max(training, 2 * EVALUATION_BATCH)))

@@ -20,7 +20,7 @@ from qsweep.datasets import DATASETS
 from qsweep.environment import describe
 from qsweep.errors import UserError
 from qsweep.trial import key_of
-from qsweep.vocabulary import COMPRESS, STAGES
+from qsweep.vocabulary import COMPRESS, ITERATIONS, LOSS, STAGES
 
 if TYPE_CHECKING:
     from qsweep.training.course import Outcome
@@ -140,13 +140,19 @@ def _train(
         return found
 
     model = new_model()
+    if ITERATIONS.name in shared:
+        from qsweep.training import online
+
+        return [
+            _outcome(trial, own) for trial, own in zip(trials, online.run(model, trials, data, examples), strict=True)
+        ]
     if stacks(shared["model"], model, data.shape, data.classes):
-        return course(trials, inputs, model, stacked_net(model.to(device), len(trials)))
+        return course(trials, inputs, model, stacked_net(model.to(device), len(trials), shared[LOSS.name]))
     outcomes = []
     for index, trial in enumerate(trials):
         model = new_model()
         stacks(shared["model"], model, data.shape, data.classes)  # it learns the shapes of its masks
-        outcomes += course([trial], inputs[index : index + 1], model, plain_net(model.to(device)))
+        outcomes += course([trial], inputs[index : index + 1], model, plain_net(model.to(device), shared[LOSS.name]))
     return outcomes
 
 

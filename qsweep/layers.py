@@ -84,6 +84,30 @@ class _ReLU(torch.autograd.Function):
         return _ReLU.apply(x.movedim(dim, 0) if dim else x), None if dim is None else 0
 
 
+class UngatedReLU(nn.Module):
+    """max(x, 0), which lets all errors through: what is negative can become positive again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = _UngatedReLU.apply(x)
+        return result
+
+
+class _UngatedReLU(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return torch.relu(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, error: Tensor) -> Tensor:
+        return error
+
+
 def is_channels_last(x: Tensor) -> bool:
     """Whether images (N, C, H, W) lie in memory as (N, H, W, C)."""
     return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)

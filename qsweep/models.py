@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod, sqrt
@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from qsweep.architectures import ARCHITECTURES, ConvolutionShape, LinearShape, architecture_of
 from qsweep.errors import UserError, unknown
-from qsweep.layers import Dropout, HalvingPool, MaskedReLU, ReLU
+from qsweep.layers import Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU
 from qsweep.streams import Stream
 from qsweep.vocabulary import LIBRARY
 
@@ -31,6 +31,9 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupN
 
 NO_SECOND_OUTPUT = {name: {"aux_logits": False} for name in ("googlenet", "inception_v3")}
 """What leaves out the classifiers that some nets have halfway."""
+
+OUTPUTS: dict[str, Callable[[], nn.Module] | None] = {"linear": None, "relu": ReLU, "relu_ungated": UngatedReLU}
+"""What follows the last layer."""
 
 # --- building ---------------------------------------------------------------------------------------------------------
 
@@ -54,7 +57,9 @@ def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int
     convolutions = [layer for layer in layers if isinstance(layer, ConvolutionShape)]
     dense = [layer for layer in layers if isinstance(layer, LinearShape)]
     rest = _dense(dense, own.get("dropout", 0.0), len(convolutions) + 1)
-    return nn.Sequential(OrderedDict([*_convolutions(convolutions), ("flatten", nn.Flatten()), *rest]))
+    last = OUTPUTS[own.get("output", "linear")]
+    end = [] if last is None else [(f"relu{len(layers)}", last())]
+    return nn.Sequential(OrderedDict([*_convolutions(convolutions), ("flatten", nn.Flatten()), *rest, *end]))
 
 
 def _dense(layers: Sequence[LinearShape], rate: float, first: int) -> Iterator[tuple[str, nn.Module]]:
@@ -136,8 +141,9 @@ def _with_our_dropout(net: nn.Module) -> nn.Module:
 def initialize(net: nn.Module, init: Mapping[str, Any], stream: Stream) -> None:
     """Draw the kernels and biases of a net's dense and convolution layers; norms keep theirs.
 
-    normal: Normal(0, std) for both. glorot_uniform: kernels uniform in ±√(6/(fan_in + fan_out)) (Glorot & Bengio 2010),
-    biases 0. he: kernels Normal(0, √(2/fan_in)) (He et al. 2015), biases 0. torch: both uniform in ±1/√fan_in.
+    normal: Normal(0, std) for both, or for kernels alone and biases 0. glorot_uniform: kernels uniform in
+    ±√(6/(fan_in + fan_out)) (Glorot & Bengio 2010), biases 0. he: kernels Normal(0, √(2/fan_in)) (He et al. 2015),
+    biases 0. torch: both uniform in ±1/√fan_in.
     """
     with torch.no_grad():
         for place, module in net.named_modules():
@@ -152,7 +158,7 @@ def initialize(net: nn.Module, init: Mapping[str, Any], stream: Stream) -> None:
 def _initial(parameter: Tensor, name: str, init: Mapping[str, Any], bound: float, stream: Stream, place: str) -> Tensor:
     shape = tuple(parameter.shape)
     kind = init["name"]
-    if kind == "normal":
+    if kind == "normal" and not (name == "bias" and init.get("bias") == "zero"):
         return _normal(shape, init["std"], stream, place)
     if kind == "torch":
         return _uniform(shape, bound, stream, place)

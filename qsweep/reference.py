@@ -31,6 +31,7 @@ from qsweep.formats import (
     QKeras,
     Range,
     Ternary,
+    Unbounded,
     Uniform,
     name_of,
 )
@@ -68,7 +69,7 @@ def quantize_group(
             return list(xs)
         case Range():
             return [_range(x, fmt, rounding, u) for x, u in pairs]
-        case Fixed() | Float():
+        case Fixed() | Unbounded() | Float():
             return [place(x, fmt.law, rounding, u) for x, u in pairs]
         case NVFP4():
             return _nvfp4(pairs, fmt, rounding)

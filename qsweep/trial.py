@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from qsweep import online
 from qsweep.architectures import ARCHITECTURES
 from qsweep.datasets import DATASETS
 from qsweep.formats import BITWIDTH, COMPAT, ROUNDING, KMeans, check_rounding, make, parameters_of, spell
@@ -28,15 +29,19 @@ from qsweep.vocabulary import (
     COMPRESS,
     DEFAULTS,
     EPOCHS,
+    FIXED,
+    FIXED_POINT,
     FLOAT32,
     FLOAT32_ENDS,
     FLOWS,
     HISTOGRAM,
+    ITERATIONS,
     KEPT,
     LAYERS,
     LIBRARY,
     LOSS_SCALE,
     NAMED,
+    ONLINE_PARAMETERS,
     OPERANDS,
     PLAIN,
     QUANTIZE_INIT,
@@ -48,12 +53,14 @@ from qsweep.vocabulary import (
     STAGES,
     STORED,
     TRAINING_PARAMETERS,
+    WAYS,
     compression_parameters,
     role_parameters,
 )
 
 NUMERICS = {
     "step": 1,
+    "online": 1,
     "random": 1,
     "init": 1,
     "sgd": 1,
@@ -61,6 +68,7 @@ NUMERICS = {
     "adam": 1,
     "range": 1,
     "fixed": 1,
+    "fraction": 1,
     "float": 1,
     "block": 1,
     "mx": 1,
@@ -184,16 +192,21 @@ class _Resolver:
         self.parts = {"step", "random", "init"}
 
     def trial(self, seed: int) -> Trial:
+        is_online = self.given.get(ITERATIONS.name) is not None
         settings: dict[str, Any] = {
             "data": self._named("data"),
             "model": self._model(),
             "init": self._choice("init", self.given["init"]),
             "optimizer": self._named("optimizer"),
-            **self._read(TRAINING_PARAMETERS, self.given),
+            **self._read(ONLINE_PARAMETERS if is_online else TRAINING_PARAMETERS, self.given),
             **self._quantize(),
             "seed": seed,
         }
         self.parts |= {HISTOGRAM.name} & settings.keys()
+        if is_online:
+            self.parts = self.parts - {"step"} | {"online"}
+            for path, problem in online.problems(settings, self.given):
+                raise TrialError(path, problem)
         return self._with_stages(settings, self.given.get(STAGES) or [])
 
     def _with_stages(self, settings: dict[str, Any], stages: list[dict[str, Any]]) -> Trial:
@@ -322,7 +335,7 @@ class _Resolver:
         return {**named, **own}
 
     def _quantize(self) -> dict[str, Any]:
-        roles = self._roles(self.given["quantize"])
+        roles = self._roles({**self._ways(), **self.given["quantize"]})
         quantized = {role: own for role, own in roles.items() if own["format"] != FLOAT32}
         layers = self._layers(quantized)
         if not quantized and not layers:
@@ -337,6 +350,16 @@ class _Resolver:
         as_qtorch = {QUANTIZE_INIT.name: False} if self.given.get(COMPAT.name) == "qtorch" else {}
         settings = {"quantize": quantized, **self._read(tuple(read), {**as_qtorch, **self.given})}
         return settings | ({LAYERS: layers} if layers else {})
+
+    def _ways(self) -> dict[str, dict[str, Any]]:
+        """The roles that `forward` and `backward` are short for."""
+        found: dict[str, dict[str, Any]] = {}
+        for way, roles in WAYS.items():
+            if way in self.given:
+                self.columns[way] = self.given[way]
+                family = FIXED_POINT if self.given[way] == FIXED else FLOAT32
+                found |= {role: {"format": family} for role in roles}
+        return found
 
     def _roles(self, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """Each role that is named, weights, and biases, which are like them."""

@@ -11,7 +11,19 @@ from pydantic import AfterValidator, Field
 
 from qsweep.architectures import ARCHITECTURES
 from qsweep.datasets import DATASETS, PREPROCESS, SPLITS
-from qsweep.formats import BITWIDTH, COMPAT, FAMILIES, ROUNDING, SCALE, ZERO, Float32, KMeans, parameters_of
+from qsweep.formats import (
+    BITWIDTH,
+    COMPAT,
+    FAMILIES,
+    FRACTION,
+    ROUNDING,
+    SCALE,
+    ZERO,
+    Float32,
+    KMeans,
+    Unbounded,
+    parameters_of,
+)
 from qsweep.parameters import Parameter, listing
 
 FLOAT32 = Float32.family
@@ -59,9 +71,12 @@ OPTIMIZERS: dict[str, tuple[Parameter, ...]] = {
 }
 
 STD = Parameter("std", POSITIVE, "a standard deviation, a number above 0", default=0.1)
-INITS: dict[str, tuple[Parameter, ...]] = {"normal": (STD,), "glorot_uniform": (), "he": (), "torch": ()}
-"""normal: kernels and biases from Normal(0, std). glorot_uniform, he (normal): kernels by fan, biases 0. torch: its
-default, both uniform in ±1/√fan_in."""
+BIASES = Parameter(
+    "bias", Literal["drawn", "zero"], "drawn (like the kernels) or zero", default="drawn", as_before="drawn"
+)
+INITS: dict[str, tuple[Parameter, ...]] = {"normal": (STD, BIASES), "glorot_uniform": (), "he": (), "torch": ()}
+"""normal: kernels, and biases or not, from Normal(0, std). glorot_uniform, he (normal): kernels by fan, biases 0.
+torch: its default, both uniform in ±1/√fan_in."""
 
 QUANTIZE_INIT = Parameter(
     "quantize_init", bool, "true or false (whether roles are quantized before the first step)", default=True
@@ -124,20 +139,54 @@ EPOCHS = Parameter("epochs", Annotated[int, Field(ge=1, le=100_000)], "an intege
 BATCH_SIZE = Parameter(
     "batch_size", Annotated[int, Field(ge=1, le=1_000_000)], "an integer from 1 to 1000000", default=128
 )
-TRAINING_PARAMETERS = (
-    Parameter("loss", Literal["cross_entropy"], "cross_entropy", default="cross_entropy"),
-    EPOCHS,
-    BATCH_SIZE,
-    HISTOGRAM,
+CROSS_ENTROPY: Final = "cross_entropy"
+SQUARED_ERROR: Final = "squared_error"
+LOSS = Parameter(
+    "loss",
+    Literal["cross_entropy", "squared_error"],
+    "cross_entropy or squared_error (half the sum of squares over the classes)",
+    default=CROSS_ENTROPY,
+)
+TRAINING_PARAMETERS = (LOSS, EPOCHS, BATCH_SIZE, HISTOGRAM)
+
+ITERATIONS = Parameter(
+    "iterations",
+    Annotated[int, Field(ge=1, le=1_000_000_000)],
+    "an integer from 1 to 1000000000 (examples, one a step: in place of epochs)",
+    default=None,
+)
+WINDOW = Parameter(
+    "window",
+    Annotated[int, Field(ge=1, le=1_000_000_000)],
+    "an integer, 1 or above (the last iterations, over which training accuracy and loss are means)",
+    default=1001,
+)
+ONLINE_PARAMETERS = (LOSS, ITERATIONS, WINDOW)
+"""Of a trial that trains on one example at a time."""
+
+FIXED: Final = "fixed"
+WAYS = {"forward": ("weight", "activation"), "backward": ("error", "gradient", "update")}
+"""What `forward: fixed` and `backward: fixed` are short for: roles as integers with `fraction` fractional bits."""
+FIXED_POINT = Unbounded.family
+WAY_PARAMETERS = tuple(
+    Parameter(
+        way,
+        Literal["fixed", "float"],
+        f"fixed (short for {FIXED_POINT} in the roles {', '.join(roles)}, where they are not named) or float",
+        default=None,
+    )
+    for way, roles in WAYS.items()
 )
 
-ROLE_DEFAULTS = (BITWIDTH, ROUNDING, SCALE, ZERO, COMPAT)
+ROLE_DEFAULTS = (BITWIDTH, FRACTION, ROUNDING, SCALE, ZERO, COMPAT)
 """Trial-level parameters that reach a role whose format has one of that name and does not set it itself."""
 
 PLAIN = listing(
     (
         *DATA_PARAMETERS,
         *TRAINING_PARAMETERS,
+        *ONLINE_PARAMETERS,
+        *WAY_PARAMETERS,
         *(p for parameters in OPTIMIZERS.values() for p in parameters),
         *ROLE_DEFAULTS,
         QUANTIZE_INIT,

@@ -60,7 +60,7 @@ def test_check_gives_the_one_spelling(path: str, value: object, checked: object)
         ("histogram", [0, 1, 10_000], [-1, 10_001, 0.5]),
         ("bitwidth", [1, 24], [0, 25]),
         ("scale", [1e-9, 2.0**60], [0, -1, 2.0**61]),
-        ("model.hidden", [[1], [65536] * 32], [[], [0], [65537], [1] * 33]),
+        ("model.hidden", [[1], [65536] * 32, []], [[0], [65537], [1] * 33]),
         ("model.dropout", [0, 0.999], [-0.1, 1]),
         ("init.std", [1e-9], [0, -1]),
     ],
@@ -164,7 +164,7 @@ def test_check_tells_all_that_is_wrong_inside(path: str, value: object, places: 
         (
             "model",
             {"name": "mlp", "droput": 0.1},
-            "'mlp' has no parameter 'droput'; did you mean 'dropout'? (it has: hidden, dropout)",
+            "'mlp' has no parameter 'droput'; did you mean 'dropout'? (it has: hidden, dropout, output)",
         ),
         ("model", {"name": "softmax", "hidden": [8]}, "'softmax' has no parameter 'hidden' (it has none)"),
     ],

@@ -24,6 +24,7 @@ WITHOUT_TORCH = (
     *(
         "cost",
         "vocabulary",
+        "online",
         "checks",
         "trial",
         "reader",

@@ -96,6 +96,7 @@ PINNED: dict[str, tuple[dict[str, Any], str]] = {
 
 FORMATS = {
     "fixed8f7": "9e75d7889fd3241c8b32bfa6c828acf7fc71cd81c97eb3943c5e141d7a7f7c9d",
+    "fraction8": "b03ad0642790595d2b6c7e12e7426c408bef0480f0b5bd130f6d049583ad7860",
     "e4m3": "2050ca8002d25b39bed7351ea0ae06f06b7738fe78f2981228063d2e0aa5be7a",
     "block4 per=16": "4348461c67e10dd1e30535cec58bbea366c8122919392a0c6f3525ab32b526b9",
     "mxfp4": "07457d05ed80952c590394b56d07b52f19b659f186ca51c8f6cb391a278aed39",
@@ -152,7 +153,7 @@ def test_role_in_a_table_is_a_name_that_gives_the_same_trial(name: str) -> None:
     [
         (
             {"quantize": {"weight": "fixed"}, "bitwidth": 8},
-            "fixed needs a fraction: fixed8f7, or quantize.weight.fraction",
+            "fixed needs a fraction: fixed8f7, or fraction in trial or grid",
         ),
         ({"quantize": {"weight": "range"}}, "range needs a bitwidth: range4, or bitwidth in trial or grid"),
         ({"quantize": {"weight": "range"}, "bitwidth": 17}, "range17: found 17, expected an integer from 1 to 16"),

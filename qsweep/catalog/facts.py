@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qsweep.catalog.codes import coding
-from qsweep.formats import MX, NVFP4, Binary, Block, Fixed, Format, PowerOfTwo, Ternary, Uniform, name_of
+from qsweep.formats import (
+    MX,
+    NVFP4,
+    Binary,
+    Block,
+    Fixed,
+    Format,
+    PowerOfTwo,
+    Ternary,
+    Unbounded,
+    Uniform,
+    name_of,
+)
 
 SHARED_EXPONENT = 8
 FLOAT32 = 32
@@ -75,7 +87,7 @@ def facts(fmt: Format) -> Facts:
     """The facts of a format, without a look at each of its numbers."""
     name, code = name_of(fmt), coding(fmt)
     if code is None:
-        return Facts(name, step=fmt.law.step if isinstance(fmt, Fixed) else None)
+        return Facts(name, step=fmt.law.step if isinstance(fmt, Fixed | Unbounded) else None)
     return Facts(
         name,
         bits=code.bits,

@@ -3,10 +3,10 @@
 A format says which numbers exist; how a tensor gets there is qsweep.rounding's part.
 """
 
-from qsweep.formats.declared import BITWIDTH, COMPAT, ROUNDING, ROUNDINGS, SCALE, ZERO
+from qsweep.formats.declared import BITWIDTH, COMPAT, FRACTION, ROUNDING, ROUNDINGS, SCALE, ZERO
 from qsweep.formats.elements import Floating, Grid, Law
 from qsweep.formats.floats import Float
-from qsweep.formats.grids import Fixed, Float32, Range
+from qsweep.formats.grids import Fixed, Float32, Range, Unbounded
 from qsweep.formats.learned import KMeans
 from qsweep.formats.names import (
     FAMILIES,
@@ -26,6 +26,7 @@ __all__ = [
     "BITWIDTH",
     "COMPAT",
     "FAMILIES",
+    "FRACTION",
     "MX",
     "NVFP4",
     "ROUNDING",
@@ -47,6 +48,7 @@ __all__ = [
     "Range",
     "Scaled",
     "Ternary",
+    "Unbounded",
     "Uniform",
     "check_rounding",
     "make",

@@ -77,6 +77,25 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Unbounded:
+    """Fixed point of any width: the numbers k · 2^-F, k any integer. Only the fraction counts; ±Inf stays.
+
+    Source: "Quantized training bottleneck", which asks how many fractional bits training takes, and for no others.
+    """
+
+    family: ClassVar[str] = "fraction"
+    short: ClassVar[str] = "fraction{fraction}"
+    parameters: ClassVar[tuple[Parameter, ...]] = (FRACTION,)
+    summary: ClassVar[str] = "fixed point of any width: k/2^F, k any integer"
+
+    fraction: int
+
+    @property
+    def law(self) -> Grid:
+        return Grid(0, 0, 2.0**-self.fraction, "unbounded")
+
+
+@dataclass(frozen=True)
 class Fixed:
     """Fixed point: the numbers k · 2^-F, k an integer of W bits in two's complement.
 

@@ -18,7 +18,7 @@ from typing import Any
 from qsweep.errors import UserError, cut, did_you_mean, unknown
 from qsweep.formats.declared import DETERMINISTIC, ROUNDINGS
 from qsweep.formats.floats import ALIASES, Float
-from qsweep.formats.grids import Fixed, Float32, Range
+from qsweep.formats.grids import Fixed, Float32, Range, Unbounded
 from qsweep.formats.learned import KMeans
 from qsweep.formats.qkeras import (
     Bernoulli,
@@ -36,10 +36,23 @@ from qsweep.formats.scaled import MX, NVFP4, Binary, Block, PowerOfTwo, Ternary,
 from qsweep.parameters import REQUIRED, BadValueError, Parameter, check_each
 
 Format = (
-    Float32 | Range | Fixed | Float | Block | MX | NVFP4 | Uniform | Binary | Ternary | PowerOfTwo | KMeans | QKeras
+    Float32
+    | Range
+    | Fixed
+    | Unbounded
+    | Float
+    | Block
+    | MX
+    | NVFP4
+    | Uniform
+    | Binary
+    | Ternary
+    | PowerOfTwo
+    | KMeans
+    | QKeras
 )
 CLASSES: tuple[type[Format], ...] = (
-    *(Float32, Range, Fixed, Float, Block, MX, NVFP4, Uniform, PowerOfTwo, Ternary, Binary, KMeans),
+    *(Float32, Range, Fixed, Unbounded, Float, Block, MX, NVFP4, Uniform, PowerOfTwo, Ternary, Binary, KMeans),
     *(QuantizedBits, QuantizedRelu, QuantizedPo2, QuantizedReluPo2, QKerasBinary, QKerasTernary),
     *(StochasticBinary, StochasticTernary, Bernoulli),
 )
@@ -58,7 +71,7 @@ WORDS: dict[str, tuple[str, dict[str, Any]]] = {
 """Names that stand for a family with some of its parameters."""
 EXAMPLES = (
     *("float32", "range4", "fixed8f7", "e4m3", "e5m2", "block8", "uniform8", "po2_4", "ternary", "binary", "nvfp4"),
-    "kmeans8",
+    *("fraction8", "kmeans8"),
 )
 """What a message offers."""
 CALL = re.compile(r"([A-Za-z]\w*)\(([^()]*)\) ?(.*)")

@@ -26,6 +26,11 @@ def compiled(law: Callable[..., Any]) -> Any:
         return njit(law, error_model="numpy")
 
 
+def called(law: Callable[..., Any]) -> Any:
+    """Compile what kernels call, with them."""
+    return njit(law, error_model="numpy")
+
+
 def _bits_of(context: Any, value: Any) -> Any:
     """The 64 bits of a float64 as an integer."""
     return types.int64(types.float64), lambda _, builder, __, given: builder.bitcast(given[0], ir.IntType(64))

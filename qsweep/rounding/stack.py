@@ -31,6 +31,7 @@ from qsweep.formats import (
     Range,
     Scaled,
     Ternary,
+    Unbounded,
     Uniform,
     name_of,
 )
@@ -180,7 +181,7 @@ class Stack:
     @cached_property
     def _steps(self) -> Tensor:
         """The scale of a law without one of the data: its step, (P, 1) float64."""
-        steps = [f.law.step if isinstance(f, Fixed) else 1.0 for f in self.formats]
+        steps = [f.law.step if isinstance(f, Fixed | Unbounded) else 1.0 for f in self.formats]
         return torch.tensor(steps, dtype=torch.float64, device=self.device)[:, None]
 
     def _to_law(self, w: Tensor, noise: Tensor | None, scale: Tensor, first: int, exact: bool) -> None:
@@ -328,7 +329,7 @@ class Stack:
         """The least and the greatest value of each trial's format, (P,); ±Inf where nothing is clipped."""
         ends = []
         for fmt in self.formats:
-            if isinstance(fmt, Float32) or (isinstance(fmt, Fixed) and fmt.overflow != "saturate"):
+            if isinstance(fmt, Float32 | Unbounded) or (isinstance(fmt, Fixed) and fmt.overflow != "saturate"):
                 ends.append((-math.inf, math.inf))
             elif isinstance(fmt, Range):
                 ends.append((fmt.lowest * fmt.step, fmt.highest * fmt.step))

@@ -19,7 +19,7 @@ from qsweep.streams import Stream
 from qsweep.training.codebooks import Codebook
 from qsweep.training.flow import Flow
 from qsweep.training.histograms import Histogram, histograms
-from qsweep.training.nets import Net, losses
+from qsweep.training.nets import Net
 from qsweep.training.places import places_of
 from qsweep.training.roles import Noise
 from qsweep.training.step import Stepper
@@ -200,7 +200,7 @@ class Course:
             for part in self._parts():
                 self.flow.start(part)
                 logits = self.net.logits(x, part)
-                totals.add(part, losses(logits, y).double().sum(1), logits, y)
+                totals.add(part, self.net.losses(logits, y).double().sum(1), logits, y)
                 seen[part].scatter_(1, predictions(logits), True)
             totals.examples += len(y)
         return totals, [count or None for count in seen.sum(1).tolist()]

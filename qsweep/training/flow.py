@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from qsweep.layers import Dropout, HalvingPool, MaskedReLU, ReLU
+from qsweep.layers import Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU
 from qsweep.rounding import Stack
 from qsweep.training.nets import memory_order
 from qsweep.training.places import Places, call_name
@@ -140,7 +140,7 @@ class _Gate(NamedTuple):
         return result
 
 
-CHAIN = (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.Flatten, Dropout, HalvingPool, MaskedReLU, ReLU)
+CHAIN = (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.Flatten, Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU)
 
 
 def is_chain(net: nn.Module) -> bool:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from qsweep.vocabulary import CROSS_ENTROPY, SQUARED_ERROR
+
 Values = dict[str, Tensor]
 """Tensors by parameter name, each (P, *shape)."""
 
@@ -23,9 +25,11 @@ Forward = Callable[[Values, Tensor], Tensor]
 class Net:
     """P trials' weights and the way through their net."""
 
-    def __init__(self, model: nn.Module, values: Values, forward: Forward) -> None:
+    def __init__(self, model: nn.Module, values: Values, forward: Forward, loss: str) -> None:
         self.model = model
         self.values = values
+        self.losses = LOSSES[loss]
+        """(logits (P, B, classes), labels (B,)) → the loss of each example, (P, B)."""
         self._forward = forward
 
     def gradients(self, x: Tensor, y: Tensor, part: slice, scales: Tensor | None) -> tuple[Values, Tensor, Tensor]:
@@ -37,7 +41,7 @@ class Net:
         self.model.train()
         values = {name: value[part].detach().requires_grad_() for name, value in self.values.items()}
         logits = self._forward(values, x)
-        means = losses(logits, y).mean(1)
+        means = self.losses(logits, y).mean(1)
         total = (means if scales is None else means * scales).sum()
         gradients = torch.autograd.grad(total, list(values.values()), materialize_grads=True)
         return dict(zip(values, gradients, strict=True)), means.detach(), logits.detach()
@@ -53,17 +57,17 @@ class Net:
         self.values = {name: lying_as(value, value[list(indices)]) for name, value in self.values.items()}
 
 
-def stacked_net(model: nn.Module, count: int) -> Net:
+def stacked_net(model: nn.Module, count: int, loss: str = CROSS_ENTROPY) -> Net:
     """P trials of one architecture by `vmap` over their stacked parameters."""
 
     def forward(values: Values, x: Tensor) -> Tensor:
         logits: Tensor = vmap(lambda own: functional_call(model, own, (x,)))(values)
         return logits
 
-    return Net(model, {name: _repeated(p.detach(), count) for name, p in model.named_parameters()}, forward)
+    return Net(model, {name: _repeated(p.detach(), count) for name, p in model.named_parameters()}, forward, loss)
 
 
-def plain_net(model: nn.Module) -> Net:
+def plain_net(model: nn.Module, loss: str = CROSS_ENTROPY) -> Net:
     """One trial without `vmap`: for nets whose operations give other bits in a stack."""
     model.to(memory_format=torch.channels_last)
 
@@ -71,7 +75,7 @@ def plain_net(model: nn.Module) -> Net:
         logits: Tensor = functional_call(model, {name: value[0] for name, value in values.items()}, (x,))
         return logits[None]
 
-    return Net(model, {name: p.detach().clone()[None] for name, p in model.named_parameters()}, forward)
+    return Net(model, {name: p.detach().clone()[None] for name, p in model.named_parameters()}, forward, loss)
 
 
 def _repeated(value: Tensor, count: int) -> Tensor:
@@ -96,7 +100,17 @@ def lying_as(model: Tensor, value: Tensor) -> Tensor:
     return value.permute(order).contiguous().permute(back)
 
 
-def losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each example: (P, B) from logits (P, B, classes) and labels (B,)."""
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of each example: (P, B) from logits (P, B, classes) and labels (B,)."""
     chosen = labels.expand(logits.shape[:-1])[..., None]
     return -torch.log_softmax(logits, -1).gather(-1, chosen)[..., 0]
+
+
+def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+    """Half the sum of squares over the classes, whose gradient is logits - labels."""
+    wanted = torch.zeros_like(logits).scatter_(-1, labels.expand(logits.shape[:-1])[..., None], 1.0)
+    return (logits - wanted).square().sum(-1) / 2
+
+
+LOSSES = {CROSS_ENTROPY: cross_entropy, SQUARED_ERROR: squared_error}
+"""The losses of a trial, by name."""

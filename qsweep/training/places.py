@@ -12,13 +12,27 @@ import torch
 from torch import Tensor, nn
 
 from qsweep.errors import UserError, unknown
-from qsweep.layers import MaskedReLU, ReLU
+from qsweep.layers import MaskedReLU, ReLU, UngatedReLU
 from qsweep.models import CORE, NORMS
 from qsweep.training.roles import Layers, place_of, roles_of
 from qsweep.vocabulary import AT, AT_ROLES, FLOAT32, FLOAT32_ENDS, FLOWS, LAYERS, ROLES, STORED
 
 ACTIVATIONS = (
-    *(MaskedReLU, ReLU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish),
+    *(
+        MaskedReLU,
+        ReLU,
+        UngatedReLU,
+        nn.ReLU,
+        nn.ReLU6,
+        nn.LeakyReLU,
+        nn.PReLU,
+        nn.ELU,
+        nn.SELU,
+        nn.CELU,
+        nn.GELU,
+        nn.SiLU,
+        nn.Mish,
+    ),
     *(nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus),
 )
 POOLS = (

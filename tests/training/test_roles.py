@@ -21,7 +21,7 @@ from qsweep.rounding import quantize
 from qsweep.streams import Stream
 from qsweep.training.course import Course, Outcome
 from qsweep.training.flow import is_chain
-from qsweep.training.nets import Values, losses, plain_net, stacked_net
+from qsweep.training.nets import Values, cross_entropy, plain_net, stacked_net
 from qsweep.training.places import places_of
 from qsweep.trial import Trial
 
@@ -101,7 +101,7 @@ def by_hand(trial: Trial, names: dict[str, str], places: Sequence[str], sources:
     for start in range(0, len(order), BATCH):
         chosen = order[start : start + BATCH]
         logits = model(data.train_images[chosen].float() / 16)
-        loss = losses(logits[None], data.train_labels[chosen]).mean(1).sum() * scale
+        loss = cross_entropy(logits[None], data.train_labels[chosen]).mean(1).sum() * scale
         gradients = torch.autograd.grad(loss, list(parameters.values()))
         for (name, p), g in zip(parameters.items(), gradients, strict=True):
             role = "bias" if name.endswith("bias") else "weight"

@@ -21,7 +21,7 @@ from qsweep.rounding import quantize
 from qsweep.rounding.clipping import compressed
 from qsweep.streams import Stream
 from qsweep.training.codebooks import Codebook
-from qsweep.training.nets import losses
+from qsweep.training.nets import cross_entropy
 from qsweep.training.roles import parts_of
 from qsweep.trial import Trial
 
@@ -195,7 +195,7 @@ def _train_loss(trial: Trial, weights: Mapping[str, Tensor], stream: Stream, fol
     order = stream.permutation(len(examples.train_labels), "order", 1)
     for chosen in order.split(own["batch_size"]):
         x = preprocess(examples.train_images[chosen], data, own["data"]["preprocess"])
-        loss = losses(net(x), examples.train_labels[chosen]).mean()
+        loss = cross_entropy(net(x), examples.train_labels[chosen]).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
