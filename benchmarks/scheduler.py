@@ -57,6 +57,9 @@ def record(settings: Mapping[str, Any], stack: int) -> dict[str, Any]:
 class Silent:
     """Progress that nobody watches."""
 
+    def more(self, count: int) -> None:
+        """Say nothing."""
+
     def finished(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Say nothing."""
 

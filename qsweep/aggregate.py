@@ -87,7 +87,7 @@ def over_seeds(folder: Path) -> Summary:
     Raises:
         UserError: there is no such table.
     """
-    axes, measures, points = _read(folder)
+    axes, measures, points = read_points(folder)
     return Summary(axes, measures, tuple(_mean_line(point, measures) for point in points), {})
 
 
@@ -101,7 +101,7 @@ def differences(folder: Path, against: str) -> Summary:
     Raises:
         UserError: there is no such table, axis or value, or nothing that can be paired.
     """
-    axes, measures, points = _read(folder)
+    axes, measures, points = read_points(folder)
     axis, values = _asked(folder, against, axes, points)
     tied = _moving_with(axis, axes, points)
     bases = [point for point in points if point.place[axis] in values]
@@ -163,7 +163,7 @@ def words(cells: Cells) -> str:
 
 
 @dataclass(frozen=True)
-class _Point:
+class Point:
     """The trials of one grid point, by seed."""
 
     place: Cells
@@ -177,7 +177,7 @@ class _Point:
         return {name: float(row[name]) for name in MEASURES if row.get(name)}
 
 
-def _read(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...], list[_Point]]:
+def read_points(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...], list[Point]]:
     """The axes of a table, what it measures, and its points in the order in which they stand there."""
     tables.read_trials(folder)  # says what is wrong with the table
     path = folder / "trials.csv"
@@ -202,17 +202,17 @@ def _telling_apart(rows: Iterable[Cells], axes: Sequence[str], parameters: Seque
     return [name for name in parameters if name in found]
 
 
-def _points(rows: Iterable[Cells], axes: Sequence[str], path: Path) -> list[_Point]:
+def _points(rows: Iterable[Cells], axes: Sequence[str], path: Path) -> list[Point]:
     """Rows of one place, each trial once: a grid repeats the trials that do not read one of its axes."""
     trials: dict[tuple[str, ...], dict[str, Cells]] = {}
     for row in rows:
         seeds = trials.setdefault(tuple(row[name] for name in axes), {})
         if seeds.setdefault(row["seed"], row)["key"] != row["key"]:
             raise UserError(f"{path} has two trials of seed {row['seed']} that differ in no parameter: {row['key']}")
-    return [_Point(dict(zip(axes, cells, strict=True)), seeds) for cells, seeds in trials.items()]
+    return [Point(dict(zip(axes, cells, strict=True)), seeds) for cells, seeds in trials.items()]
 
 
-def _mean_line(point: _Point, measures: Sequence[str]) -> Line:
+def _mean_line(point: Point, measures: Sequence[str]) -> Line:
     statuses = Counter(row["status"] for row in point.trials.values())
     counts = {"n": statuses[DONE], **{name: statuses[name] for name in STATUSES if name != DONE}}
     found = [values for seed in point.trials if (values := point.values(seed)) is not None]
@@ -226,7 +226,7 @@ def _estimates(trials: Sequence[Mapping[str, float]], measures: Sequence[str]) -
 # --- differences ------------------------------------------------------------------------------------------------------
 
 
-def _asked(folder: Path, against: str, axes: Sequence[str], points: Sequence[_Point]) -> tuple[str, set[str]]:
+def _asked(folder: Path, against: str, axes: Sequence[str], points: Sequence[Point]) -> tuple[str, set[str]]:
     """The axis that --against names, and its cells that mean the value: `1` is how one types 1.0."""
     axis, equals, value = against.partition("=")
     if not equals:
@@ -260,7 +260,7 @@ def _no_such_value(axis: str, value: str, there: Sequence[str]) -> str:
     return f"no trial has {axis}={cut(value)}{near} (one of: {shown}{without})"
 
 
-def _moving_with(axis: str, axes: Sequence[str], points: Sequence[_Point]) -> list[str]:
+def _moving_with(axis: str, axes: Sequence[str], points: Sequence[Point]) -> list[str]:
     """The axes that have one value for each value of `axis`, as those of a `zip` do."""
     steps = {point.place[axis] for point in points}
     there = {name: {(point.place[axis], point.place[name]) for point in points} for name in axes if name != axis}
@@ -270,8 +270,8 @@ def _moving_with(axis: str, axes: Sequence[str], points: Sequence[_Point]) -> li
 
 
 def _paired(
-    points: Sequence[_Point], bases: Sequence[_Point], axes: Sequence[str]
-) -> tuple[list[tuple[_Point, _Point]], int]:
+    points: Sequence[Point], bases: Sequence[Point], axes: Sequence[str]
+) -> tuple[list[tuple[Point, Point]], int]:
     """Each point with those that it can be compared with, and how many points have none."""
     index = _Index(bases, axes)
     found = [(point, index.nearest(point)) for point in points]
@@ -281,14 +281,14 @@ def _paired(
 class _Index:
     """Points by the axes on which they have a value, so that those equal to another are found without a search."""
 
-    def __init__(self, points: Sequence[_Point], axes: Sequence[str]) -> None:
+    def __init__(self, points: Sequence[Point], axes: Sequence[str]) -> None:
         self.axes = axes
-        self.kinds: dict[tuple[str, ...], list[_Point]] = {}
+        self.kinds: dict[tuple[str, ...], list[Point]] = {}
         for point in points:
             self.kinds.setdefault(self._named(point), []).append(point)
-        self.by_cells: dict[tuple[tuple[str, ...], ...], dict[tuple[str, ...], list[_Point]]] = {}
+        self.by_cells: dict[tuple[tuple[str, ...], ...], dict[tuple[str, ...], list[Point]]] = {}
 
-    def nearest(self, point: _Point) -> list[_Point]:
+    def nearest(self, point: Point) -> list[Point]:
         """Those that say the same on all axes on which both say something; of the kind that lacks the fewest axes."""
         own = self._named(point)
         for kind in sorted(self.kinds, key=lambda names: len({*names} ^ {*own})):
@@ -297,10 +297,10 @@ class _Index:
                 return found
         return []
 
-    def _named(self, point: _Point) -> tuple[str, ...]:
+    def _named(self, point: Point) -> tuple[str, ...]:
         return tuple(name for name in self.axes if point.place[name])
 
-    def _with_cells(self, kind: tuple[str, ...], common: tuple[str, ...]) -> dict[tuple[str, ...], list[_Point]]:
+    def _with_cells(self, kind: tuple[str, ...], common: tuple[str, ...]) -> dict[tuple[str, ...], list[Point]]:
         if (kind, common) not in self.by_cells:
             found = self.by_cells[kind, common] = {}
             for point in self.kinds[kind]:
@@ -308,22 +308,22 @@ class _Index:
         return self.by_cells[kind, common]
 
 
-def _cells(point: _Point, names: Iterable[str]) -> tuple[str, ...]:
+def _cells(point: Point, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(point.place[name] for name in names)
 
 
-def _common_place(point: _Point, base: _Point, axes: Sequence[str], baseline: Cells) -> Cells:
+def _common_place(point: Point, base: Point, axes: Sequence[str], baseline: Cells) -> Cells:
     """Where a pair stands: the point's cells, and the other's on the axes on which the point has none."""
     return {name: point.place[name] if name in baseline else point.place[name] or base.place[name] for name in axes}
 
 
-def _difference_line(place: Cells, point: _Point, base: _Point, measures: Sequence[str]) -> Line:
+def _difference_line(place: Cells, point: Point, base: Point, measures: Sequence[str]) -> Line:
     seeds = list(dict.fromkeys([*point.trials, *base.trials]))
     found = list(_by_seed(point, base, seeds))
     return Line(place, {"n": len(found), "left_out": len(seeds) - len(found)}, _estimates(found, measures))
 
 
-def _by_seed(point: _Point, base: _Point, seeds: Iterable[str]) -> Iterator[dict[str, float]]:
+def _by_seed(point: Point, base: Point, seeds: Iterable[str]) -> Iterator[dict[str, float]]:
     """The differences of all seeds that are done on both sides."""
     for seed in seeds:
         values, others = point.values(seed), base.values(seed)
@@ -331,7 +331,7 @@ def _by_seed(point: _Point, base: _Point, seeds: Iterable[str]) -> Iterator[dict
             yield {name: values[name] - others[name] for name in values if name in others}
 
 
-def _check_pairs(folder: Path, baseline: str, points: Sequence[_Point], lines: Sequence[Line]) -> None:
+def _check_pairs(folder: Path, baseline: str, points: Sequence[Point], lines: Sequence[Line]) -> None:
     if not lines:
         raise UserError(
             f"{folder}: no pairs: none of the {len(points)} other points is equal to a point with {baseline} on all "

@@ -16,6 +16,7 @@ from qsweep import __version__
 from qsweep.errors import UserError
 
 if TYPE_CHECKING:
+    from qsweep.search import Found
     from qsweep.sweep import Options, Outlook, Result
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -172,7 +173,8 @@ def _dry_run(name: str, options: Options) -> int:
 def _plan_words(ahead: Outlook) -> str:
     rows, trials = len(ahead.plan.rows), len(ahead.plan.trials)
     shared = f" in {rows} rows" if rows != trials else ""
-    return f"{trials} trials{shared}, known {ahead.known}, to train {_with_bases(ahead.missing, ahead.bases)}"
+    first = " first, then what the search asks for" if ahead.plan.spec.search else ""
+    return f"{trials} trials{shared}, known {ahead.known}, to train {_with_bases(ahead.missing, ahead.bases)}{first}"
 
 
 def _with_bases(trained: int, bases: int) -> str:
@@ -222,9 +224,12 @@ def _begin(ahead: Outlook, display: Any) -> None:
 def _report(result: Result) -> None:
     trained = _with_bases(len(result.summary.trained), result.bases)
     say(f"trained {trained}, known {result.known}" + (_elsewhere(result) if result.elsewhere else ""))
-    others = {status: n for status, n in result.statuses.items() if status != "done"}
+    expected = ("done",) if result.found is None else ("done", "missing")
+    others = {status: n for status, n in result.statuses.items() if status not in expected}
     if others:
         say(", ".join(f"{n} {status}" for status, n in sorted(others.items())))
+    if (found := result.found) is not None:
+        say(_found_words(found))
     for record in [r for r in result.records.values() if r.status in ("failed", "timeout")][:3]:
         say(f"  {record.key[:10]} {record.status}: {record.reason} (`qsweep why {record.key[:10]}`)", style="red")
     for key in result.summary.conflicts:
@@ -233,6 +238,16 @@ def _report(result: Result) -> None:
         say("stopped; what finished is kept: run again to go on")
     for path in [result.folder / "trials.csv", *result.figures]:
         click.echo(path)
+
+
+def _found_words(found: Found) -> str:
+    """What a search came to."""
+    lines = "1 line" if found.lines == 1 else f"{found.lines} lines"
+    none = found.lines - found.edges
+    told = [f"searched {lines}: {found.edges} with an edge"]
+    told += [f"{found.uneven} of them not monotone (a higher value fails)"] if found.uneven else []
+    told += [f"{none} where neither ends nor middle reach it"] if none else []
+    return f"{', '.join(told)}; {found.left} trials were not needed"
 
 
 def _elsewhere(result: Result) -> str:
@@ -272,25 +287,40 @@ def _plottable(path: Path, results: Path) -> list[tuple[Path, Sequence[Any] | No
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH…]")
 @click.option("--aggregate", is_flag=True, help="Means over seeds, with their 95 % intervals.")
 @click.option("--against", metavar="AXIS=VALUE", help="Differences to the trials with that value, paired by seed.")
+@click.option("--lowest", "axis", metavar="AXIS", help="The lowest value of an axis that reaches an accuracy.")
+@click.option("--reach", metavar="SHARE", help="With --lowest: 95% of the best without that axis (default), or 0.9.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with all columns and digits.")
 @results_option
-def table(paths: tuple[Path, ...], aggregate: bool, against: str | None, as_csv: bool, results: Path) -> int:
+def table(
+    paths: tuple[Path, ...],
+    aggregate: bool,
+    against: str | None,
+    axis: str | None,
+    reach: str | None,
+    as_csv: bool,
+    results: Path,
+) -> int:
     """Print the tables of sweep folders: axes, status and metrics (trials.csv beside it has all columns).
 
     \b
       qsweep table results/mine --aggregate                 means over seeds
       qsweep table results/mine --against rounding=nearest  what the other roundings change
       qsweep table results/mine --against bitwidth=         against the trials that have no bitwidth
+      qsweep table results/mine --lowest bitwidth --reach 95%   the fewest bits that still train
     """
     from qsweep import folder
 
-    if aggregate and against is not None:
-        raise UserError("--aggregate and --against are two tables: ask for one of them at a time")
+    asked = {"--aggregate": aggregate, "--against": against is not None, "--lowest": axis is not None}
+    if sum(asked.values()) > 1:
+        both = " and ".join(name for name, is_asked in asked.items() if is_asked)
+        raise UserError(f"{both} are tables of their own: ask for one of them at a time")
+    if (axis is None and reach is not None) or (axis is not None and as_csv):
+        raise UserError("--reach belongs to --lowest AXIS" if axis is None else "--lowest prints no CSV")
     targets = [found for path in paths or (results,) for found in folder.sweep_folders(path)]
     if as_csv and len(targets) > 1:
         raise UserError(f"--csv prints one table, and here are {len(targets)}: name one of {_some(targets)}")
     for target in targets:
-        text, note = _table(target, aggregate, against, as_csv)
+        text, note = _lowest(target, axis, reach) if axis is not None else _table(target, aggregate, against, as_csv)
         say(f"{target / 'trials.csv'}" + (f": {note}" if note else ""))
         click.echo(text.removesuffix("\n"))
     return 0
@@ -309,6 +339,16 @@ def _table(target: Path, aggregate: bool, against: str | None, as_csv: bool) -> 
         return (show.trials_text(target) if as_csv else show.trials_table(target)), ""
     summary = over_seeds(target) if against is None else differences(target, against)
     return (csv_text(summary) if as_csv else show.summary_table(summary)), show.summary_note(summary)
+
+
+def _lowest(target: Path, axis: str, reach: str | None) -> tuple[str, str]:
+    """The lowest values of an axis as a table, and what they reach."""
+    from qsweep import show
+    from qsweep.lowest import lowest
+    from qsweep.reach import DEFAULT_REACH
+
+    answer = lowest(target, axis, reach or DEFAULT_REACH)
+    return show.lowest_table(answer), show.lowest_note(answer)
 
 
 @cli.command()

@@ -43,6 +43,12 @@ class Display:
             self._task = self._bar.add_task("starting workers", total=total)
             self._bar.start()
 
+    def more(self, count: int) -> None:
+        """So many trials more will be trained."""
+        self._total += count
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=self._total)
+
     def finished(self, records: Sequence[Mapping[str, Any]]) -> None:
         """These records were committed."""
         self._counts.update(record["status"] for record in records)

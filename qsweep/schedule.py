@@ -37,6 +37,9 @@ POLL_SECONDS = 0.2
 class Progress(Protocol):
     """What the scheduler tells while it runs."""
 
+    def more(self, count: int) -> None:
+        """So many trials more will be trained."""
+
     def finished(self, records: Sequence[Mapping[str, Any]]) -> None:
         """These records were committed."""
 

@@ -10,7 +10,8 @@ from qsweep.axes import GENERATORS, MAX_VALUES, USAGE
 from qsweep.formats import FAMILIES
 from qsweep.formats.names import pattern_of
 from qsweep.parameters import Parameter
-from qsweep.spec import DRAWN, MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, NAME, PLOT_FIELDS, RANGE, metric_field
+from qsweep.reach import DEFAULT_REACH
+from qsweep.spec import DRAWN, MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, NAME, PLOT_FIELDS, RANGE, REACH, metric_field
 from qsweep.vocabulary import (
     AT_ROLES,
     CHOICES,
@@ -55,6 +56,7 @@ def spec_schema() -> Schema:
                 "also": {"type": "array", "items": _object(_block()), "description": "further blocks"},
                 "seeds": _seeds(),
                 "plots": {"type": "array", "items": {"oneOf": [_plot(kind) for kind in PLOT_FIELDS]}},
+                "search": _search(),
                 "stack": {"type": "integer", "minimum": 1, "description": "the most trials that train together"},
                 "max_trials": {"type": "integer", "minimum": 1, "default": MAX_TRIALS},
             }
@@ -65,6 +67,20 @@ def spec_schema() -> Schema:
 
 def _object(properties: Schema, **more: Any) -> Schema:
     return {"type": "object", "properties": properties, "additionalProperties": False, **more}
+
+
+def _search() -> Schema:
+    properties = {"bisect": {"type": "string", "description": "an axis of numbers"}, REACH: _reach()}
+    described = "train only what it takes to find the lowest value of an axis that reaches an accuracy"
+    return _object(properties, required=["bisect"], description=described)
+
+
+def _reach() -> Schema:
+    return {
+        "type": ["string", "number"],
+        "default": DEFAULT_REACH,
+        "description": "a share of the best trial without the axis, or an accuracy",
+    }
 
 
 def _ref(name: str, description: str | None = None) -> Schema:
@@ -209,6 +225,8 @@ def _plot(kind: str) -> Schema:
         fields[metric] = {"enum": list(DRAWN)}
     if RANGE in fields:
         fields[RANGE] = _range()
+    if REACH in fields:
+        fields[REACH] = _reach()
     fields["name"] = {"type": "string", "pattern": f"^{NAME.pattern}$"}
     return _object({"kind": {"const": kind}, **fields}, required=["kind", *needs])
 

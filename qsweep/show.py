@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from qsweep import aggregate, folder, tables
+from qsweep import aggregate, folder, lowest, tables
 from qsweep.columns import aligned
 from qsweep.errors import UserError
 from qsweep.explain import reasons
@@ -73,6 +73,39 @@ def summary_note(summary: aggregate.Summary) -> str:
     reading = "mean ± half of its 95 % interval, over n pairs; * where that leaves out 0"
     alone = f"; {summary.alone} points have no partner there" if summary.alone else ""
     return f"{paired}: {reading}{alone}"
+
+
+def lowest_table(answer: lowest.Answer) -> str:
+    """A line for each place on the other axes: the lowest value, its accuracy, and higher values that do worse."""
+    axes = [name for name in answer.axes if len({line.place[name] for line in answer.lines}) > 1]
+    columns = [[name, *(_axis_cell(line.place[name]) for line in answer.lines)] for name in axes]
+    lows = [line.edge.lowest for line in answer.lines]
+    columns.append([f"lowest {answer.axis}", *("·" if low is None else f"{low:g}" for low in lows)])
+    found = [line.accuracy for line in answer.lines]
+    columns.append([answer.measure, *("·" if a is None else f"{a:.4f}" for a in found)])
+    for name, values in (
+        ("fails above", [line.edge.fails for line in answer.lines]),
+        ("not run", [line.lacking for line in answer.lines]),
+    ):
+        if any(values):
+            columns.append([name, *(_few(own) for own in values)])
+    return aligned(list(zip(*columns, strict=True)))
+
+
+def _few(values: Sequence[float]) -> str:
+    """Some numbers: the first three, and how many more."""
+    more = f" +{len(values) - 3}" if len(values) > 3 else ""
+    return " ".join(f"{value:g}" for value in values[:3]) + more or "·"
+
+
+def lowest_note(answer: lowest.Answer) -> str:
+    """What had to be reached."""
+    if answer.best is None:
+        return f"{answer.measure} of {answer.target:.4f} and more, means over seeds"
+    accuracy, place = answer.best
+    at = aggregate.words({name: _axis_cell(cell) for name, cell in place.items() if cell})
+    without = f"the best without {answer.axis} is {accuracy:.4f}" + (f" at {at}" if at else "")
+    return f"{answer.measure} of {answer.target:.4f} and more, means over seeds; {without}"
 
 
 def _count_names(summary: aggregate.Summary) -> list[str]:

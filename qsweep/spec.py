@@ -16,11 +16,12 @@ from qsweep.blocks import BLOCK_EXPECTED, BLOCK_KEYS, Block, BlockReader
 from qsweep.errors import SpecError, UserError, unknown
 from qsweep.extends import read_extended
 from qsweep.parameters import BadValueError, show
+from qsweep.reach import DEFAULT_REACH, read_reach
 from qsweep.reader import OVERRIDE, Document, Mistakes, Place, read_text
 from qsweep.trial import canonical
 from qsweep.vocabulary import KEPT, ROLES
 
-TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "stack", "plots", "max_trials")
+TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "stack", "search", "plots", "max_trials")
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "up to 64 of A-Z a-z 0-9 . _ - and no dot in front"
 RESERVED_NAMES = ("reference", "weights")
@@ -66,9 +67,13 @@ def is_share(measure: str) -> bool:
 RANGE = "range"
 """The one field of a plot that is no text: the ends of a range to draw over a histogram."""
 
+REACH = "reach"
+"""What a threshold, a heatmap or a search asks for: a share of the best trial without the axis, or an accuracy."""
+
 PLOT_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "surface": (("x", "y", "z"), ("facet", "title", "name")),
-    "heatmap": (("x", "y", "z"), ("facet", "title", "name")),
+    "heatmap": (("x", "y", "z"), ("facet", "reach", "title", "name")),
+    "threshold": (("x", "y", "z"), ("line", "facet", "reach", "title", "name")),
     "lines": (("x", "y"), ("line", "facet", "title", "name")),
     "scatter": (("x", "y"), ("line", "facet", "title", "name")),
     "histogram": (("place",), ("line", "facet", "range", "title", "name")),
@@ -94,10 +99,19 @@ def plot_range(given: object) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
+class Search:
+    """A part of the grid in place of all of it: the lowest value of an axis that reaches an accuracy, by bisection."""
+
+    axis: str
+    reach: str
+
+
+@dataclass(frozen=True)
 class Spec:
     """A checked spec file; qsweep.plan expands it into trials.
 
     Attributes:
+        search: which part of the grid is to be trained, where not all of it is.
         stack: the most trials that train together, where the spec says so: 1 for one whose question is time.
         overrides: what -S has set, by name.
         sources: text of each user's Python file that a model comes from, by the file's name in the spec.
@@ -108,6 +122,7 @@ class Spec:
     blocks: tuple[Block, ...]
     seeds: tuple[int, ...]
     stack: int | None
+    search: Search | None
     plots: tuple[Mapping[str, Any], ...]
     overrides: Mapping[str, Any]
     sources: Mapping[str, str]
@@ -171,6 +186,7 @@ class _Reader:
             blocks=reader.blocks(top),
             seeds=self._seeds(top),
             stack=self._whole(top, "stack"),
+            search=self._search(top),
             plots=self._plots(top),
             overrides=self.overrides,
             sources=reader.sources,
@@ -215,6 +231,20 @@ class _Reader:
             self.mistakes.add(place, str(error))
             return (0,)
 
+    # search
+
+    def _search(self, top: Mapping[str, Any]) -> Search | None:
+        given = top.get("search")
+        if given is None:
+            return None
+        if not isinstance(given, dict) or not isinstance(given.get("bisect"), str):
+            expected = "a mapping such as {bisect: bitwidth, reach: 95%}"
+            self.mistakes.add(("search",), f"found {show(given)}, expected {expected}")
+            return None
+        self.mistakes.unknown_keys(given, ("search",), ("bisect", REACH))
+        self._reach(given.get(REACH, DEFAULT_REACH), ("search", REACH))
+        return Search(given["bisect"], str(given.get(REACH, DEFAULT_REACH)))
+
     # plots
 
     def _plots(self, top: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -235,11 +265,19 @@ class _Reader:
         self.mistakes.unknown_keys(plot, place, ("kind", *needs, *takes))
         for name in [name for name in needs if name not in plot]:
             self.mistakes.add(place, f"a {kind} needs {name}")
-        for name in [name for name, value in plot.items() if name != RANGE and not isinstance(value, str)]:
+        for name in [name for name, value in plot.items() if name not in (RANGE, REACH) and not isinstance(value, str)]:
             self.mistakes.add((*place, name), f"found {show(plot[name])}, expected a text")
         if RANGE in takes and RANGE in plot:
             self._plot_range(plot[RANGE], (*place, RANGE))
+        if REACH in takes and REACH in plot:
+            self._reach(plot[REACH], (*place, REACH))
         self._plot_names(plot, metric_field(kind) or "", place)
+
+    def _reach(self, given: object, place: Place) -> None:
+        try:
+            read_reach(given)
+        except BadValueError as error:
+            self.mistakes.add(place, str(error))
 
     def _plot_range(self, given: object, place: Place) -> None:
         try:

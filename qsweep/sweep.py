@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from qsweep.lineage import family, giving_weights, needed, taken_over
 from qsweep.plan import Plan, expand
 from qsweep.provenance import provenance
 from qsweep.schedule import Progress, Stack, Summary
+from qsweep.search import Bisection, Found
 from qsweep.spec import read
 from qsweep.store import FINAL, Record, Store
 from qsweep.trial import Trial, canonical, quantized_roles, stack_signature
@@ -88,6 +89,8 @@ class Result:
     summary: Summary
     records: Mapping[str, Record]
     figures: Sequence[Path]
+    found: Found | None = None
+    """What a search came to."""
 
     @property
     def bases(self) -> int:
@@ -163,9 +166,15 @@ def _known(plan: Plan, records: Mapping[str, Record]) -> int:
     return len(plan.trials) - len(schedule.missing(plan.trials, records))
 
 
-def _stacks(plan: Plan, records: Mapping[str, Record], weights: Weights, options: Options) -> list[Stack]:
-    """Stacks of all that is to run, those of earlier stages first."""
-    wanted = _wanted(plan, records, weights, options)
+def _stacks(
+    plan: Plan, records: Mapping[str, Record], weights: Weights, options: Options, tried: Collection[str] = ()
+) -> list[Stack]:
+    """Stacks of all that is to run, those of earlier stages first; of a search, what it needs now.
+
+    Args:
+        tried: keys of what this run has trained.
+    """
+    wanted = _wanted(plan, records, weights, options, tried)
     workers = 1 if options.backend == "serial" else options.workers
     memory = max(_free_memory() // workers - WORKER_OVERHEAD, 0)
 
@@ -179,10 +188,16 @@ def _stacks(plan: Plan, records: Mapping[str, Record], weights: Weights, options
     return [stack for _, own in groupby(wanted, lambda trial: len(trial.bases)) for stack in formed(list(own))]
 
 
-def _wanted(plan: Plan, records: Mapping[str, Record], weights: Weights, options: Options) -> list[Trial]:
+def _wanted(
+    plan: Plan, records: Mapping[str, Record], weights: Weights, options: Options, tried: Collection[str]
+) -> list[Trial]:
+    search = plan.spec.search
+    if options.force and search:
+        raise UserError("--force measures a whole grid again, and this spec searches in it: take `search` out for that")
     if options.force:
         return sorted(family(plan.trials), key=lambda trial: len(trial.bases))
-    return needed(schedule.missing(plan.trials, records), records, lambda key: weights.get(key) is not None)
+    missing = Bisection(plan, search).wanted(records, tried) if search else schedule.missing(plan.trials, records)
+    return needed(missing, records, lambda key: weights.get(key) is not None)
 
 
 def _may_stack(trial: Trial) -> bool:
@@ -261,15 +276,23 @@ def _run(
     begin(Outlook(plan, target.name, known, stacks, _estimate(stacks, store.timings(here) if stacks else [], workers)))
     origin = provenance()
     summary = Summary()
+    is_changed = bool(stacks)
     try:
-        if stacks:
-            summary = _train(plan, stacks, store, weights, device, origin, options, progress)
+        while stacks:
+            summary += _train(plan, stacks, store, weights, device, origin, options, progress)
+            stacks = []
+            if plan.spec.search and not summary.is_over(options.exit_first):
+                records, _ = store.look_up(everyone, here)
+                stacks = _stacks(plan, records, weights, options, set(summary.trained))
+                progress.more(sum(map(len, stacks)))
     finally:  # whatever happened, the table shows what the store has
-        records, _ = store.look_up(everyone, here) if stacks else (records, [])
+        records, _ = store.look_up(everyone, here) if is_changed else (records, [])
         folder.write(target, plan, owner, records, origin)
     elsewhere = sum(records[k].environment != here and records[k].status in FINAL for k in keys if k in records)
     figures = draw(target) if options.plot and summary.stopped_by is None else []
-    return Result(target, plan, known, elsewhere, summary, records, figures)
+    search = plan.spec.search
+    found = Bisection(plan, search).found(records) if search else None
+    return Result(target, plan, known, elsewhere, summary, records, figures, found)
 
 
 def _train(
@@ -410,7 +433,7 @@ def exit_code(result: Result) -> int:
     """0 if all is known for good; 1 if a trial failed or a promise broke; 130 or 143 if it was interrupted."""
     if result.summary.stopped_by is not None:
         return 128 + int(result.summary.stopped_by)
-    bad = result.statuses.keys() - set(FINAL)
+    bad = result.statuses.keys() - set(FINAL) - ({"missing"} if result.found else set())
     return 1 if bad or result.summary.conflicts else 0
 
 

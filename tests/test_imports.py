@@ -27,6 +27,7 @@ WITHOUT_TORCH = (
         "online",
         "checks",
         "trial",
+        "reach",
         "reader",
         "axes",
         "extends",
@@ -45,6 +46,7 @@ WITHOUT_TORCH = (
         "lineage",
         "tables",
         "aggregate",
+        "lowest",
         "explain",
         "folder",
         "plots",
@@ -63,6 +65,7 @@ WITH_TORCH = (
         "jobs",
         "backends",
         "schedule",
+        "search",
     ),
     *("lock", "sweep", "study", "progress", "show", "export", "cli"),
 )

@@ -1,4 +1,4 @@
-"""Figures from a sweep's tables: surfaces, heatmaps, lines, scatters and histograms, as PNG and as vector PDF.
+"""Figures from a sweep's tables: surfaces, heatmaps, lines, scatters, thresholds and histograms, as PNG and as PDF.
 
 A figure shows what the table says and nothing else: a trial without a result is marked, never interpolated; what is
 averaged is named in the figure; equal tables give equal bytes.
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from qsweep.plots.cells import Picture, picture
 from qsweep.plots.distributions import Distributions, distributions
-from qsweep.plots.entry import OVER_X, Entry, Histogram, named
+from qsweep.plots.entry import OVER_X, THRESHOLD, Entry, Histogram, named
+from qsweep.plots.threshold import threshold
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +58,8 @@ def _shown(
 ) -> Picture | Distributions:
     if isinstance(entry, Histogram):
         return distributions(trials, histograms, entry, title)
+    if entry.kind == THRESHOLD:
+        return threshold(trials, history, entry, title)
     return picture(trials, history, entry, title)
 
 
@@ -65,5 +68,5 @@ def _figure(shown: Picture | Distributions) -> Figure:
 
     if isinstance(shown, Distributions):
         return histogram.draw(shown)
-    drawers = {"heatmap": heatmap.draw, "surface": surface.draw, **dict.fromkeys(OVER_X, lines.draw)}
+    drawers = {"heatmap": heatmap.draw, "surface": surface.draw, **dict.fromkeys((*OVER_X, THRESHOLD), lines.draw)}
     return drawers[shown.plot.kind](shown)

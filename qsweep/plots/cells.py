@@ -82,8 +82,8 @@ class Picture:
 
     @property
     def label(self) -> str:
-        """The metric in words."""
-        return label(self.plot.metric)
+        """The metric in words; of a threshold, the axis whose lowest value is drawn."""
+        return f"lowest {label(self.plot.metric)}" if self.plot.lowest else label(self.plot.metric)
 
     @property
     def is_share(self) -> bool:

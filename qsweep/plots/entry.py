@@ -9,15 +9,18 @@ from typing import Any, Final
 
 from qsweep.errors import UserError, unknown
 from qsweep.parameters import BadValueError
+from qsweep.reach import DEFAULT_REACH
 from qsweep.spec import DRAWN, RANGE, plot_range
 
 EPOCH: Final = "epoch"
 HISTOGRAM: Final = "histogram"
+THRESHOLD: Final = "threshold"
 NEEDED: Final = {
     "surface": ("x", "y", "z"),
     "heatmap": ("x", "y", "z"),
     "lines": ("x", "y"),
     "scatter": ("x", "y"),
+    THRESHOLD: ("x", "y", "z"),
     HISTOGRAM: ("place",),
 }
 """The kinds of figures, and what an entry of each can't do without."""
@@ -29,7 +32,8 @@ OVER_X: Final = ("lines", "scatter")
 class Plot:
     """One figure to draw: its kind, and which column goes where.
 
-    `series` is what `x` is crossed with: the `y` of a surface or heatmap, the `line` of lines and scatters.
+    `series` is what `x` is crossed with: the `y` of a surface or heatmap, the `line` of lines, scatters and thresholds.
+    `lowest` is the `y` of a threshold, the axis whose lowest value is drawn that reaches `reach`.
     """
 
     kind: str
@@ -39,12 +43,15 @@ class Plot:
     facet: str | None = None
     title: str | None = None
     name: str = ""
+    reach: str | None = None
+    lowest: str | None = None
 
     @property
     def columns(self) -> dict[str, str]:
         """The columns that place a trial, by the word that names them in the entry."""
-        word = "line" if self.kind in OVER_X else "y"
+        word = "line" if self.kind in (*OVER_X, THRESHOLD) else "y"
         places = {"x": self.x, word: self.series, "facet": self.facet}
+        places |= {"y": self.lowest} if self.lowest else {}
         return {word: column for word, column in places.items() if column is not None}
 
 
@@ -88,10 +95,14 @@ def read(entry: Mapping[str, Any]) -> Entry:
     if kind == HISTOGRAM:
         return _read_histogram(entry)
     series, metric = (entry.get("line"), entry["y"]) if kind in OVER_X else (entry["y"], entry["z"])
+    reach, lowest = entry.get("reach"), None
+    if kind == THRESHOLD:
+        series, lowest, reach = entry.get("line"), entry["y"], reach or DEFAULT_REACH
     if metric not in DRAWN:
         raise UserError(f"plots: {kind}: {unknown('metric', metric, DRAWN)}")
     name = file_name(entry.get("name") or f"{kind}-{metric}")
-    return Plot(kind, entry["x"], series or None, metric, entry.get("facet") or None, entry.get("title") or None, name)
+    facet, title = entry.get("facet") or None, entry.get("title") or None
+    return Plot(kind, entry["x"], series or None, metric, facet, title, name, reach, lowest)
 
 
 def _read_histogram(entry: Mapping[str, Any]) -> Histogram:

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from qsweep.plots import page
 from qsweep.plots.axes import Axis, Place, Reference
 from qsweep.plots.cells import Cells, Picture
+from qsweep.plots.outlines import outlines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,13 +30,16 @@ LOOKS: Final = {
 
 def draw(picture: Picture) -> Figure:
     """The figure of `picture`: equal cells whatever the distance of their values; references beyond a gap."""
+    outlined = outlines(picture)
+    picture = outlined.picture
     _, columns = page.shape(len(picture.panels))
     wide = columns > 1 or len(picture.x.places) > 10
     height = 0.22 * len(picture.series.places) + 0.8
     figure, axes = page.panels(picture, page.WIDTH if wide else 0.6 * page.WIDTH, min(max(height, 1.6), page.WIDTH))
     colours = page.colours(picture)
-    for each, (_, cells) in zip(axes, picture.panels, strict=True):
+    for panel, (each, (_, cells)) in enumerate(zip(axes, picture.panels, strict=True)):
         _cells(each, picture, cells, colours)
+        outlined.draw(each, panel)
     page.outer_labels(figure, axes, picture.x.label, picture.series.label)
     figure.colorbar(colours, ax=axes, label=picture.label, aspect=25, pad=0.02)
     page.add_foot(figure, picture)

@@ -100,7 +100,8 @@ def titled(title: str, panels: Sequence[str], size: tuple[float, float]) -> tupl
     for spare in flat[len(panels) :]:
         spare.remove()
     for axes, panel in zip(flat, panels, strict=False):
-        axes.set_title(wrapped(panel, BESIDE_LABELS * size[0] / columns))
+        lines = (wrapped(line, BESIDE_LABELS * size[0] / columns) for line in panel.split("\n"))
+        axes.set_title("\n".join(lines))
     return figure, flat[: len(panels)]
 
 

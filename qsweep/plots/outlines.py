@@ -1,0 +1,109 @@
+"""What a heatmap outlines: the cells that reach an accuracy, and those that the grids of all panels have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from matplotlib.collections import LineCollection
+
+from qsweep.plots.axes import Place, Reference, word
+from qsweep.plots.cells import Cells, Panel, Picture
+from qsweep.reach import edge, read_reach
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+At = tuple[Place, Place]
+"""A cell, by its x and its y."""
+REACHED: Final[dict[str, Any]] = {"colors": "white", "linewidths": 1.8}
+AROUND: Final[dict[str, Any]] = {"colors": "black", "linewidths": 3.0}
+"""Below the white line, which alone is not seen on yellow."""
+SHARED: Final[dict[str, Any]] = {"colors": "black", "linewidths": 1.0, "linestyles": (0, (3, 2))}
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """The picture with words on what is outlined, and the cells: of each panel those that reach, and those of all."""
+
+    picture: Picture
+    reached: tuple[set[At], ...]
+    shared: set[At]
+
+    def draw(self, axes: Axes, panel: int) -> None:
+        """Outline them in one panel."""
+        if self.shared:
+            axes.add_collection(LineCollection(list(self._around(self.shared)), zorder=3, **SHARED))
+        if reached := self.reached[panel]:
+            for zorder, look in ((4, AROUND), (5, REACHED)):
+                sides = list(self._around(reached))
+                axes.add_collection(LineCollection(sides, zorder=zorder, capstyle="projecting", **look))
+
+    def _around(self, cells: Collection[At]) -> Iterator[list[tuple[float, float]]]:
+        """The sides of cells beyond which there is none of them."""
+        places = [(self.picture.x.values.index(x), self.picture.series.values.index(y)) for x, y in cells]
+        for x, y in places:
+            for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+                if (x + across, y + up) not in places:
+                    middle = x + across / 2, y + up / 2
+                    half = abs(up) / 2, abs(across) / 2
+                    yield [(middle[0] - half[0], middle[1] - half[1]), (middle[0] + half[0], middle[1] + half[1])]
+
+
+def outlines(picture: Picture) -> Outlines:
+    """What to outline in a heatmap."""
+    shared = _shared(picture)
+    notes = [picture.notes, "dashed: where the grids overlap" if shared else ""]
+    reached: tuple[set[At], ...] = tuple(set() for _ in picture.panels)
+    panels = picture.panels
+    if picture.plot.reach:
+        target, words = _target(picture, picture.plot.reach)
+        reached = tuple(_reached(panel.cells, target) for panel in panels)
+        panels = tuple(Panel(_title(picture, panel, target), panel.cells) for panel in panels)
+        notes.append(words)
+    told = "; ".join(note for note in notes if note)
+    return Outlines(replace(picture, panels=panels, notes=told), reached, shared)
+
+
+def _grid(cells: Cells) -> set[At]:
+    return {at for at in cells if not any(isinstance(part, Reference) for part in at)}
+
+
+def _shared(picture: Picture) -> set[At]:
+    """The cells of all panels, where some have others too."""
+    grids = [_grid(panel.cells) for panel in picture.panels]
+    shared = set.intersection(*grids)
+    return shared if shared and any(grid != shared for grid in grids) else set()
+
+
+def _target(picture: Picture, reach: str) -> tuple[float, str]:
+    """The accuracy to reach, and what to say of it."""
+    wanted = read_reach(reach)
+    cells = [(at, cell) for panel in picture.panels for at, cell in panel.cells.items()]
+    best = max((c.mean for at, c in cells if isinstance(at[1], Reference) and c.state == "done"), default=math.nan)
+    target = wanted.target([best]) if wanted.is_share else 100 * wanted.value
+    if math.isnan(target):
+        return target, f"no trial without {word(picture.plot.series or '')} is done: nothing to take {reach} of"
+    names = [picture.series.text(place) for place in picture.series.references]
+    share = f", {reach} of {names[0]}'s best" if wanted.is_share and len(names) == 1 else ""
+    return target, f"outlined: {target:.1f} % and more{share}"
+
+
+def _reached(cells: Cells, target: float) -> set[At]:
+    return {at for at in _grid(cells) if cells[at].state == "done" and cells[at].mean >= target}
+
+
+def _title(picture: Picture, panel: Panel, target: float) -> str:
+    """A panel's title with the lowest value that reaches, and where it does."""
+    column = word(picture.plot.series or "")
+    found: dict[Place, float] = {}
+    for x in picture.x.values:
+        own = {float(y): c.mean for (at, y), c in panel.cells.items() if at == x and isinstance(y, float)}
+        if (lowest := edge(own, target).lowest) is not None:
+            found[x] = lowest
+    if not found:
+        return f"{panel.title}\nno {column} reach it" if not math.isnan(target) else panel.title
+    place = min(found, key=found.__getitem__)
+    return f"{panel.title}\nlowest {column}: {found[place]:g}, at {picture.x.text(place)}"

@@ -1,0 +1,155 @@
+"""A search in place of a whole grid: where trials begin to reach an accuracy, going up an axis, found by bisection.
+
+Which trials come next follows from the records alone, so that a search that was interrupted goes on where it was. Of
+each line of the grid (one place on all other axes) the ends and the middle are looked at, then the halves between the
+highest value that fails and the lowest that reaches, then the neighbours of what was found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from qsweep.errors import UserError, unknown
+from qsweep.plan import Plan, Row
+from qsweep.reach import ACCURACIES, edge, read_reach
+from qsweep.spec import Search
+from qsweep.store import FINAL, Record
+from qsweep.trial import Trial
+
+Records = Mapping[str, Record]
+Line = Mapping[float, Sequence[Trial]]
+"""The trials, one a seed, at each value of the axis, ascending."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        lines: how many lines of the grid there are.
+        edges: in how many of them an edge was found.
+        uneven: in how many a value above the lowest that reaches does not.
+        left: trials of the grid that it did without.
+    """
+
+    lines: int
+    edges: int
+    uneven: int
+    left: int
+
+
+class Bisection:
+    """The search of a plan."""
+
+    def __init__(self, plan: Plan, search: Search) -> None:
+        """
+        Raises:
+            UserError: the plan has no such axis, or its values are no numbers.
+        """
+        if search.axis not in plan.axes:
+            raise UserError(f"search: bisect: {unknown('axis', search.axis, plan.axes)}")
+        self._plan = plan
+        self._axis = plan.axes.index(search.axis)
+        self._reach = read_reach(search.reach)
+        if self._reach.is_share and not self._references:
+            raise UserError(
+                f"search: reach: {search.reach} is a share of what trials without {search.axis} reach, and there are "
+                "none: add a block of them (float32), or ask for an accuracy, as in `reach: 0.9`"
+            )
+
+    @cached_property
+    def _references(self) -> list[list[Trial]]:
+        """The trials that have no value of the axis, by place: all are trained."""
+        found: dict[tuple[object, ...], list[Trial]] = {}
+        for row in self._plan.rows:
+            if row.axes[self._axis] is None:
+                found.setdefault(row.axes, []).append(row.trial)
+        return list(found.values())
+
+    @cached_property
+    def _lines(self) -> list[Line]:
+        found: dict[tuple[object, ...], dict[float, list[Trial]]] = {}
+        for row in self._plan.rows:
+            if row.axes[self._axis] is not None:
+                found.setdefault(self._others(row), {}).setdefault(self._number(row), []).append(row.trial)
+        return [dict(sorted(line.items())) for line in found.values()]
+
+    def _others(self, row: Row) -> tuple[object, ...]:
+        return (*row.axes[: self._axis], *row.axes[self._axis + 1 :])
+
+    def _number(self, row: Row) -> float:
+        value = row.axes[self._axis]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"search: bisect: {self._plan.axes[self._axis]} has the value {value}, which is no number")
+        return float(value)
+
+    # what comes next
+
+    def wanted(self, records: Records, tried: Collection[str] = ()) -> list[Trial]:
+        """The trials that the search needs now; none when it is at its end.
+
+        Args:
+            tried: keys of what this run has trained already: what failed is not waited for.
+        """
+        needed = [trial for own in self._references for trial in own]
+        target = self._target(records)
+        for line in self._lines:
+            needed += [trial for value in self._next(line, records, target) for trial in line[value]]
+        lacking = [t for t in needed if t.key not in tried and not _is_final(t, records)]
+        return list({trial.key: trial for trial in lacking}.values())
+
+    def _target(self, records: Records) -> float:
+        """The accuracy to reach; NaN while references lack."""
+        means = [_mean(own, records) for own in self._references]
+        if self._reach.is_share and None in means:
+            return math.nan
+        return self._reach.target(mean for mean in means if mean is not None)
+
+    def _next(self, line: Line, records: Records, target: float) -> list[float]:
+        """The values of a line that are looked at next, known ones among them."""
+        values = list(line)
+        first = [values[0], values[len(values) // 2], values[-1]]
+        known = self._known(line, records)
+        if math.isnan(target) or not known.keys() >= {*first}:
+            return first
+        lowest = edge(known, target).lowest
+        if lowest is None:
+            return []
+        at = values.index(lowest)
+        below = max((values.index(value) for value in known if value < lowest), default=-1)
+        if at - below > 1:
+            return [values[(at + below) // 2]]
+        return [values[i] for i in (at - 2, at - 1, at + 1) if 0 <= i < len(values)]
+
+    def _known(self, line: Line, records: Records) -> dict[float, float]:
+        """Mean accuracies where all seeds are known."""
+        means = {value: _mean(trials, records) for value, trials in line.items()}
+        return {value: mean for value, mean in means.items() if mean is not None}
+
+    # what came of it
+
+    def found(self, records: Records) -> Found:
+        """What the records say."""
+        target = self._target(records)
+        edges = [edge(self._known(line, records), target) for line in self._lines]
+        missing = {t.key for line in self._lines for own in line.values() for t in own if t.key not in records}
+        reached = [one for one in edges if one.lowest is not None]
+        return Found(len(edges), len(reached), sum(bool(one.fails) for one in reached), len(missing))
+
+
+def _is_final(trial: Trial, records: Records) -> bool:
+    return trial.key in records and records[trial.key].status in FINAL
+
+
+def _mean(trials: Iterable[Trial], records: Records) -> float | None:
+    """Over seeds; NaN where one diverged, None where one is not known for good."""
+    found = []
+    for trial in trials:
+        if not _is_final(trial, records):
+            return None
+        result = records[trial.key].result
+        found.append(next((float(result[name]) for name in ACCURACIES if result.get(name) is not None), math.nan))
+    return math.fsum(found) / len(found)
