@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.collections import PatchCollection, PolyCollection
+from matplotlib.collections import LineCollection, PatchCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
@@ -27,6 +27,7 @@ from qsweep.plots.axes import Reference, axis, plain, scale_of
 from qsweep.plots.cells import picture
 from qsweep.plots.distributions import distributions
 from qsweep.plots.entry import Histogram, named, read
+from qsweep.plots.threshold import threshold
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 LR = [2.0**-e for e in range(5)]
@@ -107,9 +108,10 @@ def history(courses: Mapping[str, list[float]]) -> pd.DataFrame:
 
 def figure(table: pd.DataFrame, entry: Mapping[str, Any], over_epochs: pd.DataFrame | None = None) -> Figure:
     """The figure of an entry, before it is written."""
-    drawers = {"heatmap": heatmap.draw, "lines": lines.draw, "scatter": lines.draw, "surface": surface.draw}
-    shown = picture(table, history({}) if over_epochs is None else over_epochs, read(entry), "title")
-    return drawers[entry["kind"]](shown)
+    drawers = {"heatmap": heatmap.draw, "surface": surface.draw}
+    reduced = threshold if entry["kind"] == "threshold" else picture
+    shown = reduced(table, history({}) if over_epochs is None else over_epochs, read(entry), "title")
+    return drawers.get(entry["kind"], lines.draw)(shown)
 
 
 def panels(drawn: Figure) -> list[Any]:
@@ -810,3 +812,88 @@ def test_histogram_wrong_entry_is_named(entry: Mapping[str, Any], message: str, 
 def test_histogram_of_a_sweep_without_any_says_how_to_get_some(counts: pd.DataFrame | None, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no trial has a histogram: write `histogram: 1000`"):
         draw(trials({"lr": [1.0]}), history({}), [HISTOGRAM], tmp_path, "title", counts)
+
+
+# --- what reaches an accuracy -----------------------------------------------------------------------------------------
+
+THRESHOLD = {"kind": "threshold", "x": "lr", "y": "bitwidth", "z": "test_accuracy", "reach": "95%"}
+
+
+def reaching(seeds: int = 1) -> pd.DataFrame:
+    """Trials of two variants; at a learning rate of 2^-k it takes k bits, of `coarse` one more; float32 reaches 0.8."""
+
+    def accuracy(point: Point) -> float:
+        needed = -math.log2(point["lr"]) + (point["variant"] == "coarse")
+        return 0.8 if point["bitwidth"] >= needed else 0.1
+
+    grid: dict[str, list[Any]] = {"variant": ["fine", "coarse"], "lr": LR, "bitwidth": BITS}
+    float32 = rows(
+        {"lr": LR}, accuracy=lambda point: 0.8 if point["lr"] == 0.25 else 0.5, seeds=seeds, weight="float32"
+    )
+    return through_csv(rows(grid, accuracy=accuracy, seeds=seeds) + float32)
+
+
+def test_threshold_draws_the_lowest_bitwidth_over_lr_and_a_gap_where_none_reaches() -> None:
+    drawn = figure(reaching(), {**THRESHOLD, "line": "variant"})
+    (axes,) = panels(drawn)
+    fine, coarse = (line for line in axes.get_lines() if len(line.get_xdata()) > 1)
+    assert dict(zip(fine.get_xdata(), fine.get_ydata(), strict=True)) == {-4.0: 4, -3.0: 3, -2.0: 2, -1.0: 1, 0.0: 1}
+    assert dict(zip(coarse.get_xdata(), coarse.get_ydata(), strict=True)) == {-3.0: 4, -2.0: 3, -1.0: 2, 0.0: 1}
+    assert "95% of the best without bitwidth, 80.0 %" in " ".join(legend_texts(drawn)).replace("\n", " ")
+
+
+def test_threshold_takes_a_mean_over_seeds_to_which_a_diverged_one_gives_nothing() -> None:
+    def accuracy(point: Point) -> float:
+        return 0.8 if point["bitwidth"] > 2 else 0.6 + 0.2 * point["seed"]
+
+    def status(point: Point) -> str:
+        return "diverged" if point["bitwidth"] == 3 and point["seed"] == 1 else "done"
+
+    table = trials({"lr": LR, "bitwidth": BITS}, accuracy=accuracy, status=status, seeds=2)
+    drawn = figure(table, {**THRESHOLD, "reach": 0.75})
+    (line,) = (line for line in panels(drawn)[0].get_lines() if len(line.get_xdata()) > 1)
+    assert set(line.get_ydata()) == {4}
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({**THRESHOLD, "reach": "0.99"}, "nothing reaches 0.99"),
+        ({**THRESHOLD, "y": "variant"}, "is no number"),
+        ({**THRESHOLD, "y": "bits"}, "unknown column 'bits'"),
+    ],
+)
+def test_threshold_that_is_none_says_why(entry: Mapping[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        figure(reaching(), entry)
+
+
+def test_threshold_as_a_share_needs_trials_without_the_axis() -> None:
+    with pytest.raises(UserError, match="a share of what trials without bitwidth reach"):
+        figure(trials({"lr": LR, "bitwidth": BITS}), THRESHOLD)
+
+
+def test_heatmap_outlines_what_reaches_and_writes_the_lowest_above() -> None:
+    drawn = figure(reaching(), {**HEATMAP, "facet": "variant", "reach": "95%"})
+    fine, coarse = panels(drawn)
+    assert fine.get_title().replace("\n", " ") == "variant: fine lowest bitwidth: 1, at $2^{-1}$"
+    assert coarse.get_title().replace("\n", " ") == "variant: coarse lowest bitwidth: 1, at $2^{0}$"
+    around, white = (c for c in fine.collections if isinstance(c, LineCollection))
+    corners = {tuple(point) for side in white.get_segments() for point in side.tolist()}
+    assert len(around.get_segments()) == len(white.get_segments()) == 18  # two ends, two sides of four, eight steps
+    assert {(0.5, 3.5), (4.5, -0.5), (4.5, 3.5)} <= corners
+    assert "outlined: 76.0 % and more, 95% of float32's best" in " ".join(legend_texts(drawn)).replace("\n", " ")
+
+
+def test_heatmap_marks_where_grids_of_different_extent_overlap() -> None:
+    wide = rows({"variant": ["wide"], "lr": LR, "bitwidth": BITS})
+    narrow = rows({"variant": ["narrow"], "lr": LR[:2], "bitwidth": BITS[:3]})
+    drawn = figure(through_csv(wide + narrow), {**HEATMAP, "facet": "variant"})
+    for axes in panels(drawn):
+        (dashed,) = (c for c in axes.collections if isinstance(c, LineCollection))
+        corners = {tuple(point) for side in dashed.get_segments() for point in side.tolist()}
+        assert {(2.5, 0.5), (4.5, 0.5), (2.5, 3.5), (4.5, 3.5)} <= corners
+        assert len(dashed.get_segments()) == 10
+    assert "dashed: where the grids overlap" in " ".join(legend_texts(drawn))
+    equal = figure(through_csv(wide), {**HEATMAP, "facet": "variant"})
+    assert not [c for axes in panels(equal) for c in axes.collections if isinstance(c, LineCollection)]
