@@ -18,8 +18,9 @@ from numba import njit
 from qsweep.kernels.compiled import Doubles, Floats, Integers, called, compiled
 from qsweep.kernels.rounding import rounded
 
-WEIGHT, BIAS, ACTIVATION, ERROR, GRADIENT, UPDATE, MASTER = range(7)
-"""Rows of the rules, the draws and the counts: one a role."""
+WEIGHT, BIAS, ACTIVATION, ERROR, GRADIENT, UPDATE, MASTER = (np.int64(i) for i in range(7))
+"""Rows of the rules, the offsets and the counts: one a role. Of a type: for a plain number each function would be
+compiled anew."""
 IS_FIXED, STEP, LOWEST, HIGHEST, MODE, SHARES = range(6)
 """Columns of the rules: whether a role is in fixed point (else float32), its step (else 0), the least and the greatest
 integer, the number of the rounding mode (qsweep.rounding.modes) and its shares."""
@@ -39,8 +40,8 @@ ROUNDED_UP = 1.0 + 2.0**-20
 @compiled
 def train(
     images: Any, starts: Integers, pixels: Any, labels: Integers, table: Doubles, widths: Integers, output: int,
-    lr: float, rules: Doubles, weights: Doubles, masters: Doubles, draws: Any, watched: int, hits: Any, losses: Doubles,
-    predicted: Any, counts: Integers,
+    lr: float, rules: Doubles, weights: Doubles, masters: Doubles, draws: Any, offsets: Integers, watched: int,
+    hits: Any, losses: Doubles, predicted: Any, counts: Integers,
 ) -> tuple[int, int]:  # fmt: skip
     """Train one trial on some examples in turn, in place.
 
@@ -50,7 +51,8 @@ def train(
         table: (channels, 256), what a pixel's byte is to the net.
         widths: of the input and of each layer.
         masters: the second copies, or empty.
-        draws: of each role, (T, values) in [0, 1), or no values where its rounding draws none.
+        draws: (T, values), in [0, 1): of each role that draws one a parameter, or one an output of a layer.
+        offsets: where those of each role begin; -1 of one that draws none.
         watched: the first of the steps that are counted.
         hits, losses, predicted: (T,), of each example before its step.
 
@@ -61,17 +63,19 @@ def train(
     errors, moves, nothing = np.empty(len(values)), np.empty((2, len(weights))), np.empty((len(rules), 0), np.int64)
     last = len(values) - widths[-1] - 1
     for t in range(len(labels)):
-        drawn = draws[0][t], draws[1][t], draws[2][t], draws[3][t], draws[4][t], draws[5][t], draws[6][t]
+        drawn = draws[t]
         told = counts if t >= watched else nothing
         many[0] = _take_pixels(images[t], pixels[starts[t] : starts[t + 1]], table, values, active)
-        if not _forward(widths, output, rules, weights, masters, drawn, values, active, many, reach, told):
+        if not _forward(widths, output, rules, weights, masters, drawn, offsets, values, active, many, reach, told):
             return OVERFLOW, t
         predicted[t] = _first_largest(values[last:-1])
         hits[t] = predicted[t] == labels[t]
         losses[t] = _errors(values[last:-1], labels[t], output, errors[last:-1])
         if not np.isfinite(losses[t]):
             return NOT_FINITE, t
-        if not _backward(widths, lr, rules, weights, masters, drawn, values, errors, active, many, moves, reach, told):
+        if not _backward(
+            widths, lr, rules, weights, masters, drawn, offsets, values, errors, active, many, moves, reach, told
+        ):
             return OVERFLOW, t
     return DONE, len(labels)
 
@@ -84,26 +88,40 @@ def evaluate(
     """The same without a step; no rule draws."""
     values, active, many, reach = _room(widths)
     errors, none, nothing = np.empty(widths[-1]), np.empty(0, np.float32), np.empty((len(rules), 0), np.int64)
-    drawn = (none, none, none, none, none, none, none)
+    offsets = np.full(len(rules), -1)
     last = len(values) - widths[-1] - 1
     for t in range(len(labels)):
         many[0] = _take_pixels(images[t], pixels[starts[t] : starts[t + 1]], table, values, active)
-        _forward(widths, output, rules, weights, weights[:0], drawn, values, active, many, reach, nothing)
+        _forward(widths, output, rules, weights, weights[:0], none, offsets, values, active, many, reach, nothing)
         predicted[t] = _first_largest(values[last:-1])
         hits[t] = predicted[t] == labels[t]
         losses[t] = _errors(values[last:-1], labels[t], output, errors)
 
 
 @compiled
-def quantize(widths: Integers, rules: Doubles, copies: Doubles, draws: Any, weight: int, bias: int) -> None:
+def find_pixels(images: Any, is_dense: bool, starts: Integers, pixels: Any) -> None:
+    """The pixels of each image that are not 0, or all of them: what `train` takes."""
+    count = 0
+    for t in range(len(images)):
+        starts[t] = count
+        for i in range(images.shape[1]):
+            pixels[count] = i
+            count += is_dense or images[t, i] != 0
+    starts[len(images)] = count
+
+
+@compiled
+def quantize(
+    widths: Integers, rules: Doubles, copies: Doubles, drawn: Floats, offsets: Integers, weight: int, bias: int
+) -> None:
     """Round all parameters in place; the roles are those of weights and of biases."""
-    start, nothing = 0, np.empty(0, np.int64)
+    start, nothing = 0, np.empty((len(rules), 0), np.int64)
     for layer in range(len(widths) - 1):
         for end, role in (
             (start + widths[layer] * widths[layer + 1], weight),
             (start + (widths[layer] + 1) * widths[layer + 1], bias),
         ):
-            _round(copies[start:end], _part(draws[role], start, end - start), rules[role], nothing)
+            _round(copies[start:end], _part(drawn, offsets[role], start, end - start), rules, role, nothing)
             start = end
 
 
@@ -120,9 +138,9 @@ def _room(widths: Integers) -> tuple[Doubles, Integers, Integers, Doubles]:
 
 
 @called
-def _part(draws: Floats, start: int, count: int) -> Floats:
-    """Some of the draws, where there are any."""
-    return draws[start : start + count] if len(draws) else draws
+def _part(drawn: Floats, offset: int, start: int, count: int) -> Floats:
+    """Some of a role's draws, where there are any."""
+    return drawn[offset + start : offset + start + count] if offset >= 0 else drawn[:0]
 
 
 @called
@@ -149,8 +167,8 @@ def _take_pixels(image: Any, pixels: Any, table: Doubles, values: Doubles, activ
 
 @called
 def _forward(
-    widths: Integers, output: int, rules: Doubles, weights: Doubles, masters: Doubles, drawn: Any, values: Doubles,
-    active: Any, many: Integers, reach: Doubles, counts: Integers,
+    widths: Integers, output: int, rules: Doubles, weights: Doubles, masters: Doubles, drawn: Any, offsets: Integers,
+    values: Doubles, active: Any, many: Integers, reach: Doubles, counts: Integers,
 ) -> bool:  # fmt: skip
     """Whether no sum overflowed."""
     at, start, last = 0, 0, len(widths) - 2
@@ -159,11 +177,11 @@ def _forward(
         matrix, master = _matrix(weights, start, inputs, outputs), _matrix(masters, start, inputs, outputs)
         x, chosen = values[at : at + inputs + 1], active[at : at + many[layer]]
         at, start = at + inputs + 1, start + matrix.size
-        out, own = values[at : at + outputs], _part(drawn[ACTIVATION], at - widths[0] - 1, outputs)
-        limit = EXACT / 2.0 * _unit(rules[ACTIVATION], rules[WEIGHT]) / _sum(x, chosen)
+        out, own = values[at : at + outputs], _part(drawn, offsets[ACTIVATION], at - widths[0] - 1, outputs)
+        limit = EXACT / 2.0 * _unit(rules, ACTIVATION, WEIGHT) / _sum(x, chosen)
         if _is_within(limit, reach[layer], matrix, master):
             _products(x, chosen, matrix, out)
-            _round(out, own, rules[ACTIVATION], counts[ACTIVATION])
+            _round(out, own, rules, ACTIVATION, counts)
         elif not _wide_products(x, chosen, matrix, out, own, rules, counts):
             return False
         if layer < last or output != LINEAR:
@@ -232,23 +250,23 @@ def _wide_products(
 ) -> bool:
     """The same where a float64 may not hold the sums, rounded; whether none overflowed."""
     _products(x, chosen, matrix, out)
-    unit, activation = _unit(rules[ACTIVATION], rules[WEIGHT]), rules[ACTIVATION]
+    unit = _unit(rules, ACTIVATION, WEIGHT)
     largest = 0.0
     for i in range(len(out)):
         size = 0.0
         for j in chosen:
             size += abs(x[j] * matrix[j, i])
         largest = max(largest, size)
-    if _overflows(largest, unit, activation):
+    if _overflows(largest, unit, rules, ACTIVATION):
         return False
     if not largest >= EXACT * unit:
-        _round(out, drawn, activation, counts[ACTIVATION])
+        _round(out, drawn, rules, ACTIVATION, counts)
         return True
     for i in range(len(out)):
         total = np.int64(matrix[len(matrix) - 1, i] / unit)
         for j in chosen[:-1]:
-            total += _steps(x[j], activation) * _steps(matrix[j, i], rules[WEIGHT])
-        out[i] = _from_units(total, unit, drawn, i, activation)
+            total += _steps(x[j], rules, ACTIVATION) * _steps(matrix[j, i], rules, WEIGHT)
+        out[i] = _from_units(total, unit, drawn, i, rules, ACTIVATION)
     return True
 
 
@@ -276,23 +294,25 @@ def _errors(outputs: Doubles, label: int, output: int, errors: Doubles) -> float
 
 @called
 def _backward(
-    widths: Integers, lr: float, rules: Doubles, weights: Doubles, masters: Doubles, drawn: Any, values: Doubles,
-    errors: Doubles, active: Any, many: Integers, moves: Doubles, reach: Doubles, counts: Integers,
+    widths: Integers, lr: float, rules: Doubles, weights: Doubles, masters: Doubles, drawn: Any, offsets: Integers,
+    values: Doubles, errors: Doubles, active: Any, many: Integers, moves: Doubles, reach: Doubles, counts: Integers,
 ) -> bool:  # fmt: skip
     """Errors from layer to layer, and each layer's step; whether nothing overflowed."""
     at, start, last = len(values) - widths[-1] - 1, len(weights), len(widths) - 2
-    own = _part(drawn[ERROR], at - widths[0] - 1, widths[-1])
-    _round(errors[at:-1], own, rules[ERROR], counts[ERROR])
+    own = _part(drawn, offsets[ERROR], at - widths[0] - 1, widths[-1])
+    _round(errors[at:-1], own, rules, ERROR, counts)
+    if not errors[at:-1].any():
+        return True
     for layer in range(last, -1, -1):
         inputs, outputs = widths[layer], widths[layer + 1]
         before, start = at - inputs - 1, start - (inputs + 1) * outputs
         error, x, chosen = errors[at : at + outputs], values[before:at], active[before : before + many[layer]]
         matrix, master = _matrix(weights, start, inputs, outputs), _matrix(masters, start, inputs, outputs)
         if layer > 0:
-            own = _part(drawn[ERROR], before - widths[0] - 1, inputs)
+            own = _part(drawn, offsets[ERROR], before - widths[0] - 1, inputs)
             if not _errors_before(error, chosen[:-1], matrix, errors[before : at - 1], own, rules, counts):
                 return False
-        if not _step(x, error, chosen, lr, rules, matrix, master, start, drawn, moves, reach[layer], counts):
+        if not _step(x, error, chosen, lr, rules, matrix, master, start, drawn, offsets, moves, reach[layer], counts):
             return False
         at = before
     return True
@@ -303,7 +323,7 @@ def _errors_before(
     error: Doubles, chosen: Any, matrix: Doubles, before: Doubles, drawn: Floats, rules: Doubles, counts: Integers
 ) -> bool:
     """The errors of a layer's inputs, rounded, where the ReLU before it was open; whether none overflowed."""
-    unit, own = _unit(rules[WEIGHT], rules[ERROR]), rules[ERROR]
+    unit = _unit(rules, WEIGHT, ERROR)
     before[:] = 0.0
     for j in chosen:
         total, size = 0.0, 0.0
@@ -311,46 +331,46 @@ def _errors_before(
             product = matrix[j, i] * error[i]
             total += product
             size += abs(product)
-        if _overflows(size, unit, own):
+        if _overflows(size, unit, rules, ERROR):
             return False
         if not size >= EXACT * unit:
             before[j] = total
-            _round(before[j : j + 1], _part(drawn, j, 1), own, counts[ERROR])
+            _round(before[j : j + 1], _part(drawn, min(len(drawn) - 1, 0), j, 1), rules, ERROR, counts)
             continue
         units = np.int64(0)
         for i in range(len(error)):
-            units += _steps(matrix[j, i], rules[WEIGHT]) * _steps(error[i], own)
-        before[j] = _from_units(units, unit, drawn, j, own)
+            units += _steps(matrix[j, i], rules, WEIGHT) * _steps(error[i], rules, ERROR)
+        before[j] = _from_units(units, unit, drawn, j, rules, ERROR)
     return True
 
 
 @called
 def _step(
     x: Doubles, error: Doubles, chosen: Any, lr: float, rules: Doubles, matrix: Doubles, master: Doubles, start: int,
-    drawn: Any, moves: Doubles, reach: Doubles, counts: Integers,
+    drawn: Any, offsets: Integers, moves: Doubles, reach: Doubles, counts: Integers,
 ) -> Any:  # fmt: skip
     """The step of a layer's parameters where it moves them; whether nothing overflowed."""
     rows, columns = chosen[:-1], _not_zero(error)
     total = (len(rows) + 1) * len(columns)
     if total == 0:
         return True
-    largest, unit = max(_greatest(x, rows), 1.0) * _greatest(error, columns), _unit(rules[ACTIVATION], rules[ERROR])
-    if _overflows(largest, unit, rules[GRADIENT]) or _overflows(largest * lr, unit, rules[UPDATE]):
+    largest, unit = max(_greatest(x, rows), 1.0) * _greatest(error, columns), _unit(rules, ACTIVATION, ERROR)
+    if _overflows(largest, unit, rules, GRADIENT) or _overflows(largest * lr, unit, rules, UPDATE):
         return False
     moved = moves[0, :total]
-    own = _taken(drawn[GRADIENT], rows, columns, start, matrix)
+    own = _taken(drawn, offsets[GRADIENT], rows, columns, start, matrix)
     if largest >= EXACT * unit:
         _wide_gradients(x, error, rows, columns, moved, own, rules)
     else:
         _gradients(x, error, rows, columns, moved)
-        _round(moved, own, rules[GRADIENT], counts[GRADIENT])
+        _round(moved, own, rules, GRADIENT, counts)
     for k in range(total):
         moved[k] *= lr
-    _round(moved, _taken(drawn[UPDATE], rows, columns, start, matrix), rules[UPDATE], counts[UPDATE])
-    if not counts.size and not len(master) and _stays_on(rules[WEIGHT], rules[UPDATE], rules[BIAS]):
+    _round(moved, _taken(drawn, offsets[UPDATE], rows, columns, start, matrix), rules, UPDATE, counts)
+    if not counts.size and not len(master) and _stays_on(rules):
         _subtract_from(matrix, moved, rows, columns)
     else:
-        _replace(moved, moves[1, :total], rows, columns, matrix, master, start, rules, drawn, counts)
+        _replace(moved, moves[1, :total], rows, columns, matrix, master, start, rules, drawn, offsets, counts)
     reach[0] = (reach[0] + largest * lr + _total_step(rules)) * ROUNDED_UP
     limit = EXACT * _finest_step(rules)
     return limit == np.inf or _is_within(limit, reach, matrix, master) or _largest(matrix) < limit
@@ -393,31 +413,31 @@ def _wide_gradients(
     x: Doubles, error: Doubles, rows: Any, columns: Any, moved: Doubles, drawn: Floats, rules: Doubles
 ) -> None:
     """The same where a float64 may not hold them, rounded."""
-    unit, at = _unit(rules[ACTIVATION], rules[ERROR]), 0
+    unit, at = _unit(rules, ACTIVATION, ERROR), 0
     for column in columns:
-        own = _steps(error[column], rules[ERROR])
+        own = _steps(error[column], rules, ERROR)
         for row in rows:
-            moved[at] = _from_units(_steps(x[row], rules[ACTIVATION]) * own, unit, drawn, at, rules[GRADIENT])
+            moved[at] = _from_units(_steps(x[row], rules, ACTIVATION) * own, unit, drawn, at, rules, GRADIENT)
             at += 1
     for column in columns:
-        units = _steps(error[column], rules[ERROR]) * _steps(1.0, rules[ACTIVATION])
-        moved[at] = _from_units(units, unit, drawn, at, rules[GRADIENT])
+        units = _steps(error[column], rules, ERROR) * _steps(1.0, rules, ACTIVATION)
+        moved[at] = _from_units(units, unit, drawn, at, rules, GRADIENT)
         at += 1
 
 
 @called
-def _taken(draws: Floats, rows: Any, columns: Any, start: int, matrix: Doubles) -> Floats:
-    """The draws of what moves, where there are any."""
-    if not len(draws):
-        return draws
+def _taken(drawn: Floats, offset: int, rows: Any, columns: Any, start: int, matrix: Doubles) -> Floats:
+    """A role's draws of what moves, where there are any."""
+    if offset < 0:
+        return drawn[:0]
     (last, outputs), at = matrix.shape, 0
     found = np.empty((len(rows) + 1) * len(columns), np.float32)
     for column in columns:
         for row in rows:
-            found[at] = draws[start + row * outputs + column]
+            found[at] = drawn[offset + start + row * outputs + column]
             at += 1
     for column in columns:
-        found[at] = draws[start + (last - 1) * outputs + column]
+        found[at] = drawn[offset + start + (last - 1) * outputs + column]
         at += 1
     return found
 
@@ -435,7 +455,7 @@ def _subtract_from(matrix: Doubles, moved: Doubles, rows: Any, columns: Any) -> 
 @called
 def _replace(
     moved: Doubles, after: Doubles, rows: Any, columns: Any, matrix: Doubles, master: Doubles, start: int,
-    rules: Doubles, drawn: Any, counts: Integers,
+    rules: Doubles, drawn: Any, offsets: Integers, counts: Integers,
 ) -> None:  # fmt: skip
     """Subtract from the master, or from weights and biases, and round what that gives."""
     copies = master if len(master) else matrix
@@ -443,14 +463,14 @@ def _replace(
     for k in range(len(moved)):
         after[k] -= moved[k]
     if len(master):
-        _round(after, _taken(drawn[MASTER], rows, columns, start, matrix), rules[MASTER], counts[MASTER])
-        _put(after, moved, master, rows, columns, counts[MASTER], counts[MASTER])
+        _round(after, _taken(drawn, offsets[MASTER], rows, columns, start, matrix), rules, MASTER, counts)
+        _put(after, moved, master, rows, columns, MASTER, MASTER, counts)
     biases = len(rows) * len(columns)
-    own = _taken(drawn[WEIGHT], rows, columns, start, matrix)
-    _round(after[:biases], own, rules[WEIGHT], counts[WEIGHT])
-    own = _taken(drawn[BIAS], rows, columns, start, matrix)
-    _round(after[biases:], own[biases:], rules[BIAS], counts[BIAS])
-    _put(after, moved, matrix, rows, columns, counts[WEIGHT], counts[BIAS])
+    own = _taken(drawn, offsets[WEIGHT], rows, columns, start, matrix)
+    _round(after[:biases], own, rules, WEIGHT, counts)
+    own = _taken(drawn, offsets[BIAS], rows, columns, start, matrix)
+    _round(after[biases:], own[min(biases, len(own)) :], rules, BIAS, counts)
+    _put(after, moved, matrix, rows, columns, WEIGHT, BIAS, counts)
 
 
 @called
@@ -466,17 +486,24 @@ def _take(copies: Doubles, rows: Any, columns: Any, values: Doubles) -> None:
 
 @called
 def _put(
-    after: Doubles, moved: Doubles, copies: Doubles, rows: Any, columns: Any, of_weights: Integers, of_biases: Integers
+    after: Doubles,
+    moved: Doubles,
+    copies: Doubles,
+    rows: Any,
+    columns: Any,
+    weight: Any,
+    bias: Any,
+    counts: Integers,
 ) -> None:
     """Put what was moved into its place, and count the moves."""
     count, biases, last = len(rows), len(rows) * len(columns), len(copies) - 1
-    if len(of_weights):
+    if counts.size:
         before = np.empty(len(after))
         _take(copies, rows, columns, before)
         for k in range(len(after)):
-            told = of_weights if k < biases else of_biases
-            told[MOVES] += moved[k] != 0.0
-            told[STALLED] += moved[k] != 0.0 and before[k] == after[k]
+            role = weight if k < biases else bias
+            counts[role, MOVES] += moved[k] != 0.0
+            counts[role, STALLED] += moved[k] != 0.0 and before[k] == after[k]
     for c in range(len(columns)):
         column = columns[c]
         for k in range(count):
@@ -488,15 +515,15 @@ def _put(
 
 
 @called
-def _unit(one: Doubles, other: Doubles) -> float:
+def _unit(rules: Doubles, one: Any, other: Any) -> Any:
     """The unit of products of two roles, in which they are integers; Inf where one is no fixed point."""
-    return one[STEP] * other[STEP] if one[IS_FIXED] and other[IS_FIXED] else np.inf
+    return rules[one, STEP] * rules[other, STEP] if rules[one, IS_FIXED] and rules[other, IS_FIXED] else np.inf
 
 
 @called
-def _overflows(largest: float, unit: float, rule: Doubles) -> Any:
+def _overflows(largest: float, unit: float, rules: Doubles, role: Any) -> Any:
     """Whether magnitudes are too many units for the accumulator, or too many steps for the role that takes them."""
-    return np.inf > unit <= largest / WIDE or (rule[IS_FIXED] > 0.0 and largest >= EXACT * rule[STEP])
+    return np.inf > unit <= largest / WIDE or (rules[role, IS_FIXED] > 0.0 and largest >= EXACT * rules[role, STEP])
 
 
 @called
@@ -518,41 +545,43 @@ def _finest_step(rules: Doubles) -> float:
 
 
 @called
-def _stays_on(weight: Doubles, update: Doubles, bias: Doubles) -> Any:
+def _stays_on(rules: Doubles) -> Any:
     """Whether weights and biases are some still when an update is subtracted from them: steps of one are steps of the
     other, and there are no ends."""
-    is_fixed = weight[IS_FIXED] > 0.0 and bias[IS_FIXED] > 0.0 and update[IS_FIXED] > 0.0
-    has_ends = min(weight[HIGHEST], bias[HIGHEST]) < np.inf
-    return is_fixed and not has_ends and update[STEP] >= max(weight[STEP], bias[STEP])
+    is_fixed = rules[WEIGHT, IS_FIXED] > 0.0 and rules[BIAS, IS_FIXED] > 0.0 and rules[UPDATE, IS_FIXED] > 0.0
+    has_ends = min(rules[WEIGHT, HIGHEST], rules[BIAS, HIGHEST]) < np.inf
+    return is_fixed and not has_ends and rules[UPDATE, STEP] >= max(rules[WEIGHT, STEP], rules[BIAS, STEP])
 
 
 @called
-def _steps(value: float, rule: Doubles) -> Any:
-    return np.int64(value / rule[STEP])
+def _steps(value: float, rules: Doubles, role: Any) -> Any:
+    return np.int64(value / rules[role, STEP])
 
 
 @called
-def _round(values: Doubles, drawn: Floats, rule: Doubles, counts: Integers) -> None:
+def _round(values: Doubles, drawn: Floats, rules: Doubles, role: Any, counts: Integers) -> None:
     """Round the values of a role, in place, and count what that does where it is counted."""
-    if len(counts):
-        _count(values, rule, counts, 1)
-    if not rule[IS_FIXED]:
+    if counts.size:
+        _count(values, rules, role, counts, 1)
+    mode = int(rules[role, MODE])
+    if not rules[role, IS_FIXED]:
         for i in range(len(values)):
             values[i] = np.float64(np.float32(values[i]))
-    elif rule[MODE] == 0:
-        _fix(values, drawn, rule, 0)
-    elif rule[MODE] == 1:
-        _fix(values, drawn, rule, 1)
+    elif mode == 0:
+        _fix(values, drawn, rules, role, 0)
+    elif mode == 1:
+        _fix(values, drawn, rules, role, 1)
     else:
-        _fix(values, drawn, rule, int(rule[MODE]))
-    if len(counts):
-        _count(values, rule, counts, -1)
+        _fix(values, drawn, rules, role, mode)
+    if counts.size:
+        _count(values, rules, role, counts, -1)
 
 
 @njit(inline="always")
-def _fix(values: Doubles, drawn: Floats, rule: Doubles, mode: int) -> None:
+def _fix(values: Doubles, drawn: Floats, rules: Doubles, role: Any, mode: int) -> None:
     """Written out for the usual modes above, as constants let the loop be vectorized."""
-    step, inverse, low, high, shares = rule[STEP], 1.0 / rule[STEP], rule[LOWEST], rule[HIGHEST], rule[SHARES]
+    step, low, high, shares = rules[role, STEP], rules[role, LOWEST], rules[role, HIGHEST], rules[role, SHARES]
+    inverse = 1.0 / step
     for i in range(len(values)):
         r = rounded(values[i] * inverse, drawn, i, mode, shares) + 0.0
         r = low if r < low else r
@@ -561,30 +590,30 @@ def _fix(values: Doubles, drawn: Floats, rule: Doubles, mode: int) -> None:
 
 
 @called
-def _count(values: Doubles, rule: Doubles, counts: Integers, sign: int) -> None:
+def _count(values: Doubles, rules: Doubles, role: Any, counts: Integers, sign: int) -> None:
     """Before the rounding what is not 0, and what it will clip; after it, what is not 0 is no longer missing."""
-    low, high = (rule[LOWEST] * rule[STEP], rule[HIGHEST] * rule[STEP]) if rule[IS_FIXED] else (-np.inf, np.inf)
+    low, high = rules[role, LOWEST] * rules[role, STEP], rules[role, HIGHEST] * rules[role, STEP]
     for i in range(len(values)):
-        counts[ZEROS] += sign * (values[i] != 0.0)
-        if sign > 0:
-            counts[SEEN] += values[i] != 0.0
-            counts[CLIPPED] += values[i] < low or values[i] > high
+        counts[role, ZEROS] += sign * (values[i] != 0.0)
+        if sign > 0 and rules[role, IS_FIXED]:
+            counts[role, SEEN] += values[i] != 0.0
+            counts[role, CLIPPED] += values[i] < low or values[i] > high
 
 
 @called
-def _from_units(total: int, unit: float, drawn: Floats, i: int, rule: Doubles) -> Any:
+def _from_units(total: int, unit: float, drawn: Floats, i: int, rules: Doubles, role: Any) -> Any:
     """An accumulator's units in the format of a role."""
-    if not rule[IS_FIXED]:
+    if not rules[role, IS_FIXED]:
         return np.float64(np.float32(np.float64(total) * unit))
     shift, reached = 0, unit
-    while reached < rule[STEP]:
+    while reached < rules[role, STEP]:
         reached *= 2.0
         shift += 1
     whole = total >> shift
     part = np.float64(total - (whole << shift)) * (unit / reached)
-    up = _goes_up(whole, part, drawn, i, int(rule[MODE]), rule[SHARES])
-    steps = np.float64(whole + np.int64(up)) * (reached / rule[STEP])
-    return min(max(steps, rule[LOWEST]), rule[HIGHEST]) * rule[STEP]
+    up = _goes_up(whole, part, drawn, i, int(rules[role, MODE]), rules[role, SHARES])
+    steps = np.float64(whole + np.int64(up)) * (reached / rules[role, STEP])
+    return min(max(steps, rules[role, LOWEST]), rules[role, HIGHEST]) * rules[role, STEP]
 
 
 @called

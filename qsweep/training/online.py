@@ -81,12 +81,12 @@ class _Trial:
         self.counts = np.zeros((len(ROLES), kernel.STALLED + 1), np.int64)
         self.status, self.reason = "done", ""
 
-    def quantize(self, widths: NDArray[np.int64], draws: tuple[Floats, ...]) -> None:
+    def quantize(self, widths: NDArray[np.int64], drawn: Floats, offsets: NDArray[np.int64]) -> None:
         """Before the first step: the second copy, then the weights from it."""
         if len(self.masters):
-            kernel.quantize(widths, self.rules, self.masters, draws, kernel.MASTER, kernel.MASTER)
+            kernel.quantize(widths, self.rules, self.masters, drawn, offsets, kernel.MASTER, kernel.MASTER)
             self.weights[:] = self.masters
-        kernel.quantize(widths, self.rules, self.weights, draws, kernel.WEIGHT, kernel.BIAS)
+        kernel.quantize(widths, self.rules, self.weights, drawn, offsets, kernel.WEIGHT, kernel.BIAS)
 
     def keep(self, hits: Any, losses: Doubles, predicted: Any) -> None:
         """Of the last iterations what the window holds, the newest at its end."""
@@ -110,12 +110,25 @@ class _Course:
         self.modes = {role: Mode(own["rounding"]) for role, own in _fixed_roles(self.shared).items()}
         weights = np.concatenate([parameters_of(layer) for layer in layers])
         self.sizes = {r: len(weights) if r in OF_PARAMETERS else self._values() for r in ROLES}
+        self.drawing: dict[str, int] = {}
+        self.offset = 0
+        self.offsets = np.array([self._offset(role) for role in ROLES])
         every = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(256, data.shape[0], 1, 1)
         pixels = preprocess(every, data, self.shared["data"]["preprocess"])[:, :, 0, 0].t().contiguous()
         self.all = [_Trial(own, weights, pixels, self.shared[WINDOW.name]) for own in trials]
         self.is_dense = bool((pixels[:, 0] != 0).any())
         for trial in self.all:
-            trial.quantize(self.widths, tuple(own[0] for own in self._draws([0])))
+            trial.quantize(self.widths, self._draws([0])[0], self.offsets)
+
+    def _offset(self, role: str) -> int:
+        """Where a role's draws begin among those of a step; -1 where it draws none."""
+        if role not in self.modes or not self.modes[role].draws:
+            return -1
+        like = PARAMETERS_ALIKE.get(role, role)
+        if like not in self.drawing:
+            self.drawing[like] = self.offset
+            self.offset += self.sizes[role]
+        return self.drawing[like]
 
     def _values(self) -> int:
         """Outputs of all layers, and the 1 behind those of each."""
@@ -125,8 +138,7 @@ class _Course:
 
     def parts(self) -> Iterator[range]:
         """The iterations of each call, counted from 1."""
-        drawn = sum(4 * self.sizes[role] for role, mode in self.modes.items() if mode.draws)
-        size = max(1, min(MOST_STEPS, DRAWN_BYTES // max(drawn, 1)))
+        size = max(1, min(MOST_STEPS, DRAWN_BYTES // max(4 * self.offset, 1)))
         for first in range(1, self.shared["iterations"] + 1, size):
             yield range(first, min(first + size, self.shared["iterations"] + 1))
 
@@ -140,21 +152,18 @@ class _Course:
 
     def _batch(self, images: torch.Tensor, labels: torch.Tensor) -> _Batch:
         flat = np.ascontiguousarray(images.flatten(1).numpy())
-        rows, pixels = np.nonzero(np.ones_like(flat) if self.is_dense else flat)
-        return _Batch(flat, np.searchsorted(rows, np.arange(len(flat) + 1)), pixels.astype(np.uint32), labels.numpy())
+        starts, pixels = np.empty(len(flat) + 1, np.int64), np.empty(flat.size + 1, np.uint32)
+        kernel.find_pixels(flat, self.is_dense, starts, pixels)
+        return _Batch(flat, starts, pixels, labels.numpy())
 
-    def _draws(self, steps: Sequence[int]) -> tuple[Floats, ...]:
-        """Of each role (steps, values), where its rounding draws; of others no values."""
-        found: dict[str, Floats] = {}
-        for role in ROLES:
-            like = PARAMETERS_ALIKE.get(role, role)
-            draws = role in self.modes and self.modes[role].draws
-            if draws and like not in found:
-                shape = (self.sizes[role],)
-                own = [self.stream.uniform(shape, f"rounding {like}", "online", step).numpy() for step in steps]
-                found[like] = np.stack(own)
-            found[role] = found[like] if draws else np.empty((len(steps), 0), np.float32)
-        return tuple(found[role] for role in ROLES)
+    def _draws(self, steps: Sequence[int]) -> Floats:
+        """What the roles draw at each step, one after the other: (steps, values)."""
+        drawn = np.empty((len(steps), self.offset), np.float32)
+        for row, step in zip(drawn, steps, strict=True):
+            for like, first in self.drawing.items():
+                size = self.sizes[like]
+                row[first : first + size] = self.stream.uniform((size,), f"rounding {like}", "online", step).numpy()
+        return drawn
 
     # training
 
@@ -168,12 +177,13 @@ class _Course:
             if trial.status == "done":
                 self._train(trial, batch, draws, watched, steps[0])
 
-    def _train(self, trial: _Trial, batch: _Batch, draws: tuple[Floats, ...], watched: int, first: int) -> None:
+    def _train(self, trial: _Trial, batch: _Batch, draws: Floats, watched: int, first: int) -> None:
         count = len(batch.labels)
         hits, losses, predicted = np.zeros(count, bool), np.zeros(count), np.zeros(count, np.int64)
         settings = trial.table, self.widths, trial.output, trial.lr, trial.rules
         how, reached = kernel.train(
-            *batch, *settings, trial.weights, trial.masters, draws, watched, hits, losses, predicted, trial.counts
+            *(*batch, *settings, trial.weights, trial.masters, draws, self.offsets),
+            *(watched, hits, losses, predicted, trial.counts),
         )
         trial.keep(hits, losses, predicted)
         if how != kernel.DONE:
