@@ -46,7 +46,7 @@ def test_architecture_can_be_had_by_its_name_alone(architecture: object) -> None
     assert all(p.default is not REQUIRED and p.check(p.default) == p.default for p in parameters)
 
 
-@pytest.mark.parametrize("hidden", [[], [0], [8.5], 8, "8", [[8]], [65537], [1] * 33])
+@pytest.mark.parametrize("hidden", [[0], [8.5], 8, "8", [[8]], [65537], [1] * 33])
 def test_hidden_takes_widths_only(hidden: object) -> None:
     with pytest.raises(BadValueError, match="a list of layer widths"):
         HIDDEN.check(hidden)

@@ -215,7 +215,7 @@ def test_plot_is_taken(tmp_path: Path, plot: str) -> None:
 @pytest.mark.parametrize(
     ("plot", "message"),
     [
-        ("lines", 'plots[0]: found "lines", expected a mapping with a kind: surface, heatmap, lines, scatter'),
+        ("lines", 'plots[0]: found "lines", expected a mapping with a kind: surface, heatmap, threshold'),
         ("{}", "plots[0]: found {}, expected a mapping with a kind"),
         ("{kind: [lines]}", 'plots[0]: found {"kind": ["lines"]}, expected a mapping with a kind'),
         ("{kind: heatmpa}", "plots[0].kind: unknown kind of plot 'heatmpa'; did you mean 'heatmap'?"),
