@@ -137,6 +137,13 @@ def test_initialize_normal_draws_kernels_and_biases() -> None:
     assert abs(drawn["linear1.bias"].std() - 0.1) < 0.02
 
 
+def test_initialize_normal_may_leave_biases_at_zero_and_draws_the_same_kernels() -> None:
+    drawn = weights({"name": "normal", "std": 0.1})
+    zero = weights({"name": "normal", "std": 0.1, "bias": "zero"})
+    assert not zero["linear1.bias"].any()
+    assert torch.equal(zero["linear1.weight"], drawn["linear1.weight"])
+
+
 def test_initialize_glorot_uniform_fills_its_limits_and_biases_are_zero() -> None:
     drawn = weights({"name": "glorot_uniform"})
     limit = (6 / (64 + 300)) ** 0.5

@@ -64,7 +64,8 @@ def train(
     model = build(shared["model"], sources or {}, DIGITS.shape, DIGITS.classes)
     initialize(model, shared["init"], Stream(shared["seed"]))
     probe(model, DIGITS.shape, DIGITS.classes)
-    net = plain_net(model) if plain else stacked_net(model, len(trials))
+    loss = shared["loss"]
+    net = plain_net(model, loss) if plain else stacked_net(model, len(trials), loss)
     settings = [trial.settings for trial in trials]
     all_of_it = load(DIGITS, folder, shared["data"]["split"])
     examples = replace(
@@ -317,3 +318,36 @@ def test_training_metrics_are_means_over_the_epochs_own_batches_weighted_by_exam
 def test_predictions_ties_go_to_the_lowest_class_and_nan_to_none() -> None:
     logits = torch.tensor([[1.0, 1.0, 0.0], [0.0, 2.0, 2.0], [math.nan] * 3, [-math.inf] * 3])
     assert predictions(logits).tolist() == [0, 1, 3, 0]
+
+
+@pytest.mark.parametrize("output", ["linear", "relu", "relu_ungated"])
+def test_squared_error_and_what_follows_the_output_descend_and_give_the_same_bits_in_a_stack(
+    data_folder: Path, trial: Make, output: str
+) -> None:
+    given = {"model": {"name": "mlp", "hidden": [16], "output": output}, "loss": "squared_error", "epochs": 3}
+    trials = [trial(lr=2.0**-i / 4, batch_size=32, quantize={}, **given) for i in range(3)]
+    together, values, _ = train(trials, data_folder)
+    losses = [epoch["train_loss"] for epoch in together[1].epochs]
+    assert 0 < losses[-1] < losses[0] < 1
+    for i in range(3):
+        alone, own, _ = train(trials[i : i + 1], data_folder)
+        assert alone[0].epochs == together[i].epochs
+        for name, value in own.items():
+            assert torch.equal(value[0], values[name][i]), name
+
+
+def test_a_relu_without_gate_lets_errors_through_where_one_with_it_blocks_them(data_folder: Path, trial: Make) -> None:
+    """Weights of 0 and biases below it: no output is positive, so that only errors that pass the ReLU move anything."""
+    moved = {}
+    for output in ("relu", "relu_ungated"):
+        own = trial(
+            model={"name": "mlp", "hidden": [], "output": output}, loss="squared_error", quantize={}, lr=0.1, epochs=1
+        )
+        model = build(own.settings["model"], {}, DIGITS.shape, DIGITS.classes)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.fill_(-1.0 if name.endswith("bias") else 0.0)
+        net = stacked_net(model, 1, own.settings["loss"])
+        Course(net, model, [own.settings], DIGITS, load(DIGITS, data_folder)).run()
+        moved[output] = bool((net.values["linear1.bias"] != -1).any())
+    assert moved == {"relu": False, "relu_ungated": True}
