@@ -38,7 +38,7 @@ def sample(plan: Plan, variant: str) -> list[Trial]:
 
 def ours(trials: Sequence[Trial], iterations: int) -> Callable[[], None]:
     """A stack of trials, from building the net to the end of so many iterations."""
-    settings = [{**trial.settings, "iterations": iterations, "window": 101} for trial in trials]
+    settings = [{**trial.settings, "iterations": iterations, "window": iterations // 10} for trial in trials]
     examples = load(MNIST, data_folder(), "all")
 
     def steps() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from qsweep.datasets import DATASETS
 from qsweep.formats import BITWIDTH, make, name_of, parameters_of
+from qsweep.reach import ACCURACIES
 from qsweep.spec import CLASSES
 from qsweep.trial import kept_roles
-from qsweep.vocabulary import FLOAT32, PLURALS, ROLES
+from qsweep.vocabulary import FLOAT32, ITERATIONS, PLURALS, ROLES
 
 MANY, SOME, FEW = 0.5, 0.05, 0.5
 """From which share on stalled updates or zeros are worth a word; from which clipped values; and levels below which."""
@@ -41,7 +42,10 @@ def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -
         where = f"beyond the ends of {_name(own)}{' after an update' if stays else ''}"
         yield f"{_percent(clipped)} of its {things} lay {where} and were clipped."
     if (zero := told["zero"]) is not None and zero >= MANY:
-        yield f"{_percent(zero)} of its {things} {'are' if stays else 'became'} 0."
+        lost = ITERATIONS.name in trial and not stays  # there zeros are counted of what was none before
+        yield (
+            _lost(zero, things, own) if lost else f"{_percent(zero)} of its {things} {'are' if stays else 'became'} 0."
+        )
     count = _levels(own)
     if (used := told["levels"]) is not None and count and used < FEW * count:
         yield f"Its {things} use {used:,} of the {count:,} values of {_name(own)}."
@@ -69,9 +73,20 @@ def _stalled(share: float, things: str, own: Mapping[str, Any]) -> str:
     )
 
 
+def _lost(share: float, things: str, own: Mapping[str, Any]) -> str:
+    step = f"{'half ' if own['rounding'] in ('nearest', 'away') else ''}a step of {_name(own)}"
+    if own["rounding"].startswith("stochastic"):
+        return f"Stochastic rounding made 0 of {_percent(share)} of its {things}, and a whole step of the others."
+    return (
+        f"{_percent(share)} of its {things} were smaller than {step} and became 0: a larger learning rate, more"
+        " fraction bits, or stochastic rounding would let them through."
+    )
+
+
 def _of_classes(trial: Mapping[str, Any], measures: Mapping[str, Any]) -> Iterator[str]:
     classes = DATASETS[trial["data"]["name"]].classes
-    predicted, accuracy = measures.get(CLASSES), measures.get("test_accuracy")
+    predicted = measures.get(CLASSES)
+    accuracy = next((measures[name] for name in ACCURACIES if measures.get(name) is not None), None)
     if predicted is not None and predicted < classes:
         yield f"It predicts {predicted} of the {classes} classes."
     if accuracy is not None and accuracy < GUESSING / classes:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from qsweep.checks import check
 from qsweep.explain import reasons
-from qsweep.trial import Trial
+from qsweep.trial import Trial, resolve
 
 Make = Callable[..., Trial]
 GOOD = {"test_accuracy": 0.9, "predicted_classes": 10, "weight_clipped": 0.01, "weight_zero": 0.02, "weight_levels": 16}
@@ -84,3 +85,31 @@ def test_what_flows_is_told_of_without_an_update_and_a_second_copy_in_float32_no
         "30 % of its activations lay beyond the ends of fixed4f2 and were clipped.",
         "90 % of its errors became 0.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("rounding", "sentence"),
+    [
+        (
+            "nearest",
+            "99 % of its updates were smaller than half a step of fraction8 and became 0: a larger learning rate, more "
+            "fraction bits, or stochastic rounding would let them through.",
+        ),
+        ("zero", "99 % of its updates were smaller than a step of fraction8 and became 0"),
+        ("stochastic", "Stochastic rounding made 0 of 99 % of its updates, and a whole step of the others."),
+    ],
+)
+def test_updates_that_integers_lose_are_named_as_what_stops_a_trial(rounding: str, sentence: str) -> None:
+    given = {
+        "data": "digits",
+        "model": {"name": "mlp", "hidden": []},
+        "loss": "squared_error",
+        "iterations": 2000,
+        "quantize": {"update": "fraction8"},
+        "rounding": rounding,
+        "lr": 0.001953125,
+    }
+    settings = resolve({name: check(name, value) for name, value in given.items()}, 0).settings
+    lost, guessing = reasons(settings, {"train_accuracy": 0.12, "predicted_classes": 10, "update_zero": 0.994})
+    assert lost.startswith(sentence)
+    assert guessing == "It does no better than guessing."

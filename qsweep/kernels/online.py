@@ -500,15 +500,23 @@ def _put(
     if counts.size:
         before = np.empty(len(after))
         _take(copies, rows, columns, before)
-        for k in range(len(after)):
-            role = weight if k < biases else bias
-            counts[role, MOVES] += moved[k] != 0.0
-            counts[role, STALLED] += moved[k] != 0.0 and before[k] == after[k]
+        _count_moves(before[:biases], after[:biases], moved[:biases], weight, counts)
+        _count_moves(before[biases:], after[biases:], moved[biases:], bias, counts)
     for c in range(len(columns)):
         column = columns[c]
         for k in range(count):
             copies[rows[k], column] = after[c * count + k]
         copies[last, column] = after[biases + c]
+
+
+@called
+def _count_moves(before: Doubles, after: Doubles, moved: Doubles, role: Any, counts: Integers) -> None:
+    moves, stalled = 0, 0
+    for k in range(len(moved)):
+        moves += moved[k] != 0.0
+        stalled += (moved[k] != 0.0) & (before[k] == after[k])
+    counts[role, MOVES] += moves
+    counts[role, STALLED] += stalled
 
 
 # --- rounding ---------------------------------------------------------------------------------------------------------
@@ -593,11 +601,14 @@ def _fix(values: Doubles, drawn: Floats, rules: Doubles, role: Any, mode: int) -
 def _count(values: Doubles, rules: Doubles, role: Any, counts: Integers, sign: int) -> None:
     """Before the rounding what is not 0, and what it will clip; after it, what is not 0 is no longer missing."""
     low, high = rules[role, LOWEST] * rules[role, STEP], rules[role, HIGHEST] * rules[role, STEP]
+    some, beyond = 0, 0
     for i in range(len(values)):
-        counts[role, ZEROS] += sign * (values[i] != 0.0)
-        if sign > 0 and rules[role, IS_FIXED]:
-            counts[role, SEEN] += values[i] != 0.0
-            counts[role, CLIPPED] += values[i] < low or values[i] > high
+        some += values[i] != 0.0
+        beyond += (values[i] < low) | (values[i] > high)
+    counts[role, ZEROS] += sign * some
+    if sign > 0 and rules[role, IS_FIXED]:
+        counts[role, SEEN] += some
+        counts[role, CLIPPED] += beyond
 
 
 @called
