@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from qsweep.sweep import Options, Outlook, Result
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+SHOWN_PLACES = 3
+"""Of those that a summary names."""
 CRASH_FILE = "qsweep-crash.txt"
 
 OBJECTS_BETWEEN_COLLECTIONS = 200_000
@@ -245,7 +247,11 @@ def _found_words(found: Found) -> str:
     lines = "1 line" if found.lines == 1 else f"{found.lines} lines"
     none = found.lines - found.edges
     told = [f"searched {lines}: {found.edges} with an edge"]
-    told += [f"{found.uneven} of them not monotone (a higher value fails)"] if found.uneven else []
+    if found.uneven:
+        more = " …" if len(found.uneven) > SHOWN_PLACES else ""
+        told.append(
+            f"{len(found.uneven)} not monotone ({'; '.join(found.uneven[:SHOWN_PLACES])}{more}: a higher value fails)"
+        )
     told += [f"{none} where neither ends nor middle reach it"] if none else []
     return f"{', '.join(told)}; {found.left} trials were not needed"
 

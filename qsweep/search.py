@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from qsweep.errors import UserError, unknown
+from qsweep.parameters import show
 from qsweep.plan import Plan, Row
 from qsweep.reach import ACCURACIES, edge, read_reach
 from qsweep.spec import Search
@@ -31,13 +32,13 @@ class Found:
     Attributes:
         lines: how many lines of the grid there are.
         edges: in how many of them an edge was found.
-        uneven: in how many a value above the lowest that reaches does not.
+        uneven: the lines, by their places, in which a value above the lowest that reaches does not.
         left: trials of the grid that it did without.
     """
 
     lines: int
     edges: int
-    uneven: int
+    uneven: tuple[str, ...]
     left: int
 
 
@@ -70,15 +71,18 @@ class Bisection:
         return list(found.values())
 
     @cached_property
-    def _lines(self) -> list[Line]:
-        found: dict[tuple[object, ...], dict[float, list[Trial]]] = {}
+    def _lines(self) -> dict[str, Line]:
+        """By the place on the other axes, in words."""
+        found: dict[str, dict[float, list[Trial]]] = {}
         for row in self._plan.rows:
             if row.axes[self._axis] is not None:
-                found.setdefault(self._others(row), {}).setdefault(self._number(row), []).append(row.trial)
-        return [dict(sorted(line.items())) for line in found.values()]
+                found.setdefault(self._place(row), {}).setdefault(self._number(row), []).append(row.trial)
+        return {place: dict(sorted(line.items())) for place, line in found.items()}
 
-    def _others(self, row: Row) -> tuple[object, ...]:
-        return (*row.axes[: self._axis], *row.axes[self._axis + 1 :])
+    def _place(self, row: Row) -> str:
+        pairs = zip(self._plan.axes, row.axes, strict=True)
+        others = {name: value for i, (name, value) in enumerate(pairs) if i != self._axis and value is not None}
+        return " ".join(f"{name}={value if isinstance(value, str) else show(value)}" for name, value in others.items())
 
     def _number(self, row: Row) -> float:
         value = row.axes[self._axis]
@@ -96,7 +100,7 @@ class Bisection:
         """
         needed = [trial for own in self._references for trial in own]
         target = self._target(records)
-        for line in self._lines:
+        for line in self._lines.values():
             needed += [trial for value in self._next(line, records, target) for trial in line[value]]
         lacking = [t for t in needed if t.key not in tried and not _is_final(t, records)]
         return list({trial.key: trial for trial in lacking}.values())
@@ -134,10 +138,11 @@ class Bisection:
     def found(self, records: Records) -> Found:
         """What the records say."""
         target = self._target(records)
-        edges = [edge(self._known(line, records), target) for line in self._lines]
-        missing = {t.key for line in self._lines for own in line.values() for t in own if t.key not in records}
-        reached = [one for one in edges if one.lowest is not None]
-        return Found(len(edges), len(reached), sum(bool(one.fails) for one in reached), len(missing))
+        edges = {place: edge(self._known(line, records), target) for place, line in self._lines.items()}
+        trials = (trial for line in self._lines.values() for own in line.values() for trial in own)
+        missing = {trial.key for trial in trials if trial.key not in records}
+        uneven = tuple(place for place, one in edges.items() if one.fails)
+        return Found(len(edges), sum(one.lowest is not None for one in edges.values()), uneven, len(missing))
 
 
 def _is_final(trial: Trial, records: Records) -> bool:

@@ -74,7 +74,7 @@ def test_every_edge_of_a_monotone_grid_is_found_with_a_part_of_its_trials(plan: 
         known = trained_bits(plan, records, lr)
         assert {first - 2, first - 1, first, first + 1} & set(range(1, 17)) <= known or first == 17
         assert len(known) <= 8
-    assert found == Found(2, sum(first < 17 for first in (one, other)), 0, len(plan.trials) - len(records))
+    assert found == Found(2, sum(first < 17 for first in (one, other)), (), len(plan.trials) - len(records))
     assert rounds <= 6
 
 
@@ -87,7 +87,7 @@ def test_a_neighbour_that_does_otherwise_moves_the_edge_or_is_told(plan: Plan) -
     records, found, _ = searched(plan, accuracy)
     assert {6, 7, 8, 9} <= trained_bits(plan, records, 0.1)
     assert {5, 6, 7, 8} <= trained_bits(plan, records, 0.2)
-    assert found.uneven == 1
+    assert found.uneven == ("lr=0.2",)
 
 
 def test_a_seed_that_diverges_is_one_that_does_not_reach(plan: Plan) -> None:
