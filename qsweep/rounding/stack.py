@@ -67,6 +67,22 @@ class Stack:
         return not self.whole or (isinstance(fmt, Scaled) and fmt.per == "tensor")
 
     @cached_property
+    def keeps_parts(self) -> bool:
+        """Whether rounded values stay as they are when some of them, with zeros or without, are rounded again.
+
+        So it is with blocks of whole tensors to nearest, whose ends are symmetric: rounding leaves the largest
+        magnitude its exponent, so that without it the step can only get finer, and a multiple of the coarser step below
+        2^(e+1) is at least two of the finer ones less than that: it is not clipped.
+        """
+        fmt = self._shared
+        is_block = isinstance(fmt, Block) and fmt.compat == "none" and fmt.per == "tensor"
+        return is_block and self._blocks is not None and self.mode.number == 0
+
+    def is_like(self, other: Stack) -> bool:
+        """Whether both round alike."""
+        return self.formats == other.formats and self.mode == other.mode and self.device == other.device
+
+    @cached_property
     def draws(self) -> int:
         """How many uniform numbers a value takes; noise has this in front of a tensor's shape where it is above 1."""
         if not self.mode.draws:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -32,20 +33,21 @@ class Flow:
         self._places = places
         self._layers = dict(net.named_modules())
         self._is_chain = is_chain(net)
+        self._relus = relus_before_pools(net)
         self.use(quantizers)
         self._attach()
         self._calls: Counter[str] = Counter()
-        self._pass = _Pass(0, None, None)
+        self._pass = _Pass(0, None, None, set())
 
     def use(self, quantizers: Quantizers) -> None:
         """Go on with the formats of these trials."""
         self._quantizers = quantizers
-        self._found: dict[tuple[str, str, bool], Mapping[str, Stack]] = {}
+        self._found: dict[tuple[str, str, bool], tuple[Mapping[str, Stack], frozenset[str]]] = {}
 
     def start(self, part: slice, noise: Noise | None = None, tally: Tally | None = None) -> None:
         """Begin a pass of some trials through the net; a tally is told what rounding did."""
         self._calls.clear()
-        self._pass = _Pass(part.start, noise, tally)
+        self._pass = _Pass(part.start, noise, tally, set())
 
     def _attach(self) -> None:
         """Hooks where outputs are rounded, and products with rounded operands."""
@@ -78,8 +80,18 @@ class Flow:
     def _gate(self, layer: nn.Module, place: str, at: str) -> _Gate:
         wanted = place, at, layer.training
         if wanted not in self._found:
-            self._found[wanted] = self._stacks(*wanted)
-        return _Gate(place, self._found[wanted], self._pass, self._is_chain)
+            stacks = self._stacks(*wanted)
+            self._found[wanted] = stacks, self._repeated(place, stacks, layer.training)
+        stacks, repeated = self._found[wanted]
+        return _Gate(place, stacks, self._pass, self._is_chain, self._relus.get(place, ""), repeated)
+
+    def _repeated(self, place: str, stacks: Mapping[str, Stack], training: bool) -> frozenset[str]:
+        """What a pool rounds as the ReLU before it does, and would do again to values that stay as they are."""
+        if place not in self._relus:
+            return frozenset()
+        before = self._stacks(self._relus[place], "outputs", training)
+        alike = (r for r, stack in stacks.items() if stack.keeps_parts and r in before and stack.is_like(before[r]))
+        return frozenset(alike)
 
     def _stacks(self, place: str, at: str, training: bool) -> Mapping[str, Stack]:
         quantizers = self._quantizers if training else self._quantizers.evaluating
@@ -99,20 +111,32 @@ class Flow:
 
 
 class _Pass(NamedTuple):
-    """One pass of some trials through the net: the number of the first one, their noise, and who counts."""
+    """One pass of some trials through the net: the number of the first one, their noise, who counts, and the places
+    whose errors come rounded already."""
 
     first: int
     noise: Noise | None
     tally: Tally | None
+    settled: set[str]
 
 
 class _Gate(NamedTuple):
-    """What rounds at one place in one pass."""
+    """What rounds at one place in one pass.
+
+    Of a pool also the ReLU straight before it, and the roles that both round alike: what a pool takes from rounded
+    values, and what it gives back, is rounded.
+    """
 
     place: str
     stacks: Mapping[str, Stack]
     own: _Pass
     is_chain: bool
+    relu: str
+    repeated: frozenset[str]
+
+    def repeats(self, role: str) -> bool:
+        """Whether rounding changes nothing here or at the ReLU before; a step that is counted rounds all the same."""
+        return role in self.repeated and self.own.tally is None
 
     def through(self, role: str, values: Tensor, axis: int | None, where: str = "", in_place: bool = False) -> Tensor:
         """Values (R, *shape) of trials, rounded in the format of a role; themselves where it has none.
@@ -126,7 +150,7 @@ class _Gate(NamedTuple):
         if stack is None:
             return values
         shape = tuple(values.shape[1:])
-        first, noise, tally = self.own
+        first, noise, tally, _ = self.own
         name = f"{self.place} {where}".strip()
         drawn = None if noise is None else noise.of(stack, role, name, shape)
         along = features_axis(shape) if axis is None else axis
@@ -146,6 +170,12 @@ CHAIN = (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.Flatten, Dropout, HalvingPool,
 def is_chain(net: nn.Module) -> bool:
     """Whether each layer's error is a tensor that no one else holds, as where a sum hands one error to two layers."""
     return type(net) is nn.Sequential and all(type(layer) in CHAIN for layer in net)
+
+
+def relus_before_pools(net: nn.Module) -> dict[str, str]:
+    """The halving pools that stand straight behind a ReLU in a chain of our layers, each with that ReLU, by name."""
+    pairs = pairwise(net.named_children()) if is_chain(net) else ()
+    return {name: before for (before, relu), (name, pool) in pairs if type(relu) is ReLU and type(pool) is HalvingPool}
 
 
 def features_axis(shape: Sequence[int]) -> int:
@@ -189,7 +219,7 @@ class _Through(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, gate: _Gate, is_stacked: bool) -> Tensor:
-        if "activation" not in gate.stacks:
+        if "activation" not in gate.stacks or gate.repeats("activation"):
             return x.clone()  # no view: the next layer may work in place
         return _no_view(gate.through("activation", _trials_in_front(x, is_stacked), None), x.shape)
 
@@ -201,7 +231,12 @@ class _Through(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, error: Tensor) -> tuple[Tensor, None, None]:
         gate, own = ctx.gate, _trials_in_front(error, ctx.is_stacked)
-        return gate.through("error", own, None, in_place=gate.is_chain).view(error.shape), None, None
+        if gate.place in gate.own.settled:
+            return error, None, None
+        found = gate.through("error", own, None, in_place=gate.is_chain)
+        if gate.repeats("error"):
+            gate.own.settled.add(gate.relu)
+        return found.view(error.shape), None, None
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, x: Tensor, gate: _Gate, is_stacked: bool) -> tuple[Tensor, int]:

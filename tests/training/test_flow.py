@@ -1,0 +1,117 @@
+"""What flows through a net: rounding that would change nothing is left out, and nothing else is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from qsweep.checks import check
+from qsweep.data import Examples
+from qsweep.datasets import DATASETS
+from qsweep.formats import parse
+from qsweep.models import build, initialize
+from qsweep.rounding import Stack
+from qsweep.streams import Stream
+from qsweep.training import flow
+from qsweep.training.course import Course, Totals
+from qsweep.training.nets import Values, plain_net
+from qsweep.trial import resolve
+
+MNIST = DATASETS["mnist"]
+SOME = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=12)
+
+
+@given(SOME, st.data(), st.integers(2, 12))
+def test_some_of_a_rounded_block_stay_as_they_are_when_they_are_rounded_again_among_zeros(
+    values: list[float], data: st.DataObject, bits: int
+) -> None:
+    stack = Stack([parse(f"block{bits}")])
+    assert stack.keeps_parts
+    block = torch.tensor([values], dtype=torch.float32)
+    stack.round_rows(block)
+    chosen = data.draw(st.lists(st.integers(0, len(values) - 1), min_size=1, max_size=12))
+    part = torch.cat([block[:, chosen], torch.zeros(1, 3)], 1)
+    again = part.clone()
+    stack.round_rows(again)
+    assert torch.equal(again, part)
+
+
+def test_formats_whose_steps_depend_on_more_are_not_taken_for_such() -> None:
+    for name in ("block8 per=16", "block8 compat=qtorch", "uniform8", "e4m3", "nvfp4"):
+        assert not Stack([parse(name)]).keeps_parts, name
+    assert not Stack([parse("block8")], "stochastic").keeps_parts
+
+
+def steps(given: dict[str, Any], count: int = 3) -> tuple[Values, Tensor]:
+    """Some steps of LeNet on random images."""
+    base = {"data": "mnist", "model": "lenet", "optimizer": "sgd", "lr": 0.05, "batch_size": 16}
+    settings = resolve({name: check(name, value) for name, value in {**base, **given}.items()}, 0).settings
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (64, *MNIST.shape), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 10, (64,), generator=generator)
+    model = build(settings["model"], {}, MNIST.shape, MNIST.classes)
+    initialize(model, settings["init"], Stream(0))
+    course = Course(plain_net(model), model, [settings], MNIST, Examples(images, labels, images, labels))
+    totals = Totals(1)
+    for chosen in list(course.batches(1))[:count]:
+        course.train_step(chosen, totals)
+    return course.net.values, totals.loss
+
+
+BLOCKS = {"weight": "block8", "activation": "block8", "error": "block8", "gradient": "block8"}
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8])
+def test_lenet_has_the_same_bits_whether_or_not_repeated_rounding_is_left_out(
+    bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantize = dict.fromkeys(BLOCKS, f"block{bits}")
+    left_out: list[str] = []
+    through = flow._Gate.through
+
+    def watched(self: Any, role: str, *rest: Any, **more: Any) -> Tensor:
+        left_out.append(f"{self.place} {role}")
+        return through(self, role, *rest, **more)
+
+    monkeypatch.setattr(flow._Gate, "through", watched)
+    values, loss = steps({"quantize": quantize})
+    rounded = set(left_out)
+    assert "relu1 activation" in rounded
+    assert "pool1 activation" not in rounded
+    assert "relu1 error" not in rounded
+    monkeypatch.setattr(flow._Gate, "repeats", lambda self, role: False)
+    left_out.clear()
+    others, other_loss = steps({"quantize": quantize})
+    assert left_out.count("pool1 activation") == left_out.count("relu1 error") == 3
+    assert torch.equal(loss, other_loss)
+    for name, value in values.items():
+        assert torch.equal(value, others[name]), name
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"quantize": BLOCKS, "layers": {"relu1": {"activation": "block4", "error": "block4"}}},
+        {"quantize": BLOCKS, "compat": "qtorch"},
+        {"quantize": BLOCKS, "rounding": "stochastic"},
+    ],
+    ids=["another format at the ReLU", "other rules", "by chance"],
+)
+def test_rounding_that_may_change_something_is_not_left_out(
+    given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    through = flow._Gate.through
+
+    def watched(self: Any, role: str, *rest: Any, **more: Any) -> Tensor:
+        seen.append(f"{self.place} {role}")
+        return through(self, role, *rest, **more)
+
+    monkeypatch.setattr(flow._Gate, "through", watched)
+    steps(given)
+    assert seen.count("pool1 activation") == seen.count("relu1 error") == 3
