@@ -53,35 +53,53 @@ def relu(x: Tensor) -> Tensor:
     """max(x, 0) in place; its gradient at 0 is 0."""
     if not torch.is_grad_enabled():
         return torch.relu_(x)
-    result: Tensor = _ReLU.apply(x)
+    result: Tensor = _ReLU.apply(x, [])
     return result
 
 
 class _ReLU(torch.autograd.Function):
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x.relu_()
+    """What is kept for the way back goes into a list: a function of two results may not write to a view."""
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+    def forward(x: Tensor, kept: list[Tensor]) -> Tensor:
+        kept.append(relu_(x))
+        return x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.mark_dirty(inputs[0])
-        ctx.save_for_backward(output)
+        ctx.kept = inputs[1]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, error: Tensor) -> Tensor:
-        (output,) = ctx.saved_tensors
-        lying = torch.channels_last if is_channels_last(output) else torch.contiguous_format
-        error = error.contiguous(memory_format=lying)
-        if error.device.type != "cpu" or error.stride() != output.stride():
-            return torch.where(output <= 0, 0.0, error)
-        kernels.relu_back(_flat(error), _flat(output))
-        return error
+    def backward(ctx: Any, error: Tensor) -> tuple[Tensor, None]:
+        return back_through_relu(error, *ctx.kept), None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor) -> tuple[Tensor, int | None]:
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, kept: list[Tensor]) -> tuple[Tensor, int | None]:
         dim = in_dims[0]
-        return _ReLU.apply(x.movedim(dim, 0) if dim else x), None if dim is None else 0
+        return _ReLU.apply(x.movedim(dim, 0) if dim else x, kept), None if dim is None else 0
+
+
+def relu_(x: Tensor) -> Tensor:
+    """max(x, 0) in place. Where errors pass on the way back comes out: a byte a value, which lies as `x` does."""
+    if x.device.type != "cpu" or not (x.is_contiguous() or is_channels_last(x)):
+        passing = ~(x <= 0)  # NaN passes
+        x.relu_()
+        return passing
+    passing = torch.empty_like(x, dtype=torch.bool)
+    kernels.relu(_flat(x), _flat(passing))
+    return passing
+
+
+def back_through_relu(error: Tensor, passing: Tensor) -> Tensor:
+    """The error of a ReLU's input, where none other holds that of its output: in place, on a CPU."""
+    lying = torch.channels_last if is_channels_last(passing) else torch.contiguous_format
+    error = error.contiguous(memory_format=lying)
+    if error.device.type != "cpu" or error.stride() != passing.stride():
+        return torch.where(passing, error, 0.0)
+    kernels.relu_back(_flat(error), _flat(passing))
+    return error
 
 
 class UngatedReLU(nn.Module):
@@ -113,7 +131,7 @@ def is_channels_last(x: Tensor) -> bool:
     return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _flat(x: Tensor) -> Floats:
+def _flat(x: Tensor) -> Any:
     """All values of a tensor without gaps, in the order in which they lie in memory."""
     return _array(x.permute(0, 2, 3, 1) if is_channels_last(x) else x)
 

@@ -116,3 +116,10 @@ def test_pool_of_images_that_lie_in_another_order_than_their_errors() -> None:
     lying = {"memory_format": torch.channels_last}
     own = torch.autograd.grad(HalvingPool()((leaf * 1).contiguous(**lying)), leaf, error)[0]
     assert torch.equal(own, torch.autograd.grad(nn.MaxPool2d(2)(leaf * 1), leaf, error)[0])
+
+
+def test_relu_of_values_that_lie_with_gaps() -> None:
+    leaf = images(6, 8).requires_grad_()
+    error = torch.linspace(-1, 1, 24).view(6, 4)
+    own = torch.autograd.grad(ReLU()((leaf * 1)[:, ::2]), leaf, error)[0]
+    assert torch.equal(own, torch.autograd.grad(torch.relu(leaf[:, ::2]), leaf, error)[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qsweep.kernels.compiled import ZERO, Floats, compiled
+from qsweep.kernels.compiled import ZERO, Flags, Floats, compiled
 
 
 @compiled
@@ -24,7 +24,15 @@ def masked_relu_back(error: Floats, output: Floats, mask: Floats) -> None:
 
 
 @compiled
-def relu_back(error: Floats, output: Floats) -> None:
-    """The error (n,) of x from that of `output` = relu(x), in place."""
+def relu(x: Floats, passing: Flags) -> None:
+    """max(x, 0) of values (n,), in place, and where errors pass on their way back: not where x <= 0; NaN stays."""
+    for i in range(len(x)):
+        passing[i] = not x[i] <= ZERO
+        x[i] = ZERO if x[i] < ZERO else x[i]
+
+
+@compiled
+def relu_back(error: Floats, passing: Flags) -> None:
+    """The error (n,) of a ReLU's input from that of its output, in place."""
     for i in range(len(error)):
-        error[i] = ZERO if output[i] <= ZERO else error[i]
+        error[i] = error[i] if passing[i] else ZERO

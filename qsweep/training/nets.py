@@ -72,7 +72,7 @@ def plain_net(model: nn.Module, loss: str = CROSS_ENTROPY) -> Net:
     model.to(memory_format=torch.channels_last)
 
     def forward(values: Values, x: Tensor) -> Tensor:
-        logits: Tensor = functional_call(model, {name: value[0] for name, value in values.items()}, (x,))
+        logits: Tensor = functional_call(model, {name: value.squeeze(0) for name, value in values.items()}, (x,))
         return logits[None]
 
     return Net(model, {name: p.detach().clone()[None] for name, p in model.named_parameters()}, forward, loss)

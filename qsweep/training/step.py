@@ -194,15 +194,24 @@ class Stepper:
         """What was moved goes into the second copy, where there is one, and from there into the weight."""
         if block.master is not None:
             self._round(block, "master", block.master, noise, tally)
-            block.weight.copy_(block.master)
         if own := self._roles.get(block.name):
-            self._round(block, own, block.weight, noise, tally)
+            self._round(block, own, block.weight, noise, tally, source=block.master)
 
     def _round(
-        self, block: _Block, role: str, values: Tensor, noise: Noise, tally: Tally | None, key: str = ""
+        self,
+        block: _Block,
+        role: str,
+        values: Tensor,
+        noise: Noise,
+        tally: Tally | None,
+        key: str = "",
+        source: Tensor | None = None,
     ) -> None:
-        """Round a block of one role in place; `key` tells an optimizer's memories apart."""
+        """Round a block of one role in place, or from a source; `key` tells an optimizer's memories apart."""
         stack = self._stacks[block.name].get(role)
+        if source is not None and (stack is None or tally is not None or not stack.by_rows):
+            values.copy_(source)
+            source = None
         if stack is None:
             return
         shape = tuple(block.like.shape[1:])
@@ -211,7 +220,8 @@ class Stepper:
         if tally is not None:
             tally.add(role, block.first, values.numel(), count_clipped(stack, block.shaped(values), block.first, axis))
         if stack.by_rows:
-            stack.round_rows(values, None if drawn is None else block.row_of(drawn), block.first)
+            own = None if drawn is None else block.row_of(drawn)
+            stack.round_rows(values if source is None else source, own, block.first, None if source is None else values)
         else:
             stack.round_whole(block.shaped(values), drawn, block.first, axis)
         if tally is not None:

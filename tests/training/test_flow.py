@@ -19,6 +19,7 @@ from qsweep.rounding import Stack
 from qsweep.streams import Stream
 from qsweep.training import flow
 from qsweep.training.course import Course, Totals
+from qsweep.training.gates import Gate
 from qsweep.training.nets import Values, plain_net
 from qsweep.trial import resolve
 
@@ -66,28 +67,33 @@ def steps(given: dict[str, Any], count: int = 3) -> tuple[Values, Tensor]:
 BLOCKS = {"weight": "block8", "activation": "block8", "error": "block8", "gradient": "block8"}
 
 
-@pytest.mark.parametrize("bits", [3, 4, 8])
-def test_lenet_has_the_same_bits_whether_or_not_repeated_rounding_is_left_out(
-    bits: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quantize = dict.fromkeys(BLOCKS, f"block{bits}")
-    left_out: list[str] = []
-    through = flow._Gate.through
+@pytest.fixture
+def gates(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each place and role that something is rounded for, call by call."""
+    seen: list[str] = []
+    through = Gate.through
 
-    def watched(self: Any, role: str, *rest: Any, **more: Any) -> Tensor:
-        left_out.append(f"{self.place} {role}")
+    def watched(self: Gate, role: str, *rest: Any, **more: Any) -> Tensor:
+        seen.append(f"{self.place} {role}")
         return through(self, role, *rest, **more)
 
-    monkeypatch.setattr(flow._Gate, "through", watched)
+    monkeypatch.setattr(Gate, "through", watched)
+    return seen
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8])
+def test_lenet_has_the_same_bits_whether_or_not_repeated_rounding_is_left_out(
+    bits: int, gates: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantize = dict.fromkeys(BLOCKS, f"block{bits}")
     values, loss = steps({"quantize": quantize})
-    rounded = set(left_out)
-    assert "relu1 activation" in rounded
-    assert "pool1 activation" not in rounded
-    assert "relu1 error" not in rounded
-    monkeypatch.setattr(flow._Gate, "repeats", lambda self, role: False)
-    left_out.clear()
+    assert "relu1 activation" in gates
+    assert "pool1 activation" not in gates
+    assert "relu1 error" not in gates
+    monkeypatch.setattr(Gate, "repeats", lambda self, role: False)
+    gates.clear()
     others, other_loss = steps({"quantize": quantize})
-    assert left_out.count("pool1 activation") == left_out.count("relu1 error") == 3
+    assert gates.count("pool1 activation") == gates.count("relu1 error") == 3
     assert torch.equal(loss, other_loss)
     for name, value in values.items():
         assert torch.equal(value, others[name]), name
@@ -102,16 +108,34 @@ def test_lenet_has_the_same_bits_whether_or_not_repeated_rounding_is_left_out(
     ],
     ids=["another format at the ReLU", "other rules", "by chance"],
 )
-def test_rounding_that_may_change_something_is_not_left_out(
+def test_rounding_that_may_change_something_is_not_left_out(given: dict[str, Any], gates: list[str]) -> None:
+    steps(given)
+    assert gates.count("pool1 activation") == gates.count("relu1 error") == 3
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"quantize": BLOCKS},
+        {"quantize": {"error": "e4m3"}},
+        {"quantize": {"activation": "fixed8f4"}, "rounding": "stochastic"},
+        {"quantize": {"activation": "uniform8 per=channel", "error": "e5m2"}},
+        {"quantize": {"activation": "binary"}},
+    ],
+    ids=["block", "errors alone", "by chance", "scale of each channel", "own law of a tensor"],
+)
+def test_relus_rounded_where_they_lie_give_the_bits_of_relus_rounded_apart(
     given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
-    through = flow._Gate.through
-
-    def watched(self: Any, role: str, *rest: Any, **more: Any) -> Tensor:
-        seen.append(f"{self.place} {role}")
-        return through(self, role, *rest, **more)
-
-    monkeypatch.setattr(flow._Gate, "through", watched)
-    steps(given)
-    assert seen.count("pool1 activation") == seen.count("relu1 error") == 3
+    applied: list[str] = []
+    through = flow._RoundedReLU.apply
+    monkeypatch.setattr(flow._RoundedReLU, "apply", lambda *own: (applied.append(own[1].place), through(*own))[1])
+    values, loss = steps(given)
+    assert {*applied} == {"relu1", "relu2"}  # the third may have dropout before it
+    applied.clear()
+    monkeypatch.setattr(flow, "is_chain", lambda net: False)
+    others, other_loss = steps(given)
+    assert not applied
+    assert torch.equal(loss, other_loss)
+    for name, value in values.items():
+        assert torch.equal(value, others[name]), name

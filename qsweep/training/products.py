@@ -1,0 +1,130 @@
+"""The three products of a dense or convolution layer (forward, for its input, for its weight), each of operands rounded
+for it along the axis that it sums over. Gradients go straight through the rounding (Bengio et al. 2013)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from qsweep.training.gates import Gate, no_view, stacked, trials_in_front
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The products of a dense layer, for tensors of all trials: x (P, …, in), w (P, out, in), errors (P, …, out)."""
+
+    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+        y = torch.matmul(x, w.transpose(1, 2))
+        return y if bias is None else y + bias[:, None]
+
+    def of_input(self, error: Tensor, w: Tensor, shape: Sequence[int]) -> Tensor:
+        return torch.matmul(error, w)
+
+    def of_weight(self, error: Tensor, x: Tensor, shape: Sequence[int]) -> Tensor:
+        return torch.matmul(error.transpose(1, 2), x)
+
+    def of_bias(self, error: Tensor) -> Tensor:
+        return error.sum(1)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The products of a convolution of one trial: x (1, batch, in, …), w (1, out, in, …)."""
+
+    stride: Any
+    padding: Any
+    dilation: Any
+    groups: int
+
+    @classmethod
+    def of(cls, place: str, layer: Any) -> Convolution:
+        if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+            raise ValueError(
+                f"{place}: `at: operands` takes convolutions that pad a number of zeros, not padding by name"
+            )
+        return cls(layer.stride, layer.padding, layer.dilation, layer.groups)
+
+    def forward(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+        b = None if bias is None else bias[0]
+        dims = len(self.stride)
+        zero = [0] * dims
+        y = torch.convolution(x[0], w[0], b, self.stride, self.padding, self.dilation, False, zero, self.groups)
+        return y[None]
+
+    def of_input(self, error: Tensor, w: Tensor, shape: Sequence[int]) -> Tensor:
+        return self._back(error, error.new_empty(1).expand(shape[1:]), w[0], 0)
+
+    def of_weight(self, error: Tensor, x: Tensor, shape: Sequence[int]) -> Tensor:
+        return self._back(error, x[0], error.new_empty(1).expand(shape[1:]), 1)
+
+    def _back(self, error: Tensor, x: Tensor, w: Tensor, which: int) -> Tensor:
+        zero = [0] * len(self.stride)
+        mask = [which == 0, which == 1, False]
+        found = torch.ops.aten.convolution_backward(
+            error[0], x, w, None, self.stride, self.padding, self.dilation, False, zero, self.groups, mask
+        )
+        gradient: Tensor = found[which]
+        return gradient[None]
+
+    def of_bias(self, error: Tensor) -> Tensor:
+        return error.sum((1, *range(3, error.dim())))
+
+
+Law = Dense | Convolution
+BATCH, FEATURES = 0, 1
+OUTPUTS, INPUTS = 0, 1
+"""The axes of operands (batch, features …) and weights (outputs, inputs …) along which products sum."""
+
+
+class Product(torch.autograd.Function):
+    """A layer's three products, each of operands rounded for it."""
+
+    @staticmethod
+    def forward(x: Tensor, w: Tensor, bias: Tensor | None, gate: Gate, law: Law, is_stacked: bool) -> Tensor:
+        values, weights = trials_in_front(x, is_stacked), trials_in_front(w, is_stacked)
+        biases = None if bias is None else trials_in_front(bias, is_stacked)
+        flat = _two_axes(values, law)
+        operand = gate.through("activation", flat, FEATURES, "forward")
+        y = law.forward(operand, gate.through("weight", weights, INPUTS, "forward"), biases)
+        shape = (*values.shape[:-1], y.shape[-1]) if isinstance(law, Dense) else tuple(y.shape)
+        return no_view(y, shape if is_stacked else shape[1:])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, w, bias, ctx.gate, ctx.law, ctx.is_stacked = inputs
+        ctx.has_bias = bias is not None
+        ctx.save_for_backward(x, w)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, error: Tensor) -> tuple[Any, ...]:
+        gate, law = ctx.gate, ctx.law
+        x, w, error = (trials_in_front(t, ctx.is_stacked) for t in (*ctx.saved_tensors, error))
+        flat, errors = _two_axes(x, law), _two_axes(error, law)
+        of_x = of_bias = None
+        if ctx.needs_input_grad[0]:
+            weights = gate.through("weight", w, OUTPUTS, "input")
+            of_x = law.of_input(gate.through("error", errors, FEATURES, "input"), weights, flat.shape).view(x.shape)
+        operand = gate.through("activation", flat, BATCH, "weight")
+        of_w = law.of_weight(gate.through("error", errors, BATCH, "weight"), operand, w.shape)
+        if ctx.has_bias:
+            of_bias = law.of_bias(errors)
+        found = (of_x, of_w, of_bias)
+        return *(t if t is None or ctx.is_stacked else t[0] for t in found), None, None, None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, x: Tensor, w: Tensor, bias: Tensor | None, gate: Gate, law: Law, is_stacked: bool
+    ) -> tuple[Tensor, int]:
+        own = (None if t is None else stacked(info, t, dim) for t, dim in zip((x, w, bias), in_dims[:3], strict=True))
+        return Product.apply(*own, gate, law, True), 0
+
+
+def _two_axes(x: Tensor, law: Law) -> Tensor:
+    """What goes into a dense layer as (P, examples, features), tokens being examples."""
+    return x.flatten(1, -2) if isinstance(law, Dense) else x
