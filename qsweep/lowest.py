@@ -10,7 +10,7 @@ from pathlib import Path
 from qsweep.aggregate import Cells, Point, read_points
 from qsweep.errors import UserError, cut, unknown
 from qsweep.parameters import BadValueError
-from qsweep.reach import ACCURACIES, Edge, edge, read_reach
+from qsweep.reach import ACCURACIES, Edge, edge, mean, read_reach
 from qsweep.store import FINAL
 
 
@@ -86,8 +86,7 @@ def _mean(point: Point, measure: str) -> float | None:
     """Over the seeds; NaN where one of them diverged, None where one has not run."""
     if any(row["status"] not in FINAL for row in point.trials.values()):
         return None
-    found = [values[measure] if (values := point.values(seed)) else math.nan for seed in point.trials]
-    return math.fsum(found) / len(found)
+    return mean([values[measure] if (values := point.values(seed)) else math.nan for seed in point.trials])
 
 
 def _groups(points: Iterable[Point], axis: str, others: tuple[str, ...], folder: Path) -> list[list[Point]]:
@@ -109,7 +108,7 @@ def _number(cell: str, axis: str, folder: Path) -> float:
 
 def _line(points: list[Point], axis: str, others: tuple[str, ...], measure: str, target: float) -> Lowest:
     means = {float(point.place[axis]): _mean(point, measure) for point in points}
-    known = {value: mean for value, mean in means.items() if mean is not None}
+    known = {value: accuracy for value, accuracy in means.items() if accuracy is not None}
     found = edge(known, target)
     accuracy = None if found.lowest is None else known[found.lowest]
     place = {name: points[0].place[name] for name in others}

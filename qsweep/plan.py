@@ -13,8 +13,9 @@ from qsweep import cost
 from qsweep.blocks import Block, overlay
 from qsweep.errors import did_you_mean, unknown
 from qsweep.parameters import show
+from qsweep.reach import DEFAULT_REACH, read_reach
 from qsweep.reader import OVERRIDE, Mistakes, Place, dotted
-from qsweep.spec import MEASURES, Spec, metric_field
+from qsweep.spec import MEASURES, REACH, Spec, metric_field
 from qsweep.trial import Trial, TrialError, canonical, describe_choice, describe_role, resolve
 from qsweep.vocabulary import CHOICES, ROLES, STAGES, STORED
 
@@ -134,8 +135,12 @@ class _Expansion:
         for name in self.spec.overrides:
             if name not in (*self.axes, "seeds") and not any(f"{read}.".startswith(f"{name}.") for read in self.read):
                 self.mistakes.add((OVERRIDE, name), f"no trial reads '{name}'{did_you_mean(name, sorted(self.read))}")
+        if self.spec.search:
+            self._check_lowest(self.spec.search.axis, self.spec.search.reach, "bisect", ("search",), rows)
         for index, plot in enumerate(self.spec.plots):
             self._check_plot(plot, ("plots", index))
+            if plot["kind"] == "threshold":
+                self._check_lowest(plot["y"], plot.get(REACH, DEFAULT_REACH), "y", ("plots", index), rows)
             if plot["kind"] == "histogram":
                 self._check_histogram(plot, ("plots", index), rows)
 
@@ -145,6 +150,22 @@ class _Expansion:
             shown = (*self.axes, "seed", *(("epoch",) if plot["kind"] == "lines" and field == "x" else ()))
             if plot[field] not in (*shown, *MEASURES, "status") and plot[field] not in self.read:
                 self.mistakes.add((*place, field), unknown("column", plot[field], shown))
+
+    def _check_lowest(self, axis: str, reach: object, field: str, place: Place, rows: Sequence[Row]) -> None:
+        """The lowest value is asked for of an axis of numbers, as a share of what trials without it reach."""
+        if axis not in self.axes:
+            self.mistakes.add((*place, field), unknown("axis", axis, self.axes))
+            return
+        values = [row.axes[self.axes.index(axis)] for row in rows]
+        words = [v for v in values if v is not None and (isinstance(v, bool) or not isinstance(v, int | float))]
+        if words:
+            self.mistakes.add((*place, field), f"{axis} has the value {show(words[0])}: nothing is lower than that")
+        if read_reach(reach).is_share and None not in values:
+            self.mistakes.add(
+                place,
+                f"{reach} is a share of what trials without {axis} reach, and there are none: add a block of them"
+                " (float32), or ask for an accuracy, as in `reach: 0.9`",
+            )
 
     def _check_histogram(self, plot: Mapping[str, Any], place: Place, rows: Sequence[Row]) -> None:
         counted = [row.trial.settings for row in rows if row.trial.settings.get("histogram")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from qsweep.errors import cut
@@ -47,6 +47,11 @@ def read_reach(text: object) -> Reach:
         message = f"found {cut(str(text))}, expected a share such as 95% (of the best trial without the axis), or an"
         raise BadValueError(f"{message} accuracy above 0 and up to 1")
     return Reach(accuracy, False)
+
+
+def mean(accuracies: Sequence[float]) -> float:
+    """Over the seeds of one place; NaN where one of them, NaN, diverged: such a place reaches nothing."""
+    return math.fsum(accuracies) / len(accuracies)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from qsweep.errors import UserError, unknown
 from qsweep.parameters import show
 from qsweep.plan import Plan, Row
-from qsweep.reach import ACCURACIES, edge, read_reach
+from qsweep.reach import ACCURACIES, edge, mean, read_reach
 from qsweep.spec import Search
 from qsweep.store import FINAL, Record
 from qsweep.trial import Trial
@@ -33,12 +32,14 @@ class Found:
         lines: how many lines of the grid there are.
         edges: in how many of them an edge was found.
         uneven: the lines, by their places, in which a value above the lowest that reaches does not.
-        left: trials of the grid that it did without.
+        needed: trials that it still needs; none when it is at its end.
+        left: trials of the grid that it does without.
     """
 
     lines: int
     edges: int
     uneven: tuple[str, ...]
+    needed: int
     left: int
 
 
@@ -46,20 +47,9 @@ class Bisection:
     """The search of a plan."""
 
     def __init__(self, plan: Plan, search: Search) -> None:
-        """
-        Raises:
-            UserError: the plan has no such axis, or its values are no numbers.
-        """
-        if search.axis not in plan.axes:
-            raise UserError(f"search: bisect: {unknown('axis', search.axis, plan.axes)}")
         self._plan = plan
         self._axis = plan.axes.index(search.axis)
         self._reach = read_reach(search.reach)
-        if self._reach.is_share and not self._references:
-            raise UserError(
-                f"search: reach: {search.reach} is a share of what trials without {search.axis} reach, and there are "
-                "none: add a block of them (float32), or ask for an accuracy, as in `reach: 0.9`"
-            )
 
     @cached_property
     def _references(self) -> list[list[Trial]]:
@@ -76,19 +66,14 @@ class Bisection:
         found: dict[str, dict[float, list[Trial]]] = {}
         for row in self._plan.rows:
             if row.axes[self._axis] is not None:
-                found.setdefault(self._place(row), {}).setdefault(self._number(row), []).append(row.trial)
+                own = found.setdefault(self._place(row), {})
+                own.setdefault(float(row.axes[self._axis]), []).append(row.trial)
         return {place: dict(sorted(line.items())) for place, line in found.items()}
 
     def _place(self, row: Row) -> str:
         pairs = zip(self._plan.axes, row.axes, strict=True)
         others = {name: value for i, (name, value) in enumerate(pairs) if i != self._axis and value is not None}
         return " ".join(f"{name}={value if isinstance(value, str) else show(value)}" for name, value in others.items())
-
-    def _number(self, row: Row) -> float:
-        value = row.axes[self._axis]
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"search: bisect: {self._plan.axes[self._axis]} has the value {value}, which is no number")
-        return float(value)
 
     # what comes next
 
@@ -110,7 +95,7 @@ class Bisection:
         means = [_mean(own, records) for own in self._references]
         if self._reach.is_share and None in means:
             return math.nan
-        return self._reach.target(mean for mean in means if mean is not None)
+        return self._reach.target(accuracy for accuracy in means if accuracy is not None)
 
     def _next(self, line: Line, records: Records, target: float) -> list[float]:
         """The values of a line that are looked at next, known ones among them."""
@@ -131,7 +116,7 @@ class Bisection:
     def _known(self, line: Line, records: Records) -> dict[float, float]:
         """Mean accuracies where all seeds are known."""
         means = {value: _mean(trials, records) for value, trials in line.items()}
-        return {value: mean for value, mean in means.items() if mean is not None}
+        return {value: accuracy for value, accuracy in means.items() if accuracy is not None}
 
     # what came of it
 
@@ -139,10 +124,11 @@ class Bisection:
         """What the records say."""
         target = self._target(records)
         edges = {place: edge(self._known(line, records), target) for place, line in self._lines.items()}
-        trials = (trial for line in self._lines.values() for own in line.values() for trial in own)
-        missing = {trial.key for trial in trials if trial.key not in records}
+        needed = {trial.key for trial in self.wanted(records)}
+        left = {trial.key for trial in self._plan.trials} - records.keys() - needed
         uneven = tuple(place for place, one in edges.items() if one.fails)
-        return Found(len(edges), sum(one.lowest is not None for one in edges.values()), uneven, len(missing))
+        reached = sum(one.lowest is not None for one in edges.values())
+        return Found(len(edges), reached, uneven, len(needed), len(left))
 
 
 def _is_final(trial: Trial, records: Records) -> bool:
@@ -157,4 +143,4 @@ def _mean(trials: Iterable[Trial], records: Records) -> float | None:
             return None
         result = records[trial.key].result
         found.append(next((float(result[name]) for name in ACCURACIES if result.get(name) is not None), math.nan))
-    return math.fsum(found) / len(found)
+    return mean(found)

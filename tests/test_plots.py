@@ -858,7 +858,6 @@ def test_threshold_takes_a_mean_over_seeds_to_which_a_diverged_one_gives_nothing
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({**THRESHOLD, "reach": "0.99"}, "nothing reaches 0.99"),
         ({**THRESHOLD, "y": "variant"}, "is no number"),
         ({**THRESHOLD, "y": "bits"}, "unknown column 'bits'"),
     ],
@@ -868,9 +867,18 @@ def test_threshold_that_is_none_says_why(entry: Mapping[str, Any], said: str) ->
         figure(reaching(), entry)
 
 
-def test_threshold_as_a_share_needs_trials_without_the_axis() -> None:
-    with pytest.raises(UserError, match="a share of what trials without bitwidth reach"):
-        figure(trials({"lr": LR, "bitwidth": BITS}), THRESHOLD)
+@pytest.mark.parametrize(
+    ("table", "reach", "said"),
+    [
+        (reaching(), "0.99", "none reaches it"),
+        (trials({"lr": LR, "bitwidth": BITS}), "95%", "no trial without bitwidth is done: nothing to take 95% of"),
+    ],
+    ids=["out of reach", "no reference yet"],
+)
+def test_threshold_of_which_nothing_is_known_is_empty_and_says_why(table: pd.DataFrame, reach: str, said: str) -> None:
+    drawn = figure(table, {**THRESHOLD, "reach": reach})
+    assert all(math.isnan(y) for line in panels(drawn)[0].get_lines() for y in line.get_ydata())
+    assert said in " ".join(legend_texts(drawn)).replace("\n", " ")
 
 
 def test_heatmap_outlines_what_reaches_and_writes_the_lowest_above() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qsweep.errors import SpecError, UserError
+from qsweep.errors import SpecError
 from qsweep.plan import Plan, expand
 from qsweep.search import Bisection, Found
 from qsweep.spec import read
@@ -74,7 +75,7 @@ def test_every_edge_of_a_monotone_grid_is_found_with_a_part_of_its_trials(plan: 
         known = trained_bits(plan, records, lr)
         assert {first - 2, first - 1, first, first + 1} & set(range(1, 17)) <= known or first == 17
         assert len(known) <= 8
-    assert found == Found(2, sum(first < 17 for first in (one, other)), (), len(plan.trials) - len(records))
+    assert found == Found(2, sum(first < 17 for first in (one, other)), (), 0, len(plan.trials) - len(records))
     assert rounds <= 6
 
 
@@ -106,26 +107,33 @@ def test_where_neither_ends_nor_middle_reach_nothing_more_is_trained(plan: Plan)
 
 
 def test_what_fails_is_not_waited_for(plan: Plan) -> None:
-    records, found, _ = searched(plan, lambda lr, bits, seed: 0.9 if bits > 4 else 0.1, failing=8)
+    records, found, _ = searched(plan, lambda lr, bits, seed: 0.9 if bits > 4 else 0.1, failing=9)
     assert found.lines == 2
-    assert 8 not in trained_bits(plan, records, 0.1)
+    assert 9 not in trained_bits(plan, records, 0.1)
+    assert found.needed == 4  # two seeds of two lines
 
 
-def test_a_search_that_can_not_be_is_refused(tmp_path: Path) -> None:
-    def searching(text: str) -> Bisection:
-        path = tmp_path / "s.yaml"
-        path.write_text(text)
-        plan = expand(read(path))
-        assert plan.spec.search is not None
-        return Bisection(plan, plan.spec.search)
-
-    with pytest.raises(UserError, match="unknown axis 'bits'"):
-        searching(SPEC.replace("bisect: bitwidth", "bisect: bits"))
-    with pytest.raises(UserError, match="and there are none: add a block"):
-        searching("\n".join(line for line in SPEC.splitlines() if not line.startswith("also")))
-    for wrong in ("search: bitwidth", "search: {bisect: bitwidth, reach: 95}", "search: {bisect: bitwidth, to: 1}"):
-        with pytest.raises(SpecError, match="search"):
-            searching(SPEC.replace("search: {bisect: bitwidth, reach: 95%}", wrong))
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("bisect: bitwidth", "bisect: bits", "s.yaml:8:10: search.bisect: unknown axis 'bits'"),
+        ("bisect: bitwidth", "bisect: lr", "s.yaml:8:1: search: 95% is a share of what trials without lr reach"),
+        ("{range: [16, 1]}", "[16, 1]\n  rounding: [zero, nearest]", None),
+        ("also: [{trial: {quantize: {}}, grid: {lr: [0.1, 0.2]}}]", "", "add a block of them"),
+        ("search: {bisect: bitwidth, reach: 95%}", "search: bitwidth", "search"),
+        ("reach: 95%", "reach: 95", "search"),
+        ("reach: 95%", "to: 1", "search"),
+    ],
+)
+def test_a_search_that_can_not_be_is_refused_at_its_line(tmp_path: Path, old: str, new: str, said: str | None) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(SPEC.replace(old, new))
+    if said is None:
+        expand(read(path))
+        path.write_text(path.read_text().replace("bisect: bitwidth", "bisect: rounding"))
+        said = 's.yaml:9:10: search.bisect: rounding has the value "zero": nothing is lower than that'
+    with pytest.raises(SpecError, match=re.escape(said)):
+        expand(read(path))
 
 
 def test_a_run_searches_goes_on_where_it_was_and_finds_what_the_grid_has(tmp_path: Path, data_folder: Path) -> None:

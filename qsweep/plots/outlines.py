@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 
 from qsweep.plots.axes import Place, Reference, word
 from qsweep.plots.cells import Cells, Panel, Picture
-from qsweep.reach import edge, read_reach
+from qsweep.reach import read_reach
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,9 @@ def outlines(picture: Picture) -> Outlines:
     if picture.plot.reach:
         target, words = _target(picture, picture.plot.reach)
         reached = tuple(_reached(panel.cells, target) for panel in panels)
-        panels = tuple(Panel(_title(picture, panel, target), panel.cells) for panel in panels)
+        if not math.isnan(target):
+            pairs = zip(panels, reached, strict=True)
+            panels = tuple(Panel(_title(picture, panel.title, own), panel.cells) for panel, own in pairs)
         notes.append(words)
     told = "; ".join(note for note in notes if note)
     return Outlines(replace(picture, panels=panels, notes=told), reached, shared)
@@ -95,15 +97,12 @@ def _reached(cells: Cells, target: float) -> set[At]:
     return {at for at in _grid(cells) if cells[at].state == "done" and cells[at].mean >= target}
 
 
-def _title(picture: Picture, panel: Panel, target: float) -> str:
-    """A panel's title with the lowest value that reaches, and where it does."""
+def _title(picture: Picture, title: str, reached: set[At]) -> str:
+    """A panel's title with the lowest value that reaches, and the first place where it does."""
     column = word(picture.plot.series or "")
-    found: dict[Place, float] = {}
-    for x in picture.x.values:
-        own = {float(y): c.mean for (at, y), c in panel.cells.items() if at == x and isinstance(y, float)}
-        if (lowest := edge(own, target).lowest) is not None:
-            found[x] = lowest
-    if not found:
-        return f"{panel.title}\nno {column} reach it" if not math.isnan(target) else panel.title
-    place = min(found, key=found.__getitem__)
-    return f"{panel.title}\nlowest {column}: {found[place]:g}, at {picture.x.text(place)}"
+    if not reached:
+        return f"{title}\nno {column} reach it"
+    lowest = min(picture.series.values.index(y) for _, y in reached)
+    first = min(picture.x.values.index(x) for x, y in reached if picture.series.values.index(y) == lowest)
+    y, x = picture.series.values[lowest], picture.x.values[first]
+    return f"{title}\nlowest {column}: {picture.series.text(y)}, at {picture.x.text(x)}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,8 @@ from qsweep.errors import UserError
 from qsweep.plots.axes import Place, Value, axis, label, word
 from qsweep.plots.cells import ONLY, Cell, Cells, Panel, Picture, refuse_many, titled
 from qsweep.plots.entry import Plot
-from qsweep.plots.rows import Row, read, swept
-from qsweep.reach import Edge, Reach, edge, read_reach
+from qsweep.plots.rows import Row, read
+from qsweep.reach import Edge, edge, mean, read_reach
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,30 +27,24 @@ def threshold(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: st
     """Reduce the tables to the lowest values of `plot.lowest`.
 
     Raises:
-        UserError: the tables lack a column or rows, have more than a figure holds, or nothing to take a share of.
+        UserError: the tables lack a column or rows, or have more than a figure holds.
     """
     assert plot.lowest is not None  # noqa: S101  # such an entry has one
     rows = read(trials, history, plot)
     courses, references = _courses(rows, plot), _references(rows, plot)
     wanted = read_reach(plot.reach)
     target = wanted.target(references) if wanted.is_share else 100 * wanted.value
-    if math.isnan(target):
-        raise UserError(
-            f"plot '{plot.name}': reach: {plot.reach} is a share of what trials without {plot.lowest} reach, and none "
-            "of them is done"
-        )
-    edges = {place: edge(_means(own), target) for place, own in courses.items()}
+    edges = {place: edge({v: mean(seeds) for v, seeds in own.items()}, target) for place, own in courses.items()}
     facets: dict[Value | None, Cells] = {}
     for (facet, line, x), found in edges.items():
+        cells = facets.setdefault(facet, {})
         if found.lowest is not None:
-            facets.setdefault(facet, {})[x, line] = Cell([found.lowest])
-    if not facets:
-        raise UserError(f"plot '{plot.name}': nothing reaches {plot.reach}: there is no lowest {plot.lowest} to draw")
+            cells[x, line] = Cell([found.lowest])
     panels = tuple(Panel(*panel) for panel in titled(facets, plot.facet))
     lines = axis(plot.series or ONLY, (line for _, line, _ in courses))
     refuse_many(plot, len(panels), len(lines.places))
     shown = replace(plot, metric=plot.lowest)
-    notes = _notes(plot, wanted, target, references, edges.values(), rows, trials)
+    notes = _notes(plot, target, references, edges.values(), rows)
     return Picture(shown, plot.title or title, axis(plot.x, (x for *_, x in courses)), lines, panels, notes)
 
 
@@ -82,30 +75,23 @@ def _references(rows: Iterable[Row], plot: Plot) -> list[float]:
         if row.places[plot.lowest or ""] is None and _is_known(row):
             place = tuple(value for name, value in row.places.items() if name != "seed")
             found.setdefault(place, {})[row.key] = row.value
-    return [mean for own in found.values() if not math.isnan(mean := _mean(list(own.values())))]
+    return [accuracy for own in found.values() if not math.isnan(accuracy := mean(list(own.values())))]
 
 
-def _means(own: dict[float, Seeds]) -> dict[float, float]:
-    return {value: _mean(seeds) for value, seeds in own.items()}
-
-
-def _mean(values: Seeds) -> float:
-    return math.fsum(values) / len(values)
-
-
-def _notes(
-    plot: Plot, wanted: Reach, target: float, references: Sequence[float], edges: Iterable[Edge], rows: Sequence[Row],
-    trials: pd.DataFrame,
-) -> str:  # fmt: skip
+def _notes(plot: Plot, target: float, references: Sequence[float], edges: Collection[Edge], rows: Sequence[Row]) -> str:
     """What is reached, and where it is not all of what lies above."""
-    seeds = Counter(row.places["seed"] for row in rows) if "seed" in swept(trials) else {}
-    over = f" (means over {len(seeds)} seeds)" if len(seeds) > 1 else ""
-    share = (
-        f": {plot.reach} of the best without {word(plot.lowest or '')}, {max(references):.1f} %"
-        if wanted.is_share
-        else ""
-    )
+    axis_word = word(plot.lowest or "")
+    if math.isnan(target):
+        return f"no trial without {axis_word} is done: nothing to take {plot.reach} of"
+    seeds = len({row.places.get("seed") for row in rows})
+    told = [f"lowest that reaches {label(plot.metric).replace('(%)', 'of')} {target:.1f} %"]
+    if read_reach(plot.reach).is_share:
+        told.append(f"{plot.reach} of the best without {axis_word}, {max(references):.1f} %")
+    if seeds > 1:
+        told.append(f"means over {seeds} seeds")
     uneven = sum(bool(found.fails) for found in edges)
-    places = "place" if uneven == 1 else "places"
-    more = f"; at {uneven} {places} a higher value fails" if uneven else ""
-    return f"lowest that reaches {label(plot.metric).replace('(%)', 'of')} {target:.1f} %{share}{over}{more}"
+    if uneven:
+        told.append(f"at {uneven} {'place' if uneven == 1 else 'places'} a higher value fails")
+    if all(found.lowest is None for found in edges):
+        told.append("none reaches it")
+    return "; ".join(told)

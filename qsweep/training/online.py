@@ -69,7 +69,7 @@ class _Trial:
 
     def __init__(self, settings: Settings, weights: Doubles, pixels: torch.Tensor, window: int) -> None:
         quantize = settings.get("quantize", {})
-        self.rules = rules_of(quantize)
+        self.rules, self.evaluating = rules_of(quantize), rules_of(quantize, evaluating=True)
         self.lr = float(settings["optimizer"]["lr"])
         self.output = OUTPUTS[settings["model"].get("output", "linear")]
         self.table = rounded_to_nearest(pixels.double().numpy(), self.rules[kernel.ACTIVATION])
@@ -208,11 +208,8 @@ class _Course:
         if not count:
             return {"test_accuracy": None, "test_loss": None}, trial.predicted
         hits, losses, predicted = np.zeros(count, bool), np.zeros(count), np.zeros(count, np.int64)
-        rules = trial.rules.copy()
-        rules[
-            np.isin(rules[:, kernel.MODE], [mode.number for mode in self.modes.values() if mode.draws]), kernel.MODE
-        ] = 0
-        kernel.evaluate(*batch, trial.table, self.widths, trial.output, rules, trial.weights, hits, losses, predicted)
+        own = trial.table, self.widths, trial.output, trial.evaluating, trial.weights
+        kernel.evaluate(*batch, *own, hits, losses, predicted)
         return _measured("test", hits, losses), predicted
 
     def _why(self, trial: _Trial) -> Row:
@@ -258,14 +255,15 @@ def parameters_of(layer: nn.Linear) -> Doubles:
     return np.concatenate([weight, layer.bias.detach().double().numpy()])
 
 
-def rules_of(quantize: Mapping[str, Any]) -> Doubles:
-    """What each role rounds to, as the kernel has it."""
+def rules_of(quantize: Mapping[str, Any], evaluating: bool = False) -> Doubles:
+    """What each role rounds to, as the kernel has it. `evaluating`: by chance in training, to nearest."""
     rules = np.zeros((len(ROLES), kernel.SHARES + 1))
     rules[:, kernel.LOWEST : kernel.HIGHEST + 1] = -math.inf, math.inf
     for role, own in quantize.items():
         if own["format"] == FLOAT32:
             continue
         law, mode = _law(own), Mode(own["rounding"])
+        mode = Mode("nearest") if evaluating and mode.draws else mode
         ends = (law.lowest, law.highest) if law.overflow == "saturate" else (-math.inf, math.inf)
         rules[ROLES[role]] = 1, law.step, *ends, mode.number, mode.shares
     return rules
