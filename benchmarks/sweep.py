@@ -17,6 +17,7 @@ from step import course
 
 from qsweep import sweep
 from qsweep.backends import default_workers
+from qsweep.outlook import Options
 from qsweep.progress import Display
 from qsweep.training.course import Totals
 
@@ -42,13 +43,13 @@ def floor_seconds() -> float:
 def run(overrides: tuple[str, ...]) -> tuple[float, int]:
     """Wall seconds and trials of one run into an empty folder."""
     with tempfile.TemporaryDirectory() as name, Display() as display:
-        options = sweep.Options(results=Path(name), workers=default_workers(), overrides=overrides, plot=False)
+        options = Options(results=Path(name), workers=default_workers(), overrides=overrides, plot=False)
         trained: list[int] = []
         spent = seconds(lambda: trained.append(_trained(options, display)))
     return spent, trained[0]
 
 
-def _trained(options: sweep.Options, display: Display) -> int:
+def _trained(options: Options, display: Display) -> int:
     return sum(sweep.run(CONFIG, options, display, lambda ahead: None).summary.statuses.values())
 
 

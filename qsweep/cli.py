@@ -16,12 +16,9 @@ from qsweep import __version__
 from qsweep.errors import UserError
 
 if TYPE_CHECKING:
-    from qsweep.search import Found
-    from qsweep.sweep import Options, Outlook, Result
+    from qsweep.outlook import Options, Outlook
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-SHOWN_PLACES = 3
-"""Of those that a summary names."""
 CRASH_FILE = "qsweep-crash.txt"
 
 OBJECTS_BETWEEN_COLLECTIONS = 200_000
@@ -135,8 +132,8 @@ def run(specs: tuple[str, ...], dry_run: bool, **given: Any) -> int:
 
 def _options(given: dict[str, Any]) -> Options:
     from qsweep.backends import default_workers
+    from qsweep.outlook import Options
     from qsweep.spec import NAME
-    from qsweep.sweep import Options
 
     if given["name"] is not None and not NAME.fullmatch(given["name"]):
         raise UserError(f"--name {given['name']}: up to 64 of A-Z a-z 0-9 . _ - and no dot in front")
@@ -157,107 +154,41 @@ def _options(given: dict[str, Any]) -> Options:
 
 
 def _dry_run(name: str, options: Options) -> int:
-    from qsweep import sweep
+    from qsweep import report, sweep
+    from qsweep.outlook import outlook
 
-    ahead = sweep.outlook(sweep.find(name), options)
+    ahead = outlook(sweep.find(name), options)
     for note in ahead.plan.notes:
         say(note)
-    click.echo(f"{ahead.folder_name}: {_plan_words(ahead)}")
-    for stack, count in _stack_sizes(ahead):
-        click.echo(f"  {count} × a stack of {stack}")
-    for model, names in sweep.places(ahead.plan).items():
-        click.echo(f"  places of {model}: {', '.join(names)}")
-    if ahead.stacks:
-        click.echo(f"  {_time_words(ahead)}")
+    click.echo(report.counts(ahead))
+    for line in (*report.stack_sizes(ahead), *report.places(sweep.places(ahead.plan)), *report.time(ahead)):
+        click.echo(f"  {line}")
     return 0
 
 
-def _plan_words(ahead: Outlook) -> str:
-    rows, trials = len(ahead.plan.rows), len(ahead.plan.trials)
-    shared = f" in {rows} rows" if rows != trials else ""
-    first = " first, then what the search asks for" if ahead.plan.spec.search else ""
-    return f"{trials} trials{shared}, known {ahead.known}, to train {_with_bases(ahead.missing, ahead.bases)}{first}"
-
-
-def _with_bases(trained: int, bases: int) -> str:
-    """How many, those apart that have no row: others start from them."""
-    if not bases:
-        return str(trained)
-    return f"{trained - bases} and {'1 base' if bases == 1 else f'{bases} bases, each'} once"
-
-
-def _stack_sizes(ahead: Outlook) -> list[tuple[int, int]]:
-    from collections import Counter
-
-    return sorted(Counter(map(len, ahead.stacks)).items(), reverse=True)
-
-
-def _time_words(ahead: Outlook) -> str:
-    if ahead.seconds is None:
-        return "how long it takes is not known: nothing like it has run here"
-    return f"about {duration(ahead.seconds)}, as long as like trials took here"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as one would say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _run(name: str, options: Options) -> int:
-    from qsweep import sweep
+    from qsweep import report, sweep
     from qsweep.progress import Display
 
     with Display() as display:
         result = sweep.run(sweep.find(name), options, display, lambda ahead: _begin(ahead, display))
-    _report(result)
+    for line in report.ended(result):
+        say(line)
+    for line in report.wrong(result):
+        say(line, style="red")
+    for path in [result.folder / "trials.csv", *result.figures]:
+        click.echo(path)
     return sweep.exit_code(result)
 
 
 def _begin(ahead: Outlook, display: Any) -> None:
-    display.note(f"{ahead.folder_name}: {_plan_words(ahead)}")
+    from qsweep import report
+
+    display.note(report.counts(ahead))
     if ahead.stacks:
-        if ahead.seconds is not None:
-            display.note(_time_words(ahead))
+        for line in report.time(ahead) if ahead.seconds is not None else ():
+            display.note(line)
         display.start(ahead.missing)
-
-
-def _report(result: Result) -> None:
-    trained = _with_bases(len(result.summary.trained), result.bases)
-    say(f"trained {trained}, known {result.known}" + (_elsewhere(result) if result.elsewhere else ""))
-    expected = ("done",) if result.found is None else ("done", "missing")
-    others = {status: n for status, n in result.statuses.items() if status not in expected}
-    if others:
-        say(", ".join(f"{n} {status}" for status, n in sorted(others.items())))
-    if (found := result.found) is not None:
-        say(_found_words(found))
-    for record in [r for r in result.records.values() if r.status in ("failed", "timeout")][:3]:
-        say(f"  {record.key[:10]} {record.status}: {record.reason} (`qsweep why {record.key[:10]}`)", style="red")
-    for key in result.summary.conflicts:
-        say(f"{key[:10]}: two records of one environment differ, the first counts (`qsweep store check`)", style="red")
-    if result.summary.stopped_by is not None:
-        say("stopped; what finished is kept: run again to go on")
-    for path in [result.folder / "trials.csv", *result.figures]:
-        click.echo(path)
-
-
-def _found_words(found: Found) -> str:
-    """What a search came to."""
-    lines = "1 line" if found.lines == 1 else f"{found.lines} lines"
-    none = found.lines - found.edges
-    told = [f"searched {lines}: {found.edges} with an edge"]
-    if found.uneven:
-        more = " …" if len(found.uneven) > SHOWN_PLACES else ""
-        told.append(
-            f"{len(found.uneven)} not monotone ({'; '.join(found.uneven[:SHOWN_PLACES])}{more}: a higher value fails)"
-        )
-    told += [f"{none} where neither ends nor middle reach it"] if none else []
-    return f"{', '.join(told)}; {found.left} trials were not needed"
-
-
-def _elsewhere(result: Result) -> str:
-    return f" ({result.elsewhere} of them from another environment)"
 
 
 # --- looking at results -----------------------------------------------------------------------------------------------
@@ -450,9 +381,10 @@ def reproduce(studies: tuple[str, ...], jobs: int | None, results: Path) -> int:
     """Run and draw every grid of the published studies (all of them, or those named)."""
     from qsweep import sweep
     from qsweep.backends import default_workers
+    from qsweep.outlook import Options
     from qsweep.study import all_studies, read_study
 
-    options = sweep.Options(results=results, workers=jobs or default_workers())
+    options = Options(results=results, workers=jobs or default_workers())
     code = 0
     for path in [sweep.find(name, "sweeps") for name in studies] or all_studies():
         study = read_study(path)

@@ -7,9 +7,9 @@ from typing import Any
 
 from qsweep.datasets import DATASETS
 from qsweep.formats import BITWIDTH, make, name_of, parameters_of
+from qsweep.quantized import kept_roles
 from qsweep.reach import ACCURACIES
 from qsweep.spec import CLASSES
-from qsweep.trial import kept_roles
 from qsweep.vocabulary import FLOAT32, ITERATIONS, PLURALS, ROLES
 
 MANY, SOME, FEW = 0.5, 0.05, 0.5

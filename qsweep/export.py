@@ -14,9 +14,9 @@ from qsweep.data import data_folder, ensure
 from qsweep.datasets import DATASETS
 from qsweep.errors import UserError
 from qsweep.packing import Groups, to_file
+from qsweep.quantized import kept_formats
 from qsweep.show import records_like
 from qsweep.store import Record, Store
-from qsweep.trial import kept_formats
 from qsweep.vocabulary import STAGES
 from qsweep.weights import Weights
 

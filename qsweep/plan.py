@@ -11,12 +11,14 @@ from typing import Any
 
 from qsweep import cost
 from qsweep.blocks import Block, overlay
+from qsweep.describe import describe_choice, describe_role
 from qsweep.errors import did_you_mean, unknown
 from qsweep.parameters import show
 from qsweep.reach import DEFAULT_REACH, read_reach
 from qsweep.reader import OVERRIDE, Mistakes, Place, dotted
+from qsweep.resolve import TrialError, resolve
 from qsweep.spec import MEASURES, REACH, Spec, metric_field
-from qsweep.trial import Trial, TrialError, canonical, describe_choice, describe_role, resolve
+from qsweep.trial import Trial, canonical
 from qsweep.vocabulary import CHOICES, ROLES, STAGES, STORED
 
 VARIANT = "variant"

@@ -2,80 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qsweep
-from qsweep import backends, cost, environment, folder, jobs, lock, schedule
-from qsweep.architectures import architecture_of
+from qsweep import backends, environment, folder, jobs, lock, schedule
 from qsweep.data import data_folder, ensure
 from qsweep.datasets import DATASETS
 from qsweep.errors import UserError, did_you_mean
-from qsweep.lineage import family, giving_weights, needed, taken_over
-from qsweep.plan import Plan, expand
+from qsweep.lineage import family, giving_weights, taken_over
+from qsweep.outlook import Options, Outlook, count_known, estimate, folder_name, plan_of, stacks_of
+from qsweep.plan import Plan
 from qsweep.provenance import provenance
+from qsweep.quantized import quantized_roles
 from qsweep.schedule import Progress, Stack, Summary
 from qsweep.search import Bisection, Found
-from qsweep.spec import read
 from qsweep.store import FINAL, Record, Store
-from qsweep.trial import Trial, canonical, quantized_roles, stack_signature
+from qsweep.trial import Trial, canonical
 from qsweep.vocabulary import FLOWS, LAYERS, LIBRARY
 from qsweep.weights import Weights
 
 if TYPE_CHECKING:
     from qsweep.training.places import Places
-
-STACK_LIMIT = 16
-"""Trials a stack at most on a CPU: more gain nothing, and their weights fall out of its caches."""
-
-WORKER_OVERHEAD = 700 * 1024 * 1024
-"""What a worker takes before it holds a trial: torch, mostly."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run; none of it changes a number."""
-
-    results: Path = Path("results")
-    workers: int = 1
-    backend: str = "local"
-    device: str = "auto"
-    overrides: tuple[str, ...] = ()
-    name: str | None = None
-    stack: int = STACK_LIMIT
-    timeout: float | None = None
-    force: bool = False
-    exit_first: bool = False
-    plot: bool = True
-    wait: bool = True
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """What a run would do: the plan, what is known of it, the stacks of the rest, and how long they would take."""
-
-    plan: Plan
-    folder_name: str
-    known: int
-    stacks: Sequence[Stack]
-    seconds: float | None
-
-    @property
-    def missing(self) -> int:
-        return sum(map(len, self.stacks))
-
-    @property
-    def bases(self) -> int:
-        """How many of the missing have no row: others start from what they give."""
-        own = {trial.key for trial in self.plan.trials}
-        return sum(trial.key not in own for stack in self.stacks for trial in stack)
 
 
 @dataclass(frozen=True)
@@ -135,96 +88,6 @@ def _near(name: str, kind: str) -> str:
     return f"{did_you_mean(name, known)} (there are: {', '.join(known)})"
 
 
-# --- looking ahead ----------------------------------------------------------------------------------------------------
-
-
-def plan_of(path: Path, options: Options) -> Plan:
-    """The plan of a spec file under the options' overrides."""
-    return expand(read(path, options.overrides, shown=str(path)))
-
-
-def outlook(path: Path, options: Options) -> Outlook:
-    """What running a spec would do; nothing is written or trained."""
-    plan = plan_of(path, options)
-    device = environment.choose(options.device)
-    records: Mapping[str, Record] = {}
-    here = environment.describe(device)
-    timings: list[tuple[dict[str, Any], float]] = []
-    store_path = options.results / "store.db"
-    if store_path.is_file():
-        with closing(Store.view(store_path)) as store:
-            records, _ = store.look_up([t.key for t in family(plan.trials)], here)
-            timings = store.timings(here)
-    stacks = _stacks(plan, records, Weights.beside(options.results, here), options)
-    workers = 1 if options.backend == "serial" else options.workers
-    return Outlook(
-        plan, _folder_name(plan, options), _known(plan, records), stacks, _estimate(stacks, timings, workers)
-    )
-
-
-def _known(plan: Plan, records: Mapping[str, Record]) -> int:
-    return len(plan.trials) - len(schedule.missing(plan.trials, records))
-
-
-def _stacks(
-    plan: Plan, records: Mapping[str, Record], weights: Weights, options: Options, tried: Collection[str] = ()
-) -> list[Stack]:
-    """Stacks of all that is to run, those of earlier stages first; of a search, what it needs now.
-
-    Args:
-        tried: keys of what this run has trained.
-    """
-    wanted = _wanted(plan, records, weights, options, tried)
-    workers = 1 if options.backend == "serial" else options.workers
-    memory = max(_free_memory() // workers - WORKER_OVERHEAD, 0)
-
-    def fits(trial: Trial) -> int:
-        return cost.stack_fits(trial.settings, memory) if _may_stack(trial) else 1
-
-    def formed(trials: Sequence[Trial]) -> list[Stack]:
-        return schedule.form_stacks(trials, limit, workers, fits, lambda trial: cost.work(trial.settings))
-
-    limit = min(options.stack, plan.spec.stack or options.stack)
-    return [stack for _, own in groupby(wanted, lambda trial: len(trial.bases)) for stack in formed(list(own))]
-
-
-def _wanted(
-    plan: Plan, records: Mapping[str, Record], weights: Weights, options: Options, tried: Collection[str]
-) -> list[Trial]:
-    search = plan.spec.search
-    if options.force and search:
-        raise UserError("--force measures a whole grid again, and this spec searches in it: take `search` out for that")
-    if options.force:
-        return sorted(family(plan.trials), key=lambda trial: len(trial.bases))
-    missing = Bisection(plan, search).wanted(records, tried) if search else schedule.missing(plan.trials, records)
-    return needed(missing, records, lambda key: weights.get(key) is not None)
-
-
-def _may_stack(trial: Trial) -> bool:
-    """Whether a net trains in stacks; of an open model it takes building it to know, so that it may."""
-    known = architecture_of(trial.settings["model"])
-    return known is None or known.stacks
-
-
-def _free_memory() -> int:
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _estimate(stacks: Sequence[Stack], timings: Sequence[tuple[dict[str, Any], float]], workers: int) -> float | None:
-    """Seconds from records of like trials (all but seed and stacking parameters equal); None if some have none."""
-    seconds: dict[str, list[float]] = {}
-    for settings, spent in timings:
-        seconds.setdefault(_likeness(settings), []).append(spent)
-    needed = [(_likeness(stack[0].settings), len(stack)) for stack in stacks]
-    if any(likeness not in seconds for likeness, _ in needed):
-        return None
-    return sum(sum(seconds[k]) / len(seconds[k]) * count for k, count in needed) / workers
-
-
-def _likeness(settings: Mapping[str, Any]) -> str:
-    return stack_signature({**settings, "seed": 0})
-
-
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +103,7 @@ def run(path: Path, options: Options, progress: Progress, begin: Callable[[Outlo
     plan = plan_of(path, options)
     for note in plan.notes:
         progress.note(note)
-    target = options.results / _folder_name(plan, options)
+    target = options.results / folder_name(plan, options)
     owner = folder.owner(path, packaged("configs"), options.results.parent)
     with lock.hold(options.results, f"run {plan.spec.name}", progress.note, wait=options.wait):
         folder.claim(target, owner)
@@ -268,12 +131,12 @@ def _run(
     records, damaged = store.look_up(everyone, here)
     if damaged:
         progress.note(f"{len(damaged)} damaged rows in the store are set aside; their trials are trained again")
-    stacks = _stacks(plan, records, weights, options)
+    stacks = stacks_of(plan, records, weights, options)
     _check_nets(plan, [trial for stack in stacks for trial in stack])
     store.set_plan(target.name, plan.digest, keys, bases)
-    known = _known(plan, records)
-    workers = 1 if options.backend == "serial" else options.workers
-    begin(Outlook(plan, target.name, known, stacks, _estimate(stacks, store.timings(here) if stacks else [], workers)))
+    known = count_known(plan, records)
+    seconds = estimate(stacks, store.timings(here) if stacks else [], options.at_once)
+    begin(Outlook(plan, target.name, known, stacks, seconds))
     origin = provenance()
     summary = Summary()
     is_changed = bool(stacks)
@@ -283,7 +146,7 @@ def _run(
             stacks = []
             if plan.spec.search and not summary.is_over(options.exit_first):
                 records, _ = store.look_up(everyone, here)
-                stacks = _stacks(plan, records, weights, options, set(summary.trained))
+                stacks = stacks_of(plan, records, weights, options, set(summary.trained))
                 progress.more(sum(map(len, stacks)))
     finally:  # whatever happened, the table shows what the store has
         records, _ = store.look_up(everyone, here) if is_changed else (records, [])
@@ -423,10 +286,6 @@ def places(plan: Plan) -> dict[str, tuple[str, ...]]:
 
 def _net_of(trial: Trial) -> str:
     return canonical([trial.settings["model"], trial.settings["data"]["name"]])
-
-
-def _folder_name(plan: Plan, options: Options) -> str:
-    return options.name or plan.spec.folder
 
 
 def exit_code(result: Result) -> int:

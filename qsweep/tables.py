@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from qsweep.errors import UserError
 from qsweep.plan import Plan
+from qsweep.quantized import quantized_roles
 from qsweep.spec import DRAWN, METRICS, SIZES, why_columns
 from qsweep.store import STATUSES, Record
-from qsweep.trial import quantized_roles
 from qsweep.vocabulary import COMPRESS, STAGES
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from hypothesis import settings
 from qsweep.checks import check
 from qsweep.data import ensure
 from qsweep.datasets import DATASETS
-from qsweep.trial import Trial, resolve
+from qsweep.resolve import resolve
+from qsweep.trial import Trial
 
 # A shell's background jobs ignore SIGINT, and so would all that these tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -9,7 +9,8 @@ import pytest
 
 from qsweep.checks import check
 from qsweep.explain import reasons
-from qsweep.trial import Trial, resolve
+from qsweep.resolve import resolve
+from qsweep.trial import Trial
 
 Make = Callable[..., Trial]
 GOOD = {"test_accuracy": 0.9, "predicted_classes": 10, "weight_clipped": 0.01, "weight_zero": 0.02, "weight_levels": 16}

@@ -26,7 +26,10 @@ WITHOUT_TORCH = (
         "vocabulary",
         "online",
         "checks",
+        "quantized",
         "trial",
+        "describe",
+        "resolve",
         "reach",
         "reader",
         "axes",
@@ -67,7 +70,7 @@ WITH_TORCH = (
         "schedule",
         "search",
     ),
-    *("lock", "sweep", "study", "progress", "show", "export", "cli"),
+    *("outlook", "lock", "sweep", "study", "progress", "show", "report", "export", "cli"),
 )
 ORDER = (*WITHOUT_TORCH, *WITH_TORCH)
 """Each module, or package, imports only what stands before it."""

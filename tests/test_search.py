@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 
 from qsweep.errors import SpecError
 from qsweep.plan import Plan, expand
+from qsweep.report import ended
+from qsweep.schedule import Summary
 from qsweep.search import Bisection, Found
 from qsweep.spec import read
 from qsweep.store import Record
+from qsweep.sweep import Result
 from tests.project import Project
 
 SPEC = """
@@ -134,6 +137,19 @@ def test_a_search_that_can_not_be_is_refused_at_its_line(tmp_path: Path, old: st
         said = 's.yaml:9:10: search.bisect: rounding has the value "zero": nothing is lower than that'
     with pytest.raises(SpecError, match=re.escape(said)):
         expand(read(path))
+
+
+def test_a_search_that_is_not_at_its_end_says_so(plan: Plan) -> None:
+    def said(found: Found) -> list[str]:
+        return list(ended(Result(Path(), plan, 0, 0, Summary(), {}, [], found)))
+
+    assert (
+        said(Found(2, 1, (), 4, 10))[-1]
+        == "searched 2 lines, not to the end: 4 trials are needed next; run again to go on"
+    )
+    assert said(Found(2, 1, (), 0, 10))[-1] == (
+        "searched 2 lines: 1 with an edge, 1 where neither ends nor middle reach it; 10 trials were not needed"
+    )
 
 
 def test_a_run_searches_goes_on_where_it_was_and_finds_what_the_grid_has(tmp_path: Path, data_folder: Path) -> None:

@@ -265,6 +265,7 @@ def test_run_that_ends_in_an_error_leaves_a_table_of_all_that_was_committed(
 ) -> None:
     from qsweep import schedule, sweep
     from qsweep.errors import UserError
+    from qsweep.outlook import Options
     from qsweep.progress import Display
 
     def full(stacks: Sequence[schedule.Stack], *args: object, **more: object) -> None:
@@ -276,7 +277,7 @@ def test_run_that_ends_in_an_error_leaves_a_table_of_all_that_was_committed(
     monkeypatch.chdir(project.folder)
     for name in ("QSWEEP_DATA", "QSWEEP_OFFLINE"):
         monkeypatch.setenv(name, project.environment[name])
-    options = sweep.Options(results=Path("results"), backend="serial", stack=2, plot=False)
+    options = Options(results=Path("results"), backend="serial", stack=2, plot=False)
     with pytest.raises(UserError, match="disk is full"):
         sweep.run(Path("small.yaml"), options, Display(), lambda outlook: None)
     statuses = [row["status"] for row in project.rows()]

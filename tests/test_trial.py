@@ -12,23 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsweep import checks, vocabulary
-from qsweep import trial as trials
+from qsweep import resolve as resolving
 from qsweep.blocks import overlay
 from qsweep.checks import check
+from qsweep.describe import describe_choice, describe_role
 from qsweep.formats import FAMILIES
 from qsweep.parameters import BadValueError, Parameter
-from qsweep.trial import (
-    NUMERICS,
-    Trial,
-    TrialError,
-    canonical,
-    describe_choice,
-    describe_role,
-    key_of,
-    quantized_roles,
-    resolve,
-    stack_signature,
-)
+from qsweep.quantized import quantized_roles
+from qsweep.resolve import TrialError, resolve
+from qsweep.trial import NUMERICS, Trial, canonical, key_of, stack_signature
 from qsweep.vocabulary import ROLE_PARAMETERS
 
 SOURCE = {"nets.py": "ab" * 32}
@@ -200,7 +192,7 @@ def add_block_size(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
 
 def add_smoothing(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
     smoothing = Parameter("smoothing", float, "a number", default=0.0, as_before=0.0)
-    monkeypatch.setattr(trials, "TRAINING_PARAMETERS", (*trials.TRAINING_PARAMETERS, smoothing))
+    monkeypatch.setattr(resolving, "TRAINING_PARAMETERS", (*resolving.TRAINING_PARAMETERS, smoothing))
     monkeypatch.setitem(vocabulary.PLAIN, "smoothing", smoothing)
     monkeypatch.setattr(checks, "TRIAL_NAMES", (*checks.TRIAL_NAMES, "smoothing"))
     return "smoothing", 0.0, 0.1

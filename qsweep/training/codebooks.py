@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from qsweep.formats import KMeans, Scaled, make
 from qsweep.packing import Groups
+from qsweep.quantized import kept_formats
 from qsweep.rounding.layout import layout_of
 from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
-from qsweep.trial import kept_formats
 from qsweep.vocabulary import RETRAIN, STAGES
 
 Settings = Mapping[str, Any]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from qsweep.formats import make
 from qsweep.formats.declared import random_bits
 from qsweep.models import CORE, NORMS
+from qsweep.quantized import kept_roles, quantized_roles
 from qsweep.rounding import Stack
 from qsweep.streams import Stream
-from qsweep.trial import kept_roles, quantized_roles
 from qsweep.vocabulary import AT, FLOAT32
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from qsweep.data import Examples
 from qsweep.datasets import DataSet
 from qsweep.formats import make
+from qsweep.quantized import kept_formats
 from qsweep.rounding.clipping import compressed
 from qsweep.spec import CLASSES
 from qsweep.training.codebooks import codebooks
@@ -23,7 +24,6 @@ from qsweep.training.course import Course, Outcome
 from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
 from qsweep.training.sizes import sizes
-from qsweep.trial import kept_formats
 from qsweep.vocabulary import CLIP, CODEBOOK, COMPRESS, RETRAIN, STAGES
 
 Settings = Mapping[str, Any]

@@ -15,13 +15,13 @@ from qsweep.data import Examples
 from qsweep.datasets import DATASETS
 from qsweep.formats import parse
 from qsweep.models import build, initialize
+from qsweep.resolve import resolve
 from qsweep.rounding import Stack
 from qsweep.streams import Stream
 from qsweep.training import flow
 from qsweep.training.course import Course, Totals
 from qsweep.training.gates import Gate
 from qsweep.training.nets import Values, plain_net
-from qsweep.trial import resolve
 
 MNIST = DATASETS["mnist"]
 SOME = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=12)

@@ -19,9 +19,10 @@ from qsweep.datasets import DATASETS
 from qsweep.formats import FAMILIES, make
 from qsweep.models import build, initialize
 from qsweep.reference import goes_up
+from qsweep.resolve import TrialError, resolve
 from qsweep.streams import Stream
 from qsweep.training import online
-from qsweep.trial import NUMERICS, Trial, TrialError, resolve
+from qsweep.trial import NUMERICS, Trial
 
 DIGITS = DATASETS["digits"]
 INTEGERS = {"forward": "fixed", "backward": "fixed"}

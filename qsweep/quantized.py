@@ -1,0 +1,47 @@
+"""What a trial rounds, and what of it stays rounded, from its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qsweep.vocabulary import AT, CODEBOOK, COMPRESS, FLOAT32, KEPT, LAYERS, OPERANDS, RETRAIN, ROLES, STORED
+
+
+def exceptions(layers: Any) -> list[Mapping[str, Any]]:
+    """The roles that some places have to themselves, from the settings' `layers`."""
+    return [own for own in layers.values() if own != FLOAT32] if isinstance(layers, dict) else []
+
+
+def rounds(roles: Mapping[str, Any], *names: str) -> bool:
+    """Whether any of these roles has another format than float32."""
+    return any(roles.get(name, {}).get("format", FLOAT32) != FLOAT32 for name in names)
+
+
+def rounds_stored(roles: Mapping[str, Any]) -> bool:
+    """Whether stored weights, biases or norms are rounded after a step."""
+    return any(rounds(roles, role) and stays(roles[role]) for role in STORED)
+
+
+def kept_formats(stages: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The parts of a model that are still compressed after a trial's stages, each with its format."""
+    freed = [i for i, stage in enumerate(stages) if stage.get(RETRAIN, {}).get(CODEBOOK.name) == "free"]
+    kept = stages[freed[-1] + 1 if freed else 0 :]
+    return {part: own for stage in kept for part, own in stage.get(COMPRESS, {}).items()}
+
+
+def quantized_roles(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a trial rounds anywhere, in the order of the roles."""
+    everywhere = [settings.get("quantize", {}), *exceptions(settings.get(LAYERS))]
+    return tuple(role for role in ROLES if any(rounds(own, role) for own in everywhere))
+
+
+def kept_roles(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of what a trial rounds, the roles whose rounded values stay: none that is rounded for products alone."""
+    everywhere = [settings.get("quantize", {}), *exceptions(settings.get(LAYERS))]
+    return tuple(role for role in KEPT if any(rounds(own, role) and stays(own[role]) for own in everywhere))
+
+
+def stays(own: Mapping[str, Any]) -> bool:
+    """Whether a role's rounded values are what is stored, not operands of a product alone."""
+    return own.get(AT.name) != OPERANDS

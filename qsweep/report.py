@@ -1,0 +1,97 @@
+"""What `run` says: of what lies ahead, and of how it ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from qsweep.outlook import Outlook
+from qsweep.search import Found
+from qsweep.sweep import Result
+
+SHOWN = 3
+"""Of places and of failed trials, those that are named."""
+
+
+# --- what lies ahead --------------------------------------------------------------------------------------------------
+
+
+def counts(ahead: Outlook) -> str:
+    """How many trials there are, how many are known and how many are to be trained."""
+    rows, trials = len(ahead.plan.rows), len(ahead.plan.trials)
+    shared = f" in {rows} rows" if rows != trials else ""
+    first = " first, then what the search asks for" if ahead.plan.spec.search else ""
+    to_train = _with_bases(ahead.missing, ahead.bases)
+    return f"{ahead.folder_name}: {trials} trials{shared}, known {ahead.known}, to train {to_train}{first}"
+
+
+def _with_bases(trained: int, bases: int) -> str:
+    """How many, those apart that have no row: others start from them."""
+    if not bases:
+        return str(trained)
+    return f"{trained - bases} and {'1 base' if bases == 1 else f'{bases} bases, each'} once"
+
+
+def stack_sizes(ahead: Outlook) -> Iterator[str]:
+    """The stacks by their sizes, the largest first."""
+    for size, count in sorted(Counter(map(len, ahead.stacks)).items(), reverse=True):
+        yield f"{count} × a stack of {size}"
+
+
+def places(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """The places of nets, by model."""
+    for model, names in found.items():
+        yield f"places of {model}: {', '.join(names)}"
+
+
+def time(ahead: Outlook) -> Iterator[str]:
+    """How long it takes, where there is something to do."""
+    if ahead.stacks and ahead.seconds is None:
+        yield "how long it takes is not known: nothing like it has run here"
+    elif ahead.stacks:
+        yield f"about {_duration(ahead.seconds or 0.0)}, as long as like trials took here"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as one would say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+# --- how it ended -----------------------------------------------------------------------------------------------------
+
+
+def ended(result: Result) -> Iterator[str]:
+    """How many trials were trained and known, which are not done, and what a search came to."""
+    elsewhere = f" ({result.elsewhere} of them from another environment)" if result.elsewhere else ""
+    yield f"trained {_with_bases(len(result.summary.trained), result.bases)}, known {result.known}{elsewhere}"
+    expected = ("done",) if result.found is None else ("done", "missing")
+    others = [f"{n} {status}" for status, n in sorted(result.statuses.items()) if status not in expected]
+    if others:
+        yield ", ".join(others)
+    if result.found is not None:
+        yield _search(result.found)
+    if result.summary.stopped_by is not None:
+        yield "stopped; what finished is kept: run again to go on"
+
+
+def _search(found: Found) -> str:
+    lines = "1 line" if found.lines == 1 else f"{found.lines} lines"
+    if found.needed:
+        return f"searched {lines}, not to the end: {found.needed} trials are needed next; run again to go on"
+    told = [f"searched {lines}: {found.edges} with an edge"]
+    if found.uneven:
+        named = "; ".join(found.uneven[:SHOWN]) + (" …" if len(found.uneven) > SHOWN else "")
+        told.append(f"{len(found.uneven)} not monotone ({named}: a higher value fails)")
+    if none := found.lines - found.edges:
+        told.append(f"{none} where neither ends nor middle reach it")
+    return f"{', '.join(told)}; {found.left} trials were not needed"
+
+
+def wrong(result: Result) -> Iterator[str]:
+    """Some of the trials that failed, and records that contradict each other."""
+    for record in [r for r in result.records.values() if r.status in ("failed", "timeout")][:SHOWN]:
+        yield f"  {record.key[:10]} {record.status}: {record.reason} (`qsweep why {record.key[:10]}`)"
+    for key in result.summary.conflicts:
+        yield f"{key[:10]}: two records of one environment differ, the first counts (`qsweep store check`)"
