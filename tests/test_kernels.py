@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -35,3 +39,27 @@ def test_kernels_are_not_compiled_with_fast_math() -> None:
     found = [value for module in modules for value in vars(module).values() if hasattr(value, "targetoptions")]
     assert len(found) >= 20
     assert not any(kernel.targetoptions.get("fastmath") for kernel in found)
+
+
+def test_code_that_is_kept_is_compiled_anew_when_what_it_calls_has_changed(tmp_path: Path) -> None:
+    """Though the size and date of its own file are as before."""
+    package = tmp_path / "qsweep"
+    ours = Path(kernels.__file__).parent
+    shutil.copytree(ours, package / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__init__.py").write_text("")
+    code = "\n".join(
+        (
+            "import numpy as np, qsweep.kernels.activations as a",
+            "a.relu(np.zeros(3, np.float32), np.zeros(3, bool))",
+            "print(sum(a.relu.stats.cache_hits.values()))",
+        )
+    )
+
+    def hits() -> int:
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert [hits(), hits()] == [0, 1]
+    with (package / "kernels" / "rounding.py").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    assert [hits(), hits()] == [0, 1]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +25,20 @@ ZERO, ONE = np.float32(0), np.float32(1)
 def compiled(law: Callable[..., Any]) -> Any:
     """Compile at the first call and keep the code beside this file or in the user's cache, where one can be written."""
     try:
-        return njit(law, cache=True, error_model="numpy")
+        kernel = njit(law, cache=True, error_model="numpy")
     except RuntimeError:  # numba found no folder to write to
         return njit(law, error_model="numpy")
+    # numba knows kept code by the size and date of the file that its function stands in; what that calls may stand in
+    # another one, and installed files may all have one date.
+    kernel._cache._cache_file._source_stamp = _digest()
+    return kernel
+
+
+@cache
+def _digest() -> str:
+    """Of the text of all kernels."""
+    texts = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
 def called(law: Callable[..., Any]) -> Any:

@@ -13,26 +13,33 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from qsweep.kernels.compiled import Doubles, Floats, Integers, called, compiled
-from qsweep.kernels.rounding import rounded
+from qsweep.kernels.roles import (
+    ACTIVATION,
+    BIAS,
+    ERROR,
+    EXACT,
+    GRADIENT,
+    MASTER,
+    MOVES,
+    STALLED,
+    UPDATE,
+    WEIGHT,
+    finest_step,
+    from_units,
+    overflows,
+    round_role,
+    stays_on,
+    steps_of,
+    total_step,
+    unit_of,
+)
 
-WEIGHT, BIAS, ACTIVATION, ERROR, GRADIENT, UPDATE, MASTER = (np.int64(i) for i in range(7))
-"""Rows of the rules, the offsets and the counts: one a role. Of a type: for a plain number each function would be
-compiled anew."""
-IS_FIXED, STEP, LOWEST, HIGHEST, MODE, SHARES = range(6)
-"""Columns of the rules: whether a role is in fixed point (else float32), its step (else 0), the least and the greatest
-integer, the number of the rounding mode (qsweep.rounding.modes) and its shares."""
-SEEN, CLIPPED, ZEROS, MOVES, STALLED = range(5)
-"""Columns of the counts: values other than 0 that are rounded, those beyond the ends, those that become 0; updates
-other than 0 of what is kept, and those that left it as it was."""
 LINEAR, RELU, UNGATED = range(3)
 """What follows the last layer: nothing, a ReLU, or a ReLU that lets all errors through."""
 DONE, NOT_FINITE, OVERFLOW = range(3)
 """How a course ends."""
-EXACT, WIDE = 2.0**53, 2.0**62
-"""From how many units on a float64, an accumulator of 64 bits, no longer holds a sum."""
 ROUNDED_UP = 1.0 + 2.0**-20
 """What keeps a bound one in spite of its own rounding, and of roles in float32."""
 
@@ -121,7 +128,7 @@ def quantize(
             (start + widths[layer] * widths[layer + 1], weight),
             (start + (widths[layer] + 1) * widths[layer + 1], bias),
         ):
-            _round(copies[start:end], _part(drawn, offsets[role], start, end - start), rules, role, nothing)
+            round_role(copies[start:end], _part(drawn, offsets[role], start, end - start), rules, role, nothing)
             start = end
 
 
@@ -178,10 +185,10 @@ def _forward(
         x, chosen = values[at : at + inputs + 1], active[at : at + many[layer]]
         at, start = at + inputs + 1, start + matrix.size
         out, own = values[at : at + outputs], _part(drawn, offsets[ACTIVATION], at - widths[0] - 1, outputs)
-        limit = EXACT / 2.0 * _unit(rules, ACTIVATION, WEIGHT) / _sum(x, chosen)
+        limit = EXACT / 2.0 * unit_of(rules, ACTIVATION, WEIGHT) / _sum(x, chosen)
         if _is_within(limit, reach[layer], matrix, master):
             _products(x, chosen, matrix, out)
-            _round(out, own, rules, ACTIVATION, counts)
+            round_role(out, own, rules, ACTIVATION, counts)
         elif not _wide_products(x, chosen, matrix, out, own, rules, counts):
             return False
         if layer < last or output != LINEAR:
@@ -250,23 +257,23 @@ def _wide_products(
 ) -> bool:
     """The same where a float64 may not hold the sums, rounded; whether none overflowed."""
     _products(x, chosen, matrix, out)
-    unit = _unit(rules, ACTIVATION, WEIGHT)
+    unit = unit_of(rules, ACTIVATION, WEIGHT)
     largest = 0.0
     for i in range(len(out)):
         size = 0.0
         for j in chosen:
             size += abs(x[j] * matrix[j, i])
         largest = max(largest, size)
-    if _overflows(largest, unit, rules, ACTIVATION):
+    if overflows(largest, unit, rules, ACTIVATION):
         return False
     if not largest >= EXACT * unit:
-        _round(out, drawn, rules, ACTIVATION, counts)
+        round_role(out, drawn, rules, ACTIVATION, counts)
         return True
     for i in range(len(out)):
         total = np.int64(matrix[len(matrix) - 1, i] / unit)
         for j in chosen[:-1]:
-            total += _steps(x[j], rules, ACTIVATION) * _steps(matrix[j, i], rules, WEIGHT)
-        out[i] = _from_units(total, unit, drawn, i, rules, ACTIVATION)
+            total += steps_of(x[j], rules, ACTIVATION) * steps_of(matrix[j, i], rules, WEIGHT)
+        out[i] = from_units(total, unit, drawn, i, rules, ACTIVATION)
     return True
 
 
@@ -300,7 +307,7 @@ def _backward(
     """Errors from layer to layer, and each layer's step; whether nothing overflowed."""
     at, start, last = len(values) - widths[-1] - 1, len(weights), len(widths) - 2
     own = _part(drawn, offsets[ERROR], at - widths[0] - 1, widths[-1])
-    _round(errors[at:-1], own, rules, ERROR, counts)
+    round_role(errors[at:-1], own, rules, ERROR, counts)
     if not errors[at:-1].any():
         return True
     for layer in range(last, -1, -1):
@@ -323,7 +330,7 @@ def _errors_before(
     error: Doubles, chosen: Any, matrix: Doubles, before: Doubles, drawn: Floats, rules: Doubles, counts: Integers
 ) -> bool:
     """The errors of a layer's inputs, rounded, where the ReLU before it was open; whether none overflowed."""
-    unit = _unit(rules, WEIGHT, ERROR)
+    unit = unit_of(rules, WEIGHT, ERROR)
     before[:] = 0.0
     for j in chosen:
         total, size = 0.0, 0.0
@@ -331,16 +338,16 @@ def _errors_before(
             product = matrix[j, i] * error[i]
             total += product
             size += abs(product)
-        if _overflows(size, unit, rules, ERROR):
+        if overflows(size, unit, rules, ERROR):
             return False
         if not size >= EXACT * unit:
             before[j] = total
-            _round(before[j : j + 1], _part(drawn, min(len(drawn) - 1, 0), j, 1), rules, ERROR, counts)
+            round_role(before[j : j + 1], _part(drawn, min(len(drawn) - 1, 0), j, 1), rules, ERROR, counts)
             continue
         units = np.int64(0)
         for i in range(len(error)):
-            units += _steps(matrix[j, i], rules, WEIGHT) * _steps(error[i], rules, ERROR)
-        before[j] = _from_units(units, unit, drawn, j, rules, ERROR)
+            units += steps_of(matrix[j, i], rules, WEIGHT) * steps_of(error[i], rules, ERROR)
+        before[j] = from_units(units, unit, drawn, j, rules, ERROR)
     return True
 
 
@@ -354,8 +361,8 @@ def _step(
     total = (len(rows) + 1) * len(columns)
     if total == 0:
         return True
-    largest, unit = max(_greatest(x, rows), 1.0) * _greatest(error, columns), _unit(rules, ACTIVATION, ERROR)
-    if _overflows(largest, unit, rules, GRADIENT) or _overflows(largest * lr, unit, rules, UPDATE):
+    largest, unit = max(_greatest(x, rows), 1.0) * _greatest(error, columns), unit_of(rules, ACTIVATION, ERROR)
+    if overflows(largest, unit, rules, GRADIENT) or overflows(largest * lr, unit, rules, UPDATE):
         return False
     moved = moves[0, :total]
     own = _taken(drawn, offsets[GRADIENT], rows, columns, start, matrix)
@@ -363,16 +370,16 @@ def _step(
         _wide_gradients(x, error, rows, columns, moved, own, rules)
     else:
         _gradients(x, error, rows, columns, moved)
-        _round(moved, own, rules, GRADIENT, counts)
+        round_role(moved, own, rules, GRADIENT, counts)
     for k in range(total):
         moved[k] *= lr
-    _round(moved, _taken(drawn, offsets[UPDATE], rows, columns, start, matrix), rules, UPDATE, counts)
-    if not counts.size and not len(master) and _stays_on(rules):
+    round_role(moved, _taken(drawn, offsets[UPDATE], rows, columns, start, matrix), rules, UPDATE, counts)
+    if not counts.size and not len(master) and stays_on(rules):
         _subtract_from(matrix, moved, rows, columns)
     else:
         _replace(moved, moves[1, :total], rows, columns, matrix, master, start, rules, drawn, offsets, counts)
-    reach[0] = (reach[0] + largest * lr + _total_step(rules)) * ROUNDED_UP
-    limit = EXACT * _finest_step(rules)
+    reach[0] = (reach[0] + largest * lr + total_step(rules)) * ROUNDED_UP
+    limit = EXACT * finest_step(rules)
     return limit == np.inf or _is_within(limit, reach, matrix, master) or _largest(matrix) < limit
 
 
@@ -413,15 +420,15 @@ def _wide_gradients(
     x: Doubles, error: Doubles, rows: Any, columns: Any, moved: Doubles, drawn: Floats, rules: Doubles
 ) -> None:
     """The same where a float64 may not hold them, rounded."""
-    unit, at = _unit(rules, ACTIVATION, ERROR), 0
+    unit, at = unit_of(rules, ACTIVATION, ERROR), 0
     for column in columns:
-        own = _steps(error[column], rules, ERROR)
+        own = steps_of(error[column], rules, ERROR)
         for row in rows:
-            moved[at] = _from_units(_steps(x[row], rules, ACTIVATION) * own, unit, drawn, at, rules, GRADIENT)
+            moved[at] = from_units(steps_of(x[row], rules, ACTIVATION) * own, unit, drawn, at, rules, GRADIENT)
             at += 1
     for column in columns:
-        units = _steps(error[column], rules, ERROR) * _steps(1.0, rules, ACTIVATION)
-        moved[at] = _from_units(units, unit, drawn, at, rules, GRADIENT)
+        units = steps_of(error[column], rules, ERROR) * steps_of(1.0, rules, ACTIVATION)
+        moved[at] = from_units(units, unit, drawn, at, rules, GRADIENT)
         at += 1
 
 
@@ -463,13 +470,13 @@ def _replace(
     for k in range(len(moved)):
         after[k] -= moved[k]
     if len(master):
-        _round(after, _taken(drawn, offsets[MASTER], rows, columns, start, matrix), rules, MASTER, counts)
+        round_role(after, _taken(drawn, offsets[MASTER], rows, columns, start, matrix), rules, MASTER, counts)
         _put(after, moved, master, rows, columns, MASTER, MASTER, counts)
     biases = len(rows) * len(columns)
     own = _taken(drawn, offsets[WEIGHT], rows, columns, start, matrix)
-    _round(after[:biases], own, rules, WEIGHT, counts)
+    round_role(after[:biases], own, rules, WEIGHT, counts)
     own = _taken(drawn, offsets[BIAS], rows, columns, start, matrix)
-    _round(after[biases:], own[min(biases, len(own)) :], rules, BIAS, counts)
+    round_role(after[biases:], own[min(biases, len(own)) :], rules, BIAS, counts)
     _put(after, moved, matrix, rows, columns, WEIGHT, BIAS, counts)
 
 
@@ -517,133 +524,3 @@ def _count_moves(before: Doubles, after: Doubles, moved: Doubles, role: Any, cou
         stalled += (moved[k] != 0.0) & (before[k] == after[k])
     counts[role, MOVES] += moves
     counts[role, STALLED] += stalled
-
-
-# --- rounding ---------------------------------------------------------------------------------------------------------
-
-
-@called
-def _unit(rules: Doubles, one: Any, other: Any) -> Any:
-    """The unit of products of two roles, in which they are integers; Inf where one is no fixed point."""
-    return rules[one, STEP] * rules[other, STEP] if rules[one, IS_FIXED] and rules[other, IS_FIXED] else np.inf
-
-
-@called
-def _overflows(largest: float, unit: float, rules: Doubles, role: Any) -> Any:
-    """Whether magnitudes are too many units for the accumulator, or too many steps for the role that takes them."""
-    return np.inf > unit <= largest / WIDE or (rules[role, IS_FIXED] > 0.0 and largest >= EXACT * rules[role, STEP])
-
-
-@called
-def _total_step(rules: Doubles) -> float:
-    """The sum of all steps: no rounding moves a parameter further."""
-    total = 0.0
-    for rule in rules:
-        total += rule[STEP]
-    return total
-
-
-@called
-def _finest_step(rules: Doubles) -> float:
-    """The least step of the parameters; Inf where all are float32."""
-    finest = np.inf
-    for role in (WEIGHT, BIAS, MASTER):
-        finest = min(finest, rules[role, STEP]) if rules[role, IS_FIXED] else finest
-    return finest
-
-
-@called
-def _stays_on(rules: Doubles) -> Any:
-    """Whether weights and biases are some still when an update is subtracted from them: steps of one are steps of the
-    other, and there are no ends."""
-    is_fixed = rules[WEIGHT, IS_FIXED] > 0.0 and rules[BIAS, IS_FIXED] > 0.0 and rules[UPDATE, IS_FIXED] > 0.0
-    has_ends = min(rules[WEIGHT, HIGHEST], rules[BIAS, HIGHEST]) < np.inf
-    return is_fixed and not has_ends and rules[UPDATE, STEP] >= max(rules[WEIGHT, STEP], rules[BIAS, STEP])
-
-
-@called
-def _steps(value: float, rules: Doubles, role: Any) -> Any:
-    return np.int64(value / rules[role, STEP])
-
-
-@called
-def _round(values: Doubles, drawn: Floats, rules: Doubles, role: Any, counts: Integers) -> None:
-    """Round the values of a role, in place, and count what that does where it is counted."""
-    if counts.size:
-        _count(values, rules, role, counts, 1)
-    mode = int(rules[role, MODE])
-    if not rules[role, IS_FIXED]:
-        for i in range(len(values)):
-            values[i] = np.float64(np.float32(values[i]))
-    elif mode == 0:
-        _fix(values, drawn, rules, role, 0)
-    elif mode == 1:
-        _fix(values, drawn, rules, role, 1)
-    else:
-        _fix(values, drawn, rules, role, mode)
-    if counts.size:
-        _count(values, rules, role, counts, -1)
-
-
-@njit(inline="always")
-def _fix(values: Doubles, drawn: Floats, rules: Doubles, role: Any, mode: int) -> None:
-    """Written out for the usual modes above, as constants let the loop be vectorized."""
-    step, low, high, shares = rules[role, STEP], rules[role, LOWEST], rules[role, HIGHEST], rules[role, SHARES]
-    inverse = 1.0 / step
-    for i in range(len(values)):
-        r = rounded(values[i] * inverse, drawn, i, mode, shares) + 0.0
-        r = low if r < low else r
-        r = high if r > high else r
-        values[i] = r * step
-
-
-@called
-def _count(values: Doubles, rules: Doubles, role: Any, counts: Integers, sign: int) -> None:
-    """Before the rounding what is not 0, and what it will clip; after it, what is not 0 is no longer missing."""
-    low, high = rules[role, LOWEST] * rules[role, STEP], rules[role, HIGHEST] * rules[role, STEP]
-    some, beyond = 0, 0
-    for i in range(len(values)):
-        some += values[i] != 0.0
-        beyond += (values[i] < low) | (values[i] > high)
-    counts[role, ZEROS] += sign * some
-    if sign > 0 and rules[role, IS_FIXED]:
-        counts[role, SEEN] += some
-        counts[role, CLIPPED] += beyond
-
-
-@called
-def _from_units(total: int, unit: float, drawn: Floats, i: int, rules: Doubles, role: Any) -> Any:
-    """An accumulator's units in the format of a role."""
-    if not rules[role, IS_FIXED]:
-        return np.float64(np.float32(np.float64(total) * unit))
-    shift, reached = 0, unit
-    while reached < rules[role, STEP]:
-        reached *= 2.0
-        shift += 1
-    whole = total >> shift
-    part = np.float64(total - (whole << shift)) * (unit / reached)
-    up = _goes_up(whole, part, drawn, i, int(rules[role, MODE]), rules[role, SHARES])
-    steps = np.float64(whole + np.int64(up)) * (reached / rules[role, STEP])
-    return min(max(steps, rules[role, LOWEST]), rules[role, HIGHEST]) * rules[role, STEP]
-
-
-@called
-def _goes_up(whole: int, part: float, drawn: Floats, i: int, mode: int, shares: float) -> Any:
-    """Whether `whole` + `part`, `part` in [0, 1), goes to the integer above: qsweep.kernels.rounding.rounded, of what a
-    float64 would not hold."""
-    negative = whole < 0
-    if mode == 0:
-        return part > 0.5 or (part == 0.5 and whole & 1 == 1)
-    if mode == 1:
-        return drawn[i] < part
-    if mode == 2:
-        return negative and part > 0.0
-    if mode == 3:
-        return part > 0.0
-    if mode == 4:
-        return False
-    if mode == 5:
-        return part > 0.5 or (part == 0.5 and not negative)
-    if negative:  # the magnitude's part is what is missing to the next integer
-        return part > 0.0 and not np.floor(drawn[i] * shares) < np.floor((1.0 - part) * shares)
-    return np.floor(drawn[i] * shares) < np.floor(part * shares)

@@ -15,6 +15,7 @@ from qsweep.data import Examples, preprocess
 from qsweep.datasets import DataSet
 from qsweep.formats import Grid, make
 from qsweep.kernels import online as kernel
+from qsweep.kernels import roles
 from qsweep.kernels.compiled import Doubles, Floats
 from qsweep.rounding.modes import Mode
 from qsweep.spec import CLASSES
@@ -24,13 +25,13 @@ from qsweep.training.why import Row
 from qsweep.vocabulary import FLOAT32, KEPT, WINDOW
 
 ROLES = {
-    "weight": kernel.WEIGHT,
-    "bias": kernel.BIAS,
-    "activation": kernel.ACTIVATION,
-    "error": kernel.ERROR,
-    "gradient": kernel.GRADIENT,
-    "update": kernel.UPDATE,
-    "master": kernel.MASTER,
+    "weight": roles.WEIGHT,
+    "bias": roles.BIAS,
+    "activation": roles.ACTIVATION,
+    "error": roles.ERROR,
+    "gradient": roles.GRADIENT,
+    "update": roles.UPDATE,
+    "master": roles.MASTER,
 }
 OF_PARAMETERS = ("weight", "bias", "gradient", "update", "master")
 """Roles with a number a parameter; the others have one an output of a layer."""
@@ -72,21 +73,21 @@ class _Trial:
         self.rules, self.evaluating = rules_of(quantize), rules_of(quantize, evaluating=True)
         self.lr = float(settings["optimizer"]["lr"])
         self.output = OUTPUTS[settings["model"].get("output", "linear")]
-        self.table = rounded_to_nearest(pixels.double().numpy(), self.rules[kernel.ACTIVATION])
+        self.table = rounded_to_nearest(pixels.double().numpy(), self.rules[roles.ACTIVATION])
         self.weights = weights.copy()
         self.masters = weights.copy() if "master" in quantize else weights[:0]
         self.hits = np.zeros(window, bool)
         self.losses = np.zeros(window)
         self.predicted = np.zeros(window, np.int64)
-        self.counts = np.zeros((len(ROLES), kernel.STALLED + 1), np.int64)
+        self.counts = np.zeros((len(ROLES), roles.STALLED + 1), np.int64)
         self.status, self.reason = "done", ""
 
     def quantize(self, widths: NDArray[np.int64], drawn: Floats, offsets: NDArray[np.int64]) -> None:
         """Before the first step: the second copy, then the weights from it."""
         if len(self.masters):
-            kernel.quantize(widths, self.rules, self.masters, drawn, offsets, kernel.MASTER, kernel.MASTER)
+            kernel.quantize(widths, self.rules, self.masters, drawn, offsets, roles.MASTER, roles.MASTER)
             self.weights[:] = self.masters
-        kernel.quantize(widths, self.rules, self.weights, drawn, offsets, kernel.WEIGHT, kernel.BIAS)
+        kernel.quantize(widths, self.rules, self.weights, drawn, offsets, roles.WEIGHT, roles.BIAS)
 
     def keep(self, hits: Any, losses: Doubles, predicted: Any) -> None:
         """Of the last iterations what the window holds, the newest at its end."""
@@ -257,8 +258,8 @@ def parameters_of(layer: nn.Linear) -> Doubles:
 
 def rules_of(quantize: Mapping[str, Any], evaluating: bool = False) -> Doubles:
     """What each role rounds to, as the kernel has it. `evaluating`: by chance in training, to nearest."""
-    rules = np.zeros((len(ROLES), kernel.SHARES + 1))
-    rules[:, kernel.LOWEST : kernel.HIGHEST + 1] = -math.inf, math.inf
+    rules = np.zeros((len(ROLES), roles.SHARES + 1))
+    rules[:, roles.LOWEST : roles.HIGHEST + 1] = -math.inf, math.inf
     for role, own in quantize.items():
         if own["format"] == FLOAT32:
             continue
@@ -277,8 +278,8 @@ def _law(own: Mapping[str, Any]) -> Grid:
 
 def rounded_to_nearest(pixels: Doubles, rule: Doubles) -> Doubles:
     """Pixels as the net's first activations: to nearest, whatever the rounding of others."""
-    if not rule[kernel.IS_FIXED]:
+    if not rule[roles.IS_FIXED]:
         return pixels
-    steps: Doubles = np.clip(np.rint(pixels / rule[kernel.STEP]), rule[kernel.LOWEST], rule[kernel.HIGHEST])
-    rounded: Doubles = steps * rule[kernel.STEP]
+    steps: Doubles = np.clip(np.rint(pixels / rule[roles.STEP]), rule[roles.LOWEST], rule[roles.HIGHEST])
+    rounded: Doubles = steps * rule[roles.STEP]
     return rounded

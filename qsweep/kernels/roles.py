@@ -1,0 +1,152 @@
+"""How the values of a role are rounded where trials train on one example at a time: in fixed point of any width, or in
+float32. Numbers are float64 that hold multiples of the role's step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from qsweep.kernels.compiled import Doubles, Floats, Integers, called
+from qsweep.kernels.rounding import rounded
+
+WEIGHT, BIAS, ACTIVATION, ERROR, GRADIENT, UPDATE, MASTER = (np.int64(i) for i in range(7))
+"""Rows of the rules, the offsets and the counts: one a role. Of a type: for a plain number each function would be
+compiled anew."""
+IS_FIXED, STEP, LOWEST, HIGHEST, MODE, SHARES = range(6)
+"""Columns of the rules: whether a role is in fixed point (else float32), its step (else 0), the least and the greatest
+integer, the number of the rounding mode (qsweep.rounding.modes) and its shares."""
+SEEN, CLIPPED, ZEROS, MOVES, STALLED = range(5)
+"""Columns of the counts: values other than 0 that are rounded, those beyond the ends, those that become 0; updates
+other than 0 of what is kept, and those that left it as it was."""
+EXACT, WIDE = 2.0**53, 2.0**62
+"""From how many units on a float64, an accumulator of 64 bits, no longer holds a sum."""
+
+
+@called
+def unit_of(rules: Doubles, one: Any, other: Any) -> Any:
+    """The unit of products of two roles, in which they are integers; Inf where one is no fixed point."""
+    return rules[one, STEP] * rules[other, STEP] if rules[one, IS_FIXED] and rules[other, IS_FIXED] else np.inf
+
+
+@called
+def overflows(largest: float, unit: float, rules: Doubles, role: Any) -> Any:
+    """Whether magnitudes are too many units for the accumulator, or too many steps for the role that takes them."""
+    return np.inf > unit <= largest / WIDE or (rules[role, IS_FIXED] > 0.0 and largest >= EXACT * rules[role, STEP])
+
+
+@called
+def total_step(rules: Doubles) -> float:
+    """The sum of all steps: no rounding moves a parameter further."""
+    total = 0.0
+    for rule in rules:
+        total += rule[STEP]
+    return total
+
+
+@called
+def finest_step(rules: Doubles) -> float:
+    """The least step of the parameters; Inf where all are float32."""
+    finest = np.inf
+    for role in (WEIGHT, BIAS, MASTER):
+        finest = min(finest, rules[role, STEP]) if rules[role, IS_FIXED] else finest
+    return finest
+
+
+@called
+def stays_on(rules: Doubles) -> Any:
+    """Whether weights and biases are some still when an update is subtracted from them: steps of one are steps of the
+    other, and there are no ends."""
+    is_fixed = rules[WEIGHT, IS_FIXED] > 0.0 and rules[BIAS, IS_FIXED] > 0.0 and rules[UPDATE, IS_FIXED] > 0.0
+    has_ends = min(rules[WEIGHT, HIGHEST], rules[BIAS, HIGHEST]) < np.inf
+    return is_fixed and not has_ends and rules[UPDATE, STEP] >= max(rules[WEIGHT, STEP], rules[BIAS, STEP])
+
+
+@called
+def steps_of(value: float, rules: Doubles, role: Any) -> Any:
+    """A value of a role as an integer."""
+    return np.int64(value / rules[role, STEP])
+
+
+@called
+def round_role(values: Doubles, drawn: Floats, rules: Doubles, role: Any, counts: Integers) -> None:
+    """Round the values of a role, in place, and count what that does where it is counted."""
+    if counts.size:
+        _count(values, rules, role, counts, 1)
+    mode = int(rules[role, MODE])
+    if not rules[role, IS_FIXED]:
+        for i in range(len(values)):
+            values[i] = np.float64(np.float32(values[i]))
+    elif mode == 0:
+        _fix(values, drawn, rules, role, 0)
+    elif mode == 1:
+        _fix(values, drawn, rules, role, 1)
+    else:
+        _fix(values, drawn, rules, role, mode)
+    if counts.size:
+        _count(values, rules, role, counts, -1)
+
+
+@njit(inline="always")
+def _fix(values: Doubles, drawn: Floats, rules: Doubles, role: Any, mode: int) -> None:
+    """Written out for the usual modes above, as constants let the loop be vectorized."""
+    step, low, high, shares = rules[role, STEP], rules[role, LOWEST], rules[role, HIGHEST], rules[role, SHARES]
+    inverse = 1.0 / step
+    for i in range(len(values)):
+        r = rounded(values[i] * inverse, drawn, i, mode, shares) + 0.0
+        r = low if r < low else r
+        r = high if r > high else r
+        values[i] = r * step
+
+
+@called
+def _count(values: Doubles, rules: Doubles, role: Any, counts: Integers, sign: int) -> None:
+    """Before the rounding what is not 0, and what it will clip; after it, what is not 0 is no longer missing."""
+    low, high = rules[role, LOWEST] * rules[role, STEP], rules[role, HIGHEST] * rules[role, STEP]
+    some, beyond = 0, 0
+    for i in range(len(values)):
+        some += values[i] != 0.0
+        beyond += (values[i] < low) | (values[i] > high)
+    counts[role, ZEROS] += sign * some
+    if sign > 0 and rules[role, IS_FIXED]:
+        counts[role, SEEN] += some
+        counts[role, CLIPPED] += beyond
+
+
+@called
+def from_units(total: int, unit: float, drawn: Floats, i: int, rules: Doubles, role: Any) -> Any:
+    """An accumulator's units in the format of a role."""
+    if not rules[role, IS_FIXED]:
+        return np.float64(np.float32(np.float64(total) * unit))
+    shift, reached = 0, unit
+    while reached < rules[role, STEP]:
+        reached *= 2.0
+        shift += 1
+    whole = total >> shift
+    part = np.float64(total - (whole << shift)) * (unit / reached)
+    up = _goes_up(whole, part, drawn, i, int(rules[role, MODE]), rules[role, SHARES])
+    steps = np.float64(whole + np.int64(up)) * (reached / rules[role, STEP])
+    return min(max(steps, rules[role, LOWEST]), rules[role, HIGHEST]) * rules[role, STEP]
+
+
+@called
+def _goes_up(whole: int, part: float, drawn: Floats, i: int, mode: int, shares: float) -> Any:
+    """Whether `whole` + `part`, `part` in [0, 1), goes to the integer above: qsweep.kernels.rounding.rounded, of what a
+    float64 would not hold."""
+    negative = whole < 0
+    if mode == 0:
+        return part > 0.5 or (part == 0.5 and whole & 1 == 1)
+    if mode == 1:
+        return drawn[i] < part
+    if mode == 2:
+        return negative and part > 0.0
+    if mode == 3:
+        return part > 0.0
+    if mode == 4:
+        return False
+    if mode == 5:
+        return part > 0.5 or (part == 0.5 and not negative)
+    if negative:  # the magnitude's part is what is missing to the next integer
+        return part > 0.0 and not np.floor(drawn[i] * shares) < np.floor((1.0 - part) * shares)
+    return np.floor(drawn[i] * shares) < np.floor(part * shares)
