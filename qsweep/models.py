@@ -185,7 +185,7 @@ STACKING_OPERATIONS = frozenset(
         *("addmm", "mm", "t", "sum"),  # linear
         *("relu", "relu_", "threshold_backward", "tanh", "tanh_backward", "gelu", "gelu_backward"),
         *("_log_softmax", "_log_softmax_backward_data", "nll_loss_forward", "nll_loss_backward"),
-        *("add", "mul", "mul_", "view", "detach", "ones_like"),
+        *("add", "mul", "mul_", "view", "detach", "ones_like", "empty_like"),
     )
 )
 """Operations that give the same bits in a stack as alone on a CPU, each held to it by a test. Convolutions, sigmoid,

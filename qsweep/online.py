@@ -8,7 +8,7 @@ from typing import Any
 
 from qsweep.architectures import LinearShape, architecture_of
 from qsweep.datasets import DATASETS
-from qsweep.formats import Fixed, Unbounded
+from qsweep.formats import FRACTION, Fixed, Unbounded
 from qsweep.vocabulary import (
     BATCH_SIZE,
     EPOCHS,
@@ -40,7 +40,7 @@ def problems(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[
     yield from _net(settings["model"], DATASETS[settings["data"]["name"]].shape)
     yield from _optimizer(settings["optimizer"])
     for role, own in settings.get("quantize", {}).items():
-        yield from _role(role, own)
+        yield from _role(role, own, given["quantize"].get(role, {}))
     yield from _shift(settings)
 
 
@@ -79,7 +79,7 @@ def _optimizer(optimizer: Mapping[str, Any]) -> Iterator[Problem]:
             yield other, f"a trial with iterations takes plain sgd: no {other}"
 
 
-def _role(role: str, own: Mapping[str, Any]) -> Iterator[Problem]:
+def _role(role: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Problem]:
     path, family = f"quantize.{role}", own["format"]
     if role not in ROLES:
         yield path, f"a trial with iterations has no {role} (it has: {', '.join(ROLES)})"
@@ -90,7 +90,8 @@ def _role(role: str, own: Mapping[str, Any]) -> Iterator[Problem]:
     elif family not in (FLOAT32, Fixed.family, Unbounded.family):
         yield path, f"iterations take fraction, fixed and float32, not {family}"
     elif family != FLOAT32 and not 0 <= own["fraction"] <= MOST_FRACTION:
-        yield path, f"iterations take a fraction from 0 to {MOST_FRACTION}, found {own['fraction']}"
+        given_by = path if FRACTION.name in given else FRACTION.name
+        yield given_by, f"iterations take a fraction from 0 to {MOST_FRACTION}, found {own['fraction']}"
 
 
 def _shift(settings: Mapping[str, Any]) -> Iterator[Problem]:

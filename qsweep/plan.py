@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from qsweep import cost
-from qsweep.blocks import Block, overlay
+from qsweep.blocks import AxisGroup, Block, overlay
 from qsweep.describe import describe_choice, describe_role
 from qsweep.errors import did_you_mean, unknown
 from qsweep.parameters import show
@@ -105,7 +105,7 @@ class _Expansion:
         try:
             return resolve(point.parameters, seed, self.spec.digests)
         except TrialError as error:
-            self.mistakes.add((*block.place, "trial", *_inside_trial(error.path)), str(error))
+            self.mistakes.add(_place_of(error.path, block), str(error))
             return None
 
     def _kept(self, block: Block, point: _Point, trial: Trial) -> bool:
@@ -124,10 +124,10 @@ class _Expansion:
     def _check_axes(self, block: Block, read: set[str]) -> None:
         for group in block.groups:
             for name in [name for name in group.names if name not in read]:
-                place = group.place if group.place[-1] == name else (*group.place, name)
                 near = did_you_mean(name, sorted(read))
                 self.mistakes.add(
-                    place, f"no trial of this grid reads '{name}'{near} (read: {', '.join(sorted(read))})"
+                    _axis_place(group, name),
+                    f"no trial of this grid reads '{name}'{near} (read: {', '.join(sorted(read))})",
                 )
 
     def _check_whole(self, rows: Sequence[Row]) -> None:
@@ -189,10 +189,18 @@ class _Expansion:
             yield f"{dotted(place)} matches no trial: {show(entry)}"
 
 
-def _inside_trial(path: str) -> Place:
-    """The place of a dotted path; stages are a list."""
+def _place_of(path: str, block: Block) -> Place:
+    """Where a block gives a parameter, by its dotted path: an axis, or else the trial, in which stages are a list."""
+    axes = {name: group for group in block.groups for name in group.names if f"{path}.".startswith(f"{name}.")}
+    if axes:
+        nearest = max(axes, key=len)
+        return _axis_place(axes[nearest], nearest)
     head, *rest = path.split(".")
-    return (head, *(int(part) if head == STAGES and part.isdigit() else part for part in rest))
+    return (*block.place, "trial", head, *(int(part) if head == STAGES and part.isdigit() else part for part in rest))
+
+
+def _axis_place(group: AxisGroup, name: str) -> Place:
+    return group.place if group.place[-1] == name else (*group.place, name)
 
 
 def _weight_places(settings: Mapping[str, Any]) -> list[str]:

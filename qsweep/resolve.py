@@ -7,7 +7,7 @@ the key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -314,7 +314,7 @@ class _Resolver:
             **self._read(tuple(own), given, f"{path}."),
             **self._read(tuple(reached), self.given),
         }
-        _refuse_impossible(settings, path)
+        _refuse_impossible(settings, path, {p.name for p in reached})
         return settings
 
 
@@ -331,14 +331,21 @@ def _with_columns(parameters: tuple[Parameter, ...], prefix: str) -> list[tuple[
     return [(p, p.name, prefix + p.name) for p in parameters]
 
 
-def _refuse_impossible(settings: Mapping[str, Any], path: str) -> None:
-    """A trial's bitwidth need not be one that a role's family has, nor do good parameters make a format together."""
+def _refuse_impossible(settings: Mapping[str, Any], path: str, reached: Collection[str]) -> None:
+    """A trial's bitwidth need not be one that a role's family has, nor do good parameters make a format together.
+
+    Args:
+        reached: the parameters that come from the trial.
+    """
     family = settings["format"]
+    at = path
     try:
         for p in parameters_of(family):
             if p.name in REACHING and p is not PLAIN[p.name]:
+                at = p.name if p.name in reached else path
                 p.check(settings[p.name])
+        at = path
         check_rounding(make(family, settings), settings.get(ROUNDING.name, ROUNDING.default))
     except BadValueError as error:
         word = spell(family, {p.name: settings[p.name] for p in parameters_of(family) if p.default is REQUIRED})
-        raise TrialError(path, f"{word}: {error}") from None
+        raise TrialError(at, f"{word}: {error}") from None

@@ -195,8 +195,12 @@ def test_axis_that_no_trial_reads_is_refused(tmp_path: Path, text: str, place: s
             "trial.model: model is missing (one of: mlp, softmax, lenet, cnn3)",
         ),
         (
+            "trial: {data: digits, model: mlp, quantize: {weight: range}}\ngrid:\n  lr: [1]\n  bitwidth: [17]",
+            ":4:3: grid.bitwidth: range17: found 17, expected an integer from 1 to 16",
+        ),
+        (
             GOOD + "grid: {quantize.weight: [range4, range]}",
-            "trial.quantize.weight: range needs a bitwidth: range4, or bitwidth in",
+            "grid.quantize.weight: range needs a bitwidth: range4, or bitwidth in",
         ),
         (
             "trial: {data: digits, model: mlp, stages: [{retrain: {}}, {retrain: {momentum: 0.5,\n    alpha: 0.5}}]}",
@@ -416,7 +420,7 @@ def test_own_model_beside_one_of_the_catalog(tmp_path: Path) -> None:
 
 
 def test_own_model_beside_one_of_the_catalog_that_takes_no_such_value(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"trial\.model\.dropout: found \"x\", expected a number"):
+    with pytest.raises(SpecError, match=r":2:\d+: grid\.model\.dropout: found \"x\", expected a number"):
         own(tmp_path, "grid: {model: ['nets.py:net', mlp], model.dropout: [x]}\n")
 
 
