@@ -38,7 +38,7 @@ reproduce: $(STAMP)
 	$(PY) -m qsweep reproduce
 
 test: $(STAMP)-dev
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: $(STAMP)-dev
 	$(PY) -m ruff check .
