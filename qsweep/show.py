@@ -244,14 +244,19 @@ def _plain(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted names, of lists of mappings too: `stages.0.compress.weight.bitwidth`."""
     flat: dict[str, Any] = {}
     for name, inner in value.items():
+        if isinstance(inner, list) and inner and all(isinstance(each, Mapping) for each in inner):
+            inner = {str(index): each for index, each in enumerate(inner)}
         flat |= _flat(inner, f"{prefix}{name}.") if isinstance(inner, Mapping) else {f"{prefix}{name}": inner}
     return flat
 
 
 def _indented(values: Mapping[str, Any]) -> str:
-    return _shifted(aligned([[name, tables.cell(value)] for name, value in values.items()]))
+    """A line a value, of those that are known."""
+    cells = {name: tables.cell(value) for name, value in values.items()}
+    return _shifted(aligned([[name, cell] for name, cell in cells.items() if cell]))
 
 
 def _shifted(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import signal
 import time
@@ -183,4 +184,6 @@ def test_a_record_says_what_weights_it_left(project: Project) -> None:
     project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
     (row, *_) = [row for row in project.rows("staged") if row["variant"] == "compressed"]
     (kept,) = [path for path in weights(project) if path.name.startswith(row["key"])]
-    assert hashlib.sha256(kept.read_bytes()).hexdigest() in project.out("why", row["key"])
+    told = project.out("why", row["key"])
+    assert hashlib.sha256(kept.read_bytes()).hexdigest() in told
+    assert re.search(r"\n  stages\.0\.compress\.weight\.format +\w+\n", told)
