@@ -186,7 +186,7 @@ def _begin(ahead: Outlook, display: Any) -> None:
 
     display.note(report.counts(ahead))
     if ahead.stacks:
-        for line in report.time(ahead) if ahead.seconds is not None else ():
+        for line in report.time(ahead) if ahead.time.trials else ():
             display.note(line)
         display.start(ahead.missing)
 

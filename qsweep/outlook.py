@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qsweep import cost, environment, schedule
 from qsweep.architectures import architecture_of
@@ -52,6 +52,13 @@ class Options:
         return 1 if self.backend == "serial" else self.workers
 
 
+class Estimate(NamedTuple):
+    """The wall seconds of those trials to which like ones have run, and how many these are."""
+
+    seconds: float
+    trials: int
+
+
 @dataclass(frozen=True)
 class Outlook:
     """What a run would do: the plan, what is known of it, the stacks of the rest, and how long they would take."""
@@ -60,7 +67,7 @@ class Outlook:
     folder_name: str
     known: int
     stacks: Sequence[Stack]
-    seconds: float | None
+    time: Estimate
 
     @property
     def missing(self) -> int:
@@ -144,15 +151,14 @@ def _free_memory() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def estimate(stacks: Sequence[Stack], timings: Sequence[tuple[dict[str, Any], float]], workers: int) -> float | None:
-    """Seconds from records of like trials (all but seed and stacking parameters equal); None if some have none."""
+def estimate(stacks: Sequence[Stack], timings: Sequence[tuple[dict[str, Any], float]], workers: int) -> Estimate:
+    """From records of like trials: all but seed and stacking parameters equal."""
     seconds: dict[str, list[float]] = {}
     for settings, spent in timings:
         seconds.setdefault(_likeness(settings), []).append(spent)
-    needed = [(_likeness(stack[0].settings), len(stack)) for stack in stacks]
-    if any(likeness not in seconds for likeness, _ in needed):
-        return None
-    return sum(sum(seconds[k]) / len(seconds[k]) * count for k, count in needed) / workers
+    likes = [(seconds.get(_likeness(stack[0].settings), []), len(stack)) for stack in stacks]
+    known = [(sum(own) / len(own) * count, count) for own, count in likes if own]
+    return Estimate(sum(spent for spent, _ in known) / workers, sum(count for _, count in known))
 
 
 def _likeness(settings: Mapping[str, Any]) -> str:

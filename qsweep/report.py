@@ -46,10 +46,15 @@ def places(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 def time(ahead: Outlook) -> Iterator[str]:
     """How long it takes, where there is something to do."""
-    if ahead.stacks and ahead.seconds is None:
+    seconds, trials = ahead.time
+    if not ahead.stacks:
+        return
+    if not trials:
         yield "how long it takes is not known: nothing like it has run here"
-    elif ahead.stacks:
-        yield f"about {_duration(ahead.seconds or 0.0)}, as long as like trials took here"
+    elif trials == ahead.missing:
+        yield f"about {_duration(seconds)}, as long as like trials took here"
+    else:
+        yield f"about {_duration(seconds)} for {trials} of them, as long as like trials took here; the others are new"
 
 
 def _duration(seconds: float) -> str:

@@ -74,13 +74,20 @@ def find(name: str, kind: str = "configs") -> Path:
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml") or "/" in name:
-        if path.is_file():
+        if _is_there(path):
             return path
         raise UserError(f"no file {name}{_near(path.stem, kind)}")
     for place in (Path(kind), packaged(kind)):
-        if (place / f"{name}.yaml").is_file():
+        if _is_there(place / f"{name}.yaml"):
             return place / f"{name}.yaml"
     raise UserError(f"no '{name}' in ./{kind} or among the packaged ones{_near(name, kind)}")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no system has so long a name
+        return False
 
 
 def _near(name: str, kind: str) -> str:
@@ -135,8 +142,8 @@ def _run(
     _check_nets(plan, [trial for stack in stacks for trial in stack])
     store.set_plan(target.name, plan.digest, keys, bases)
     known = count_known(plan, records)
-    seconds = estimate(stacks, store.timings(here) if stacks else [], options.at_once)
-    begin(Outlook(plan, target.name, known, stacks, seconds))
+    time = estimate(stacks, store.timings(here) if stacks else [], options.at_once)
+    begin(Outlook(plan, target.name, known, stacks, time))
     origin = provenance()
     summary = Summary()
     is_changed = bool(stacks)

@@ -90,6 +90,8 @@ def test_dry_run_says_trials_stacks_and_time_and_trains_nothing(shell: Shell) ->
     assert out.splitlines()[0].endswith("6 trials, known 4, to train 2")
     assert "2 × a stack of 1" in out
     assert "as long as like trials took here" in out
+    out, _ = shell("run", "tiny.yaml", "-n", "-S", "lr=[0.125]", "-S", "model.dropout=[0, 0.25]")
+    assert "for 1 of them, as long as like trials took here; the others are new" in out
     out, _ = shell("run", "tiny.yaml", "-n", "-S", "batch_size=77")
     assert "nothing like it has run here" in out
     assert sorted(shell.folder.rglob("*")) == before
@@ -268,3 +270,8 @@ def test_make_reproduce_runs_every_config_of_the_study(shell: Shell, tmp_path: P
     (tmp_path / "sweeps" / "mine.yaml").write_text("title: Mine\ndocument: A note\nconfigs: [tinny]\nextra: 1\n")
     _, err = own("reproduce", code=2)
     assert "unknown key 'extra'" in err
+
+
+@pytest.mark.parametrize("name", ["tinny", "tinny.yaml", "x" * 300, "a/" + "x" * 300 + ".yaml", "trial:\n  lr: 1\n"])
+def test_spec_that_is_nowhere_is_said(shell: Shell, name: str) -> None:
+    assert shell("run", name, code=2)[1].startswith(("no file", "no '"))
