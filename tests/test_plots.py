@@ -664,7 +664,7 @@ def stairs(axes: Axes) -> list[StepPatch]:
 
 def panel_texts(axes: Axes) -> list[str]:
     legend = axes.get_legend()
-    return [text.get_text() for text in legend.get_texts()] if legend else []
+    return [text.get_text().replace("\n", " ") for text in legend.get_texts()] if legend else []
 
 
 def test_histogram_of_one_trial_is_filled_with_shares_a_bin(tmp_path: Path) -> None:
@@ -755,6 +755,19 @@ def test_histogram_bins_of_other_widths_are_compared_by_density() -> None:
     (panel,) = histogram_figure(table, pd.concat([first, second]), line="lr").axes
     assert panel.get_ylabel() == "share of weights ÷ bin width"
     assert [max(line.get_data().values) for line in stairs(panel)] == [0.5 / 0.25, 0.5 / 0.5]
+
+
+def test_histogram_ranges_of_panels_side_by_side_do_not_touch() -> None:
+    table = trials({"lr": [0.25, 0.5, 1.0]})
+    with page.style():
+        drawn = histogram_figure(table, counted(table), facet="lr", range=0.25)
+        drawn.canvas.draw()
+        boxes = [panel.get_legend().get_window_extent() for panel in panels(drawn)]
+        titles = [panel.title.get_window_extent() for panel in panels(drawn)]
+    assert len(boxes) == 3
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+    assert 0 < boxes[0].x0 < boxes[-1].x1 < drawn.bbox.x1
+    assert all(box.y1 <= title.y0 for box, title in zip(boxes, titles, strict=True))
 
 
 def test_histogram_few_levels_beside_many_are_logarithmic() -> None:

@@ -28,6 +28,8 @@ MARGIN: Final = 0.03
 """Of the axis, beyond the last value."""
 LINE: Final = 1.7 * page.TICKS / 72
 """Inches that a line of text takes."""
+HANDLE: Final = 0.35
+"""Inches of a legend's handle and the room beside it."""
 
 
 def draw(shown: Distributions) -> Figure:
@@ -35,11 +37,13 @@ def draw(shown: Distributions) -> Figure:
     rows, columns = page.shape(len(shown.panels))
     named = len(shown.series.places) > 1
     width = page.WIDTH if columns > 1 else (0.6 + 0.15 * named) * page.WIDTH
-    above = LINE * max(len(_legend(shown, panel)) for panel in shown.panels)
+    across = page.BESIDE_LABELS * width / columns - HANDLE
+    legends = [_legend(shown, panel, across) for panel in shown.panels]
+    above = LINE * max(sum(str(entry.get_label()).count("\n") + 1 for entry in entries) for entries in legends)
     titles = [panel.title for panel in shown.panels]
     figure, axes = page.titled(shown.title, titles, (width, rows * (HEIGHT + above) + 0.7))
-    for each, panel in zip(axes, shown.panels, strict=True):
-        _panel(each, shown, panel)
+    for each, panel, entries in zip(axes, shown.panels, legends, strict=True):
+        _panel(each, shown, panel, entries)
         each.set_title(each.get_title(), pad=72 * above + 4)
     page.outer_labels(figure, axes, _value(shown), _height(shown))
     if named:
@@ -69,7 +73,7 @@ def _height(shown: Distributions) -> str:
     return f"{shown.roles} in a bin (%)"
 
 
-def _panel(axes: Axes, shown: Distributions, panel: Panel) -> None:
+def _panel(axes: Axes, shown: Distributions, panel: Panel, entries: Sequence[Patch]) -> None:
     alone = len(panel.curves) == 1
     for (_, series), curve in panel.curves.items():
         heights = [_scaled(n, curve, shown) for n in curve.counts]
@@ -81,9 +85,9 @@ def _panel(axes: Axes, shown: Distributions, panel: Panel) -> None:
             axes.stairs(heights, curve.edges, label="_many", **_look(shown, series))
     for band in panel.bands if len(panel.bands) <= MOST_BANDS else []:
         _draw_band(axes, band, shaded=len(panel.bands) == 1)
-    if entries := _legend(shown, panel):
+    if entries:
         # above the panel: whatever the distribution, nothing lies on it
-        axes.legend(handles=entries, loc="lower center", bbox_to_anchor=(0.5, 1), borderaxespad=0.2)
+        axes.legend(handles=list(entries), loc="lower center", bbox_to_anchor=(0.5, 1), borderaxespad=0.2)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -108,12 +112,10 @@ def _draw_band(axes: Axes, band: Band, shaded: bool) -> None:
         axes.axvline(end, color="0.25", linewidth=0.8, linestyle="--", label="_end")
 
 
-def _legend(shown: Distributions, panel: Panel) -> list[Patch]:
-    """An entry for each range, with what is inside where the range is not the format's own."""
-    return [
-        Patch(facecolor=(SHADE, 0.2), edgecolor="0.25", linestyle="--", linewidth=0.8, label=_told(shown, panel, band))
-        for band in panel.bands[:MOST_BANDS]
-    ]
+def _legend(shown: Distributions, panel: Panel, width: float) -> list[Patch]:
+    """An entry for each range, in lines of `width` inches, with what is inside where the range is not the format's."""
+    look: dict[str, Any] = {"facecolor": (SHADE, 0.2), "edgecolor": "0.25", "linestyle": "--", "linewidth": 0.8}
+    return [Patch(**look, label=page.wrapped(_told(shown, panel, band), width)) for band in panel.bands[:MOST_BANDS]]
 
 
 def _told(shown: Distributions, panel: Panel, band: Band) -> str:
