@@ -12,8 +12,6 @@ from pathlib import Path
 
 from qsweep.errors import UserError
 
-DEVICES = ("auto", "cpu", "cuda")
-
 AVX512 = {"avx512f", "avx512vl", "avx512bw", "avx512dq", "fma"}
 AVX2 = {"avx2", "fma"}
 CAPABILITIES = {"default": "DEFAULT", "avx2": "AVX2", "avx512": "AVX512"}

@@ -70,7 +70,8 @@ def lowest(folder: Path, axis: str, reach: str) -> Answer:
             f"{folder}: --reach {reach} is a share of what trials without {axis} reach, and there are none: add a block"
             f" of them (float32), or ask for an accuracy, as in --reach 0.9"
         )
-    best = max(references, key=references.__getitem__, default=None) if wanted.is_share else None
+    reached = {i: accuracy for i, accuracy in references.items() if not math.isnan(accuracy)}
+    best = max(reached, key=reached.__getitem__, default=None) if wanted.is_share else None
     others = tuple(name for name in axes if name != axis)
     target = wanted.target(references.values())
     lines = tuple(_line(own, axis, others, measure, target) for own in _groups(points, axis, others, folder))

@@ -14,6 +14,7 @@ from qsweep.vocabulary import (
     EPOCHS,
     FLOAT32,
     LAYERS,
+    LOSS_SCALE,
     QUANTIZE_INIT,
     SQUARED_ERROR,
     STAGES,
@@ -56,8 +57,17 @@ def _course(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[P
     for name in (LAYERS, STAGES):
         if given.get(name):
             yield name, f"a trial with iterations takes no {name}"
+    yield from _unread(settings, given)
     if not settings.get(QUANTIZE_INIT.name, True):
         yield QUANTIZE_INIT.name, "a trial with iterations begins with quantized weights: leave it out"
+
+
+def _unread(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Problem]:
+    """What only other trials read."""
+    if given.get("drop_last"):
+        yield "drop_last", "a trial with iterations has no batches, so that none is dropped: leave it out"
+    if settings.get(LOSS_SCALE.name, 1.0) != 1.0:
+        yield LOSS_SCALE.name, "a trial with iterations does not scale its loss: leave it out"
 
 
 def _net(model: Mapping[str, Any], shape: tuple[int, ...]) -> Iterator[Problem]:

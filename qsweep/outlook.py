@@ -114,7 +114,7 @@ def stacks_of(
     """Stacks of all that is to run, those of earlier stages first; of a search, what it needs now.
 
     Args:
-        tried: keys of what this run has trained.
+        tried: keys of what this run has a record of: what failed is not tried again.
     """
     wanted = _wanted(plan, records, weights, options, tried)
     memory = max(_free_memory() // options.at_once - WORKER_OVERHEAD, 0)
@@ -138,7 +138,7 @@ def _wanted(
     if options.force:
         return sorted(family(plan.trials), key=lambda trial: len(trial.bases))
     missing = Bisection(plan, search).wanted(records, tried) if search else schedule.missing(plan.trials, records)
-    return needed(missing, records, lambda key: weights.get(key) is not None)
+    return [t for t in needed(missing, records, lambda key: weights.get(key) is not None) if t.key not in tried]
 
 
 def _may_stack(trial: Trial) -> bool:

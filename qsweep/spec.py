@@ -16,7 +16,7 @@ from qsweep.blocks import BLOCK_EXPECTED, BLOCK_KEYS, Block, BlockReader
 from qsweep.errors import SpecError, UserError, unknown
 from qsweep.extends import read_extended
 from qsweep.parameters import BadValueError, show
-from qsweep.reach import DEFAULT_REACH, read_reach
+from qsweep.reach import ACCURACIES, DEFAULT_REACH, read_reach
 from qsweep.reader import OVERRIDE, Document, Mistakes, Place, read_text
 from qsweep.trial import canonical
 from qsweep.vocabulary import KEPT, ROLES
@@ -289,6 +289,9 @@ class _Reader:
         metric, name = plot.get(field_name), plot.get("name")
         if isinstance(metric, str) and metric not in DRAWN:
             self.mistakes.add((*place, field_name), unknown("metric", metric, DRAWN))
+        is_reached = REACH in plot or plot["kind"] == "threshold"
+        if is_reached and metric in DRAWN and metric not in ACCURACIES:
+            self.mistakes.add((*place, field_name), f"{metric} is nothing to reach (one of: {', '.join(ACCURACIES)})")
         if metric == SECONDS and plot.get("x") == "epoch":
             self.mistakes.add((*place, field_name), f"{SECONDS} are a whole trial's, not an epoch's")
         if isinstance(name, str) and not NAME.fullmatch(name):

@@ -146,14 +146,15 @@ def _run(
     begin(Outlook(plan, target.name, known, stacks, time))
     origin = provenance()
     summary = Summary()
+    ended: dict[str, Mapping[str, Any]] = {}
     is_changed = bool(stacks)
     try:
         while stacks:
-            summary += _train(plan, stacks, store, weights, device, origin, options, progress)
+            summary += _train(plan, stacks, store, weights, device, origin, options, progress, ended)
             stacks = []
             if plan.spec.search and not summary.is_over(options.exit_first):
                 records, _ = store.look_up(everyone, here)
-                stacks = stacks_of(plan, records, weights, options, set(summary.trained))
+                stacks = stacks_of(plan, records, weights, options, ended.keys())
                 progress.more(sum(map(len, stacks)))
     finally:  # whatever happened, the table shows what the store has
         records, _ = store.look_up(everyone, here) if is_changed else (records, [])
@@ -174,8 +175,13 @@ def _train(
     origin: Mapping[str, Any],
     options: Options,
     progress: Progress,
+    ended: dict[str, Mapping[str, Any]],
 ) -> Summary:
-    """Run all stacks, one stage after the other: what a stage starts from must be there."""
+    """Run all stacks, one stage after the other: what a stage starts from must be there.
+
+    Args:
+        ended: the records of this run, by key; those that are made now are added.
+    """
     place = data_folder()
     trials = [trial for stack in stacks for trial in stack]
     for name in sorted({trial.settings["data"]["name"] for trial in trials}):
@@ -190,8 +196,6 @@ def _train(
     )
     backend = backends.backend(options.backend, options.workers)
     run_id = store.begin_run(origin)
-
-    ended: dict[str, Mapping[str, Any]] = {}
 
     def commit(records: Sequence[Mapping[str, Any]]) -> list[str]:
         for record in records:

@@ -24,6 +24,7 @@ from qsweep.kernels.roles import (
     MASTER,
     MOVES,
     STALLED,
+    STEP,
     UPDATE,
     WEIGHT,
     finest_step,
@@ -362,7 +363,8 @@ def _step(
     if total == 0:
         return True
     largest, unit = max(_greatest(x, rows), 1.0) * _greatest(error, columns), unit_of(rules, ACTIVATION, ERROR)
-    if overflows(largest, unit, rules, GRADIENT) or overflows(largest * lr, unit, rules, UPDATE):
+    furthest = (largest + rules[GRADIENT, STEP]) * lr  # of the updates: gradients are rounded first
+    if overflows(largest, unit, rules, GRADIENT) or overflows(furthest, unit, rules, UPDATE):
         return False
     moved = moves[0, :total]
     own = _taken(drawn, offsets[GRADIENT], rows, columns, start, matrix)
@@ -378,7 +380,7 @@ def _step(
         _subtract_from(matrix, moved, rows, columns)
     else:
         _replace(moved, moves[1, :total], rows, columns, matrix, master, start, rules, drawn, offsets, counts)
-    reach[0] = (reach[0] + largest * lr + total_step(rules)) * ROUNDED_UP
+    reach[0] = (reach[0] + furthest + total_step(rules)) * ROUNDED_UP
     limit = EXACT * finest_step(rules)
     return limit == np.inf or _is_within(limit, reach, matrix, master) or _largest(matrix) < limit
 

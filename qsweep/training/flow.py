@@ -31,6 +31,7 @@ class Flow:
 
     def __init__(self, net: nn.Module, places: Places, quantizers: Quantizers) -> None:
         self._places = places
+        self._net = net
         self._layers = dict(net.named_modules())
         self._is_chain = is_chain(net)
         self._relus = relus_before_pools(net)
@@ -76,12 +77,17 @@ class Flow:
     def _output(self, place: str, outputs: set[str], layer: nn.Module, _: Any, output: Tensor) -> Tensor:
         """The hook of a layer: its output, rounded where this call is a place."""
         gate = self._next_gate(place, outputs, layer)
-        return output if gate is None else _Through.apply(output, gate, False)
+        return output if gate is None else _Through.apply(output, gate, False, self._witness())
 
     def _relu(self, place: str, outputs: set[str], layer: nn.Module, x: Tensor) -> Tensor:
         """In place of the forward of a ReLU in a chain, whose output no one else holds: rounded where it lies."""
         gate = self._next_gate(place, outputs, layer)
-        return relu(x) if gate is None else _RoundedReLU.apply(x, gate, False, [])
+        return relu(x) if gate is None else _RoundedReLU.apply(x, gate, False, [], self._witness())
+
+    def _witness(self) -> Tensor | None:
+        """A tensor that each trial has its own of, by which `vmap` knows a stack: what comes before the first parameter
+        is one for all."""
+        return next((parameter.detach() for parameter in self._net.parameters()), None)
 
     def _next_gate(self, place: str, outputs: set[str], layer: nn.Module) -> Gate | None:
         """What rounds at the next call of a layer, where that is a place."""
@@ -132,38 +138,45 @@ def is_chain(net: nn.Module) -> bool:
 
 def relus_before_pools(net: nn.Module) -> dict[str, str]:
     """The halving pools that stand straight behind a ReLU in a chain of our layers, each with that ReLU, by name."""
-    pairs = pairwise(net.named_children()) if is_chain(net) else ()
-    return {name: before for (before, relu), (name, pool) in pairs if type(relu) is ReLU and type(pool) is HalvingPool}
+    layers = list(net._modules.items()) if is_chain(net) else []  # `named_children` leaves out what comes again
+    times = Counter(layer for _, layer in layers)
+    return {
+        name: before
+        for (before, relu), (name, pool) in pairwise(layers)
+        if type(relu) is ReLU and type(pool) is HalvingPool and times[relu] == times[pool] == 1
+    }
 
 
 class _Through(torch.autograd.Function):
     """A layer's output: the activation on the way forward, its error on the way back."""
 
     @staticmethod
-    def forward(x: Tensor, gate: Gate, is_stacked: bool) -> Tensor:
+    def forward(x: Tensor, gate: Gate, is_stacked: bool, witness: Tensor | None) -> Tensor:
         if "activation" not in gate.stacks or gate.repeats("activation"):
             return x.clone()  # no view: the next layer may work in place
         return no_view(gate.through("activation", trials_in_front(x, is_stacked), None), x.shape)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.gate, ctx.is_stacked = inputs
+        _, ctx.gate, ctx.is_stacked, _ = inputs
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, error: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.gate.back(error, ctx.is_stacked), None, None
+    def backward(ctx: Any, error: Tensor) -> tuple[Tensor, None, None, None]:
+        return ctx.gate.back(error, ctx.is_stacked), None, None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, gate: Gate, is_stacked: bool) -> tuple[Tensor, int]:
-        return _Through.apply(stacked(info, x, in_dims[0]), gate, True), 0
+    def vmap(
+        info: Any, in_dims: Any, x: Tensor, gate: Gate, is_stacked: bool, witness: Tensor | None
+    ) -> tuple[Tensor, int]:
+        return _Through.apply(stacked(info, x, in_dims[0]), gate, True, None), 0
 
 
 class _RoundedReLU(torch.autograd.Function):
     """A ReLU and what rounds its output, in place both ways; see `qsweep.layers` for what is kept."""
 
     @staticmethod
-    def forward(x: Tensor, gate: Gate, is_stacked: bool, kept: list[Tensor]) -> Tensor:
+    def forward(x: Tensor, gate: Gate, is_stacked: bool, kept: list[Tensor], witness: Tensor | None) -> Tensor:
         kept.append(relu_(x))
         own = trials_in_front(x, is_stacked)
         found = gate.through("activation", own, None, in_place=True)
@@ -173,18 +186,24 @@ class _RoundedReLU(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, ctx.gate, ctx.is_stacked, ctx.kept = inputs
+        x, ctx.gate, ctx.is_stacked, ctx.kept, _ = inputs
         ctx.mark_dirty(x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, error: Tensor) -> tuple[Tensor, None, None, None]:
-        return back_through_relu(ctx.gate.back(error, ctx.is_stacked), *ctx.kept), None, None, None
+    def backward(ctx: Any, error: Tensor) -> tuple[Tensor, None, None, None, None]:
+        return back_through_relu(ctx.gate.back(error, ctx.is_stacked), *ctx.kept), None, None, None, None
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Any, x: Tensor, gate: Gate, is_stacked: bool, kept: list[Tensor]
+        info: Any,
+        in_dims: Any,
+        x: Tensor,
+        gate: Gate,
+        is_stacked: bool,
+        kept: list[Tensor],
+        witness: Tensor | None,
     ) -> tuple[Tensor, int]:
         # As it is: of a view, which even movedim(0, 0) gives, autograd would copy the whole that is written to.
         own = x if in_dims[0] == 0 else stacked(info, x, in_dims[0]).contiguous()
-        return _RoundedReLU.apply(own, gate, True, kept), 0
+        return _RoundedReLU.apply(own, gate, True, kept, None), 0

@@ -8,12 +8,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from qsweep.checks import check
 from qsweep.data import Examples
 from qsweep.datasets import DATASETS
 from qsweep.formats import parse
+from qsweep.layers import HalvingPool, ReLU
 from qsweep.models import build, initialize
 from qsweep.resolve import resolve
 from qsweep.rounding import Stack
@@ -21,7 +22,7 @@ from qsweep.streams import Stream
 from qsweep.training import flow
 from qsweep.training.course import Course, Totals
 from qsweep.training.gates import Gate
-from qsweep.training.nets import Values, plain_net
+from qsweep.training.nets import Values, plain_net, stacked_net
 
 MNIST = DATASETS["mnist"]
 SOME = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=12)
@@ -139,3 +140,39 @@ def test_relus_rounded_where_they_lie_give_the_bits_of_relus_rounded_apart(
     assert torch.equal(loss, other_loss)
     for name, value in values.items():
         assert torch.equal(value, others[name]), name
+
+
+@pytest.mark.parametrize("first", [nn.Tanh, ReLU, nn.ReLU], ids=["tanh", "in place", "apart"])
+def test_what_is_rounded_before_the_first_parameter_is_rounded_in_each_trials_format(first: type[nn.Module]) -> None:
+    digits = DATASETS["digits"]
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 17, (60, *digits.shape), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 10, (60,), generator=generator)
+    base = {"data": "digits", "model": "softmax", "optimizer": "sgd", "lr": 0.5, "batch_size": 20}
+
+    def trained(*fractions: int) -> Values:
+        given = [{**base, "quantize": {"activation": f"fixed8f{fraction}"}} for fraction in fractions]
+        settings = [resolve({name: check(name, v) for name, v in own.items()}, 0).settings for own in given]
+        net = nn.Sequential(nn.Flatten(), first(), nn.Linear(64, 10))
+        initialize(net, settings[0]["init"], Stream(0))
+        course = Course(
+            stacked_net(net, len(settings)), net, settings, digits, Examples(images, labels, images, labels)
+        )
+        totals = Totals(len(settings))
+        for chosen in course.batches(1):
+            course.train_step(chosen, totals)
+        return {**course.net.values, "loss": totals.loss[:, None]}
+
+    both, alone = trained(0, 6), [trained(0), trained(6)]
+    for name, value in both.items():
+        for trial in range(2):
+            assert torch.equal(value[trial], alone[trial][name][0]), name
+    assert not torch.equal(alone[0]["loss"], alone[1]["loss"])
+
+
+def test_a_pool_behind_a_layer_that_comes_twice_is_not_taken_for_one_behind_a_relu() -> None:
+    conv = nn.Conv2d(1, 1, 1)
+    assert flow.relus_before_pools(nn.Sequential(conv, ReLU(), conv, HalvingPool())) == {}
+    twice = ReLU()
+    assert flow.relus_before_pools(nn.Sequential(twice, HalvingPool(), conv, twice)) == {}
+    assert flow.relus_before_pools(nn.Sequential(conv, ReLU(), HalvingPool(), conv)) == {"2": "1"}
