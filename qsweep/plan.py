@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -105,8 +105,19 @@ class _Expansion:
         try:
             return resolve(point.parameters, seed, self.spec.digests)
         except TrialError as error:
-            self.mistakes.add(_place_of(error.path, block), str(error))
+            self.mistakes.add(self._place_of(error.path, block, point), str(error))
             return None
+
+    def _place_of(self, path: str, block: Block, point: _Point) -> Place:
+        """Where a parameter is given, by its dotted path: -S, an axis, a variant, or else the trial."""
+        if name := _nearest(path, self.spec.overrides):
+            return (OVERRIDE, name)
+        groups = {name: group for group in block.groups for name in group.names}
+        if name := _nearest(path, groups):
+            return _axis_place(groups[name], name)
+        if point.variant is not None and _has(block.variants[point.variant], path.split(".")):
+            return (*block.place, "variants", point.variant, *_inside_trial(path))
+        return (*block.place, "trial", *_inside_trial(path))
 
     def _kept(self, block: Block, point: _Point, trial: Trial) -> bool:
         if not block.exclude and not block.only:
@@ -139,6 +150,7 @@ class _Expansion:
                 self.mistakes.add((OVERRIDE, name), f"no trial reads '{name}'{did_you_mean(name, sorted(self.read))}")
         if self.spec.search:
             self._check_lowest(self.spec.search.axis, self.spec.search.reach, "bisect", ("search",), rows)
+            self._check_places(rows)
         for index, plot in enumerate(self.spec.plots):
             self._check_plot(plot, ("plots", index))
             if plot["kind"] == "threshold":
@@ -169,6 +181,17 @@ class _Expansion:
                 " (float32), or ask for an accuracy, as in `reach: 0.9`",
             )
 
+    def _check_places(self, rows: Sequence[Row]) -> None:
+        """A search takes all trials at one place of the grid for seeds of one."""
+        there: dict[tuple[str, int], Trial] = {}
+        for row in rows:
+            other = there.setdefault((str(row.axes), row.trial.seed), row.trial)
+            if other.key != row.trial.key:
+                names = sorted(name for name, value in row.trial.columns.items() if other.columns.get(name) != value)
+                what = f"two trials stand at one place of the grid, which differ in {', '.join(names)}"
+                self.mistakes.add(("search",), f"{what}: make an axis or `variants` of that")
+                return
+
     def _check_histogram(self, plot: Mapping[str, Any], place: Place, rows: Sequence[Row]) -> None:
         counted = [row.trial.settings for row in rows if row.trial.settings.get("histogram")]
         if not counted:
@@ -189,14 +212,24 @@ class _Expansion:
             yield f"{dotted(place)} matches no trial: {show(entry)}"
 
 
-def _place_of(path: str, block: Block) -> Place:
-    """Where a block gives a parameter, by its dotted path: an axis, or else the trial, in which stages are a list."""
-    axes = {name: group for group in block.groups for name in group.names if f"{path}.".startswith(f"{name}.")}
-    if axes:
-        nearest = max(axes, key=len)
-        return _axis_place(axes[nearest], nearest)
+def _nearest(path: str, names: Iterable[str]) -> str:
+    """The name that a path is or is inside of, the longest; of a dotted one, else one inside of it; "" for none."""
+    around = [name for name in names if f"{path}.".startswith(f"{name}.")]
+    inside = [name for name in names if name.startswith(f"{path}.") and "." in path]
+    return max(around, key=len) if around else next(iter(inside), "")
+
+
+def _has(given: object, path: Sequence[str]) -> bool:
+    """Whether a nested mapping says something of a path."""
+    if not path or not isinstance(given, Mapping):
+        return True
+    return path[0] in given and _has(given[path[0]], path[1:])
+
+
+def _inside_trial(path: str) -> Place:
+    """The place of a dotted path; stages are a list."""
     head, *rest = path.split(".")
-    return (*block.place, "trial", head, *(int(part) if head == STAGES and part.isdigit() else part for part in rest))
+    return (head, *(int(part) if head == STAGES and part.isdigit() else part for part in rest))
 
 
 def _axis_place(group: AxisGroup, name: str) -> Place:

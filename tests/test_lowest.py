@@ -30,6 +30,14 @@ def test_lowest_is_of_means_over_seeds_and_diverged_seeds_reach_nothing(tmp_path
     assert (fast.edge.lowest, fast.edge.fails, fast.lacking) == (4.0, (8.0,), (2.0,))
 
 
+def test_a_reference_that_diverged_is_not_the_best(tmp_path: Path) -> None:
+    rows = ["1 8 | 0 | 0.8", "2 8 | 0 | 0.8", "1 - | 0 | diverged", "2 - | 0 | 0.8"]
+    best = lowest(table(tmp_path, "lr bitwidth", rows), "bitwidth", "95%").best
+    assert best == (0.8, {"lr": "2"})
+    diverged = [rows[0], rows[2]]
+    assert lowest(table(tmp_path, "lr bitwidth", diverged), "bitwidth", "95%").best is None
+
+
 def test_an_accuracy_may_be_asked_for_instead_of_a_share(tmp_path: Path) -> None:
     answer = lowest(table(tmp_path, "lr bitwidth", GRID), "bitwidth", "0.84")
     assert [line.edge.lowest for line in answer.lines] == [8.0, 4.0]

@@ -868,6 +868,16 @@ def test_threshold_takes_a_mean_over_seeds_to_which_a_diverged_one_gives_nothing
     assert set(line.get_ydata()) == {4}
 
 
+def test_threshold_takes_no_mean_of_which_a_seed_lacks() -> None:
+    def status(point: Point) -> str:
+        return "failed" if point["bitwidth"] == 2 and point["seed"] == 1 else "done"
+
+    table = trials({"lr": LR, "bitwidth": BITS}, accuracy=lambda p: 0.8, status=status, seeds=2)
+    table.loc[table["bitwidth"] == 1, "test_accuracy"] = 0.1
+    (line,) = (x for x in panels(figure(table, {**THRESHOLD, "reach": 0.5}))[0].get_lines() if len(x.get_xdata()) > 1)
+    assert set(line.get_ydata()) == {3}
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [

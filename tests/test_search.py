@@ -124,6 +124,11 @@ def test_what_fails_is_not_waited_for(plan: Plan) -> None:
         ("{range: [16, 1]}", "[16, 1]\n  rounding: [zero, nearest]", None),
         ("also: [{trial: {quantize: {}}, grid: {lr: [0.1, 0.2]}}]", "", "add a block of them"),
         ("search: {bisect: bitwidth, reach: 95%}", "search: bitwidth", "search"),
+        (
+            "also: [",
+            "also: [{trial: {rounding: zero}, grid: {lr: [0.1], bitwidth: [4]}}, ",
+            "s.yaml:8:1: search: two trials stand at one place of the grid, which differ in rounding",
+        ),
         ("reach: 95%", "reach: 95", "search"),
         ("reach: 95%", "to: 1", "search"),
     ],

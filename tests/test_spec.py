@@ -224,6 +224,8 @@ def test_plot_is_taken(tmp_path: Path, plot: str) -> None:
             "plots[0].y: unknown metric 'test_acuracy'; did you mean 'test_accuracy'?",
         ),
         ("{kind: heatmap, x: lr, y: zero, z: lr}", "plots[0].z: unknown metric 'lr'"),
+        ("{kind: threshold, x: lr, y: zero, z: test_loss}", "plots[0].z: test_loss is nothing to reach (one of: test_"),
+        ("{kind: heatmap, x: lr, y: zero, z: weight_zero, reach: 0.5}", "plots[0].z: weight_zero is nothing to reach"),
         ("{kind: lines, x: epoch, y: seconds}", "plots[0].y: seconds are a whole trial's, not an epoch's"),
         ("{kind: heatmap, x: lr, z: test_loss}", "plots[0]: a heatmap needs y"),
         ("{kind: lines, x: lr, y: test_loss, z: lr}", "plots[0].z: unknown key 'z'"),

@@ -124,6 +124,22 @@ def test_run_of_a_base_that_fails_fails_and_is_tried_again(project: Project) -> 
     assert "known 0" in said
 
 
+def test_a_search_whose_base_fails_comes_to_an_end(project: Project) -> None:
+    project.write("own.py", "def net(shape, classes):\n    raise ValueError('not yet')\n")
+    project.write(
+        "searching.yaml",
+        """
+trial: {data: digits, model: 'own.py:net', lr: 0.1, epochs: 1, stages: [{compress: {weight: uniform}}]}
+grid: {bitwidth: {range: [8, 2]}}
+search: {bisect: bitwidth, reach: 0.5}
+""",
+    )
+    said = project.run("run", "searching.yaml", "--backend", "serial", "--no-plot", code=1)
+    assert "1 base" in said
+    assert "searched 1 line, not to the end: 3 trials are needed next" in said
+    assert [row["status"] for row in project.rows("searching")].count("failed") == 3
+
+
 def test_run_of_a_known_base_that_can_not_be_made_again_fails_alone(project: Project) -> None:
     """Its trials take over what this run says; those of other bases go on."""
     project.write("own.py", "import os\nfrom torch import nn\n\ndef net(shape, classes):\n    if os.path.exists('gone'):\n"

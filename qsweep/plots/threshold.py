@@ -50,17 +50,22 @@ def threshold(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: st
 
 def _courses(rows: Sequence[Row], plot: Plot) -> Courses:
     found: Courses = {}
+    lacking: set[tuple[tuple[Value | None, Value, Value], float]] = set()
     seen: set[tuple[str, Value | None, Value | None]] = set()
     for row in rows:
         facet, x, value = (row.places[name] if name else None for name in (plot.facet, plot.x, plot.lowest))
         line = row.places[plot.series] if plot.series else ONLY
-        if value is None or x is None or line is None or not _is_known(row):
+        if value is None or x is None or line is None:
             continue
         if not isinstance(value, float):
             raise UserError(f"plot '{plot.name}': y: '{value}' in {plot.lowest} is no number: nothing is lower than it")
         if (row.key, facet, line) not in seen:
             seen.add((row.key, facet, line))
             found.setdefault((facet, line, x), {}).setdefault(value, []).append(row.value)
+        if not _is_known(row):
+            lacking.add(((facet, line, x), value))
+    for place, value in lacking:  # a mean over some of the seeds is none
+        del found[place][value]
     return found
 
 
@@ -72,9 +77,9 @@ def _references(rows: Iterable[Row], plot: Plot) -> list[float]:
     """The means of the places that have no value of the axis."""
     found: dict[tuple[Value | None, ...], dict[str, float]] = {}
     for row in rows:
-        if row.places[plot.lowest or ""] is None and _is_known(row):
+        if row.places[plot.lowest or ""] is None:
             place = tuple(value for name, value in row.places.items() if name != "seed")
-            found.setdefault(place, {})[row.key] = row.value
+            found.setdefault(place, {})[row.key] = row.value if _is_known(row) else math.nan
     return [accuracy for own in found.values() if not math.isnan(accuracy := mean(list(own.values())))]
 
 

@@ -17,6 +17,7 @@ from qsweep.checks import check
 from qsweep.data import Examples, ensure, load
 from qsweep.datasets import DATASETS
 from qsweep.formats import FAMILIES, make
+from qsweep.kernels import online as kernel
 from qsweep.models import build, initialize
 from qsweep.reference import goes_up
 from qsweep.resolve import TrialError, resolve
@@ -229,6 +230,26 @@ def test_each_role_may_be_fixed_or_float(fixed: str, output: str, examples: Exam
     assert_same({**settings, "quantize": named}, examples)
 
 
+@pytest.mark.parametrize("lr", [0.25, 1.0, 64.0])
+@pytest.mark.parametrize("fraction", [0, 10])
+def test_a_step_leaves_a_bound_that_holds(lr: float, fraction: int) -> None:
+    """By it the kernel knows where a float64 holds its sums; gradients are rounded before the learning rate."""
+    quantize = {role: {"format": "fraction", "fraction": 22, "rounding": "up"} for role in ("weight", "bias", "update")}
+    quantize["gradient"] = {"format": "fraction", "fraction": fraction, "rounding": "up"}
+    rules = online.rules_of(quantize)
+    x, error = np.full(9, 2.0**-4), np.full(3, 2.0**-22)
+    x[-1] = 1.0
+    matrix, reach = np.zeros((9, 3)), np.zeros(2)
+    chosen, offsets = np.arange(9, dtype=np.uint32), np.full(len(rules), -1)
+    nothing, moves = np.empty((len(rules), 0), np.int64), np.empty((2, matrix.size))
+    drawn = np.empty(0, np.float32)
+    for _ in range(3):
+        kernel._step(
+            x, error, chosen, lr, rules, matrix, matrix[:0], 0, drawn, offsets, moves, reach, nothing
+        )  # fmt: skip
+        assert 0 < np.abs(matrix).max() <= reach[0]
+
+
 @pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
 @pytest.mark.parametrize("master", ["float32", "fraction16", "none"])
 def test_a_second_copy_holds_what_the_weights_can_not(master: str, rounding: str, examples: Examples) -> None:
@@ -334,6 +355,8 @@ def test_a_test_set_is_measured_where_there_is_one(tmp_path: Path) -> None:
     [
         ({"epochs": 2}, "epochs", "in place of epochs"),
         ({"batch_size": 32}, "batch_size", "expected 1"),
+        ({"drop_last": True}, "drop_last", "no batches"),
+        ({**INTEGERS, "fraction": 8, "lr": 0.25, "loss_scale": 8}, "loss_scale", "does not scale its loss"),
         ({"loss": "cross_entropy"}, "loss", "squared_error"),
         ({"window": 41}, "window", "longer than 40 iterations"),
         ({"model": "lenet", "data": "mnist"}, "model", "nets of dense layers"),
