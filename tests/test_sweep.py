@@ -133,23 +133,23 @@ def test_run_interrupted_once_keeps_what_is_running_and_goes_on_later(project: P
     assert "Ctrl-C again stops now" in err
     assert "run again to go on" in err
     assert {row["status"] for row in project.rows()} >= {"done", "missing"}  # there is a table all the same
-    project.run("run", "small.yaml", "--no-plot")
+    project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
     assert project.tables() == expected
 
 
 def test_run_again_trains_nothing_and_leaves_every_byte(project: Project) -> None:
-    project.run("run", "small.yaml")
+    project.run("run", "small.yaml", "--backend", "serial")
     before = {p: p.read_bytes() for p in (project.folder / "results" / "small").rglob("*") if p.is_file()}
-    said = project.run("run", "small.yaml")
+    said = project.run("run", "small.yaml", "--backend", "serial")
     assert f"trained 0, known {TRIALS}" in said
     after = {p: p.read_bytes() for p in before}
     assert [p.name for p in before if before[p] != after[p]] == []
 
 
 def test_run_a_changed_learning_rate_trains_its_trials_alone(project: Project) -> None:
-    project.run("run", "small.yaml", "--no-plot")
+    project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
     project.write("small.yaml", SPEC.replace("lr: {pow2: [0, -3]}", "lr: [1, 0.5, 0.25, 0.1]"))
-    said = project.run("run", "small.yaml", "--no-plot")
+    said = project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
     assert f"trained 4, known {TRIALS - 4}" in said
     assert "+4 −4 trials since the last run" in said
 
@@ -157,7 +157,7 @@ def test_run_a_changed_learning_rate_trains_its_trials_alone(project: Project) -
 def test_run_a_removed_value_is_said(project: Project) -> None:
     project.run("run", "small.yaml", "--no-plot", "--backend", "serial")
     project.write("small.yaml", SPEC.replace("bitwidth: [5, 2]", "bitwidth: [5]"))
-    said = project.run("run", "small.yaml", "--no-plot")
+    said = project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
     assert "+0 −8 trials since the last run" in said
     assert f"trained 0, known {TRIALS - 8}" in said
     assert len(project.rows()) == TRIALS - 8
@@ -176,11 +176,11 @@ def test_seconds_a_trial_are_drawn_from_the_timings(project: Project) -> None:
 
 
 def test_run_an_edited_plot_is_drawn_without_training(project: Project) -> None:
-    project.run("run", "small.yaml")
+    project.run("run", "small.yaml", "--backend", "serial")
     project.write(
         "small.yaml", SPEC.replace("kind: heatmap, x: lr, y: bitwidth, z", "kind: surface, x: lr, y: bitwidth, z")
     )
-    said = project.run("run", "small.yaml")
+    said = project.run("run", "small.yaml", "--backend", "serial")
     assert f"trained 0, known {TRIALS}" in said
     assert (project.folder / "results" / "small" / "figures" / "surface-test_accuracy.png").is_file()
 
@@ -188,7 +188,7 @@ def test_run_an_edited_plot_is_drawn_without_training(project: Project) -> None:
 def test_run_an_override_has_its_own_folder_and_leaves_the_others_table(project: Project) -> None:
     project.run("run", "small.yaml", "--no-plot", "--backend", "serial")
     before = project.tables()
-    project.run("run", "small.yaml", "--no-plot", "-S", "epochs=1", "-S", "lr=[0.5]")
+    project.run("run", "small.yaml", "--backend", "serial", "--no-plot", "-S", "epochs=1", "-S", "lr=[0.5]")
     (other,) = [p.name for p in (project.folder / "results").glob("small@*")]
     assert len(project.rows(other)) == 2 * 2 + 1
     assert {row["epochs"] for row in project.rows(other)} == {"1"}
@@ -196,8 +196,8 @@ def test_run_an_override_has_its_own_folder_and_leaves_the_others_table(project:
 
 
 def test_run_force_measures_again_and_finds_the_same(project: Project, expected: list[bytes]) -> None:
-    project.run("run", "small.yaml", "--no-plot")
-    said = project.run("run", "small.yaml", "--no-plot", "--force", "--stack", "3")
+    project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
+    said = project.run("run", "small.yaml", "--backend", "serial", "--no-plot", "--force", "--stack", "3")
     assert f"trained {TRIALS}" in said
     assert project.tables() == expected
 
@@ -223,7 +223,7 @@ def test_run_a_broken_promise_is_found_by_force_and_kept_beside_the_first(projec
     connection.commit()
     connection.close()
     store.close()
-    said = project.run("run", "small.yaml", "--no-plot", "--force", code=1)
+    said = project.run("run", "small.yaml", "--backend", "serial", "--no-plot", "--force", code=1)
     assert f"{key[:10]}: two records of one environment differ" in said
     assert project.tables() != before  # the first counts: the one that we have made up
     assert f"{key[:10]}" in project.start("store", "check").communicate()[0]
@@ -243,7 +243,7 @@ def test_run_a_damaged_row_is_set_aside_said_and_trained_again(project: Project)
     before = project.tables()
     with sqlite3.connect(project.folder / "results" / "store.db") as connection:
         connection.execute("UPDATE records SET result = '{}' WHERE id IN (1, 2)")
-    said = project.run("run", "small.yaml", "--no-plot")
+    said = project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
     assert "2 damaged rows in the store are set aside" in said
     assert f"trained 2, known {TRIALS - 2}" in said
     assert project.tables() == before
@@ -315,10 +315,10 @@ def test_run_a_mended_users_model_is_another_trial_and_runs(project: Project) ->
     text = SPEC.replace("name: small\n", "").replace("{name: mlp, hidden: [33], dropout: 0.2}", "mine.py:net")
     project.write("own.yaml", text)
     project.write("mine.py", body.format(9, "ReLU"))
-    project.run("run", "own.yaml", "--no-plot")
+    project.run("run", "own.yaml", "--backend", "serial", "--no-plot")
     stacked = project.rows("own")
     project.write("mine.py", body.format(9, "Sigmoid"))  # does not stack: trained one at a time
-    said = project.run("run", "own.yaml", "--no-plot")
+    said = project.run("run", "own.yaml", "--backend", "serial", "--no-plot")
     assert f"+{TRIALS} −{TRIALS} trials" in said
     assert not {row["key"] for row in stacked} & {row["key"] for row in project.rows("own")}
     assert {row["status"] for row in project.rows("own")} == {"done"}
