@@ -77,7 +77,9 @@ def checker(path: str, open_model: bool = False) -> Checker:
 
 
 def _one_of(what: str, allowed: tuple[str, ...], value: object) -> str:
-    if not isinstance(value, str) or value not in allowed:
+    if not isinstance(value, str):
+        raise BadValueError(f"found {show(value)}, expected one of: {', '.join(allowed)}")
+    if value not in allowed:
         raise BadValueError(unknown(what, value, allowed))
     return value
 
