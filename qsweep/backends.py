@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qsweep.environment import ALIGNMENT_FREE, MKL_MODE
 from qsweep.errors import UserError, unknown
 
 BACKENDS = ("local", "serial")
@@ -108,7 +109,10 @@ def _open_local(workers: int) -> Executor:
 def worker_environment() -> dict[str, str]:
     """What a worker's environment has beyond this process's."""
     own = os.environ.get("GLIBC_TUNABLES", "")
-    return {"GLIBC_TUNABLES": own if HUGE_PAGES in own else f"{own}:{HUGE_PAGES}".lstrip(":")}
+    return {
+        "GLIBC_TUNABLES": own if HUGE_PAGES in own else f"{own}:{HUGE_PAGES}".lstrip(":"),
+        MKL_MODE: os.environ.get(MKL_MODE, ALIGNMENT_FREE),
+    }
 
 
 def _begin_worker(driver: int) -> None:

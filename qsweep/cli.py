@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from qsweep import __version__
+from qsweep.environment import fix_products
 from qsweep.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Commands(click.Group):
 def main() -> NoReturn:
     """Run the command line. Exit codes: 0 fine, 1 a trial failed or a promise broke, 2 the user's to mend, 3 a bug."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    fix_products()
     try:
         sys.exit(cli(standalone_mode=False) or 0)
     except click.exceptions.Exit as stop:

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,14 +18,43 @@ AVX2 = {"avx2", "fma"}
 CAPABILITIES = {"default": "DEFAULT", "avx2": "AVX2", "avx512": "AVX512"}
 """What ATEN_CPU_CAPABILITY may say; torch takes its word, and no other spelling."""
 
+MKL_MODE = "MKL_CBWR"
+"""The variable that chooses MKL's code path; MKL reads it once, at its first matrix product."""
+ALIGNMENT_FREE = "AUTO,STRICT"
+"""The fastest path whose bits do not depend on where operands lie in memory. By default they do on some CPUs (AMD Zen
+5): trial i of a stack starts at i × rows × columns × 4 bytes, so results would depend on its position in the stack. See
+qsweep.training.matrix_products for vectors."""
+
+
+def fix_products() -> None:
+    """Make MKL's products independent of alignment, in this process and in those that it starts.
+
+    Call it before torch is imported: afterwards it does nothing, and `describe` says so. A value that the user has set
+    stays, and names another environment.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault(MKL_MODE, ALIGNMENT_FREE)
+
 
 @cache
 def describe(device: str) -> str:
-    """The environment on a device: its model, CPU capability, torch version. Never host, user or path."""
+    """The environment on a device: its model, CPU capability, torch version, MKL's mode. Never host, user or path."""
     torch = f"torch {version('torch')}"
     if device == "cuda":
         return f"{_gpu_model()}; {torch}"
-    return f"{_cpu_model()}; {_capability()}; {torch}"
+    return "; ".join(filter(None, (_cpu_model(), _capability(), torch, _products())))
+
+
+def _products() -> str:
+    """MKL's mode; nothing where torch has no MKL, as on Arm."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return ""
+    return f"{MKL_MODE}={_printable(os.environ.get(MKL_MODE, ''))}"
+
+
+def _printable(value: str) -> str:
+    """A value of the user's as it may stand in a record: what MKL understands has no other characters."""
+    return re.sub(r"[^A-Za-z0-9_,.]", "?", value)[:40]
 
 
 def choose(device: str) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsweep.data import load
 from qsweep.datasets import DATASETS
-from qsweep.environment import describe
+from qsweep.environment import describe, fix_products
 from qsweep.errors import UserError
 from qsweep.trial import key_of
 from qsweep.vocabulary import COMPRESS, ITERATIONS, LOSS, STAGES
@@ -67,6 +67,7 @@ def train_stack(
         `run`; `weights` where they are asked for and there are any.
     """
     start = time.perf_counter()
+    fix_products()
     try:
         import qsweep.training.stages  # noqa: F401  # torch's own start is no trial's time
 
@@ -76,7 +77,12 @@ def train_stack(
     except Exception as error:  # any error of a user's model, of torch, of the machine
         status = "timeout" if isinstance(error, OutOfTimeError) else "failed"
         outcomes = [_failure(status, error, data_folder)] * len(trials)
-    run = {"seconds": (time.perf_counter() - start) / len(trials), "stack": len(trials), "threads": 1, "device": device}
+    run = {
+        "seconds": (time.perf_counter() - start) / max(len(trials), 1),
+        "stack": len(trials),
+        "threads": 1,
+        "device": device,
+    }
     return [_record(settings, outcome, device, run) for settings, outcome in zip(trials, outcomes, strict=True)]
 
 

@@ -13,8 +13,11 @@ from hypothesis import settings
 from qsweep.checks import check
 from qsweep.data import ensure
 from qsweep.datasets import DATASETS
+from qsweep.environment import fix_products
 from qsweep.resolve import resolve
 from qsweep.trial import Trial
+
+fix_products()  # before a test module imports torch
 
 # A shell's background jobs ignore SIGINT, and so would all that these tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -97,6 +97,62 @@ def test_describe_names_no_host_no_user_and_no_path() -> None:
     assert "/" not in said
 
 
+# --- MKL's mode -------------------------------------------------------------------------------------------------------
+
+x86 = pytest.mark.skipif(platform.machine() != "x86_64", reason="torch has no MKL elsewhere")
+
+
+def python(program: str, **variables: str) -> list[str]:
+    """Lines that a fresh interpreter prints, whose environment has no mode but a given one."""
+    given = {name: value for name, value in os.environ.items() if name != environment.MKL_MODE} | variables
+    done = subprocess.run([sys.executable, "-c", program], env=given, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+SAY = """
+from qsweep import environment
+environment.fix_products()
+print(environment.describe("cpu").rpartition("; ")[2])
+"""
+
+
+@x86
+def test_the_environment_names_mkls_mode_which_does_without_alignment() -> None:
+    assert python(SAY) == ["MKL_CBWR=AUTO,STRICT"]
+
+
+@x86
+def test_a_mode_that_the_user_has_set_wins_and_makes_another_environment() -> None:
+    assert python(SAY, MKL_CBWR="COMPATIBLE") == ["MKL_CBWR=COMPATIBLE"]
+    assert python(SAY, MKL_CBWR="/home/me; x") == ["MKL_CBWR=?home?me??x"]
+
+
+@x86
+def test_a_process_that_loaded_torch_first_is_another_environment() -> None:
+    assert python(f"import torch{SAY}") == ["MKL_CBWR="]
+
+
+def test_train_stack_fixes_the_mode_before_it_loads_torch() -> None:
+    program = """
+import os, sys
+from qsweep.jobs import train_stack
+assert "torch" not in sys.modules
+train_stack([{"seed": 0, "data": {"name": "digits"}}], sources={}, data_folder="", device="cpu", timeout=None)
+assert "torch" in sys.modules
+print(os.environ["MKL_CBWR"])
+"""
+    assert python(program) == ["AUTO,STRICT"]
+
+
+def test_workers_have_the_mode_whoever_starts_them() -> None:
+    program = """
+from qsweep import backends
+print(backends.worker_environment()["MKL_CBWR"])
+"""
+    assert python(program) == ["AUTO,STRICT"]
+    assert python(program, MKL_CBWR="AVX2") == ["AVX2"]
+
+
 # --- GPUs -------------------------------------------------------------------------------------------------------------
 
 

@@ -8,11 +8,13 @@ stacks takes the stacked way for a single trial too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from qsweep.training.matrix_products import NoVectors, has_vectors
 from qsweep.vocabulary import CROSS_ENTROPY, SQUARED_ERROR
 
 Values = dict[str, Tensor]
@@ -40,17 +42,22 @@ class Net:
         """
         self.model.train()
         values = {name: value[part].detach().requires_grad_() for name, value in self.values.items()}
-        logits = self._forward(values, x)
-        means = self.losses(logits, y).mean(1)
-        total = (means if scales is None else means * scales).sum()
-        gradients = torch.autograd.grad(total, list(values.values()), materialize_grads=True)
+        with self._products(len(x)):
+            logits = self._forward(values, x)
+            means = self.losses(logits, y).mean(1)
+            total = (means if scales is None else means * scales).sum()
+            gradients = torch.autograd.grad(total, list(values.values()), materialize_grads=True)
         return dict(zip(values, gradients, strict=True)), means.detach(), logits.detach()
 
     def logits(self, x: Tensor, part: slice) -> Tensor:
         """(P, B, classes) of some trials, in evaluation mode."""
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._products(len(x)):
             return self._forward({name: value[part] for name, value in self.values.items()}, x)
+
+    def _products(self, batch: int) -> AbstractContextManager[object]:
+        """How matrices are multiplied in a pass of so many examples."""
+        return NoVectors() if has_vectors(self.values.values(), batch) else nullcontext()  # type: ignore[no-untyped-call]
 
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these trials alone."""

@@ -161,16 +161,38 @@ def test_convolution_weights_share_scales_along_their_inputs_or_their_outputs(
     assert torch.equal(expected, weight)  # what is quantized already stays
 
 
-@pytest.mark.parametrize(("hidden", "batch"), [([5], 7), ([33, 17], 1), ([64, 64], 150), ([130], 29)])
+@pytest.mark.parametrize("quantize", [{}, {"weight": "range"}], ids=["float32", "range"])
+@pytest.mark.parametrize(("hidden", "batch"), [([5], 7), ([33, 17], 1), ([64, 64], 150), ([130], 29), ([24], 33)])
 def test_stack_odd_widths_and_batches_give_the_same_bits(
-    data_folder: Path, trial: Make, hidden: list[int], batch: int
+    data_folder: Path, trial: Make, hidden: list[int], batch: int, quantize: dict[str, str]
 ) -> None:
+    """Of 200 examples the last batch is odd, of 297 test examples too; coarse weights alone would hide other bits."""
     model = {"name": "mlp", "hidden": hidden, "dropout": 0.1}
-    trials = [trial(model=model, batch_size=batch, lr=0.1 / (i + 1), bitwidth=i + 3, epochs=1) for i in range(4)]
+    trials = [
+        trial(model=model, quantize=quantize, batch_size=batch, lr=0.1 / (i + 1), bitwidth=i + 3, epochs=1)
+        for i in range(4)
+    ]
     together, values, _ = train(trials, data_folder, first=200)
-    alone, own, _ = train(trials[2:3], data_folder, first=200)
-    assert alone[0].epochs == together[2].epochs
-    assert all(torch.equal(own[name][0], values[name][2]) for name in own)
+    for i in range(4):
+        alone, own, _ = train(trials[i : i + 1], data_folder, first=200)
+        assert alone[0].epochs == together[i].epochs
+        assert all(torch.equal(own[name][0], values[name][i]) for name in own)
+
+
+@pytest.mark.parametrize("hidden", [[23], [1], [24, 1, 7]], ids=str)
+def test_float32_trials_give_the_same_bits_in_stacks_of_1_to_17(
+    data_folder: Path, trial: Make, hidden: list[int]
+) -> None:
+    """Ten classes, odd batches and a last one of one example: matrices lie at every alignment, and some are vectors."""
+    model = {"name": "mlp", "hidden": hidden, "dropout": 0.0}
+    trials = [
+        trial(model=model, quantize={}, batch_size=33, lr=2.0 ** -(i % 8), momentum=0.9, epochs=1) for i in range(17)
+    ]
+    together, values, _ = train(trials, data_folder, first=100)
+    for size in range(1, 17):
+        alone, own, _ = train(trials[:size], data_folder, first=100)
+        assert [o.epochs for o in alone] == [o.epochs for o in together[:size]]
+        assert all(torch.equal(own[name], values[name][:size]) for name in own), size
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
