@@ -159,13 +159,13 @@ def _dry_run(name: str, options: Options) -> int:
     from qsweep import report, sweep
     from qsweep.outlook import outlook
 
-    ahead = outlook(sweep.find(name), options)
+    ahead = outlook(sweep.find(name), options, say)
     for note in ahead.plan.notes:
         say(note)
     click.echo(report.counts(ahead))
-    for line in (*report.stack_sizes(ahead), *report.places(sweep.places(ahead.plan)), *report.time(ahead)):
+    for line in (*report.stack_sizes(ahead), *report.failing(ahead), *report.places(ahead), *report.time(ahead)):
         click.echo(f"  {line}")
-    return 0
+    return 1 if ahead.failing else 0
 
 
 def _run(name: str, options: Options) -> int:
@@ -186,7 +186,8 @@ def _run(name: str, options: Options) -> int:
 def _begin(ahead: Outlook, display: Any) -> None:
     from qsweep import report
 
-    display.note(report.counts(ahead))
+    for line in (report.counts(ahead), *report.failing(ahead)):
+        display.note(line)
     if ahead.stacks:
         for line in report.time(ahead) if ahead.time.trials else ():
             display.note(line)

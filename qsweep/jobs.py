@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import random
 import re
 import signal
 import sys
@@ -10,11 +11,14 @@ import time
 import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from qsweep import apart
+from qsweep.apart import OutOfTimeError
 from qsweep.data import load
 from qsweep.datasets import DATASETS
 from qsweep.environment import describe, fix_products
@@ -39,8 +43,11 @@ FOLDERS = re.compile(
 """The folders of a full path or an address, up to its last name."""
 
 
-class OutOfTimeError(Exception):
-    """A stack took longer than its trials may."""
+APART = ("qsweep.jobs", "qsweep.training.stages", "qsweep.training.places")
+"""What a process that touches users' code has ready."""
+
+GRACE_SECONDS = 10
+"""What a stack may take beyond its time: one that does not stop by itself is ended then."""
 
 
 def train_stack(
@@ -66,6 +73,60 @@ def train_stack(
         One record for each trial, in order: `key`, `environment`, `status`, `reason`, `trial`, `result`, `history`,
         `run`; `weights` where they are asked for and there are any.
     """
+    place = Path(data_folder)
+    if any(is_users(settings) for settings in trials):
+        outcomes, seconds = _train_apart(trials, inputs, sources, place, device, timeout, kept)
+    else:
+        outcomes, seconds = _train_timed(trials, inputs, sources, place, device, timeout, kept)
+    run = {"seconds": seconds / max(len(trials), 1), "stack": len(trials), "threads": 1, "device": device}
+    return [_record(settings, outcome, device, run) for settings, outcome in zip(trials, outcomes, strict=True)]
+
+
+def is_users(settings: Settings) -> bool:
+    """Whether a trial's net comes from a user's own file."""
+    return "source" in settings["model"]
+
+
+def _train_apart(
+    trials: Sequence[Settings],
+    inputs: Sequence[bytes],
+    sources: Mapping[str, str],
+    folder: Path,
+    device: str,
+    timeout: float | None,
+    kept: Collection[str],
+) -> tuple[list[dict[str, Any]], float]:
+    """As `_train_timed`, in a process of its own: a user's file may change what every later trial would compute."""
+    start = time.perf_counter()
+    limit = timeout * len(trials) if timeout else None
+    given = (trials, inputs, sources, folder, device, timeout, kept)
+    try:
+        found: tuple[list[dict[str, Any]], float] = apart.call(
+            _train_timed, *given, modules=APART, limit=limit and limit + GRACE_SECONDS
+        )
+    except apart.LostError as error:
+        outcome = _outcome_of_nothing("failed", str(error))
+    except OutOfTimeError:
+        outcome = _outcome_of_nothing("timeout", f"took longer than {limit:g} s, and was ended")
+    else:
+        return found
+    return [outcome] * len(trials), time.perf_counter() - start
+
+
+def _outcome_of_nothing(status: str, reason: str) -> dict[str, Any]:
+    return {"status": status, "reason": reason[:300], "result": {}, "history": []}
+
+
+def _train_timed(
+    trials: Sequence[Settings],
+    inputs: Sequence[bytes],
+    sources: Mapping[str, str],
+    folder: Path,
+    device: str,
+    timeout: float | None,
+    kept: Collection[str],
+) -> tuple[list[dict[str, Any]], float]:
+    """What becomes of each trial of a stack, and the wall seconds of all."""
     start = time.perf_counter()
     fix_products()
     try:
@@ -73,17 +134,11 @@ def train_stack(
 
         start = time.perf_counter()
         with _one_thread(), _time_limit(timeout * len(trials) if timeout else None):
-            outcomes = _train(trials, inputs, sources, Path(data_folder), device, kept)
+            outcomes = _train(trials, inputs, sources, folder, device, kept)
     except Exception as error:  # any error of a user's model, of torch, of the machine
         status = "timeout" if isinstance(error, OutOfTimeError) else "failed"
-        outcomes = [_failure(status, error, data_folder)] * len(trials)
-    run = {
-        "seconds": (time.perf_counter() - start) / max(len(trials), 1),
-        "stack": len(trials),
-        "threads": 1,
-        "device": device,
-    }
-    return [_record(settings, outcome, device, run) for settings, outcome in zip(trials, outcomes, strict=True)]
+        outcomes = [_failure(status, error, str(folder))] * len(trials)
+    return outcomes, time.perf_counter() - start
 
 
 def _record(settings: Settings, outcome: Mapping[str, Any], device: str, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,10 +152,11 @@ def _record(settings: Settings, outcome: Mapping[str, Any], device: str, run: Ma
 
 
 def _failure(status: str, error: Exception, data_folder: str) -> dict[str, Any]:
-    message = without_paths(" ".join(str(error).replace(data_folder, "$QSWEEP_DATA").split()))
+    text = str(error).replace(data_folder, "$QSWEEP_DATA") if data_folder else str(error)
+    message = without_paths(" ".join(text.split()))
     reason = message if isinstance(error, OutOfTimeError) else f"{type(error).__name__}: {message}"
     log = without_paths("".join(traceback.format_exception(error, limit=-3)))
-    return {"status": status, "reason": reason[:300], "result": {}, "history": [], "log": log[-4000:]}
+    return {**_outcome_of_nothing(status, reason), "log": log[-4000:]}
 
 
 def without_paths(text: str) -> str:
@@ -162,44 +218,103 @@ def _train(
     return outcomes
 
 
-def places_of(settings: Settings, sources: Mapping[str, str]) -> Places:
-    """The places of a trial's net, which is built and run once for it; errors of a user's own net pass through."""
-    from qsweep.models import build
-    from qsweep.training import places
-
-    data = DATASETS[settings["data"]["name"]]
-    with _seeded(settings["seed"]):
-        return places.places_of(build(settings["model"], sources, data.shape, data.classes), data.shape)
+# --- looking at a net before it trains --------------------------------------------------------------------------------
 
 
-def check_net(settings: Settings) -> None:
-    """Build a library's net and run it once on two of the data set's examples.
+@dataclass(frozen=True)
+class Inspection:
+    """What building a net once and running it on blank examples tells of a trial.
 
-    Raises:
-        UserError: there is none of this name, it draws random numbers itself, or takes no such images.
+    Attributes:
+        failure: status, reason and log, as in a record, where the net can not be built or run. The rest says nothing
+            then.
+        is_known: whether the net was built at all in the time that there was.
+        stacks: whether trials of this net train in stacks.
+        places: the names of its places.
+        wrong_layers: what is wrong with the trial's `layers`; "" for nothing.
+        not_rounded: what the trial's roles name and nothing rounds.
     """
-    from qsweep.models import build, probe
 
-    model, data = settings["model"], DATASETS[settings["data"]["name"]]
+    failure: Mapping[str, Any] | None = None
+    is_known: bool = True
+    stacks: bool = False
+    places: tuple[str, ...] = ()
+    wrong_layers: str = ""
+    not_rounded: tuple[str, ...] = ()
+
+
+def inspect_net(trials: Sequence[Settings], sources: Mapping[str, str], limit: float) -> list[Inspection]:
+    """Build the net that trials share once, in a process of its own, and look at it for each of them.
+
+    Args:
+        limit: wall seconds.
+    """
     try:
-        with _seeded(settings["seed"]):
-            probe(build(model, {}, data.shape, data.classes), data.shape, data.classes)
-    except UserError:
-        raise
-    except Exception as error:  # whatever torch says of shapes
-        size = "×".join(map(str, data.shape))
-        cause = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{model['name']} does not take {data.name}'s images of {size}: {cause}") from None
+        found: list[Inspection] = apart.call(_inspect, trials, sources, modules=APART, limit=limit)
+    except apart.LostError as error:
+        return [Inspection(failure=_outcome_of_nothing("failed", f"building the net failed: {error}"))] * len(trials)
+    except OutOfTimeError:
+        return [Inspection(is_known=False)] * len(trials)
+    return found
+
+
+def _inspect(trials: Sequence[Settings], sources: Mapping[str, str]) -> list[Inspection]:
+    from qsweep.models import build, stacks
+    from qsweep.training.places import places_of
+
+    shared = trials[0]
+    data = DATASETS[shared["data"]["name"]]
+    try:
+        with _one_thread(), _seeded(shared["seed"]):
+            net = build(shared["model"], sources, data.shape, data.classes)
+            is_stacking = stacks(shared["model"], net, data.shape, data.classes)
+            places = places_of(net, data.shape)
+    except Exception as error:  # any error of a user's model, and whatever torch says of shapes
+        failure = _failure("failed", error, "")
+        reason = failure["reason"] if is_users(shared) else _refusal(shared, error)
+        return [Inspection(failure={**failure, "reason": reason})] * len(trials)
+    return [_inspection(settings, is_stacking, places) for settings in trials]
+
+
+def _inspection(settings: Settings, is_stacking: bool, places: Places) -> Inspection:
+    try:
+        places.layers(settings)
+    except UserError as error:
+        return Inspection(stacks=is_stacking, places=places.names, wrong_layers=str(error))
+    return Inspection(stacks=is_stacking, places=places.names)
+
+
+def _refusal(settings: Settings, error: Exception) -> str:
+    """What keeps a net that is no user's from training on a data set."""
+    if isinstance(error, UserError):
+        return str(error)
+    data = DATASETS[settings["data"]["name"]]
+    size = "×".join(map(str, data.shape))
+    cause = (str(error) or type(error).__name__).splitlines()[0]
+    return f"{settings['model']['name']} does not take {data.name}'s images of {size}: {cause}"
+
+
+def unbuilt(settings: Settings, failure: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """The record of a trial whose net can not be built: it has failed before it was trained."""
+    return _record(settings, failure, device, {"seconds": 0.0, "stack": 1, "threads": 1, "device": device})
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """A user's net may draw its own initial values from torch's generator: the same for every trial of a seed."""
+    """A user's net may draw its own initial values, from any of the usual generators: the same for trials of a seed."""
+    import numpy as np
     import torch
 
+    python, numpys = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        yield
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpys)
 
 
 def _outcome(trial: Settings, own: Outcome) -> dict[str, Any]:

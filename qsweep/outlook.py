@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qsweep import cost, environment, schedule
-from qsweep.architectures import architecture_of
 from qsweep.errors import UserError
+from qsweep.inspection import Nets, inspect, names_places, rounds_flows, to_inspect
 from qsweep.lineage import family, needed
 from qsweep.plan import Plan, expand
 from qsweep.schedule import Stack
@@ -61,13 +61,19 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a run would do: the plan, what is known of it, the stacks of the rest, and how long they would take."""
+    """What a run would do: the plan, what is known of it, the stacks of the rest, and how long they would take.
+
+    Attributes:
+        failing: trials that are to run, and whose nets can not be built.
+    """
 
     plan: Plan
     folder_name: str
     known: int
     stacks: Sequence[Stack]
     time: Estimate
+    failing: Sequence[Trial]
+    nets: Nets
 
     @property
     def missing(self) -> int:
@@ -85,8 +91,12 @@ def plan_of(path: Path, options: Options) -> Plan:
     return expand(read(path, options.overrides, shown=str(path)))
 
 
-def outlook(path: Path, options: Options) -> Outlook:
-    """What running a spec would do; nothing is written or trained."""
+def outlook(path: Path, options: Options, say: Callable[[str], None]) -> Outlook:
+    """What running a spec would do; nothing is written or trained.
+
+    Raises:
+        UserError: what would keep it from running.
+    """
     plan = plan_of(path, options)
     device = environment.choose(options.device)
     records: Mapping[str, Record] = {}
@@ -97,10 +107,12 @@ def outlook(path: Path, options: Options) -> Outlook:
         with closing(Store.view(store_path)) as store:
             records, _ = store.look_up([t.key for t in family(plan.trials)], here)
             timings = store.timings(here)
-    stacks = stacks_of(plan, records, Weights.beside(options.results, here), options)
-    return Outlook(
-        plan, folder_name(plan, options), count_known(plan, records), stacks, estimate(stacks, timings, options.at_once)
-    )
+    trials = wanted(plan, records, Weights.beside(options.results, here), options)
+    shown = [trial for trial in plan.trials if names_places(trial) or rounds_flows(trial)]
+    nets = inspect([*to_inspect(trials), *shown], plan.spec.texts, say)
+    stacks = stacks_of(plan, trials, nets, options)
+    known, time = count_known(plan, records), estimate(stacks, timings, options.at_once)
+    return Outlook(plan, folder_name(plan, options), known, stacks, time, [t for t in trials if nets.failing(t)], nets)
 
 
 def count_known(plan: Plan, records: Mapping[str, Record]) -> int:
@@ -108,30 +120,29 @@ def count_known(plan: Plan, records: Mapping[str, Record]) -> int:
     return len(plan.trials) - len(schedule.missing(plan.trials, records))
 
 
-def stacks_of(
-    plan: Plan, records: Mapping[str, Record], weights: Weights, options: Options, tried: Collection[str] = ()
-) -> list[Stack]:
-    """Stacks of all that is to run, those of earlier stages first; of a search, what it needs now.
-
-    Args:
-        tried: keys of what this run has a record of: what failed is not tried again.
-    """
-    wanted = _wanted(plan, records, weights, options, tried)
+def stacks_of(plan: Plan, trials: Sequence[Trial], nets: Nets, options: Options) -> list[Stack]:
+    """Stacks of those trials that can be trained, those of earlier stages first."""
     memory = max(_free_memory() // options.at_once - WORKER_OVERHEAD, 0)
 
     def fits(trial: Trial) -> int:
-        return cost.stack_fits(trial.settings, memory) if _may_stack(trial) else 1
+        return cost.stack_fits(trial.settings, memory) if nets.stack(trial) else 1
 
     def formed(trials: Sequence[Trial]) -> list[Stack]:
         return schedule.form_stacks(trials, limit, options.at_once, fits, lambda trial: cost.work(trial.settings))
 
     limit = min(options.stack, plan.spec.stack or options.stack)
-    return [stack for _, own in groupby(wanted, lambda trial: len(trial.bases)) for stack in formed(list(own))]
+    ready = [trial for trial in trials if not nets.failing(trial)]
+    return [stack for _, own in groupby(ready, lambda trial: len(trial.bases)) for stack in formed(list(own))]
 
 
-def _wanted(
-    plan: Plan, records: Mapping[str, Record], weights: Weights, options: Options, tried: Collection[str]
+def wanted(
+    plan: Plan, records: Mapping[str, Record], weights: Weights, options: Options, tried: Collection[str] = ()
 ) -> list[Trial]:
+    """All that is to run, earlier stages first; of a search, what it needs now.
+
+    Args:
+        tried: keys of what this run has a record of: what failed is not tried again.
+    """
     search = plan.spec.search
     if options.force and search:
         raise UserError("--force measures a whole grid again, and this spec searches in it: take `search` out for that")
@@ -139,12 +150,6 @@ def _wanted(
         return sorted(family(plan.trials), key=lambda trial: len(trial.bases))
     missing = Bisection(plan, search).wanted(records, tried) if search else schedule.missing(plan.trials, records)
     return [t for t in needed(missing, records, lambda key: weights.get(key) is not None) if t.key not in tried]
-
-
-def _may_stack(trial: Trial) -> bool:
-    """Whether a net trains in stacks; of an open model it takes building it to know, so that it may."""
-    known = architecture_of(trial.settings["model"])
-    return known is None or known.stacks
 
 
 def _free_memory() -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
+from qsweep.inspection import names_places, rounds_flows
 from qsweep.outlook import Outlook
 from qsweep.search import Found
 from qsweep.sweep import Result
@@ -38,10 +39,19 @@ def stack_sizes(ahead: Outlook) -> Iterator[str]:
         yield f"{count} × a stack of {size}"
 
 
-def places(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """The places of nets, by model."""
-    for model, names in found.items():
-        yield f"places of {model}: {', '.join(names)}"
+def places(ahead: Outlook) -> Iterator[str]:
+    """The places of each net where trials round what flows through it or name places."""
+    asked = [t for t in ahead.plan.trials if names_places(t) or rounds_flows(t)]
+    for model, own in {str(t.columns["model"]): ahead.nets.of(t) for t in asked}.items():
+        if own is not None and own.places:
+            yield f"places of {model}: {', '.join(own.places)}"
+
+
+def failing(ahead: Outlook) -> Iterator[str]:
+    """The trials that will fail because their nets can not be built, by reason."""
+    reasons = Counter(own.failure["reason"] for t in ahead.failing if (own := ahead.nets.of(t)) and own.failure)
+    for reason, count in reasons.items():
+        yield f"{count} will fail: {reason}"
 
 
 def time(ahead: Outlook) -> Iterator[str]:
@@ -95,8 +105,15 @@ def _search(found: Found) -> str:
 
 
 def wrong(result: Result) -> Iterator[str]:
-    """Some of the trials that failed, and records that contradict each other."""
-    for record in [r for r in result.records.values() if r.status in ("failed", "timeout")][:SHOWN]:
-        yield f"  {record.key[:10]} {record.status}: {record.reason} (`qsweep why {record.key[:10]}`)"
+    """Why trials failed, each reason once, and records that contradict each other."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for record in result.records.values():
+        if record.status in ("failed", "timeout"):
+            groups.setdefault((record.status, record.reason), []).append(record.key[:10])
+    for (status, reason), keys in list(groups.items())[:SHOWN]:
+        which = keys[0] if len(keys) == 1 else f"{len(keys)} of them" if len(groups) > 1 else f"all {len(keys)}"
+        yield f"  {which} {status}: {reason} (`qsweep why {keys[0]}`)"
+    if len(groups) > SHOWN:
+        yield f"  and {len(groups) - SHOWN} more reasons"
     for key in result.summary.conflicts:
         yield f"{key[:10]}: two records of one environment differ, the first counts (`qsweep store check`)"

@@ -133,6 +133,11 @@ class Spec:
         """SHA-256 of each source, by the file's name in the spec."""
         return {file: hashlib.sha256(text.encode()).hexdigest() for file, text in self.sources.items()}
 
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """The text of each source, by its SHA-256: what a worker builds nets from."""
+        return {self.digests[file]: text for file, text in self.sources.items()}
+
     @property
     def folder(self) -> str:
         """Name of the results folder: the spec's own, with six digits of the overrides where there are some."""

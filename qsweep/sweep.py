@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import qsweep
 from qsweep import backends, environment, folder, jobs, lock, schedule
 from qsweep.data import data_folder, ensure
 from qsweep.datasets import DATASETS
 from qsweep.errors import UserError, did_you_mean
+from qsweep.inspection import Nets, inspect, to_inspect
 from qsweep.lineage import family, giving_weights, taken_over
-from qsweep.outlook import Options, Outlook, count_known, estimate, folder_name, plan_of, stacks_of
+from qsweep.outlook import Options, Outlook, count_known, estimate, folder_name, plan_of, stacks_of, wanted
 from qsweep.plan import Plan
 from qsweep.provenance import provenance
-from qsweep.quantized import quantized_roles
 from qsweep.schedule import Progress, Stack, Summary
 from qsweep.search import Bisection, Found
 from qsweep.store import FINAL, Record, Store
-from qsweep.trial import Trial, canonical
-from qsweep.vocabulary import FLOWS, LAYERS, LIBRARY
+from qsweep.trial import Trial
 from qsweep.weights import Weights
-
-if TYPE_CHECKING:
-    from qsweep.training.places import Places
 
 
 @dataclass(frozen=True)
@@ -138,23 +134,26 @@ def _run(
     records, damaged = store.look_up(everyone, here)
     if damaged:
         progress.note(f"{len(damaged)} damaged rows in the store are set aside; their trials are trained again")
-    stacks = stacks_of(plan, records, weights, options)
-    _check_nets(plan, [trial for stack in stacks for trial in stack])
+    trials = wanted(plan, records, weights, options)
+    nets = inspect(to_inspect(trials), plan.spec.texts, progress.note)
+    failing = [trial for trial in trials if nets.failing(trial)]
+    stacks = stacks_of(plan, trials, nets, options)
     store.set_plan(target.name, plan.digest, keys, bases)
     known = count_known(plan, records)
     time = estimate(stacks, store.timings(here) if stacks else [], options.at_once)
-    begin(Outlook(plan, target.name, known, stacks, time))
+    begin(Outlook(plan, target.name, known, stacks, time, failing, nets))
     origin = provenance()
     summary = Summary()
     ended: dict[str, Mapping[str, Any]] = {}
-    is_changed = bool(stacks)
+    is_changed = bool(trials)
     try:
-        while stacks:
+        summary += _give_up(failing, nets, device, store, origin, ended)
+        while stacks and not summary.is_over(options.exit_first):
             summary += _train(plan, stacks, store, weights, device, origin, options, progress, ended)
             stacks = []
             if plan.spec.search and not summary.is_over(options.exit_first):
                 records, _ = store.look_up(everyone, here)
-                stacks = stacks_of(plan, records, weights, options, ended.keys())
+                stacks = stacks_of(plan, wanted(plan, records, weights, options, ended.keys()), nets, options)
                 progress.more(sum(map(len, stacks)))
     finally:  # whatever happened, the table shows what the store has
         records, _ = store.look_up(everyone, here) if is_changed else (records, [])
@@ -164,6 +163,22 @@ def _run(
     search = plan.spec.search
     found = Bisection(plan, search).found(records) if search else None
     return Result(target, plan, known, elsewhere, summary, records, figures, found)
+
+
+def _give_up(
+    trials: Sequence[Trial],
+    nets: Nets,
+    device: str,
+    store: Store,
+    origin: Mapping[str, Any],
+    ended: dict[str, Mapping[str, Any]],
+) -> Summary:
+    """Commit that trials have failed whose nets can not be built."""
+    records = [jobs.unbuilt(t.settings, own.failure, device) for t in trials if (own := nets.of(t)) and own.failure]
+    ended |= {record["key"]: record for record in records}
+    if records:
+        store.add(records, store.begin_run(origin))
+    return Summary(statuses=Counter(record["status"] for record in records))
 
 
 def _train(
@@ -188,7 +203,7 @@ def _train(
         ensure(DATASETS[name], place, progress.note)
     job = partial(
         jobs.train_stack,
-        sources=_sources(plan),
+        sources=plan.spec.texts,
         data_folder=str(place.resolve()),
         device=device,
         timeout=options.timeout,
@@ -256,47 +271,6 @@ def _start(weights: Weights, trial: Trial) -> bytes | None:
     if content is None:
         raise UserError(f"the weights of {trial.bases[-1].key[:10]} are gone from {weights.folder}: run again")
     return content
-
-
-def _sources(plan: Plan) -> dict[str, str]:
-    """The texts of users' files, by digest."""
-    return {plan.spec.digests[file]: text for file, text in plan.spec.sources.items()}
-
-
-def _check_nets(plan: Plan, trials: Sequence[Trial]) -> None:
-    """Refuse a library's nets that it does not have, and exceptions of places that a net lacks, before any training."""
-    nets = {_net_of(trial): trial.settings for trial in trials}
-    for settings in nets.values():
-        if LIBRARY.fullmatch(settings["model"]["name"]):
-            jobs.check_net(settings)
-    wanted = {_net_of(trial) + canonical(trial.settings[LAYERS]): trial for trial in trials if LAYERS in trial.settings}
-    for trial in wanted.values():
-        if (found := _places_of(plan, trial)) is not None:
-            found.layers(trial.settings)
-
-
-def _places_of(plan: Plan, trial: Trial) -> Places | None:
-    """The places of a trial's net; None of a user's own that fails: its trial's record will say how."""
-    with suppress(Exception):
-        return jobs.places_of(trial.settings, _sources(plan))
-    return None
-
-
-def places(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """The places of each net, by model, where trials round what flows through it or name places.
-
-    Raises:
-        UserError: a library does not have the net, or the net does not have a place that is named.
-    """
-    _check_nets(plan, plan.trials)
-    asked = [t for t in plan.trials if LAYERS in t.settings or {*FLOWS} & {*quantized_roles(t.settings)}]
-    nets = {_net_of(trial): trial for trial in asked}
-    found = {str(trial.columns["model"]): _places_of(plan, trial) for trial in nets.values()}
-    return {model: known.names for model, known in found.items() if known is not None}
-
-
-def _net_of(trial: Trial) -> str:
-    return canonical([trial.settings["model"], trial.settings["data"]["name"]])
 
 
 def exit_code(result: Result) -> int:

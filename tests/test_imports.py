@@ -65,7 +65,9 @@ WITH_TORCH = (
         "layers",
         "models",
         "training",
+        "apart",
         "jobs",
+        "inspection",
         "backends",
         "schedule",
         "search",
@@ -141,6 +143,7 @@ def test_commands_that_do_not_train_load_no_torch(tmp_path: Path) -> None:
     commands = (
         ["--help"],
         ["run", "-n", str(CONFIGS / "quickstart.yaml")],
+        ["run", "-n", str(CONFIGS / "quickstart.yaml"), "-S", "quantize.activation=fixed8f4"],
         ["table"],
         ["table", "--aggregate"],
         ["status"],

@@ -1,0 +1,105 @@
+"""What the nets of a plan are like: each is built once, in a process of its own, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from qsweep import jobs
+from qsweep.architectures import architecture_of
+from qsweep.errors import UserError
+from qsweep.jobs import Inspection
+from qsweep.quantized import quantized_roles
+from qsweep.trial import Trial, canonical
+from qsweep.vocabulary import AT, FLOWS, LAYERS
+
+LIMIT_SECONDS = 120.0
+"""For building a net and running it once."""
+
+
+@dataclass(frozen=True)
+class Nets:
+    """What inspections have found, by net and by what is rounded where."""
+
+    found: Mapping[str, Inspection] = field(default_factory=dict)
+
+    def of(self, trial: Trial) -> Inspection | None:
+        """None of a trial whose net was not looked at: nothing was asked that the catalog does not know."""
+        return self.found.get(_case_of(trial))
+
+    def stack(self, trial: Trial) -> bool:
+        """Whether a trial's net trains in stacks; not while that is not known."""
+        known = architecture_of(trial.settings["model"])
+        own = self.of(trial)
+        return known.stacks if known is not None else own is not None and own.stacks
+
+    def failing(self, trial: Trial) -> bool:
+        """Whether a trial's net can not be built."""
+        own = self.of(trial)
+        return own is not None and own.failure is not None
+
+
+def is_open(trial: Trial) -> bool:
+    """Whether a net is a user's own or a library's: it takes building it to know what it is like."""
+    return architecture_of(trial.settings["model"]) is None
+
+
+def names_places(trial: Trial) -> bool:
+    """Whether a trial says something of single places."""
+    return LAYERS in trial.settings
+
+
+def rounds_flows(trial: Trial) -> bool:
+    """Whether a trial rounds what flows through its net."""
+    return bool({*FLOWS} & {*quantized_roles(trial.settings)})
+
+
+def to_inspect(wanted: Iterable[Trial]) -> list[Trial]:
+    """Of trials that are to run, those whose nets have to be built to know whether and how they can."""
+    return [trial for trial in wanted if is_open(trial) or names_places(trial)]
+
+
+def inspect(
+    trials: Iterable[Trial], sources: Mapping[str, str], say: Callable[[str], None], limit: float = LIMIT_SECONDS
+) -> Nets:
+    """Look at the nets of trials. A user's own that can not be built is no error: its trials will fail, and say so.
+
+    Args:
+        sources: text of users' Python files, by SHA-256.
+        limit: wall seconds a net.
+
+    Raises:
+        UserError: a library does not have a net, or none for such images; or a trial names a place that its net lacks.
+    """
+    nets: dict[str, dict[str, Trial]] = {}
+    for trial in trials:
+        nets.setdefault(_net_of(trial), {}).setdefault(_case_of(trial), trial)
+    found: dict[str, Inspection] = {}
+    for cases in nets.values():
+        settings = [trial.settings for trial in cases.values()]
+        found |= zip(cases, jobs.inspect_net(settings, sources, limit), strict=True)
+        _check([(trial, found[case]) for case, trial in cases.items()], say, limit)
+    return Nets(found)
+
+
+def _check(looked_at: list[tuple[Trial, Inspection]], say: Callable[[str], None], limit: float) -> None:
+    first, own = looked_at[0]
+    if own.failure is not None and not jobs.is_users(first.settings):
+        raise UserError(str(own.failure["reason"]))
+    if not own.is_known:
+        say(f"{first.columns['model']} was not built within {limit:g} s: what it is like will show when it trains")
+    for _, one in looked_at:
+        if one.wrong_layers:
+            raise UserError(one.wrong_layers)
+
+
+def _net_of(trial: Trial) -> str:
+    return canonical([trial.settings["model"], trial.settings["data"]["name"]])
+
+
+def _case_of(trial: Trial) -> str:
+    """A net, and all that decides what of it is rounded."""
+    settings = trial.settings
+    own = settings.get("quantize", {})
+    rounded = {role: own.get(role, {}).get(AT.name) for role in quantized_roles(settings)}
+    return canonical([_net_of(trial), rounded, settings.get(LAYERS)])

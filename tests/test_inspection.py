@@ -1,0 +1,154 @@
+"""What is found out of nets before anything trains, and that a user's file runs in no process but its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from project import Project
+
+HEAD = "import os, sys, time, threading\nimport torch\nfrom torch import nn\n"
+NET = "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), nn.{}(), nn.Linear(9, classes))\n"
+SPEC = """
+trial: {data: digits, model: "nets.py:net", epochs: 1, batch_size: 300, quantize: {weight: range4}}
+grid: {lr: [0.5, 0.25, 0.125]}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, data_folder: Path) -> Project:
+    made = Project(tmp_path, data_folder)
+    made.write("own.yaml", SPEC)
+    return made
+
+
+def write(project: Project, before: str = "", activation: str = "ReLU", after: str = "") -> None:
+    """A file whose net does something first."""
+    net = NET.format(activation)
+    project.write("nets.py", f"{HEAD}{after}\ndef net(shape, classes):\n    {before or 'pass'}\n{net}")
+
+
+def test_dry_run_knows_which_nets_of_a_users_own_stack(project: Project) -> None:
+    write(project)
+    assert "2 × a stack of 3" in project.out("run", "own.yaml", "-n", "-j", "1", "-S", "lr=[0.5, 0.25, 0.125, 1, 2, 4]")
+    write(project, activation="Sigmoid")
+    assert "6 × a stack of 1" in project.out("run", "own.yaml", "-n", "-j", "1", "-S", "lr=[0.5, 0.25, 0.125, 1, 2, 4]")
+
+
+FATAL = {
+    "os._exit(7)": "its process ended with exit code 7",
+    "import ctypes; ctypes.string_at(0)": "its process was killed by SIGSEGV",
+    "sys.exit(3)": "SystemExit: 3",
+    "raise KeyboardInterrupt": "KeyboardInterrupt",
+}
+
+
+@pytest.mark.parametrize(("before", "reason"), FATAL.items(), ids=FATAL)
+@pytest.mark.parametrize("way", [("--backend", "serial"), ("-j", "2")])
+def test_a_net_that_ends_its_process_fails_alone(project: Project, before: str, reason: str, way: list[str]) -> None:
+    write(project, before)
+    project.write("two.yaml", f"{SPEC}variants:\n  bad: {{layers: {{'1': float32}}}}\n  good: {{model: softmax}}\n")
+    said = project.run("run", "two.yaml", "--no-plot", *way, code=1)
+    rows = project.rows("two")
+    assert [row["status"] for row in rows] == ["failed"] * 3 + ["done"] * 3
+    assert {row["reason"] for row in rows[:3]} == {f"building the net failed: {reason}"}
+    assert f"  all 3 failed: building the net failed: {reason}" in said
+
+
+def test_dry_run_says_which_trials_will_fail_and_why(project: Project) -> None:
+    write(project, "os._exit(7)")
+    process = project.start("run", "own.yaml", "-n")
+    out, _ = process.communicate()
+    assert "3 will fail: building the net failed: its process ended with exit code 7" in out
+    assert process.returncode == 1
+    assert not (project.folder / "results").exists()
+
+
+MISTAKES = {
+    "def other(shape, classes): ...": "UserError: the model's file has no function 'net'",
+    "def net(shape, classes): return 3": "UserError: 'net' gave a int, expected a torch.nn.Module",
+    "def net(shape): ...": "TypeError: net() takes 1 positional argument but 2 were given",
+    "def net(:": "SyntaxError: invalid syntax (…/nets.py, line 1)",
+    "import nowhere_at_all": "ModuleNotFoundError: No module named 'nowhere_at_all'",
+    "from torch import nn\ndef net(shape, classes): return nn.Flatten()": "has the shape (2, 64), expected (2, 10)",
+    "from torch import nn\ndef net(shape, classes): return nn.Linear(3, classes)": "RuntimeError: ",
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), MISTAKES.items())
+def test_a_mistake_in_a_users_file_is_found_by_one_build_before_training(
+    project: Project, text: str, reason: str
+) -> None:
+    project.write(
+        "nets.py", f"open({str(project.folder / 'log')!r}, 'a').write('.')\n{text}\n" if "(:" not in text else text
+    )
+    said = project.run("run", "own.yaml", "--no-plot", "-j", "1", code=1)
+    assert "to train 0" in said
+    assert {row["status"] for row in project.rows("own")} == {"failed"}
+    assert all(reason.replace("…/nets.py", "<model>") in row["reason"] for row in project.rows("own"))
+    assert said.count("ailed: ") <= 2
+    if "(:" not in text:
+        assert (project.folder / "log").read_text() == "."
+
+
+def test_reasons_of_failure_are_told_once_each(project: Project) -> None:
+    write(project, "raise ValueError(f'width {width}')")
+    text = (project.folder / "nets.py").read_text().replace("(shape, classes)", "(shape, classes, width)")
+    project.write("nets.py", text)
+    project.write("own.yaml", SPEC.replace("lr: [", "model.width: [1, 2], lr: ["))
+    said = project.run("run", "own.yaml", "--no-plot", "-j", "1", code=1)
+    assert "  3 of them failed: ValueError: width 1 (`qsweep why " in said
+    assert "  3 of them failed: ValueError: width 2 (`qsweep why " in said
+
+
+@pytest.mark.parametrize("way", [("run", "--backend", "serial"), ("run", "-j", "1"), ("run", "-n")])
+def test_a_users_file_runs_in_no_process_that_does_anything_else(project: Project, way: list[str]) -> None:
+    note = "open('PIDS', 'a').write(json.dumps([os.getpid(), os.getppid()]) + '\\n')"
+    write(project, after=f"import json\n{note.replace('PIDS', str(project.folder / 'pids'))}\n")
+    process = project.start(*way, "own.yaml", *(["--no-plot"] if "-n" not in way else []))
+    process.communicate()
+    assert process.returncode == 0
+    pids = [json.loads(line) for line in (project.folder / "pids").read_text().splitlines()]
+    assert process.pid not in {own for own, _ in pids}
+    assert len({own for own, _ in pids}) == len(pids) == (1 if "-n" in way else 1 + 2)
+
+
+@pytest.mark.parametrize("way", [("--backend", "serial"), ("-j", "1")])
+def test_a_users_file_prints_on_stderr_and_its_threads_keep_nothing_up(project: Project, way: list[str]) -> None:
+    write(project, "print('a word')", after="threading.Thread(target=time.sleep, args=(600,)).start()\n")
+    process = project.start("run", "own.yaml", "--no-plot", *way)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (0, "results/own/trials.csv\n")
+    assert "a word" in err
+
+
+NEIGHBOURS = """
+name: both
+trial: {data: digits, epochs: 2, batch_size: 57, init: glorot_uniform}
+grid: {lr: [0.3]}
+variants:
+  theirs: {model: "nets.py:net"}
+  ours: {model: {name: mlp, hidden: [9]}}
+  clean: {model: "clean.py:net"}
+"""
+
+
+@pytest.mark.parametrize("way", [("--backend", "serial"), ("-j", "1")])
+def test_a_users_file_changes_no_other_trial(project: Project, way: list[str]) -> None:
+    project.write("both.yaml", NEIGHBOURS)
+    write(project)
+    project.write("clean.py", (project.folder / "nets.py").read_text())
+    project.run("run", "both.yaml", "--no-plot", *way, "--results", "quiet")
+    loud = (
+        "torch.set_float32_matmul_precision('medium'); torch.autograd.set_detect_anomaly(True);"
+        " torch.set_flush_denormal(True); torch.nn.functional.linear = None; torch.relu = None;"
+        " torch.Tensor.t = None; os.environ.clear(); torch.nn.Module.zero_grad = None"
+    )
+    write(project, after=loud)
+    project.run("run", "both.yaml", "--no-plot", *way, "--results", "loud", code=1)
+
+    def others(results: str) -> list[str]:
+        return (project.folder / results / "both" / "trials.csv").read_text().splitlines()[2:]
+
+    assert others("loud") == others("quiet")
