@@ -203,8 +203,7 @@ def scale_of(xs: Sequence[float], fmt: Block | MX | Uniform | PowerOfTwo) -> flo
         case Block():
             return math.ldexp(1.0, _exponent(largest) + fmt.shift)
         case MX():
-            scale = math.ldexp(1.0, min(max(_exponent(largest) + fmt.shift, -127), 127))
-            return fitting(scale, fmt.law.magnitude)
+            return math.ldexp(1.0, min(max(_exponent(largest) + fmt.shift, -127), 127))
         case PowerOfTwo():
             return fitting(nearest_power(largest) if isinstance(fmt.scaling, str) else fmt.scaling, 1.0)
     if isinstance(fmt.scaling, str):
@@ -236,11 +235,13 @@ def next_power(x: float) -> float:
 
 
 def _scaled(x: float, scale: float, law: Law, rounding: str, noise: float) -> float:
-    element = place(x / scale, law, rounding, noise)
-    near = place(x / scale, law, "nearest", 0.0)
-    if float(np.float32(near * scale)) == x:
-        element = near  # a value that the format has never moves
-    return float(np.float32(element * scale))
+    def element(mode: str) -> float:
+        found = place(x / scale, law, mode, noise)
+        is_missing = isinstance(law, Grid) and found * scale <= -(2.0**128)  # then the lowest code is not used
+        return -law.largest if is_missing else found
+
+    near = float(np.float32(element("nearest") * scale))
+    return near if near == x else float(np.float32(element(rounding) * scale))  # what the format has never moves
 
 
 def _nvfp4(pairs: Sequence[tuple[float, float]], fmt: NVFP4, rounding: str) -> list[float]:
@@ -250,6 +251,8 @@ def _nvfp4(pairs: Sequence[tuple[float, float]], fmt: NVFP4, rounding: str) -> l
     if fmt.tensor_scale and not all(math.isfinite(x) for x, _ in pairs):
         return [math.nan] * len(pairs)
     tensor = max(float(np.float32(largest / (6 * 448))), 2.0**-149) if fmt.tensor_scale else 1.0
+    if fmt.arithmetic == "nvidia":
+        return _nvfp4_of_nvidia(pairs, fmt, rounding, largest)
     for start in range(0, len(pairs), fmt.per):
         block = pairs[start : start + fmt.per]
         if not all(math.isfinite(x) for x, _ in block):
@@ -257,6 +260,26 @@ def _nvfp4(pairs: Sequence[tuple[float, float]], fmt: NVFP4, rounding: str) -> l
             continue
         scale = place(max(abs(x) for x, _ in block) / (6 * tensor), e4m3, "nearest", 0.0)
         results += [_scaled(x, max(scale, e4m3.smallest) * tensor, fmt.law, rounding, u) for x, u in block]
+    return results
+
+
+def _nvfp4_of_nvidia(pairs: Sequence[tuple[float, float]], fmt: NVFP4, rounding: str, largest: float) -> list[float]:
+    """Every operation in float32, as NVIDIA's reference has it."""
+    single, most = np.float32, np.finfo(np.float32).max
+    e4m3 = Float(4, 3, saturate=True).law
+    results: list[float] = []
+    with np.errstate(all="ignore"):
+        encode = min(single(2688) / single(largest), most)
+        for start in range(0, len(pairs), fmt.per):
+            block = pairs[start : start + fmt.per]
+            ratio = single(max(abs(x) for x, _ in block)) / single(6) * encode
+            scale = single(place(float(min(ratio, most)), e4m3, "nearest", 0.0))
+            inverse = min(single(1) / (scale * (single(1) / encode)), most)
+            value = float(scale) * float(single(largest / 2688))
+            for x, noise in block:
+                t = float(np.clip(single(x) * inverse, -6, 6))
+                near, element = place(t, fmt.law, "nearest", 0.0), place(t, fmt.law, rounding, noise)
+                results.append(float(single((near if float(single(near * value)) == x else element) * value)))
     return results
 
 

@@ -16,11 +16,12 @@ from qsweep.architectures import ARCHITECTURES
 from qsweep.datasets import DATASETS
 from qsweep.describe import describe_layers, describe_role, describe_stages
 from qsweep.formats import BITWIDTH, COMPAT, ROUNDING, KMeans, check_rounding, make, parameters_of, spell
+from qsweep.formats.declared import ELEMENT
 from qsweep.formats.learned import CLUSTERS
 from qsweep.formats.names import a, example_of
 from qsweep.parameters import REQUIRED, BadValueError, Parameter, listing
 from qsweep.quantized import exceptions, kept_formats, quantized_roles, rounds, rounds_stored, stays
-from qsweep.trial import NUMERICS, Trial, key_of
+from qsweep.trial import MXINT8, NUMERICS, Trial, key_of
 from qsweep.vocabulary import (
     AT,
     BATCH_SIZE,
@@ -315,6 +316,8 @@ class _Resolver:
             **self._read(tuple(reached), self.given),
         }
         _refuse_impossible(settings, path, {p.name for p in reached})
+        if settings.get(ELEMENT.name) == "int8":
+            self.parts.add(MXINT8)
         return settings
 
 

@@ -20,6 +20,9 @@ from qsweep.vocabulary import (
     role_parameters,
 )
 
+MXINT8 = "mxint8"
+"""The part that mxint8 has beside `mx`: near 2^127 its scales were half of those of the standard before."""
+
 NUMERICS = {
     "step": 1,
     "online": 1,
@@ -34,6 +37,7 @@ NUMERICS = {
     "float": 1,
     "block": 1,
     "mx": 1,
+    MXINT8: 1,
     "nvfp4": 1,
     "uniform": 1,
     "po2": 1,

@@ -226,6 +226,36 @@ def test_gfloat_quantizes_blocks_of_microscaling_alike(name: str, mode: str) -> 
     assert_same(quantize(x, parse(name), mode), expected, x)
 
 
+def of_every_exponent() -> Tensor:
+    """Blocks of 32 whose largest magnitude has each exponent that float32 has, up to the largest float32."""
+    generator = torch.Generator().manual_seed(7)
+    elements = torch.rand(277, 32, generator=generator, dtype=torch.float64) * 2 - 1
+    elements[:, 0] = 1 + torch.rand(277, generator=generator, dtype=torch.float64) * 0.99
+    signs = torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(139)[:277]
+    blocks = elements * signs[:, None] * torch.pow(2.0, torch.arange(-149, 128, dtype=torch.float64))[:, None]
+    top = torch.tensor([3e38, 1e38, -2.5e38, 3.4028235e38, 0.0, 1.0, 2.0**127, -3e38] * 4, dtype=torch.float64)
+    return torch.cat([blocks, top[None]]).float()
+
+
+@pytest.mark.parametrize("mode", GFLOAT_MODES)
+@pytest.mark.parametrize("name", MX)
+def test_microscaling_of_every_exponent_has_the_scale_of_the_standard(name: str, mode: str) -> None:
+    x, info = of_every_exponent(), MX[name]
+    quantized = [
+        gfloat.quantize_block(info, row.double().numpy(), gfloat.compute_scale_amax, GFLOAT_MODES[mode]) for row in x
+    ]
+    assert_same(quantize(x, parse(name), mode), torch.from_numpy(np.stack(quantized).astype(np.float32)), x)
+
+
+def test_mxint8_of_large_values_has_the_scale_of_the_standard_and_no_code_that_float32_lacks() -> None:
+    fmt = parse("mxint8")
+    expected = torch.tensor([113 / 64, 38 / 64, -94 / 64]) * 2.0**127
+    assert quantize(torch.tensor([3e38, 1e38, -2.5e38]), fmt).tolist() == expected.tolist()
+    largest = torch.tensor([3.4028235e38, -3.4028235e38])
+    assert quantize(largest, fmt).tolist() == [127 / 64 * 2.0**127, -127 / 64 * 2.0**127]
+    assert quantize(largest / 2, fmt).tolist() == [127 / 64 * 2.0**126, -(2.0**127)]
+
+
 # --- nvfp4: in a few lines of NumPy -----------------------------------------------------------------------------------
 
 
@@ -248,6 +278,46 @@ def test_nvfp4_is_an_e4m3_scale_a_block_under_a_float32_scale(size: float, tenso
     x = (torch.randn(64, 16, generator=generator) * spread * size).view(16, 64)
     expected = torch.from_numpy(nvfp4(x.numpy(), tensor_scale))
     assert_same(quantize(x, parse(f"nvfp4 tensor_scale={str(tensor_scale).lower()}")), expected, x)
+
+
+def nvfp4_of_nvidia(x: Tensor) -> Tensor:
+    """Of rows whose length is a multiple of 16, each operation in float32 in the order of NVIDIA's reference."""
+    most = torch.finfo(torch.float32).max
+    groups, largest = x.view(-1, 16), x.abs().max()
+    encode = torch.div(torch.tensor(448.0) * 6.0, largest).clamp(max=most)
+    decode = torch.div(1.0, encode)
+    scale = (torch.div(groups.abs().amax(1, keepdim=True), 6.0) * encode).clamp(max=448.0)
+    scale = scale.to(torch.float8_e4m3fn).float()
+    inverse = torch.div(1.0, scale * decode).clamp(max=most)
+    elements = (groups * inverse).clamp(-6.0, 6.0).numpy().astype(ml_dtypes.float4_e2m1fn).astype(np.float64)
+    alpha = np.float64(np.float32(np.float64(largest) / 2688))
+    return torch.from_numpy((elements * (scale.double().numpy() * alpha)).astype(np.float32)).view(x.shape)
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-30, 0.01, 1.0, 300.0, 1e30])
+def test_nvfp4_by_the_arithmetic_of_nvidia_rounds_as_its_reference(size: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    spread = 2.0 ** torch.randint(-30, 3, (64, 1), generator=generator)
+    x = (torch.randn(64, 16, generator=generator) * spread * size).view(16, 64)
+    x[0, :16], x[1, :16] = torch.arange(-8, 8) / 4 * size, torch.arange(-16, 0) / 4 * size
+    assert_same(quantize(x, parse("nvfp4 arithmetic=nvidia")), nvfp4_of_nvidia(x), x)
+
+
+def test_nvfp4_by_the_arithmetic_of_nvidia_rounds_near_ties_as_its_reference() -> None:
+    """Where a last bit of a scale decides: fractions of a largest magnitude that put elements on ties."""
+    fractions = torch.tensor([1, 0.125, 5 / 24, 7 / 24, 5 / 12, 7 / 12, 5 / 6, -0.125, -5 / 24, -7 / 24, -5 / 12, 0.75])
+    for largest in torch.rand(2000, generator=torch.Generator().manual_seed(5)) * 3 + 0.5:
+        x = torch.cat([fractions, torch.zeros(4)]) * largest
+        assert_same(quantize(x, parse("nvfp4 arithmetic=nvidia")), nvfp4_of_nvidia(x), x)
+
+
+def test_nvfp4_scales_that_underflow_and_ties_differ_between_the_two_arithmetics() -> None:
+    small = torch.tensor([1000.0] * 16 + [2e-3] * 16)
+    assert quantize(small, parse("nvfp4"))[-1].item() == pytest.approx(0.00218, rel=1e-2)
+    assert quantize(small, parse("nvfp4 arithmetic=nvidia"))[-1].item() == 0.0
+    tie = torch.tensor([4.0, -0.5] + [0.0] * 14)
+    assert quantize(tie, parse("nvfp4"))[1].item() == pytest.approx(-1 / 3)
+    assert quantize(tie, parse("nvfp4 arithmetic=nvidia"))[1].item() == pytest.approx(-2 / 3)
 
 
 # --- fixed point: in fractions and in machine integers ----------------------------------------------------------------

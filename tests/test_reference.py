@@ -208,7 +208,8 @@ SCALED = [
     *(f"uniform{w} symmetric=true" for w in range(2, 9)),
     *(f"po2_{w}" for w in range(2, 9)),
     *(f"po2_{w} zero=false" for w in (2, 5)),
-    *("mxfp8", "mxfp8_e5m2", "mxfp6", "mxfp6_e3m2", "mxfp4", "mxint8", "nvfp4", "nvfp4 tensor_scale=false"),
+    *("mxfp8", "mxfp8_e5m2", "mxfp6", "mxfp6_e3m2", "mxfp4", "mxint8", "nvfp4"),
+    *("nvfp4 tensor_scale=false", "nvfp4 arithmetic=nvidia"),
     *("uniform8 symmetric=true scaling=po2", "uniform4 scaling=2", "uniform4 symmetric=true scaling=0.7"),
     *("po2_4 scaling=0.5", "binary", "binary scaling=0.5", "binary scaling=po2"),
     *(

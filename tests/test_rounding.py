@@ -214,6 +214,21 @@ def test_stochastic_mean_is_the_value_itself(name: str, x: float) -> None:
     assert abs(float(q.mean()) - value) <= 5 * (high - low) * math.sqrt(share * (1 - share) / n)
 
 
+@pytest.mark.parametrize(
+    ("name", "bias"),
+    [("mxfp4", -0.044), ("mxfp8", -0.012), ("mxfp6_e3m2", -0.011), ("mxfp6", -0.004), ("nvfp4", -0.011)],
+)
+def test_stochastic_is_biased_at_the_largest_value_of_a_block_where_the_scale_cuts(name: str, bias: float) -> None:
+    """What docs/formats.md says of normally distributed values, to the third digit."""
+    x = some(20_000, 32)
+    noise = torch.randint(0, 2**24, x.shape, generator=torch.Generator().manual_seed(1)) / 2**24
+    q = quantize(x, parse(name), "stochastic", noise)
+    place = x.abs().argmax(1, keepdim=True)
+    largest, rounded = x.gather(1, place).abs(), q.gather(1, place).abs()
+    error = (rounded - largest) / largest
+    assert float(error.mean()) == pytest.approx(bias, abs=5 * float(error.std()) / math.sqrt(len(error)) + 0.0005)
+
+
 @pytest.mark.parametrize("name", ["fixed8f2", "e4m3", "range8 scale=0.25"])
 @pytest.mark.parametrize("x", [1.03, -1.03, 0.001, -0.26])
 @pytest.mark.parametrize("bits", [1, 3, 8])
@@ -473,6 +488,7 @@ STACKS = {
     "mx": ["mxfp8", "mxfp8"],
     "mx int8": ["mxint8", "mxint8"],
     "nvfp4": ["nvfp4", "nvfp4"],
+    "nvfp4 nvidia": ["nvfp4 arithmetic=nvidia", "nvfp4 arithmetic=nvidia"],
     "uniform": [f"uniform{w}" for w in (1, 4, 8, 16)],
     "uniform fixed": [f"uniform{w} scaling=1.5 per=channel" for w in (1, 4)],
     "uniform symmetric": [f"uniform{w} symmetric=true per=11" for w in (2, 4, 8, 16)],
@@ -565,7 +581,7 @@ def test_kernels_give_the_bits_of_the_tensor_operations(kind: str, monkeypatch: 
         assert_same(rounded_together(stack, x, noise), eager(stack, x, noise, monkeypatch), x)
 
 
-@pytest.mark.parametrize("name", ["block2 per=8", "block8 per=8", "block24 per=8"])
+@pytest.mark.parametrize("name", ["block2 per=8", "block8 per=8", "block24 per=8", "mxint8"])
 def test_blocks_of_every_magnitude_get_the_bits_of_the_tensor_operations(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

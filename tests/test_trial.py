@@ -123,6 +123,16 @@ def test_key_is_the_sha_256_of_the_canonical_settings() -> None:
     assert trial.key == key_of(trial.settings) == hashlib.sha256(text.encode()).hexdigest()
 
 
+def test_numerics_of_mxint8_have_a_part_that_the_other_formats_of_microscaling_lack() -> None:
+    parts = {name: make(quantize={"weight": name}).settings["numerics"] for name in ("mxint8", "mxfp4", "mxfp8")}
+    assert [name for name, own in parts.items() if "mxint8" in own] == ["mxint8"]
+
+
+def test_key_of_nvfp4_tells_the_arithmetic_apart_and_leaves_the_exact_one_out() -> None:
+    keys = [make(quantize={"weight": f"nvfp4 arithmetic={name}"}).key for name in ("exact", "nvidia")]
+    assert keys[0] == make(quantize={"weight": "nvfp4"}).key != keys[1]
+
+
 @pytest.mark.parametrize("name", PINNED)
 def test_key_is_found_again_from_settings_that_were_stored_as_json(name: str) -> None:
     trial = make(**PINNED[name][0])

@@ -18,7 +18,10 @@ ROUNDING_LAWS = {
     "zero": "the one toward zero (IEEE 754-2019, 4.3)",
     "up": "the one toward +∞",
     "down": "the one toward -∞",
-    "stochastic": "the upper one with a probability equal to the distance from the lower one (unbiased)",
+    "stochastic": (
+        "the upper one with a probability equal to the distance from the lower one: unbiased between the least and the"
+        " greatest value of a format, not beyond these, where values saturate"
+    ),
     "stochasticN": (
         "as hardware with N random bits does it: the larger in magnitude with that distance, cut to N bits, as"
         " probability, so a value is drawn toward zero by up to 2^-N of a step"
@@ -111,6 +114,13 @@ ELEMENT = Parameter(
     default="e4m3",
 )
 TENSOR_SCALE = _switch("tensor_scale", "whether a float32 scale of the whole tensor comes first", True)
+ARITHMETIC = Parameter(
+    "arithmetic",
+    Literal["exact", "nvidia"],
+    "exact (each scale and element rounded once) or nvidia (in float32, as in NVIDIA's published reference)",
+    default="exact",
+    as_before="exact",
+)
 COMPAT = Parameter(
     "compat", Literal["none", "qtorch"], "none or qtorch (QPyTorch's own rules, bit for bit)", default="none"
 )

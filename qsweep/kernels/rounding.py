@@ -114,9 +114,10 @@ def to_grid(
     `exact`: all scales are powers of two, so that dividing is multiplying and a value that is on the grid stays there.
     """
     for p in range(w.shape[0]):
-        low, high = lowest[p], highest[p]
+        high = highest[p]
         for group in range(scale.shape[1]):
             s = scale[p, group]
+            low = _lowest(lowest[p], high, s)
             row, drawn = w[p, group * width : (group + 1) * width], noise[group * width : (group + 1) * width]
             if exact and overflow == 0 and mode == 0:
                 _grid_row(row, drawn, s, low, high, True, 0, 0, 1.0)
@@ -150,6 +151,12 @@ def _grid_row(
         elif overflow == 1:
             r = _wrapped(r, low, high)
         row[i] = np.float32(r * scale)
+
+
+@njit(inline="always")
+def _lowest(lowest: float, highest: float, scale: float) -> float:
+    """The lowest integer whose value float32 has: -128 of MX's int8 under 2^127 would be -2^128."""
+    return -highest if lowest * scale <= -TOO_LARGE else lowest
 
 
 @njit(inline="always")
@@ -244,14 +251,12 @@ def _float_of(
 
 
 @compiled
-def exponent_scales(
-    w: Floats, width: int, shift: Integers, farthest: int, magnitude: Doubles, unit: float, scale: Doubles
-) -> None:
+def exponent_scales(w: Floats, width: int, shift: Integers, farthest: int, unit: float, scale: Doubles) -> None:
     """The law of qsweep.rounding.scales.by_exponent: a power of two, times `unit`, for each `width` values of a row."""
     for p in range(w.shape[0]):
         for group in range(scale.shape[1]):
             largest = _largest_pattern(w[p, group * width : (group + 1) * width].view(np.int32))
-            scale[p, group] = _exponent_scale(largest, shift[p], farthest, magnitude[p]) * unit
+            scale[p, group] = _exponent_scale(largest, shift[p], farthest) * unit
 
 
 @njit(inline="always")
@@ -265,7 +270,7 @@ def _largest_pattern(patterns: Any) -> np.int32:
 
 
 @njit(inline="always")
-def _exponent_scale(largest: np.int32, shift: int, farthest: int, magnitude: float) -> float:
+def _exponent_scale(largest: np.int32, shift: int, farthest: int) -> float:
     if largest >= INFINITE:
         return np.nan
     if largest == 0:
@@ -273,21 +278,22 @@ def _exponent_scale(largest: np.int32, shift: int, farthest: int, magnitude: flo
     exponent = ((bits_of(np.float64(float_of_pattern(largest))) >> 52) & 0x7FF) - 1023 + shift
     exponent = min(max(exponent, -farthest), farthest)
     power: float = float_of_bits((min(max(exponent, -1022), 1023) + 1023) << 52)
-    return power / 2.0 if power * magnitude >= TOO_LARGE else power
+    return power
 
 
 @compiled
 def to_blocks(
-    w: Floats, out: Floats, noise: Floats, width: int, first: int, shift: Integers, farthest: int, magnitude: Doubles,
-    unit: float, lowest: Doubles, highest: Doubles, in_place: bool, mode: int, shares: float,
+    w: Floats, out: Floats, noise: Floats, width: int, first: int, shift: Integers, farthest: int, unit: float,
+    lowest: Doubles, highest: Doubles, in_place: bool, mode: int, shares: float,
 ) -> None:  # fmt: skip
     """`to_grid` under `exponent_scales`, into `out`, which is `w` itself where `in_place`."""
     for p in range(w.shape[0]):
         own = first + p
-        low, high = lowest[own], highest[own]
+        high = highest[own]
         for start in range(0, w.shape[1], width):
             largest = _largest_pattern(w[p, start : start + width].view(np.int32))
-            scale = _exponent_scale(largest, shift[own], farthest, magnitude[own]) * unit
+            scale = _exponent_scale(largest, shift[own], farthest) * unit
+            low = _lowest(lowest[own], high, scale)
             for i in range(start, start + width, CHUNK):
                 j = min(i + CHUNK, start + width)
                 row, drawn = out[p, i:j], noise[i:j]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from qsweep.kernels import rounding as kernels
 from qsweep.rounding.modes import Mode, rounded
 
 NEAREST = Mode("nearest")
@@ -33,6 +34,7 @@ def to_grid(
     w: Tensor, noise: Tensor | None, mode: Mode, scale: Tensor, lowest: Tensor, highest: Tensor, overflow: str
 ) -> Tensor:
     """The law of qsweep.formats.Grid under a scale, a power of two or not."""
+    lowest = lowest_under(scale, lowest, highest)
     t = w.double() / scale
     near = t.round() + 0.0
     r = near if mode == NEAREST else torch.where(on_it(near, scale, w), near, rounded(t, noise, mode) + 0.0)
@@ -43,6 +45,11 @@ def to_grid(
         rest = r - (r / count).floor() * count
         r = torch.where(rest > highest, rest - count, rest)
     return (r * scale).float()
+
+
+def lowest_under(scale: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
+    """The lowest integer whose value float32 has: -128 of MX's int8 under 2^127 would be -2^128."""
+    return torch.where(lowest * scale <= -kernels.TOO_LARGE, -highest, lowest)
 
 
 def on_it(element: Tensor, scale: Tensor, w: Tensor) -> Tensor:
@@ -60,10 +67,16 @@ def to_floating(
     largest: Tensor,
     beyond: Tensor,
     smallest: Tensor,
+    encode: Tensor | None = None,
 ) -> Tensor:
-    """The law of qsweep.formats.Floating under a scale; `smallest` is what becomes of 0, or 0."""
+    """The law of qsweep.formats.Floating under a scale; `smallest` is what becomes of 0, or 0.
+
+    Args:
+        encode: what values are multiplied by in float32, and then cut to the largest element, instead of being divided
+            by the scale.
+    """
     numbers = mantissa, least, largest, beyond, smallest
-    t = w.double() / scale
+    t = w.double() / scale if encode is None else torch.clamp((w * encode).double(), -largest, largest)
     near = _float_of(t, noise, NEAREST, *numbers)
     q = near if mode == NEAREST else torch.where(on_it(near, scale, w), near, _float_of(t, noise, mode, *numbers))
     return (q * scale).float()

@@ -15,7 +15,7 @@ from torch import Tensor
 from qsweep.formats import MX, NVFP4, Block, Float, Grid, PowerOfTwo, Ternary, Uniform
 from qsweep.formats.scaled import Binary
 from qsweep.kernels import rounding as kernels
-from qsweep.kernels.compiled import Doubles, Integers
+from qsweep.kernels.compiled import Integers
 from qsweep.rounding.laws import NEAREST, exponent_of, power, to_floating
 
 E8M0 = 127
@@ -50,12 +50,12 @@ def by_exponent(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tens
     return torch.from_numpy(scale)
 
 
-def exponents(formats: Sequence[Block] | Sequence[MX]) -> tuple[Integers, int, Doubles, float]:
-    """What the kernels need to know of shared exponents: shifts, the farthest, magnitudes, and the elements' unit."""
-    shifts, magnitudes = np.array([f.shift for f in formats]), np.array([float(f.law.magnitude) for f in formats])
+def exponents(formats: Sequence[Block] | Sequence[MX]) -> tuple[Integers, int, float]:
+    """What the kernels need to know of shared exponents: shifts, the farthest, and the elements' unit."""
+    shifts = np.array([f.shift for f in formats])
     law = formats[0].law
     unit = law.step if isinstance(law, Grid) else 1.0  # the int8 of MX has one of its own
-    return shifts, E8M0 if isinstance(formats[0], MX) else UNBOUNDED, magnitudes, unit
+    return shifts, E8M0 if isinstance(formats[0], MX) else UNBOUNDED, unit
 
 
 def by_exponent_eager(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tensor:
@@ -65,7 +65,7 @@ def by_exponent_eager(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -
     if isinstance(formats[0], MX):
         exponent = exponent.clamp(-E8M0, E8M0)
     scale = torch.where(largest == 0, 1.0, power(exponent.clamp(-1022, 1023)))
-    return torch.where(largest.isnan(), largest, fitting(scale, [f.law.magnitude for f in formats]))
+    return torch.where(largest.isnan(), largest, scale)
 
 
 def fitting(scale: Tensor, magnitudes: Sequence[float]) -> Tensor:
@@ -129,6 +129,25 @@ def by_e4m3(groups: Tensor, formats: Sequence[NVFP4]) -> Tensor:
     places = (one.long() * law.mantissa, one.long() * law.least_exponent)
     block = to_floating(largest / (6 * tensor), None, NEAREST, one, *places, *numbers).double()
     return block.clamp(min=law.smallest) * tensor
+
+
+def by_nvidia(groups: Tensor) -> tuple[Tensor, Tensor]:
+    """The scale of each group of nvfp4 as NVIDIA's reference has it, in float64, and what it multiplies values by.
+
+    Each step is one operation in float32, in the reference's order: 448 · 6 / max |x| and reciprocals of rounded
+    numbers, no quotient of x itself.
+    """
+    largest = largest_of(groups).float()
+    single, most = torch.ones_like(largest[:, :1]), torch.finfo(torch.float32).max
+    everything = largest.amax(-1, keepdim=True)
+    encode = (2688 * single / everything).clamp(max=most)  # tensors: a number over a tensor is its reciprocal first
+    law, one = Float(4, 3, saturate=True).law, single.double()
+    numbers = (one * law.largest, one * law.largest, one * 0.0)
+    places = (one.long() * law.mantissa, one.long() * law.least_exponent)
+    ratio = (largest / (6 * single) * encode).clamp(max=most)
+    block = to_floating(ratio, None, NEAREST, one, *places, *numbers)
+    inverse = (single / (block * (single / encode))).clamp(max=most)
+    return block.double() * (everything.double() / 2688.0).float().double(), inverse
 
 
 def means(groups: Tensor, formats: Sequence[Binary] | Sequence[Ternary], counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -244,6 +244,11 @@ class Stack:
                 self._to_span(groups, drawn, formats)
             case Binary() | Ternary():
                 self._to_signs(rows, groups, noise, layout, formats, first)
+            case NVFP4() if self._shared.arithmetic == "nvidia":
+                scale, encode = scales.by_nvidia(groups)
+                m, e, top, over, least = (column[first : first + len(rows), :, None] for column in self._numbers)
+                s, by = scale[..., None], encode[..., None]
+                groups.copy_(laws.to_floating(groups, drawn, self.mode, s, m, e, top, over, least, encode=by))
             case fmt:
                 exact = not isinstance(fmt, NVFP4) and not (isinstance(fmt, Uniform) and fmt.scaling != "po2")
                 self._to_law(rows, noise, self._scale(groups, formats), first, exact)
@@ -286,7 +291,8 @@ class Stack:
             case PowerOfTwo():
                 return scales.by_power(groups, formats)
             case NVFP4():
-                return scales.by_e4m3(groups, formats)
+                is_nvidia = formats[0].arithmetic == "nvidia"
+                return scales.by_nvidia(groups)[0] if is_nvidia else scales.by_e4m3(groups, formats)
             case Uniform():
                 return scales.by_largest(groups, formats)
         return scales.by_exponent(groups, formats)
@@ -366,7 +372,7 @@ class Stack:
         grid = isinstance(formats[0].law, Grid)
         highest = scales.column([f.law.highest if grid else f.law.largest for f in formats], self.device)
         lowest = scales.column([f.law.lowest if grid else -f.law.largest for f in formats], self.device)
-        return scale * lowest, scale * highest
+        return scale * laws.lowest_under(scale, lowest, highest), scale * highest
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[Tensor]:
