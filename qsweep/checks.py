@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from qsweep.errors import cut, did_you_mean, unknown
+from qsweep.errors import cut, did_you_mean, nearest, unknown
 from qsweep.formats import ROUNDING, split_name
+from qsweep.hints import same
 from qsweep.parameters import BadValueError, Parameter, as_integers, check_each, listing, show
 from qsweep.vocabulary import (
     AT,
@@ -28,6 +29,7 @@ from qsweep.vocabulary import (
     PLAIN,
     RETRAIN,
     RETRAINING,
+    ROLE_PARTS,
     ROLES,
     STAGES,
     STD,
@@ -37,6 +39,24 @@ from qsweep.vocabulary import (
     role_parameters,
     role_paths,
 )
+
+OWNERS = ("trial", "grid", "zip", "training", "params", "spec")
+"""What people write before a parameter's name; a parameter has none."""
+DEFAULT_OWNERS = tuple(NAMED)
+"""Parameters beside which stand others that belong to them: `optimizer.lr` is lr."""
+OWNED = {
+    **{
+        p.name: f"it is a role's: write `quantize: {{weight: {{format: …, {p.name}: …}}}}`" for p in ROLE_PARTS.values()
+    },
+    **{
+        p.name: f"it is the {what}'s: write `{what}: {{name: {name}, {p.name}: …}}`, or `{what}.{p.name}` for an axis"
+        for what, choices in CHOICES.items()
+        for name, own in choices.items()
+        for p in own
+    },
+    **{role: f"it is a role: write `quantize: {{{role}: …}}`, or `quantize.{role}` for an axis" for role in ROLES},
+}
+"""Where names belong that stand somewhere else in a trial."""
 
 Checker = Callable[[object], Any]
 """Gives a value in its one spelling, or raises BadValueError."""
@@ -66,7 +86,7 @@ def checker(path: str, open_model: bool = False) -> Checker:
     if head in CHOICES and len(rest) == 1:
         return _choice_part_checker(head, rest[0], open_model)
     if rest or head not in TRIAL_NAMES:
-        raise BadValueError(unknown("parameter", path, TRIAL_NAMES))
+        raise BadValueError(_unknown_parameter(path))
     if head == LAYERS:
         return _check_layers
     if head == STAGES:
@@ -74,6 +94,27 @@ def checker(path: str, open_model: bool = False) -> Checker:
     if head in CHOICES:
         return partial(_check_choice, head)
     return partial(_one_of, head, tuple(NAMED[head])) if head in NAMED else PLAIN[head].check
+
+
+def parameter_named(name: str) -> str:
+    """The trial parameter or dotted path that a name is, or that its owner has under it; "" where there is none."""
+    if name in TRIAL_NAMES:
+        return name
+    inside = [f"{what}.{p.name}" for what, choices in CHOICES.items() for own in choices.values() for p in own]
+    return next((path for path in inside if path.endswith(f".{name}")), "") or same("parameter", name)
+
+
+def _unknown_parameter(path: str) -> str:
+    """The message for a path that no trial parameter has: where its last part belongs, or the nearest name."""
+    head, _, last = path.rpartition(".")
+    if head in (*OWNERS, *DEFAULT_OWNERS) and last in TRIAL_NAMES:
+        return f"unknown parameter '{cut(path)}'; did you mean '{last}'?"
+    if text := OWNED.get(last if head in ("", *OWNERS) else ""):
+        return f"unknown parameter '{cut(path)}': {text}"
+    first, dot, rest = path.partition(".")
+    if dot and (near := nearest(first, ("quantize", *CHOICES))):
+        return f"unknown parameter '{cut(path)}'; did you mean '{near}.{cut(rest)}'?"
+    return unknown("parameter", path, TRIAL_NAMES)
 
 
 def _one_of(what: str, allowed: tuple[str, ...], value: object) -> str:
@@ -114,7 +155,9 @@ def _check_parameters(known: Mapping[str, Parameter], owner: str, given: Mapping
     def one(name: str, value: object) -> Any:
         if name not in known:
             allowed = f" (it has: {', '.join(known)})" if known else " (it has none)"
-            raise BadValueError(f"'{owner}' has no parameter '{cut(name)}'{did_you_mean(name, known)}{allowed}")
+            raise BadValueError(
+                f"'{owner}' has no parameter '{cut(name)}'{did_you_mean(name, known, 'parameter')}{allowed}"
+            )
         return known[name].check(value)
 
     return dict(check_each(given.items(), one))

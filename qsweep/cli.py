@@ -14,7 +14,7 @@ import click
 
 from qsweep import __version__
 from qsweep.environment import fix_products
-from qsweep.errors import UserError
+from qsweep.errors import UserError, cut, did_you_mean
 
 if TYPE_CHECKING:
     from qsweep.outlook import Options, Outlook
@@ -26,8 +26,43 @@ OBJECTS_BETWEEN_COLLECTIONS = 200_000
 """Trials and records are millions of objects that all stay: to look for garbage among them took a fifth of the time."""
 
 
+class Command(click.Command):
+    """A command that names the right option for a wrong one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise _unknown_option(error.option_name, self, ctx) from None
+
+
+def _unknown_option(given: str, command: click.Command, ctx: click.Context) -> click.UsageError:
+    options = [name for option in command.get_params(ctx) for name in option.opts if name.startswith("-")]
+    near = did_you_mean(given, options, "option")
+    if not near and "-S" in options:
+        near = _as_parameter(given)
+    return click.UsageError(f"unknown option '{cut(given)}'{near}", ctx)
+
+
+def _as_parameter(option: str) -> str:
+    """`--lr 0.1`, where a trial parameter is meant."""
+    from qsweep.checks import parameter_named
+
+    name = option.lstrip("-").replace("-", "_")
+    near = parameter_named(name)
+    return f"; a trial parameter is set by `-S {near}=VALUE`" if near else ""
+
+
 class Commands(click.Group):
     """Lists commands in the order in which one needs them, and turns errors into exit codes."""
+
+    command_class = Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise _unknown_option(error.option_name, self, ctx) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -35,12 +70,11 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from qsweep.errors import did_you_mean
-
         try:
             return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            raise click.UsageError(error.message.rstrip(".") + did_you_mean(args[0], self.commands), ctx) from None
+        except click.UsageError:
+            message = f"unknown command '{cut(args[0])}'{did_you_mean(args[0], self.commands, 'command')}"
+            raise click.UsageError(message, ctx) from None
 
 
 def main() -> NoReturn:

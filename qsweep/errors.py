@@ -10,14 +10,18 @@ Anything else that reaches the command line is a bug of ours: exit code 3.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from qsweep.hints import explained, same, simplified
 
 MAX_SHOWN = 20
 """Mistakes that a message lists; a generator of a thousand wrong values need not fill the screen."""
 
 MAX_TEXT = 60
+
+OPEN_KINDS = ("format", "model")
+"""Kinds of names of which a message lists only some."""
 
 
 class QsweepError(Exception):
@@ -61,16 +65,69 @@ class SpecError(UserError):
         super().__init__("\n".join([*lines, f"… and {more:,} more"] if more > 0 else lines))
 
 
-def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """`; did you mean 'x'?` where a name of `allowed` is near to `name`, else nothing."""
-    near = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+def did_you_mean(name: str, allowed: Iterable[str], what: str = "") -> str:
+    """`; did you mean 'x'?`, or what to do in place of a name that means something else; nothing where none is near.
+
+    Args:
+        what: the kind of name, for other libraries' words (qsweep.hints).
+    """
+    names = list(allowed)
+    near = _alike(name, names)
+    if not near and (text := explained(what, name)):
+        return f"; {text}"
+    near = near or same(what, name) or nearest(name, names)
+    is_there = near in names or what in OPEN_KINDS
+    return f"; did you mean '{near}'?" if near and is_there else ""
+
+
+def _alike(name: str, allowed: Sequence[str]) -> str:
+    """The one name that differs in case, hyphens and underscores alone."""
+    alike = [known for known in allowed if simplified(known) == simplified(name)]
+    return alike[0] if len(alike) == 1 else ""
+
+
+def nearest(name: str, allowed: Sequence[str]) -> str:
+    """The name that one meant who mistyped a letter or two; "" where none is so near.
+
+    A name with other digits is another thing: `e4m2` is not e4m3. Digits may be missing.
+    """
+    text = name.casefold()
+    near = [known for known in allowed if abs(len(known) - len(text)) <= _most_steps(text) and _has_digits(known, text)]
+    distances = {known: _distance(text, known.casefold()) for known in near}
+    best = min(near, key=lambda known: distances[known], default="")
+    return best if best and distances[best] <= _most_steps(text) else ""
+
+
+def _most_steps(name: str) -> int:
+    """How many letters may be wrong: none of one, 1 of up to 5, at most 3."""
+    letters = sum(map(str.isalnum, name))
+    return min(letters // 3, 3) if letters > 5 else int(letters > 1)
+
+
+def _has_digits(known: str, name: str) -> bool:
+    """Whether all digits of `name` stand in `known`, in order."""
+    rest = iter(known)
+    return all(digit in rest for digit in name if digit.isdigit())
+
+
+def _distance(a: str, b: str) -> int:
+    """Letters to insert, drop, replace or swap with a neighbour (optimal string alignment)."""
+    before: list[int] = []
+    row = list(range(len(b) + 1))
+    for i in range(1, len(a) + 1):
+        older, before, row = before, row, [i]
+        for j in range(1, len(b) + 1):
+            steps = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a[i - 1] != b[j - 1]))
+            if i > 1 and j > 1 and a[i - 2 : i] == b[j - 1] + b[j - 2]:
+                steps = min(steps, older[j - 2] + 1)
+            row.append(steps)
+    return row[-1]
 
 
 def unknown(what: str, name: object, allowed: Sequence[str]) -> str:
     """The one wording for a name that does not exist: what it is, the nearest right name, and all of them."""
     text = cut(str(name))
-    return f"unknown {what} '{text}'{did_you_mean(text, allowed)} (one of: {', '.join(allowed)})"
+    return f"unknown {what} '{text}'{did_you_mean(text, allowed, what)} (one of: {', '.join(allowed)})"
 
 
 def cut(text: str) -> str:

@@ -79,7 +79,7 @@ class Parameter:
     def _near(self, value: object) -> str:
         """The nearest of a few texts that are allowed."""
         choices = get_args(self.type) if get_origin(self.type) is Literal else ()
-        return did_you_mean(value, choices) if isinstance(value, str) else ""
+        return did_you_mean(value, choices, self.name) if isinstance(value, str) else ""
 
     def json_schema(self) -> dict[str, Any]:
         """The JSON Schema of this parameter's values, with its description and default."""

@@ -162,11 +162,11 @@ def test_split_name_takes_more_parameters_than_the_familys_own() -> None:
     ("text", "message"),
     [
         ("rang4", "unknown format 'rang4'; did you mean 'range4'? (such as float32, range4, "),
-        ("float16", "unknown format 'float16'; did you mean 'float32'?"),
+        ("float16", "unknown format 'float16'; did you mean 'fp16'?"),
         ("mxpf8", "did you mean 'mxfp8'?"),
         ("nvpf4", "did you mean 'nvfp4'?"),
         ("ternery", "did you mean 'ternary'?"),
-        ("bf15", "did you mean 'bf16'?"),
+        ("bf6", "did you mean 'bf16'?"),
         ("float324", "unknown format 'float324'"),
         ("", "unknown format ''"),
         ("Range4", "unknown format 'Range4'; did you mean 'range4'?"),

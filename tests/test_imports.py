@@ -20,7 +20,7 @@ PACKAGE = Path(qsweep.__file__).parent
 CONFIGS = PACKAGE.parent / "configs"
 
 WITHOUT_TORCH = (
-    *("errors", "parameters", "columns", "formats", "catalog", "reference", "architectures", "datasets"),
+    *("hints", "errors", "parameters", "columns", "formats", "catalog", "reference", "architectures", "datasets"),
     *(
         "cost",
         "vocabulary",

@@ -139,10 +139,19 @@ def _split_word(word: str) -> tuple[str, dict[str, Any]]:
             known = {p.name: p for p in cls.parameters}
             numbers = [(name, int(digits)) for name, digits in match.groupdict().items()]
             return cls.family, dict(check_each(numbers, partial(_check, known, {}, word)))
-    near = did_you_mean(word, (*NAMES, *(cls.family for cls in CLASSES if cls.short == cls.family)))
+    near = did_you_mean(word, (*NAMES, *_with_numbers(word), *FAMILIES), "format")
     raise BadValueError(
         f"unknown format '{cut(word)}'{near} (such as {', '.join(EXAMPLES)}; `qsweep formats` lists all)"
     )
+
+
+def _with_numbers(word: str) -> Iterator[str]:
+    """The names of all families with the numbers of a word, where it has as many: `rnge5` is near to range5."""
+    numbers = re.findall(r"[0-9]{1,4}", word)
+    for cls in CLASSES:
+        names = re.findall(r"\{(\w+)\}", cls.short)
+        if names and len(names) == len(numbers):
+            yield cls.short.format(**dict(zip(names, numbers, strict=True)))
 
 
 @cache
