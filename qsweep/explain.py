@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qsweep.datasets import DATASETS
-from qsweep.formats import BITWIDTH, make, name_of, parameters_of
-from qsweep.quantized import kept_roles
+from qsweep.formats import BITWIDTH, MX, NVFP4, make, name_of, parameters_of
+from qsweep.quantized import exceptions, kept_roles, rounds
 from qsweep.reach import ACCURACIES
 from qsweep.spec import CLASSES
-from qsweep.vocabulary import FLOAT32, ITERATIONS, PLURALS, ROLES
+from qsweep.vocabulary import LAYERS, PLURALS, ROLES
 
 MANY, SOME, FEW = 0.5, 0.05, 0.5
 """From which share on stalled updates or zeros are worth a word; from which clipped values; and levels below which."""
@@ -30,25 +30,39 @@ def reasons(trial: Mapping[str, Any], measures: Mapping[str, Any]) -> list[str]:
 
 
 def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -> Iterator[str]:
-    own = trial.get("quantize", {}).get(role)
-    if own is None or own["format"] == FLOAT32:
+    own = _format_of(role, trial)
+    if own is None:
         return
     told = {part: measures.get(f"{role}_{part}") for part in ("stalled", "clipped", "zero", "levels")}
     things, stays = PLURALS[role], role in kept_roles(trial)
-    if (stalled := told["stalled"]) is not None and stalled >= MANY:
-        at_ends = (told["clipped"] or 0) >= stalled / 2
-        yield _stalled_at_ends(stalled, things, own) if at_ends else _stalled(stalled, things, own)
+    if (stalled := told["stalled"]) is not None and stalled >= MANY and not _adds_up_elsewhere(role, trial):
+        at_ends = (told["clipped"] or 0) >= stalled / 2 and _has_given_ends(own)
+        yield _stalled_at_ends(stalled, things, own) if at_ends else _stalled(stalled, role, own)
     if (clipped := told["clipped"]) is not None and clipped >= SOME:
         where = f"beyond the ends of {_name(own)}{' after an update' if stays else ''}"
         yield f"{_percent(clipped)} of its {things} lay {where} and were clipped."
     if (zero := told["zero"]) is not None and zero >= MANY:
-        lost = ITERATIONS.name in trial and not stays  # there zeros are counted of what was none before
-        yield (
-            _lost(zero, things, own) if lost else f"{_percent(zero)} of its {things} {'are' if stays else 'became'} 0."
-        )
+        yield f"{_percent(zero)} of its {things} are 0." if stays else _lost(zero, role, own)
     count = _levels(own)
     if (used := told["levels"]) is not None and count and used < FEW * count:
         yield f"Its {things} use {used:,} of the {count:,} values of {_name(own)}."
+
+
+def _format_of(role: str, trial: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a role is rounded to in the net, or else at the first layer that has a format of its own for it."""
+    everywhere = [trial.get("quantize", {}), *exceptions(trial.get(LAYERS))]
+    return next((own[role] for own in everywhere if rounds(own, role)), None)
+
+
+def _adds_up_elsewhere(role: str, trial: Mapping[str, Any]) -> bool:
+    """Whether updates that change no stored value stay in master weights, whose own counts tell what was lost."""
+    return role != "master" and any("master" in own for own in (trial["quantize"], *exceptions(trial.get(LAYERS))))
+
+
+def _has_given_ends(own: Mapping[str, Any]) -> bool:
+    """Whether the range of a format is given and does not follow the values."""
+    is_given = "per" not in own and own["format"] not in (MX.family, NVFP4.family)
+    return is_given or not isinstance(own.get("scaling", ""), str)
 
 
 def _stalled_at_ends(share: float, things: str, own: Mapping[str, Any]) -> str:
@@ -58,29 +72,47 @@ def _stalled_at_ends(share: float, things: str, own: Mapping[str, Any]) -> str:
     )
 
 
-def _stalled(share: float, things: str, own: Mapping[str, Any]) -> str:
+def _stalled(share: float, role: str, own: Mapping[str, Any]) -> str:
+    things = PLURALS[role]
     if own["rounding"].startswith("stochastic"):
         return (
             f"Stochastic rounding left {_percent(share)} of the {things} that had an update where they were, and moved"
             f" the others by at least a step of {_name(own)}: right on average, noisy in each step."
         )
+    masters = ["master weights (`quantize.master: float32`)"] if role != "master" else []
     if own["rounding"] not in ("nearest", "away"):
-        return f"Rounding {own['rounding']} undid {_percent(share)} of the updates of its {things}."
+        remedies = _either(*masters, "stochastic rounding", "rounding to nearest")
+        return (
+            f"{_percent(share)} of the updates of its {things} were lost to rounding {own['rounding']}: {remedies}"
+            " would let them through."
+        )
     step = f"half a step of its {own['bitwidth']}-bit {things}" if "bitwidth" in own else f"half a step of {_name(own)}"
+    remedies = _either(*masters, "stochastic rounding", "a larger learning rate", "more bits")
     return (
-        f"{_percent(share)} of the updates of its {things} were smaller than {step}, and {own['rounding']} rounding"
-        " undid them: a larger learning rate, more bits, or stochastic rounding would let them through."
+        f"{_percent(share)} of the updates of its {things} were smaller than {step} and were lost to {own['rounding']}"
+        f" rounding: {remedies} would let them through."
     )
 
 
-def _lost(share: float, things: str, own: Mapping[str, Any]) -> str:
-    step = f"{'half ' if own['rounding'] in ('nearest', 'away') else ''}a step of {_name(own)}"
+MORE = {
+    "error": "a larger `loss_scale`",
+    "gradient": "a larger `loss_scale`",
+    "update": "a larger learning rate",
+}
+"""What makes the values of a role larger."""
+
+
+def _lost(share: float, role: str, own: Mapping[str, Any]) -> str:
+    things = f"those of its {PLURALS[role]} that were not 0"
     if own["rounding"].startswith("stochastic"):
-        return f"Stochastic rounding made 0 of {_percent(share)} of its {things}, and a whole step of the others."
-    return (
-        f"{_percent(share)} of its {things} were smaller than {step} and became 0: a larger learning rate, more"
-        " fraction bits, or stochastic rounding would let them through."
-    )
+        return f"Stochastic rounding made 0 of {_percent(share)} of {things}, and at least a whole step of the others."
+    finer = "more fraction bits" if "fraction" in own else "more bits"
+    remedies = _either(*([MORE[role]] if role in MORE else []), finer, "stochastic rounding")
+    return f"{_percent(share)} of {things} became 0 in {_name(own)}: {remedies} would keep them."
+
+
+def _either(*remedies: str) -> str:
+    return f"{', '.join(remedies[:-1])}{',' if len(remedies) > 2 else ''} or {remedies[-1]}"
 
 
 def _of_classes(trial: Mapping[str, Any], measures: Mapping[str, Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qsweep.formats import drifts, make
 from qsweep.vocabulary import AT, CODEBOOK, COMPRESS, FLOAT32, KEPT, LAYERS, OPERANDS, RETRAIN, ROLES, STORED
 
 
@@ -40,6 +41,13 @@ def kept_roles(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Of what a trial rounds, the roles whose rounded values stay: none that is rounded for products alone."""
     everywhere = [settings.get("quantize", {}), *exceptions(settings.get(LAYERS))]
     return tuple(role for role in KEPT if any(rounds(own, role) and stays(own[role]) for own in everywhere))
+
+
+def keeps_drifting(settings: Mapping[str, Any]) -> bool:
+    """Whether values stay rounded from step to step in a format whose scale drifts."""
+    everywhere = [settings.get("quantize", {}), *exceptions(settings.get(LAYERS))]
+    kept = [own[role] for own in everywhere for role in KEPT if rounds(own, role) and stays(own[role])]
+    return any(drifts(make(own["format"], own)) for own in kept)
 
 
 def stays(own: Mapping[str, Any]) -> bool:

@@ -20,8 +20,17 @@ from qsweep.formats.declared import ELEMENT
 from qsweep.formats.learned import CLUSTERS
 from qsweep.formats.names import a, example_of
 from qsweep.parameters import REQUIRED, BadValueError, Parameter, listing
-from qsweep.quantized import exceptions, kept_formats, quantized_roles, rounds, rounds_stored, stays
-from qsweep.trial import MXINT8, NUMERICS, Trial, key_of
+from qsweep.quantized import (
+    exceptions,
+    keeps_drifting,
+    kept_formats,
+    kept_roles,
+    quantized_roles,
+    rounds,
+    rounds_stored,
+    stays,
+)
+from qsweep.trial import LOST, MXINT8, NUMERICS, STALLED, Trial, key_of
 from qsweep.vocabulary import (
     AT,
     BATCH_SIZE,
@@ -104,6 +113,9 @@ class _Resolver:
             self.parts = self.parts - {"step"} | {"online"}
             for path, problem in online.problems(settings, self.given):
                 raise TrialError(path, problem)
+        else:
+            self.parts |= {STALLED} if keeps_drifting(settings) else set()
+            self.parts |= {LOST} if set(quantized_roles(settings)) - set(kept_roles(settings)) else set()
         return self._with_stages(settings, self.given.get(STAGES) or [])
 
     def _with_stages(self, settings: dict[str, Any], stages: list[dict[str, Any]]) -> Trial:

@@ -22,6 +22,10 @@ from qsweep.vocabulary import (
 
 MXINT8 = "mxint8"
 """The part that mxint8 has beside `mx`: near 2^127 its scales were half of those of the standard before."""
+STALLED = "stalled"
+"""The part of trials that keep values under a scale that drifts: `stalled` counted values before, not codes."""
+LOST = "lost"
+"""The part of trials with roles whose values do not stay: `zero` counted what was 0 before rounding too."""
 
 NUMERICS = {
     "step": 1,
@@ -38,6 +42,8 @@ NUMERICS = {
     "block": 1,
     "mx": 1,
     MXINT8: 1,
+    STALLED: 1,
+    LOST: 1,
     "nvfp4": 1,
     "uniform": 1,
     "po2": 1,

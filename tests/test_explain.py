@@ -22,15 +22,37 @@ GOOD = {"test_accuracy": 0.9, "predicted_classes": 10, "weight_clipped": 0.01, "
         (
             {"rounding": "nearest"},
             {"weight_stalled": 0.981},
-            "98 % of the updates of its weights were smaller than half a step of its 4-bit weights, and nearest rounding "
-            "undid them: a larger learning rate, more bits, or stochastic rounding would let them through.",
+            "98 % of the updates of its weights were smaller than half a step of its 4-bit weights and were lost to "
+            "nearest rounding: master weights (`quantize.master: float32`), stochastic rounding, a larger learning rate, "
+            "or more bits would let them through.",
         ),
         (
             {"rounding": "nearest", "quantize": {"weight": "e4m3"}},
             {"weight_stalled": 0.9999},
-            "99 % of the updates of its weights were smaller than half a step of e4m3, and nearest rounding undid them",
+            "99 % of the updates of its weights were smaller than half a step of e4m3 and were lost to nearest rounding",
         ),
-        ({"rounding": "down"}, {"bias_stalled": 0.6}, "Rounding down undid 60 % of the updates of its biases."),
+        (
+            {"rounding": "nearest", "quantize": {"weight": "ternary"}},
+            {"weight_stalled": 1.0, "weight_clipped": 0.04},
+            "100 % of the updates of its weights were smaller than half a step of ternary and were lost",
+        ),
+        (
+            {"rounding": "down"},
+            {"bias_stalled": 0.6},
+            "60 % of the updates of its biases were lost to rounding down: master weights (`quantize.master: float32`), "
+            "stochastic rounding, or rounding to nearest would let them through.",
+        ),
+        (
+            {"rounding": "nearest", "quantize": {"weight": "range4", "master": "bf16"}},
+            {"weight_stalled": 0.9, "master_stalled": 0.7},
+            "70 % of the updates of its master weights were smaller than half a step of bf16 and were lost to nearest "
+            "rounding: stochastic rounding, a larger learning rate, or more bits would let them through.",
+        ),
+        (
+            {"rounding": "nearest", "quantize": {}, "layers": {"linear1": {"weight": "uniform4"}}},
+            {"weight_stalled": 0.8},
+            "80 % of the updates of its weights were smaller than half a step of its 4-bit weights",
+        ),
         (
             {},
             {"weight_stalled": 0.97},
@@ -41,7 +63,7 @@ GOOD = {"test_accuracy": 0.9, "predicted_classes": 10, "weight_clipped": 0.01, "
         (
             {"quantize": {"weight": "e4m3 at=operands"}},
             {"weight_zero": 0.6},
-            "60 % of its weights became 0.",
+            "Stochastic rounding made 0 of 60 % of those of its weights that were not 0",
         ),
         (
             {"quantize": {"weight": "e4m3 at=operands"}},
@@ -68,6 +90,18 @@ def test_updates_that_end_beyond_the_ends_are_not_put_down_to_rounding(trial: Ma
     assert clipped.startswith("86 % of its weights lay beyond the ends")
 
 
+@pytest.mark.parametrize("name", ["ternary", "binary", "uniform4", "block4", "mxfp4", "nvfp4", "po2_4"])
+def test_lost_updates_are_not_put_down_to_ends_that_follow_the_values(trial: Make, name: str) -> None:
+    measures = {**GOOD, "weight_stalled": 0.8, "weight_clipped": 0.45}
+    told, _ = reasons(trial(rounding="nearest", quantize={"weight": name}).settings, measures)
+    assert "lost to nearest rounding: master weights (`quantize.master: float32`)" in told
+
+
+def test_updates_that_add_up_in_master_weights_are_not_called_lost(trial: Make) -> None:
+    roles = {"weight": "uniform4", "master": "float32"}
+    assert reasons(trial(quantize=roles, rounding="nearest").settings, {**GOOD, "weight_stalled": 0.99}) == []
+
+
 def test_nothing_is_said_of_a_trial_that_is_as_it_should_be(trial: Make) -> None:
     assert reasons(trial().settings, {**GOOD, "weight_stalled": 0.2}) == []
 
@@ -82,9 +116,10 @@ def test_a_float32_trial_and_one_that_was_never_looked_at_have_no_roles_to_speak
 def test_what_flows_is_told_of_without_an_update_and_a_second_copy_in_float32_not_at_all(trial: Make) -> None:
     roles = {"activation": "fixed4f2", "error": "e4m3", "weight": "range4", "master": "float32"}
     measures = {"activation_clipped": 0.3, "activation_zero": 0.2, "error_zero": 0.9}
-    assert reasons(trial(quantize=roles).settings, {**GOOD, **measures}) == [
+    assert reasons(trial(quantize=roles, rounding="nearest").settings, {**GOOD, **measures}) == [
         "30 % of its activations lay beyond the ends of fixed4f2 and were clipped.",
-        "90 % of its errors became 0.",
+        "90 % of those of its errors that were not 0 became 0 in e4m3: a larger `loss_scale`, more bits, or stochastic "
+        "rounding would keep them.",
     ]
 
 
@@ -93,11 +128,15 @@ def test_what_flows_is_told_of_without_an_update_and_a_second_copy_in_float32_no
     [
         (
             "nearest",
-            "99 % of its updates were smaller than half a step of fraction8 and became 0: a larger learning rate, more "
-            "fraction bits, or stochastic rounding would let them through.",
+            "99 % of those of its updates that were not 0 became 0 in fraction8: a larger learning rate, more fraction "
+            "bits, or stochastic rounding would keep them.",
         ),
-        ("zero", "99 % of its updates were smaller than a step of fraction8 and became 0"),
-        ("stochastic", "Stochastic rounding made 0 of 99 % of its updates, and a whole step of the others."),
+        ("zero", "99 % of those of its updates that were not 0 became 0 in fraction8"),
+        (
+            "stochastic",
+            "Stochastic rounding made 0 of 99 % of those of its updates that were not 0, and at least a whole step of the "
+            "others.",
+        ),
     ],
 )
 def test_updates_that_integers_lose_are_named_as_what_stops_a_trial(rounding: str, sentence: str) -> None:

@@ -200,6 +200,11 @@ def pattern_of(family: str) -> str:
     return rf"^(?:{'|'.join([family, word, *words])}|{family}\([^()]*\))(?: [a-z_]+=[^ ]+)*$"
 
 
+def drifts(fmt: Format) -> bool:
+    """Whether stored values change with the scale of their group while their codes stay."""
+    return bool(getattr(fmt, "drifts", False))
+
+
 def check_rounding(fmt: Format, rounding: str) -> None:
     """Refuse a mode that a format does not have.
 

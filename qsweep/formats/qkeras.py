@@ -16,6 +16,8 @@ from qsweep.formats.declared import AXIS, SYMMETRIC, bitwidth
 from qsweep.parameters import BadValueError, Parameter
 
 Alpha = float | str
+AUTO = ("auto", "auto_po2")
+"""What alpha is called where it is computed."""
 
 QKERAS_BITWIDTH = bitwidth(1, 16)
 PO2_BITWIDTH = bitwidth(2, 8)
@@ -78,8 +80,12 @@ class QuantizedBits:
     axis: int | str = "auto"
 
     def __post_init__(self) -> None:
-        if self.bitwidth == 1 and self.alpha in ("auto", "auto_po2"):
+        if self.bitwidth == 1 and self.alpha in AUTO:
             raise BadValueError(f"quantized_bits of one bit has no step to scale by alpha {self.alpha}: it needs 2")
+
+    @property
+    def drifts(self) -> bool:
+        return self.alpha == "auto"
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,10 @@ class QKerasBinary:
     alpha: Alpha = "none"
     axis: int | str = "auto"
 
+    @property
+    def drifts(self) -> bool:
+        return self.alpha in AUTO
+
 
 @dataclass(frozen=True)
 class QKerasTernary:
@@ -174,8 +184,12 @@ class QKerasTernary:
     axis: int | str = "auto"
 
     def __post_init__(self) -> None:
-        if self.alpha in ("auto", "auto_po2") and self.threshold != "none":
+        if self.alpha in AUTO and self.threshold != "none":
             raise BadValueError(f"qkeras_ternary with alpha {self.alpha} has a threshold of its own: leave it out")
+
+    @property
+    def drifts(self) -> bool:
+        return self.alpha in AUTO
 
 
 @dataclass(frozen=True)
@@ -190,6 +204,10 @@ class StochasticBinary:
 
     alpha: Alpha = "none"
     axis: int | str = "auto"
+
+    @property
+    def drifts(self) -> bool:
+        return self.alpha in AUTO
 
 
 @dataclass(frozen=True)
@@ -208,6 +226,10 @@ class StochasticTernary:
     alpha: str
     axis: int | str = "auto"
 
+    @property
+    def drifts(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True)
 class Bernoulli:
@@ -221,6 +243,10 @@ class Bernoulli:
 
     alpha: Alpha = "none"
     axis: int | str = "auto"
+
+    @property
+    def drifts(self) -> bool:
+        return self.alpha in AUTO
 
 
 QKeras = (

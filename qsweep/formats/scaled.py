@@ -4,6 +4,9 @@ The scale s of a group is computed from its values, x / s is rounded to an eleme
 of it in float64, the result rounded to float32 once. Where s is a power of two, nothing but the rounding to an element
 is inexact; a computed one that is not a standard's is halved where float32 would lack a value under it. A group that
 holds a NaN or an Inf has no scale: all of it becomes NaN. A group of zeros stays as it is, where the format has a 0.
+
+A scale `drifts` where it follows the values by less than a factor of two, or is all there is to a value: then stored
+values change without their codes. Under powers of two a value that stays is one that kept its place on the grid.
 """
 
 from __future__ import annotations
@@ -164,6 +167,10 @@ class NVFP4:
     def law(self) -> Floating:
         return Float(2, 1).law
 
+    @property
+    def drifts(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True)
 class Uniform:
@@ -204,6 +211,10 @@ class Uniform:
         highest = (1 << (self.bitwidth - 1)) - 1
         return Grid(-highest, highest)
 
+    @property
+    def drifts(self) -> bool:
+        return self.scaling == "computed"
+
 
 @dataclass(frozen=True)
 class Binary:
@@ -223,6 +234,10 @@ class Binary:
     scaling: Scaling = "computed"
     per: Per = "tensor"
     axis: Axis = "auto"
+
+    @property
+    def drifts(self) -> bool:
+        return isinstance(self.scaling, str)
 
 
 @dataclass(frozen=True)
@@ -249,6 +264,10 @@ class Ternary:
     @property
     def law(self) -> Grid:
         return Grid(-1, 1)
+
+    @property
+    def drifts(self) -> bool:
+        return isinstance(self.scaling, str)
 
 
 @dataclass(frozen=True)

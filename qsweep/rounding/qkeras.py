@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from qsweep.formats.qkeras import (
+    AUTO,
     Bernoulli,
     QKeras,
     QKerasBinary,
@@ -40,6 +41,16 @@ Draws = Sequence[Tensor]
 def quantized(x: Tensor, fmt: QKeras, draws: Draws) -> Tensor:
     """One tensor's channels (C, n) in their format: nearest without draws, stochastic with them."""
     return LAWS[type(fmt)](x, fmt, draws)
+
+
+def codes(x: Tensor, stored: Tensor, fmt: QKeras) -> Tensor:
+    """The codes of values of channels (C, n) under the computed alpha of stored ones: integers, or signs."""
+    if not isinstance(fmt, QuantizedBits):
+        return torch.sign(x)
+    largest = stored.abs().amax(-1, keepdim=True)
+    highest = 2 ** (fmt.bitwidth - 1) - 1
+    scaled: Tensor = x.double() * highest / torch.where(largest == 0, 1.0, largest)
+    return scaled.round().clamp(-highest, highest)
 
 
 # --- fixed point ------------------------------------------------------------------------------------------------------
@@ -218,7 +229,7 @@ def _spread(x: Tensor, alpha: float | str) -> Tensor:
 
 
 def _computed(alpha: float | str) -> bool:
-    return alpha in ("auto", "auto_po2")
+    return alpha in AUTO
 
 
 def _sign(x: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ from qsweep.formats import (
     Ternary,
     Unbounded,
     Uniform,
+    drifts,
     name_of,
 )
 from qsweep.kernels import rounding as kernels
@@ -141,8 +142,7 @@ class Stack:
 
     def _round_channels(self, values: Tensor, shared: QKeras, noise: Tensor | None, first: int) -> None:
         """QKeras's formats, trial by trial."""
-        axis = getattr(shared, "axis", "auto")
-        layout = channels_of(name_of(shared), values.shape[1:], 0 if isinstance(axis, str) else axis)
+        layout = channels_of(name_of(shared), values.shape[1:], self._channel)
         shaped = values.view(len(values), *layout.shape)
         rows = layout.rows(shaped)
         drawn = [] if noise is None else list(layout.rows(noise.reshape(self.draws, *layout.shape)))
@@ -151,6 +151,12 @@ class Stack:
             draws = [draw.view_as(channels) for draw in drawn]
             channels.copy_(qkeras.quantized(channels, cast(QKeras, fmt), draws))
         layout.put(rows, shaped)
+
+    @property
+    def _channel(self) -> int:
+        """The axis of the channels of QKeras's formats."""
+        axis = getattr(self._shared, "axis", "auto")
+        return 0 if isinstance(axis, str) else int(axis)
 
     # laws without a scale of the data
 
@@ -315,6 +321,55 @@ class Stack:
             safe = torch.where(scale == 0, 1.0, scale)
             self._to_law(rows, noise, safe, first, False)
             groups.copy_(torch.where((scale == 0)[..., None], 0.0, groups))
+
+    # codes
+
+    def same_codes(self, before: Tensor, after: Tensor, first: int = 0, contraction: int = LAST) -> Tensor:
+        """Where stored values (R, *shape) have one code before and after a step: where both round to nearest alike
+        under the scales of what is stored after it. Where a scale does not drift, or a group has one value, which its
+        scale follows whole: where the values are equal.
+        """
+        fmt = self._shared
+        if not drifts(fmt):
+            return before == after
+        is_foreign = isinstance(fmt, QKeras)
+        layout = channels_of(name_of(fmt), after.shape[1:], self._channel) if is_foreign else None
+        layout = layout or layout_of(cast(Scaled, fmt), after.shape[1:], contraction)
+        old, new = (layout.rows(values.view(len(values), *layout.shape)) for values in (before, after))
+        like = new.view(len(new), -1, layout.width)
+        if is_foreign:
+            same = [
+                qkeras.codes(o, n, cast(QKeras, own)) == qkeras.codes(n, n, cast(QKeras, own))
+                for o, n, own in zip(old.view_as(like), like, self.formats[first:], strict=False)
+            ]
+            equal = torch.stack(same)
+        else:
+            nearest = Stack(self.formats, device=str(self.device))
+            equal = nearest._under(like, old.view_as(like), layout, first) == nearest._under(like, like, layout, first)
+        single = (layout.counts == 1)[:, None].to(after.device)
+        equal = torch.where(single, old.view_as(like) == like, equal)
+        result = torch.empty(len(after), *layout.shape, device=after.device)
+        layout.put(equal.float().view_as(new), result)
+        return result.view(after.shape) > 0
+
+    def _under(self, like: Tensor, groups: Tensor, layout: Layout, first: int) -> Tensor:
+        """Groups of values, rounded to nearest under the scales of others."""
+        formats: Any = self.formats[first : first + len(groups)]
+        result = groups.clone()
+        match self._shared:
+            case Uniform() if not self._shared.symmetric:
+                low, high = (end[..., None] for end in scales.span(like, formats))
+                count = scales.column([f.law.highest for f in formats], self.device)[..., None]
+                return laws.to_span(result, None, self.mode, low, high, count)
+            case Binary():
+                scale, _ = scales.means(like, formats, layout.counts.to(self.device))
+                return laws.to_sign(result, None, self.mode, scale[..., None])
+            case Ternary():
+                scale, threshold = scales.means(like, formats, layout.counts.to(self.device))
+                return laws.to_three(result, scale[..., None], threshold[..., None])
+        scale = self._scale(like, formats)
+        self._to_law(result.view(len(groups), -1), None, torch.where(scale == 0, 1.0, scale), first, False)
+        return result
 
     # gradients
 

@@ -71,9 +71,10 @@ class Gate(NamedTuple):
             return rounded(stack, values, drawn, first, along, in_place)
         for trial, own in enumerate(values.split(1), start=first):
             tally.add(role, trial, own.numel(), count_clipped(stack, own, trial, along))
+        nonzero = values != 0
         result = rounded(stack, values, drawn, first, along, in_place)
-        for trial, own in enumerate(result, start=first):
-            tally.add_rounded(role, name, trial, own)
+        for row, own in enumerate(result):
+            tally.add_rounded(role, name, first + row, own, nonzero[row])
         return result
 
 

@@ -217,6 +217,7 @@ class Stepper:
         shape = tuple(block.like.shape[1:])
         drawn = noise.of(stack, role, f"{block.name} {key}".strip(), shape)
         axis = contraction_axis(shape)
+        nonzero = values != 0 if tally is not None else None
         if tally is not None:
             tally.add(role, block.first, values.numel(), count_clipped(stack, block.shaped(values), block.first, axis))
         if stack.by_rows:
@@ -224,16 +225,19 @@ class Stepper:
             stack.round_rows(values if source is None else source, own, block.first, None if source is None else values)
         else:
             stack.round_whole(block.shaped(values), drawn, block.first, axis)
-        if tally is not None:
-            tally.add_rounded(role, f"{block.name} {key}".strip(), block.first, values)
+        if tally is not None and nonzero is not None:
+            tally.add_rounded(role, f"{block.name} {key}".strip(), block.first, values, nonzero)
 
     def _count_moves(self, block: _Block, before: Sequence[Tensor], updates: Tensor, tally: Tally) -> None:
-        """Which updates left the copies that are kept as they were."""
-        stacks = self._stacks[block.name]
-        if block.master is not None and "master" in stacks:
-            tally.add_moves("master", block.first, *count_moves(before[0], block.master, updates))
-        if (own := self._roles[block.name]) in stacks:
-            tally.add_moves(own, block.first, *count_moves(before[1], block.weight, updates))
+        """Which updates left the codes of the copies that are kept as they were."""
+        stacks, own = self._stacks[block.name], self._roles[block.name]
+        copies = {own: (before[1], block.weight)}
+        if block.master is not None:
+            copies["master"] = before[0], block.master
+        axis = contraction_axis(tuple(block.like.shape[1:]))
+        for role in stacks.keys() & copies.keys():
+            old, new, moved = (block.shaped(values) for values in (*copies[role], updates))
+            tally.add_moves(role, block.first, *count_moves(stacks[role], old, new, moved, block.first, axis))
 
 
 def rows_a_block(size: int) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qsweep.formats import drifts
 from qsweep.kernels import counting as kernels
 from qsweep.rounding import Stack
 from qsweep.training.histograms import Histogram, histogram
@@ -31,7 +32,7 @@ def is_watched(step: int, is_last: bool) -> bool:
     return is_last or (step > 1 and step & (step - 1) == 0)
 
 
-COUNTS = ("seen", "clipped", "zeros", "moves", "stalled")
+COUNTS = ("seen", "clipped", "nonzero", "lost", "moves", "stalled")
 FEWER_SLOTS = 1 << 15
 """Of the set of values of a trial's role that does not stay from step to step; of more than half of it none is told."""
 
@@ -58,9 +59,15 @@ class Tally:
         """Values of one trial that are rounded, and how many of them lie beyond the ends of the format."""
         self.counts[role][:2, trial] += torch.tensor([seen, clipped])
 
-    def add_rounded(self, role: str, place: str, trial: int, values: Tensor) -> None:
-        """These values once they are rounded: how many are 0, and of what does not stay, how many are different."""
-        self.counts[role][2, trial] += values.numel() - int(torch.count_nonzero(values))
+    def add_rounded(self, role: str, place: str, trial: int, values: Tensor, nonzero: Tensor) -> None:
+        """These values once they are rounded: of what does not stay, how many became 0 and how many are different.
+
+        Args:
+            nonzero: which of them were not 0 before.
+        """
+        if role not in self._kept:
+            lost = nonzero & (values == 0)
+            self.counts[role][2:4, trial] += torch.stack([nonzero.sum(), lost.sum()]).cpu()
         if self._bins and self.is_last and role not in STORED and bool(values.isfinite().all()):
             self.histograms[trial][f"{place}.{role}"] = {"role": role, **histogram(values, self._bins)}
         if not self.is_last or role in self._kept:
@@ -71,8 +78,8 @@ class Tally:
         self._sets[role, trial] = slots, found
 
     def add_moves(self, role: str, trial: int, moves: int, stalled: int) -> None:
-        """Updates other than 0 of values that are kept, and how many of them left the value as it was."""
-        self.counts[role][3:, trial] += torch.tensor([moves, stalled])
+        """Updates other than 0 of values that are kept, and how many of them left the value's code as it was."""
+        self.counts[role][4:, trial] += torch.tensor([moves, stalled])
 
     def keep(self, indices: list[int]) -> None:
         """Go on with these trials alone."""
@@ -82,17 +89,18 @@ class Tally:
 
     def rows(self) -> list[Row]:
         """Of each trial: the share of values that were clipped; of what is kept, the share of updates other than 0 that
-        moved nothing; of all else, the share of values that became 0, and how many different ones the last step had."""
+        changed no code; of all else, the share of the values other than 0 that became 0, and how many different ones
+        the last step had."""
         rows: list[Row] = [{} for _ in range(max((c.shape[1] for c in self.counts.values()), default=0))]
         for role, counts in self.counts.items():
-            for trial, (row, (seen, clipped, zeros, moves, stalled)) in enumerate(
+            for trial, (row, (seen, clipped, nonzero, lost, moves, stalled)) in enumerate(
                 zip(rows, counts.t().tolist(), strict=True)
             ):
                 row[f"{role}_clipped"] = clipped / seen if seen else None
                 if role in self._kept:
                     row[f"{role}_stalled"] = stalled / moves if moves else None
                 else:
-                    row[f"{role}_zero"] = zeros / seen if seen else None
+                    row[f"{role}_zero"] = lost / nonzero if nonzero else None
                     row[f"{role}_levels"] = self._levels(role, trial)
         return rows
 
@@ -108,13 +116,16 @@ def count_clipped(stack: Stack, value: Tensor, trial: int, contraction: int) -> 
     return int(kernels.outside(_lying(value[0]).numpy(), *stack.ends(trial)))
 
 
-def count_moves(before: Tensor, after: Tensor, updates: Tensor) -> tuple[int, int]:
-    """Of one trial's parameter (1, n): updates that are not 0, and how many of them left the stored value as it was."""
-    if before.device.type == "cpu":
-        moving, stalled = kernels.moves(*(t[0].numpy() for t in (before, after, updates)))
+def count_moves(
+    stack: Stack, before: Tensor, after: Tensor, updates: Tensor, trial: int, contraction: int
+) -> tuple[int, int]:
+    """Of one trial's parameter (1, *shape): updates that are not 0, and how many of them left the stored value's code
+    as it was. Where a scale drifts, stored values change without the updates that were lost."""
+    if before.device.type == "cpu" and not drifts(stack.formats[trial]):
+        moving, stalled = kernels.moves(*(_lying(t[0]).numpy() for t in (before, after, updates)))
         return int(moving), int(stalled)
-    moving = updates != 0
-    return int(moving.sum()), int((moving & (before == after)).sum())
+    moves = updates != 0
+    return int(moves.sum()), int((moves & stack.same_codes(before, after, trial, contraction)).sum())
 
 
 def levels(values: Mapping[str, Tensor], roles: Mapping[str, str], quantized: Iterable[str], count: int) -> list[Row]:

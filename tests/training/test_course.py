@@ -14,6 +14,7 @@ import torch
 from qsweep.cost import memory
 from qsweep.data import load
 from qsweep.datasets import DATASETS
+from qsweep.explain import reasons
 from qsweep.formats import parse
 from qsweep.models import build, initialize, probe
 from qsweep.rounding import quantize
@@ -335,6 +336,20 @@ def test_training_metrics_are_means_over_the_epochs_own_batches_weighted_by_exam
     assert outcomes[0].epochs[0]["train_loss"] == pytest.approx(loss, rel=1e-5)
     hits = (logits.argmax(1) == examples.train_labels).sum().item()
     assert outcomes[0].epochs[0]["train_accuracy"] == hits / 1500
+
+
+@pytest.mark.parametrize("name", ["uniform4", "uniform4 symmetric=true", "nvfp4", "ternary", "binary"])
+def test_weights_under_a_moving_scale_that_lose_all_updates_say_so_and_name_master_weights(
+    data_folder: Path, trial: Make, name: str
+) -> None:
+    one = trial(quantize={"weight": name}, rounding="nearest", lr=0.01, epochs=2)
+    (outcome,), _, _ = train([one], data_folder)
+    measures = outcome.epochs[-1]
+    stalled = measures["weight_stalled"]
+    assert stalled is not None
+    assert stalled > 0.9
+    lost = next(sentence for sentence in reasons(one.settings, measures) if "updates of its weights" in sentence)
+    assert "were lost to nearest rounding: master weights (`quantize.master: float32`), stochastic rounding" in lost
 
 
 def test_predictions_ties_go_to_the_lowest_class_and_nan_to_none() -> None:
