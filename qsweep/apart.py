@@ -26,6 +26,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+import qsweep
+from qsweep.imports import search_path
+
 LENGTH = struct.Struct("!Q")
 """What stands before each message: its bytes."""
 PIECE = 1 << 20
@@ -79,7 +82,8 @@ def call(function: Callable[..., Any], *given: Any, modules: tuple[str, ...], li
 class _Server:
     def __init__(self, modules: Sequence[str]) -> None:
         self._socket, theirs = socket.socketpair()
-        command = [sys.executable, "-P", "-c", PROGRAM, json.dumps(sys.path), str(theirs.fileno()), *modules]
+        path = json.dumps([*search_path(), str(Path(qsweep.__file__).parent.parent)])
+        command = [sys.executable, "-P", "-c", PROGRAM, path, str(theirs.fileno()), *modules]
         with theirs:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()]

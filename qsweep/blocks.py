@@ -10,6 +10,7 @@ from typing import Any
 
 from qsweep import axes
 from qsweep.checks import Checker, checker
+from qsweep.imports import Source, read_source
 from qsweep.parameters import BadValueError, check_each, show
 from qsweep.reader import OVERRIDE, Mistakes, Place
 from qsweep.trial import canonical
@@ -20,7 +21,6 @@ BLOCK_EXPECTED = "a mapping with trial, grid, …"
 SEED_NAMES = ("seed", "seeds")
 SEEDS_ELSEWHERE = "seeds are set for the whole spec: write `seeds: 5` or `seeds: [0, 1]` at the top"
 ROLE_BY_ROLE = "an axis over roles is written role by role: `quantize.weight: [range4, float32]`"
-MAX_SOURCE_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class BlockReader:
     """Turns the blocks of a document into Blocks, and notes every mistake on the way.
 
     Attributes:
-        sources: text of each user's Python file that a model comes from, by the file's name in the spec.
+        sources: each user's Python file that a model comes from, by the file's name in the spec.
     """
 
     def __init__(self, mistakes: Mistakes, overrides: Mapping[str, Any], folder: Path) -> None:
@@ -87,7 +87,7 @@ class BlockReader:
         self.overrides = overrides
         self.folder = folder
         self.open_model = _names_open_model([mistakes.document.value, *overrides.values()])
-        self.sources: dict[str, str] = {}
+        self.sources: dict[str, Source] = {}
 
     def blocks(self, top: Mapping[str, Any]) -> tuple[Block, ...]:
         """The block at the top of a spec, and those of `also`, which start from the trial of the first."""
@@ -155,7 +155,7 @@ class BlockReader:
             model = check(value)
             source = SOURCE.fullmatch(model["name"])
             if source and source[1] not in self.sources:
-                self.sources[source[1]] = _read_source(self.folder / source[1], source[1])
+                self.sources[source[1]] = read_source(self.folder / source[1], source[1])
             return model
 
         return with_source
@@ -259,17 +259,3 @@ def _names_open_model(value: object) -> bool:
         return is_open(value)
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return any(map(_names_open_model, inner))
-
-
-def _read_source(path: Path, shown: str) -> str:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_SOURCE_BYTES + 1)
-    except OSError as error:
-        raise BadValueError(f"can't read '{shown}' beside this spec: {error.strerror or error}") from None
-    if len(data) > MAX_SOURCE_BYTES:
-        raise BadValueError(f"'{shown}' is larger than 1 MB: this is no model's source")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise BadValueError(f"'{shown}' is no Python text") from None

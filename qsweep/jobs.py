@@ -135,6 +135,7 @@ def _train_timed(
         start = time.perf_counter()
         with _one_thread(), _time_limit(timeout * len(trials) if timeout else None):
             outcomes = _train(trials, inputs, sources, folder, device, kept)
+            _check_imports(trials[0])
     except Exception as error:  # any error of a user's model, of torch, of the machine
         status = "timeout" if isinstance(error, OutOfTimeError) else "failed"
         outcomes = [_failure(status, error, str(folder))] * len(trials)
@@ -269,6 +270,7 @@ def _inspect(trials: Sequence[Settings], sources: Mapping[str, str]) -> list[Ins
             net = build(shared["model"], sources, data.shape, data.classes)
             is_stacking = stacks(shared["model"], net, data.shape, data.classes)
             places = places_of(net, data.shape)
+            _check_imports(shared)
     except Exception as error:  # any error of a user's model, and whatever torch says of shapes
         failure = _failure("failed", error, "")
         reason = failure["reason"] if is_users(shared) else _refusal(shared, error)
@@ -282,6 +284,14 @@ def _inspection(settings: Settings, is_stacking: bool, places: Places) -> Inspec
     except UserError as error:
         return Inspection(stacks=is_stacking, places=places.names, wrong_layers=str(error))
     return Inspection(stacks=is_stacking, places=places.names)
+
+
+def _check_imports(settings: Settings) -> None:
+    """Refuse a user's net that has run what its key does not hold."""
+    if is_users(settings):
+        from qsweep.loading import check
+
+        check()
 
 
 def _refusal(settings: Settings, error: Exception) -> str:

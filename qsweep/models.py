@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod, sqrt
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from qsweep import loading
 from qsweep.architectures import ARCHITECTURES, ConvolutionShape, LinearShape, architecture_of
 from qsweep.errors import UserError, unknown
 from qsweep.layers import Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU
@@ -50,7 +48,7 @@ def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int
     """
     own = {k: v for k, v in model.items() if k not in ("name", "source")}
     if "source" in model:
-        return _build_source(model["name"], sources[model["source"]], shape, classes, own)
+        return _build_source(model["name"], model["source"], sources, shape, classes, own)
     if library := LIBRARY.fullmatch(model["name"]):
         return _build_library(library[1], shape, classes, own)
     layers = ARCHITECTURES[model["name"]].layers(shape, classes, own)
@@ -83,28 +81,21 @@ def _convolutions(layers: Sequence[ConvolutionShape]) -> Iterator[tuple[str, nn.
             yield f"pool{number}", HalvingPool()
 
 
-def _build_source(name: str, text: str, shape: tuple[int, ...], classes: int, own: Mapping[str, Any]) -> nn.Module:
-    module = ModuleType("qsweep_user_model")
-    with _no_neighbours():
-        exec(compile(text, "<model>", "exec"), module.__dict__)  # noqa: S102  # a user's own file: what `run` is asked to run
-        function = getattr(module, name, None)
+def _build_source(
+    name: str, source: str | Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int, ...], classes: int,
+    own: Mapping[str, Any],
+) -> nn.Module:  # fmt: skip
+    try:
+        function = getattr(loading.load(source, sources), name, None)
         if not callable(function):
             raise UserError(f"the model's file has no function '{name}'")
         net = function(shape, classes, **own)
+    except ImportError:
+        loading.check()  # says more, where it is an import that we did not see
+        raise
     if not isinstance(net, nn.Module):
         raise UserError(f"'{name}' gave a {type(net).__name__}, expected a torch.nn.Module")
     return _with_our_dropout(net)
-
-
-@contextmanager
-def _no_neighbours() -> Iterator[None]:
-    """A user's file may import installed packages, not the files beside it: only its own text is in the key."""
-    before = list(sys.path)
-    sys.path[:] = [p for p in before if "site-packages" in p or "dist-packages" in p or p.startswith(sys.base_prefix)]
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def _build_library(name: str, shape: tuple[int, ...], classes: int, own: Mapping[str, Any]) -> nn.Module:

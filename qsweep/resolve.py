@@ -75,12 +75,12 @@ class TrialError(ValueError):
         super().__init__(message)
 
 
-def resolve(parameters: Mapping[str, Any], seed: int, sources: Mapping[str, str] | None = None) -> Trial:
+def resolve(parameters: Mapping[str, Any], seed: int, sources: Mapping[str, Any] | None = None) -> Trial:
     """The trial that checked parameters mean.
 
     Args:
         parameters: trial parameters as `check` returns them, nested (`{"model": {"name": …}}`).
-        sources: digest of each user's Python file that `model` may name.
+        sources: identity of each user's Python file that `model` may name.
 
     Raises:
         TrialError: a parameter that the trial needs is missing.
@@ -91,7 +91,7 @@ def resolve(parameters: Mapping[str, Any], seed: int, sources: Mapping[str, str]
 class _Resolver:
     """Builds settings and columns side by side, so that a column exists exactly where something reads it."""
 
-    def __init__(self, given: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    def __init__(self, given: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
         self.given = given
         self.sources = sources
         self.columns: dict[str, Any] = {}

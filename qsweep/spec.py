@@ -15,6 +15,7 @@ from qsweep.axes import limit
 from qsweep.blocks import BLOCK_EXPECTED, BLOCK_KEYS, Block, BlockReader
 from qsweep.errors import SpecError, UserError, unknown
 from qsweep.extends import read_extended
+from qsweep.imports import Source
 from qsweep.parameters import BadValueError, show
 from qsweep.reach import ACCURACIES, DEFAULT_REACH, read_reach
 from qsweep.reader import OVERRIDE, Document, Mistakes, Place, read_text
@@ -114,7 +115,7 @@ class Spec:
         search: which part of the grid is to be trained, where not all of it is.
         stack: the most trials that train together, where the spec says so: 1 for one whose question is time.
         overrides: what -S has set, by name.
-        sources: text of each user's Python file that a model comes from, by the file's name in the spec.
+        sources: each user's Python file that a model comes from, by the file's name in the spec.
     """
 
     name: str
@@ -125,18 +126,18 @@ class Spec:
     search: Search | None
     plots: tuple[Mapping[str, Any], ...]
     overrides: Mapping[str, Any]
-    sources: Mapping[str, str]
+    sources: Mapping[str, Source]
     document: Document = field(repr=False)
 
     @cached_property
-    def digests(self) -> dict[str, str]:
-        """SHA-256 of each source, by the file's name in the spec."""
-        return {file: hashlib.sha256(text.encode()).hexdigest() for file, text in self.sources.items()}
+    def digests(self) -> dict[str, str | dict[str, Any]]:
+        """What the settings of trials hold of each source, by the file's name in the spec."""
+        return {file: source.identity for file, source in self.sources.items()}
 
     @cached_property
     def texts(self) -> dict[str, str]:
-        """The text of each source, by its SHA-256: what a worker builds nets from."""
-        return {self.digests[file]: text for file, text in self.sources.items()}
+        """The texts of all sources, by SHA-256: what a worker builds nets from."""
+        return {digest: text for source in self.sources.values() for digest, text in source.texts.items()}
 
     @property
     def folder(self) -> str:

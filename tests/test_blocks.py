@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from qsweep.blocks import Block, BlockReader, overlay
+from qsweep.imports import Source
 from qsweep.reader import Mistakes, read_text
 
 
-def read(text: str, folder: Path = Path(), **overrides: Any) -> tuple[tuple[Block, ...], list[str], dict[str, str]]:
+def read(text: str, folder: Path = Path(), **overrides: Any) -> tuple[tuple[Block, ...], list[str], dict[str, Source]]:
     """Blocks, mistakes and sources of a text."""
     mistakes = Mistakes(read_text(text, "x"))
     named = {name.replace("__", "."): value for name, value in overrides.items()}
@@ -231,7 +232,7 @@ def test_override_that_is_wrong_is_said(overrides: dict[str, Any], mistakes: lis
 def test_source_of_an_own_model_is_read_as_text(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text("raise SystemExit  # é\n", encoding="utf-8")
     _, mistakes, sources = read("trial: {model: 'nets.py:net'}", tmp_path)
-    assert (mistakes, sources) == ([], {"nets.py": "raise SystemExit  # é\n"})
+    assert (mistakes, sources) == ([], {"nets.py": Source("raise SystemExit  # é\n")})
 
 
 def test_source_is_read_wherever_a_model_is_named(tmp_path: Path) -> None:
@@ -240,7 +241,7 @@ def test_source_is_read_wherever_a_model_is_named(tmp_path: Path) -> None:
     text = "trial: {model: 'a.py:f'}\ngrid: {model: ['b.py:f']}\nvariants: {v: {model: {name: 'c.py:f', x: 1}}}\nalso: [{}]\n"
     _, mistakes, sources = read(text, tmp_path, model="d.py:f")
     assert mistakes == []
-    assert sources == {"a.py": "a", "c.py": "c", "d.py": "d"}
+    assert sources == {"a.py": Source("a"), "c.py": Source("c"), "d.py": Source("d")}
 
 
 def test_parameter_of_an_own_model_can_be_any_value(tmp_path: Path) -> None:
@@ -260,6 +261,6 @@ def test_source_that_can_not_be_read_is_said(tmp_path: Path) -> None:
     assert [line.split(": ", 2)[2] for line in read(text, tmp_path)[1]] == [
         "can't read 'none.py' beside this spec: No such file or directory",
         "'big.py' is larger than 1 MB: this is no model's source",
-        "'latin.py' is no Python text",
-        "can't read 'folder.py' beside this spec: Is a directory",
+        "'latin.py' is not Python text: invalid or missing encoding declaration",
+        "'folder.py' is not a regular file",
     ]

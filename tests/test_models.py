@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from qsweep import loading
 from qsweep.errors import UserError
 from qsweep.layers import Dropout
 from qsweep.models import build, initialize, probe, stacks
@@ -15,6 +18,13 @@ from qsweep.training.places import places_of
 from qsweep.training.roles import roles_of
 
 SHAPE = (1, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """What a test has loaded is no module of the next."""
+    yield
+    loading.forget()
 
 
 def source(body: str) -> dict[str, str]:
@@ -116,13 +126,6 @@ def test_build_a_missing_function_and_a_wrong_result_are_refused() -> None:
         own("def other(): ...")
     with pytest.raises(UserError, match=r"gave a int, expected a torch\.nn\.Module"):
         own("def net(shape, classes): return 3")
-
-
-def test_build_a_users_file_may_not_import_its_neighbours(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "neighbour_of_model.py").write_text("x = 1")  # type: ignore[operator]
-    with pytest.raises(ModuleNotFoundError, match="neighbour_of_model"):
-        own("import neighbour_of_model\ndef net(shape, classes): ...")
 
 
 def weights(init: dict[str, object], seed: int = 0) -> dict[str, torch.Tensor]:
