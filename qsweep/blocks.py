@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from typing import Any
 
 from qsweep import axes
 from qsweep.checks import Checker, checker
+from qsweep.errors import cut
 from qsweep.imports import Source, read_source
 from qsweep.parameters import BadValueError, check_each, show
 from qsweep.reader import OVERRIDE, Mistakes, Place
 from qsweep.trial import canonical
-from qsweep.vocabulary import SOURCE, is_open
+from qsweep.vocabulary import SOURCE, TRIAL_NAMES, is_open
 
 BLOCK_KEYS = ("trial", "grid", "zip", "variants", "exclude", "only")
 BLOCK_EXPECTED = "a mapping with trial, grid, …"
@@ -98,7 +100,7 @@ class BlockReader:
             if not isinstance(given, dict):
                 self.mistakes.add(place, f"found {show(given)}, expected {BLOCK_EXPECTED}")
                 continue
-            self.mistakes.unknown_keys(given, place, BLOCK_KEYS)
+            self.mistakes.unknown_keys(given, place, BLOCK_KEYS, TRIAL_NAMES)
             own = self._parameters(self.mistakes.mapping(given, "trial", place), (*place, "trial"))
             blocks.append(self._block(given, place, overlay(trial, own)))
         self._check_overrides({name for block in blocks for name in block.axes})
@@ -139,8 +141,9 @@ class BlockReader:
             return []
 
     def _note(self, error: BadValueError, place: Place) -> None:
+        several = as_list(str(place[1]), self.overrides[str(place[1])]) if place[:1] == (OVERRIDE,) else ""
         for path, message in error.mistakes:
-            self.mistakes.add((*place, *path), message)
+            self.mistakes.add((*place, *path), message + several)
 
     def _checker(self, name: str) -> Checker:
         if name in SEED_NAMES:
@@ -241,6 +244,12 @@ class BlockReader:
             return {}
         variant = {"variant": entry["variant"]} if "variant" in entry else {}
         return overlay(variant, self._parameters({k: v for k, v in entry.items() if k != "variant"}, place))
+
+
+def as_list(name: str, given: object) -> str:
+    """How several values of -S are written, where they were written otherwise: `0.1,0.01`."""
+    values = re.split(r"[,; ]+", given.strip(",; ")) if isinstance(given, str) else []
+    return f"; several values are a list: -S '{name}=[{cut(', '.join(values))}]'" if len(values) > 1 else ""
 
 
 def _refuse_repeated(values: Sequence[Any]) -> None:

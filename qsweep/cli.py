@@ -18,6 +18,7 @@ from qsweep.errors import UserError, cut, did_you_mean
 
 if TYPE_CHECKING:
     from qsweep.outlook import Options, Outlook
+    from qsweep.plan import Plan
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 CRASH_FILE = "qsweep-crash.txt"
@@ -157,13 +158,17 @@ def results_option(command: Any) -> Any:
 def run(specs: tuple[str, ...], dry_run: bool, **given: Any) -> int:
     """Run the grids of SPEC…: train what is not known yet, write tables, draw figures.
 
-    SPEC is a YAML file, or the name of one in ./configs or among the packaged ones. Nothing is trained twice: run again
-    after an interrupt, or after editing the grid, and only the rest is done.
+    SPEC is a YAML file, or the name of one in ./configs, in this folder, or among the packaged ones. All specs are
+    checked before the first trial is trained. Nothing is trained twice: run again after an interrupt, or after editing
+    the grid, and only the rest is done.
     """
+    from qsweep import sweep
+
     options = _options(given)
     if options.name and len(specs) > 1:
         raise UserError("--name names one folder: run one spec at a time with it")
-    return max(_dry_run(spec, options) if dry_run else _run(spec, options) for spec in specs)
+    paths = [sweep.find(name) for name in specs]
+    return _dry_run(paths, options) if dry_run else _run(paths, options)
 
 
 def _options(given: dict[str, Any]) -> Options:
@@ -189,31 +194,42 @@ def _options(given: dict[str, Any]) -> Options:
     )
 
 
-def _dry_run(name: str, options: Options) -> int:
+def _dry_run(paths: Sequence[Path], options: Options) -> int:
     from qsweep import report, sweep
-    from qsweep.outlook import outlook
+    from qsweep.outlook import look
 
-    ahead = outlook(sweep.find(name), options, say)
-    for note in ahead.plan.notes:
-        say(note)
-    click.echo(report.counts(ahead))
-    for line in (*report.stack_sizes(ahead), *report.failing(ahead), *report.places(ahead), *report.time(ahead)):
-        click.echo(f"  {line}")
-    return 1 if ahead.failing else 0
+    found = [look(plan, options, say) for plan in sweep.read_all(paths, options)]
+    for ahead in found:
+        for note in ahead.plan.notes:
+            say(note)
+        click.echo(report.counts(ahead))
+        for line in (*report.stack_sizes(ahead), *report.failing(ahead), *report.places(ahead), *report.time(ahead)):
+            click.echo(f"  {line}")
+    return 1 if any(ahead.failing for ahead in found) else 0
 
 
-def _run(name: str, options: Options) -> int:
+def _run(paths: Sequence[Path], options: Options) -> int:
+    """Run specs, one after the other, once all are known to be sound."""
+    from qsweep import sweep
+
+    plans = sweep.read_all(paths, options)
+    if len(plans) > 1:  # a single one is looked at when it runs
+        sweep.check_nets(plans, options, say)
+    return max([_run_one(path, plan, options) for path, plan in zip(paths, plans, strict=True)])
+
+
+def _run_one(path: Path, plan: Plan, options: Options) -> int:
     from qsweep import report, sweep
     from qsweep.progress import Display
 
     with Display() as display:
-        result = sweep.run(sweep.find(name), options, display, lambda ahead: _begin(ahead, display))
+        result = sweep.run(path, options, display, lambda ahead: _begin(ahead, display), plan)
     for line in report.ended(result):
         say(line)
     for line in report.wrong(result):
         say(line, style="red")
-    for path in [result.folder / "trials.csv", *result.figures]:
-        click.echo(path)
+    for written in [result.folder / "trials.csv", *result.figures]:
+        click.echo(written)
     return sweep.exit_code(result)
 
 
@@ -422,11 +438,11 @@ def reproduce(studies: tuple[str, ...], jobs: int | None, results: Path) -> int:
     from qsweep.study import all_studies, read_study
 
     options = Options(results=results, workers=jobs or default_workers())
+    found = [read_study(path) for path in [sweep.find(name, "sweeps") for name in studies] or all_studies()]
     code = 0
-    for path in [sweep.find(name, "sweeps") for name in studies] or all_studies():
-        study = read_study(path)
+    for study in found:
         say(f"{study.title} ({study.document})")
-        code = max([code, *(_run(str(config), options) for config in study.configs)])
+        code = max(code, _run([Path(config) for config in study.configs], options))
     return code
 
 

@@ -207,6 +207,10 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "parameter": {
         **_each("seed seeds random_state random_seed", "seeds are set for the whole spec: write `seeds: 5` at the top"),
+        **_each(
+            "name title extends trial grid zip variants exclude only also plots search max_trials stack",
+            "'{}' is a key of the whole spec: it stands at the top, and is not a trial parameter",
+        ),
         **_each("scheduler lr_scheduler warmup warmup_steps lr_decay lr_schedule gamma step_lr", _NO_SCHEDULE),
         **_each("nesterov amsgrad dampening maximize", "there is no '{}': sgd, rmsprop and adam are the plain ones"),
         **_each("grad_clip clip_grad clip_grad_norm max_grad_norm", "gradients are not clipped: there is no '{}'"),

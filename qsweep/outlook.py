@@ -97,22 +97,37 @@ def outlook(path: Path, options: Options, say: Callable[[str], None]) -> Outlook
     Raises:
         UserError: what would keep it from running.
     """
-    plan = plan_of(path, options)
-    device = environment.choose(options.device)
-    records: Mapping[str, Record] = {}
-    here = environment.describe(device)
-    timings: list[tuple[dict[str, Any], float]] = []
-    store_path = options.results / "store.db"
-    if store_path.is_file():
-        with closing(Store.view(store_path)) as store:
-            records, _ = store.look_up([t.key for t in family(plan.trials)], here)
-            timings = store.timings(here)
+    return look(plan_of(path, options), options, say)
+
+
+def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
+    """What running a plan would do, likewise."""
+    here = environment.describe(environment.choose(options.device))
+    records, timings = _known(plan, options, here)
     trials = wanted(plan, records, Weights.beside(options.results, here), options)
     shown = [trial for trial in plan.trials if names_places(trial) or rounds_flows(trial)]
     nets = inspect([*to_inspect(trials), *shown], plan.spec.texts, say)
     stacks = stacks_of(plan, trials, nets, options)
     known, time = count_known(plan, records), estimate(stacks, timings, options.at_once)
     return Outlook(plan, folder_name(plan, options), known, stacks, time, [t for t in trials if nets.failing(t)], nets)
+
+
+def _known(
+    plan: Plan, options: Options, here: str
+) -> tuple[Mapping[str, Record], Sequence[tuple[dict[str, Any], float]]]:
+    """What the store has of a plan, and how long trials took; nothing where there is no store yet."""
+    path = options.results / "store.db"
+    if not path.is_file():
+        return {}, []
+    with closing(Store.view(path)) as store:
+        return store.look_up([t.key for t in family(plan.trials)], here)[0], store.timings(here)
+
+
+def to_run(plan: Plan, options: Options) -> list[Trial]:
+    """The trials that a run of a plan would train first; nothing is written."""
+    here = environment.describe(environment.choose(options.device))
+    records, _ = _known(plan, options, here)
+    return wanted(plan, records, Weights.beside(options.results, here), options)
 
 
 def count_known(plan: Plan, records: Mapping[str, Record]) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -67,7 +68,7 @@ def read_file(path: Path, shown: str) -> Document:
     """The document in a file; `shown` is its name in messages.
 
     Raises:
-        UserError: it can't be read. SpecError: it is no YAML as we read it.
+        UserError: it can't be read. SpecError: it is invalid YAML.
     """
     try:
         with path.open("rb") as stream:
@@ -75,11 +76,11 @@ def read_file(path: Path, shown: str) -> Document:
     except OSError as error:
         raise UserError(f"{shown}: {error.strerror or error}") from None
     if len(data) > MAX_BYTES:
-        raise SpecError([Problem(shown, 0, 0, "", f"larger than {MAX_BYTES // 1024} KB: this is no spec")])
+        raise SpecError([Problem(shown, 0, 0, "", f"larger than {MAX_BYTES // 1024} KB: not a spec")])
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise SpecError([Problem(shown, 0, 0, "", f"no text: byte {error.start} is not UTF-8")]) from None
+        raise SpecError([Problem(shown, 0, 0, "", f"not text: byte {error.start} is not UTF-8")]) from None
     return read_text(text, shown)
 
 
@@ -87,9 +88,9 @@ def read_text(text: str, shown: str) -> Document:
     """The document in a text.
 
     Raises:
-        SpecError: no YAML, nested deeper than 50 levels, or with what we don't read (all such places at once).
+        SpecError: invalid YAML, nested deeper than 50 levels, or with what we don't read (all such places at once).
     """
-    walk = _Walk(shown)
+    walk = _Walk(shown, text)
     root = _compose(text, walk)
     value = walk.value(root, ()) if root is not None else None
     if walk.problems:
@@ -98,24 +99,55 @@ def read_text(text: str, shown: str) -> Document:
 
 
 def _compose(text: str, walk: _Walk) -> yaml.Node | None:
-    """The tree of a text; its tags are noted, what is no YAML is raised."""
+    """The tree of a text; its tags are noted, invalid YAML is raised."""
     try:
         loader = _Loader(text)
     except ReaderError as error:
-        before = text[: error.position]
-        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-        walk.stop(line, column, f"no text: it has the character U+{ord(text[error.position]):04X}")
+        walk.stop(
+            *_line_and_column(text, error.position),
+            f"not text: it has the character {_character(text[error.position])}",
+        )
     try:
         return loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark or loader.get_mark()
-        walk.stop(mark.line + 1, mark.column + 1, f"no YAML: {', '.join(filter(None, (error.context, error.problem)))}")
+        what = ", ".join(filter(None, (error.context, error.problem)))
+        walk.stop(mark.line + 1, mark.column + 1, f"invalid YAML: {what}{_suspect(text, mark.line)}")
     except (ValueError, OverflowError):  # an escape beyond Unicode, "\UFFFFFFFF"
         mark = loader.get_mark()
-        walk.stop(mark.line + 1, mark.column + 1, "no YAML: no such character")
+        walk.stop(mark.line + 1, mark.column + 1, "invalid YAML: there is no such character")
     finally:
         for mark, tag in loader.tags:
             walk.wrong(mark.line + 1, mark.column + 1, (), f"tag '{cut(tag)}': tags are not read")
+
+
+def _line_and_column(text: str, position: int) -> tuple[int, int]:
+    before = text[:position]
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
+
+
+def _character(character: str) -> str:
+    """A character that one does not see, or takes for another: `U+00A0 (no-break space)`."""
+    name = unicodedata.name(character, "").lower()
+    return f"U+{ord(character):04X}" + (f" ({name})" if name else "")
+
+
+def _suspect(text: str, line: int) -> str:
+    """Of invalid YAML: the first character near a line that looks like one of YAML's own, and is not."""
+    lines = text.splitlines(keepends=True)
+    start, end = (sum(map(len, lines[:count])) for count in (max(line - LINES_BEFORE, 0), line + 1))
+    if not (found := LOOKALIKE.search(text, start, end)):
+        return ""
+    at, column = _line_and_column(text, found.start())
+    return f"; line {at}, column {column} has {_character(found[0])}, expected {_meant(found[0])}"
+
+
+LINES_BEFORE = 2
+"""YAML's parser notices some mistakes only lines later."""
+
+
+def _meant(character: str) -> str:
+    return MEANT.get(character, "a space")
 
 
 class _Loader(yaml.SafeLoader):
@@ -147,14 +179,31 @@ class _Loader(yaml.SafeLoader):
 
 
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-"""What an escape can bring into a text, and no file name or table can hold."""
+"""What an escape can bring into a text, and neither a file name nor a table can hold."""
+
+
+MEANT = {
+    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", "nothing there"),
+    **dict.fromkeys("\u2212\ufe63\uff0d", "a hyphen-minus, -"),
+    **dict.fromkeys("\uff1a\ufe55", "a colon and a space"),
+    **dict.fromkeys("\uff0c\u3001", "a comma"),
+    **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb\uff02", 'a straight quote, "'),
+    **dict.fromkeys("\u2018\u2019\u201a\uff07", "a straight quote, '"),
+    **dict.fromkeys("\uff3b\uff3d\uff5b\uff5d", "a bracket of ASCII"),
+}
+"""What is meant by characters that word processors, web pages and other keyboards put in the place of YAML's own."""
+LOOKALIKE = re.compile(f"[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000{re.escape(''.join(MEANT))}]")
+"""These, and the spaces that are none of YAML's."""
+PROSE = ("title",)
+"""The end of the places of texts that are read by people alone."""
 
 
 class _Walk:
     """One walk over the tree gives values, marks and problems."""
 
-    def __init__(self, shown: str) -> None:
+    def __init__(self, shown: str, text: str) -> None:
         self.shown = shown
+        self.source = text
         self.marks: dict[Place, Mark] = {}
         self.problems: list[Problem] = []
         self.open: list[yaml.Node] = []
@@ -191,11 +240,24 @@ class _Walk:
         if not isinstance(node, yaml.ScalarNode) or (node.value == "<<" and node.style is None):
             self._note(node, place, "a name was expected here; merge keys and mappings as names are not read")
             return None
+        if node.style is None and self._has_lookalike(node, place):
+            return None
         return self._text(node, place)
+
+    def _has_lookalike(self, node: yaml.ScalarNode, place: Place) -> bool:
+        """Note the first character of a text without quotes that looks like another, at its own column."""
+        found = LOOKALIKE.search(node.value) and LOOKALIKE.search(self.source, node.start_mark.index)
+        if not found:
+            return False
+        message = f"found {_character(found[0])}, expected {_meant(found[0])}"
+        self.wrong(*_line_and_column(self.source, found.start()), place, message)
+        return True
 
     def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
         if node.style is not None:
             return self._text(node, place)
+        if place[-1:] != PROSE and self._has_lookalike(node, place):
+            return None
         try:
             return plain_scalar(node.value)
         except ValueError as error:
@@ -264,7 +326,7 @@ def plain_scalar(text: str) -> Any:
 
 
 class Mistakes:
-    """What is wrong with a document, collected so that all of it is told at once."""
+    """What is wrong with a document, collected so that all of it is reported at once."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -278,13 +340,18 @@ class Mistakes:
         if self.found:
             raise SpecError(self.found)
 
-    def unknown_keys(self, mapping: Mapping[str, Any], place: Place, allowed: tuple[str, ...]) -> None:
+    def unknown_keys(
+        self, mapping: Mapping[str, Any], place: Place, allowed: tuple[str, ...], elsewhere: Collection[str] = ()
+    ) -> None:
+        """Note the keys that do not belong here; those of `elsewhere` are trial parameters."""
         for key in mapping:
-            if key not in allowed:
+            if key in elsewhere:
+                self.add((*place, key), f"'{key}' is a trial parameter: write it in `trial`, or in `grid` as an axis")
+            elif key not in allowed:
                 self.add((*place, key), unknown("key", key, allowed))
 
     def mapping(self, owner: Mapping[str, Any], key: str, place: Place = ()) -> dict[str, Any]:
-        """owner[key] if it is a mapping; an empty one where there is none, or after noting that it is no mapping."""
+        """owner[key] if it is a mapping; an empty one where there is none, or after noting that it is not a mapping."""
         return self._typed(dict, {}, "a mapping", owner, key, place)
 
     def sequence(self, owner: Mapping[str, Any], key: str, place: Place, expected: str) -> list[Any]:

@@ -23,7 +23,11 @@ def counts(ahead: Outlook) -> str:
     shared = f" in {rows} rows" if rows != trials else ""
     first = " first, then what the search asks for" if ahead.plan.spec.search else ""
     to_train = _with_bases(ahead.missing, ahead.bases)
-    return f"{ahead.folder_name}: {trials} trials{shared}, known {ahead.known}, to train {to_train}{first}"
+    return f"{ahead.folder_name}: {_trials(trials)}{shared}, known {ahead.known}, to train {to_train}{first}"
+
+
+def _trials(count: int) -> str:
+    return "1 trial" if count == 1 else f"{count} trials"
 
 
 def _with_bases(trained: int, bases: int) -> str:

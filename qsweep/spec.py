@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from qsweep.axes import limit
-from qsweep.blocks import BLOCK_EXPECTED, BLOCK_KEYS, Block, BlockReader
-from qsweep.errors import SpecError, UserError, unknown
+from qsweep.blocks import BLOCK_EXPECTED, BLOCK_KEYS, Block, BlockReader, as_list
+from qsweep.errors import SpecError, UserError, cut, unknown
 from qsweep.extends import read_extended
 from qsweep.imports import Source
 from qsweep.parameters import BadValueError, show
 from qsweep.reach import ACCURACIES, DEFAULT_REACH, read_reach
 from qsweep.reader import OVERRIDE, Document, Mistakes, Place, read_text
 from qsweep.trial import canonical
-from qsweep.vocabulary import KEPT, ROLES
+from qsweep.vocabulary import KEPT, ROLES, TRIAL_NAMES
 
 TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "stack", "search", "plots", "max_trials")
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
@@ -66,7 +66,7 @@ def is_share(measure: str) -> bool:
 
 
 RANGE = "range"
-"""The one field of a plot that is no text: the ends of a range to draw over a histogram."""
+"""The one field of a plot that is not text: the ends of a range to draw over a histogram."""
 
 REACH = "reach"
 """What a threshold, a heatmap or a search asks for: a share of the best trial without the axis, or an accuracy."""
@@ -156,17 +156,32 @@ def read(path: Path, overrides: Sequence[str] = (), shown: str | None = None) ->
         shown: the file's name in messages.
 
     Raises:
-        UserError: the file can't be read, or an override is no NAME=VALUE.
+        UserError: the file can't be read, or an override is not NAME=VALUE.
         SpecError: every mistake in it.
     """
     document = read_extended(path, shown or str(path))
-    return _Reader(document, path, dict(map(_parse_override, overrides))).spec()
+    return _Reader(document, path, _parse_overrides(overrides)).spec()
+
+
+def _parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """The values of all -S, by name.
+
+    Raises:
+        UserError: one is not NAME=VALUE, or two have the same name.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, value = _parse_override(text)
+        if name in values:
+            raise UserError(f"-S {name} is given twice: keep one; several values are a list, as in -S '{name}=[…, …]'")
+        values[name] = value
+    return values
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise UserError(f"-S {text}: expected NAME=VALUE, as in -S lr=0.1 or -S 'bitwidth=[8, 4]'")
+        raise UserError(f"-S {cut(text)}: expected NAME=VALUE, as in -S lr=0.1 or -S 'bitwidth=[8, 4]'")
     return name, read_text(value, f"{OVERRIDE} {name}").value
 
 
@@ -183,7 +198,7 @@ class _Reader:
         top = self.document.value
         if not isinstance(top, dict):
             raise SpecError([self.document.problem((), f"found {show(top)}, expected {BLOCK_EXPECTED}")])
-        self.mistakes.unknown_keys(top, (), TOP_KEYS)
+        self.mistakes.unknown_keys(top, (), TOP_KEYS, TRIAL_NAMES)
         swept = {name: value for name, value in self.overrides.items() if name != "seeds"}
         reader = BlockReader(self.mistakes, swept, self.path.parent)
         spec = Spec(
@@ -234,7 +249,7 @@ class _Reader:
         try:
             return _seeds(self.overrides.get("seeds", top.get("seeds", 1)))
         except BadValueError as error:
-            self.mistakes.add(place, str(error))
+            self.mistakes.add(place, str(error) + as_list("seeds", self.overrides.get("seeds")))
             return (0,)
 
     # search

@@ -14,10 +14,10 @@ import qsweep
 from qsweep import backends, environment, folder, jobs, lock, schedule
 from qsweep.data import data_folder, ensure
 from qsweep.datasets import DATASETS
-from qsweep.errors import UserError, did_you_mean
+from qsweep.errors import Problem, SpecError, UserError, did_you_mean
 from qsweep.inspection import Nets, inspect, to_inspect
 from qsweep.lineage import family, giving_weights, taken_over
-from qsweep.outlook import Options, Outlook, count_known, estimate, folder_name, plan_of, stacks_of, wanted
+from qsweep.outlook import Options, Outlook, count_known, estimate, folder_name, plan_of, stacks_of, to_run, wanted
 from qsweep.plan import Plan
 from qsweep.provenance import provenance
 from qsweep.schedule import Progress, Stack, Summary
@@ -62,21 +62,26 @@ def packaged(kind: str) -> Path:
     return inside if inside.is_dir() else Path(qsweep.__file__).parent.parent / kind
 
 
+SUFFIXES = (".yaml", ".yml")
+
+
 def find(name: str, kind: str = "configs") -> Path:
-    """The file that a name means: a path, or a bare name in ./configs, then among the packaged ones.
+    """The file that a name means: a path, or a bare name in ./configs, here, or among the packaged ones.
 
     Raises:
         UserError: there is no such file.
     """
     path = Path(name)
-    if path.suffix in (".yaml", ".yml") or "/" in name:
+    if path.suffix in SUFFIXES or "/" in name:
         if _is_there(path):
             return path
-        raise UserError(f"no file {name}{_near(path.stem, kind)}")
-    for place in (Path(kind), packaged(kind)):
-        if _is_there(place / f"{name}.yaml"):
-            return place / f"{name}.yaml"
-    raise UserError(f"no '{name}' in ./{kind} or among the packaged ones{_near(name, kind)}")
+        what = "is a folder, not a spec" if path.is_dir() else "is not there"
+        raise UserError(f"{name} {what}{_near(path.stem, kind, path.parent)}")
+    for place in (Path(kind), Path(), packaged(kind)):
+        for found in [place / f"{name}{suffix}" for suffix in SUFFIXES]:
+            if _is_there(found):
+                return found
+    raise UserError(f"no '{name}' in ./{kind}, here, or among the packaged ones{_near(name, kind, Path())}")
 
 
 def _is_there(path: Path) -> bool:
@@ -86,24 +91,71 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _near(name: str, kind: str) -> str:
+def _near(name: str, kind: str, beside: Path) -> str:
+    """The nearest name, of a file beside the one that is meant too, and the names that need no path."""
     known = sorted({p.stem for place in (Path(kind), packaged(kind)) for p in place.glob("*.yaml")})
-    return f"{did_you_mean(name, known)} (there are: {', '.join(known)})"
+    here = sorted({p.stem for suffix in SUFFIXES for p in beside.glob(f"*{suffix}")})
+    return f"{did_you_mean(name, [*known, *here])} (there are: {', '.join(known)})"
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-def run(path: Path, options: Options, progress: Progress, begin: Callable[[Outlook], None]) -> Result:
+def read_all(paths: Sequence[Path], options: Options) -> list[Plan]:
+    """The plans of several specs, or the mistakes of all of them.
+
+    Raises:
+        SpecError: the mistakes. UserError: two specs would write one folder, or a folder is another's.
+    """
+    plans: list[Plan] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            plans.append(plan_of(path, options))
+        except SpecError as error:
+            problems += error.problems
+    if problems:
+        raise SpecError(problems)
+    _check_folders(paths, plans, options)
+    return plans
+
+
+def check_nets(plans: Sequence[Plan], options: Options, say: Callable[[str], None]) -> None:
+    """Build the nets of several plans, so that none of these runs before all can.
+
+    Raises:
+        UserError: a library does not have a net, or a trial names a place that its net lacks.
+    """
+    for plan in plans:
+        inspect(to_inspect(to_run(plan, options)), plan.spec.texts, say)
+
+
+def _check_folders(paths: Sequence[Path], plans: Sequence[Plan], options: Options) -> None:
+    seen: dict[str, Path] = {}
+    for path, plan in zip(paths, plans, strict=True):
+        name = folder_name(plan, options)
+        if (other := seen.setdefault(name, path)) != path:
+            raise UserError(f"{other} and {path} would both write {options.results / name}: give one another name")
+        folder.claim(options.results / name, folder.owner(path, packaged("configs"), options.results.parent))
+
+
+def run(
+    path: Path,
+    options: Options,
+    progress: Progress,
+    begin: Callable[[Outlook], None],
+    plan: Plan | None = None,
+) -> Result:
     """Run a spec: train what is missing, write its folder, draw its figures.
 
     Args:
+        plan: the spec's, where it has been read before.
         begin: told what is to be done before anything slow happens.
 
     Raises:
         UserError: whatever the user can mend; records that were committed before are safe.
     """
-    plan = plan_of(path, options)
+    plan = plan or plan_of(path, options)
     for note in plan.notes:
         progress.note(note)
     target = options.results / folder_name(plan, options)

@@ -274,4 +274,31 @@ def test_make_reproduce_runs_every_config_of_the_study(shell: Shell, tmp_path: P
 
 @pytest.mark.parametrize("name", ["tinny", "tinny.yaml", "x" * 300, "a/" + "x" * 300 + ".yaml", "trial:\n  lr: 1\n"])
 def test_spec_that_is_nowhere_is_said(shell: Shell, name: str) -> None:
-    assert shell("run", name, code=2)[1].startswith(("no file", "no '"))
+    assert shell("run", name, code=2)[1].startswith((f"{name} is not there", "no '"))
+
+
+def test_all_specs_are_read_and_their_nets_built_before_the_first_trains(shell: Shell) -> None:
+    (shell.folder / "good.yaml").write_text(SPEC.replace("0.5, 0.25", "0.75"))
+    (shell.folder / "typo.yaml").write_text(SPEC.replace("epochs", "epoch"))
+    (shell.folder / "typos.yaml").write_text(SPEC.replace("mlp", "mpl"))
+    (shell.folder / "place.yaml").write_text(SPEC.replace("  epochs: 2", "  epochs: 2\n  layers: {conv1: float32}"))
+    (shell.folder / "twin").mkdir()
+    (shell.folder / "twin" / "good.yaml").write_text(SPEC)
+    for others, said in (
+        (
+            ("typo.yaml", "typos.yaml"),
+            ("typo.yaml:5:3", "typos.yaml:4:3", "did you mean 'epochs'", "did you mean 'mlp'"),
+        ),
+        (("place.yaml",), ("unknown place 'conv1'",)),
+        (("nowhere.yaml",), ("nowhere.yaml is not there",)),
+        (("twin/good.yaml",), ("good.yaml and twin/good.yaml would both write results/good",)),
+    ):
+        _, err = shell("run", "good.yaml", *others, "--backend", "serial", code=2)
+        assert all(words in err for words in said), err
+        assert not (shell.folder / "results" / "good").exists()
+
+
+def test_a_spec_in_this_folder_is_found_by_its_name(shell: Shell) -> None:
+    assert shell("run", "tiny", "-n") == shell("run", "tiny.yaml", "-n")
+    assert "did you mean 'tiny'?" in shell("run", "tinny", "-n", code=2)[1]
+    assert "twin is a folder, not a spec" in shell("run", "./twin", "-n", code=2)[1]

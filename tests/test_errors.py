@@ -25,7 +25,7 @@ def test_problem_says_file_line_column_path_and_message() -> None:
 @pytest.mark.parametrize(
     ("problem", "text"),
     [
-        (Problem("a.yaml", 3, 5, "", "no YAML"), "a.yaml:3:5: no YAML"),
+        (Problem("a.yaml", 3, 5, "", "invalid YAML"), "a.yaml:3:5: invalid YAML"),
         (Problem("-S lr", 0, 0, "", "found 0"), "-S lr: found 0"),
         (Problem("-S model", 0, 0, "hidden", "found 0"), "-S model: hidden: found 0"),
     ],

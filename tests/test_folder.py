@@ -247,7 +247,7 @@ def test_a_spec_that_is_missing_or_damaged_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="damaged"):
         folder.read_spec(tmp_path)
     (tmp_path / "spec.yaml").write_text("a: [")
-    with pytest.raises(UserError, match="no YAML"):
+    with pytest.raises(UserError, match="invalid YAML"):
         folder.read_spec(tmp_path)
 
 

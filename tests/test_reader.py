@@ -166,11 +166,11 @@ def test_read_text_tells_every_mistake_at_once() -> None:
         ("a: ! 1\n", 1, 4, "", "tag '!': tags are not read"),
         ("<<: {a: 1}\n", 1, 1, "", "merge keys"),
         ("a: &x {b: *x}\n", 1, 4, "a.b", "an alias to one of its own parents"),
-        ("a: *x\n", 1, 4, "", "no YAML: found undefined alias 'x'"),
+        ("a: *x\n", 1, 4, "", "invalid YAML: found undefined alias 'x'"),
         ("? [1, 2]\n: 3\n", 1, 3, "", "a name was expected here"),
-        ("a: [1, 2\n", 2, 1, "", "no YAML: while parsing a flow sequence, expected ',' or ']'"),
-        ("a: 1\n\tb: 2\n", 2, 1, "", "no YAML: while scanning for the next token, found character '\\t'"),
-        ("a: b: c\n", 1, 5, "", "no YAML: mapping values are not allowed here"),
+        ("a: [1, 2\n", 2, 1, "", "invalid YAML: while parsing a flow sequence, expected ',' or ']'"),
+        ("a: 1\n\tb: 2\n", 2, 1, "", "invalid YAML: while scanning for the next token, found character '\\t'"),
+        ("a: b: c\n", 1, 5, "", "invalid YAML: mapping values are not allowed here"),
         (
             "a: 1\n---\nb: 1\n",
             2,
@@ -178,12 +178,12 @@ def test_read_text_tells_every_mistake_at_once() -> None:
             "",
             "expected a single document in the stream, but found another document",
         ),
-        ("a: 1\n\x07\n", 2, 1, "", "no text: it has the character U+0007"),
+        ("a: 1\n\x07\n", 2, 1, "", "not text: it has the character U+0007"),
         ('a: "\\0"\n', 1, 4, "a", "a text with the character U+0000"),
         ('a: "\\ud800"\n', 1, 4, "a", "a text with the character U+D800"),
         ('"\\ud800": 1\n', 1, 1, "", "a text with the character U+D800"),
-        ('a: "\\UFFFFFFFF"\n', 1, 7, "", "no YAML: no such character"),
-        ('a: "\\U00110000"\n', 1, 7, "", "no YAML: no such character"),
+        ('a: "\\UFFFFFFFF"\n', 1, 7, "", "invalid YAML: there is no such character"),
+        ('a: "\\U00110000"\n', 1, 7, "", "invalid YAML: there is no such character"),
     ],
 )
 def test_read_text_says_where_and_what(text: str, line: int, column: int, path: str, message: str) -> None:
@@ -235,16 +235,16 @@ def test_read_file_as_large_as_allowed_is_read(tmp_path: Path) -> None:
 
 def test_read_file_larger_than_256_kb_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"#" * (MAX_BYTES + 1))
-    assert wrong_file(tmp_path / "a") == "a.yaml: larger than 256 KB: this is no spec"
+    assert wrong_file(tmp_path / "a") == "a.yaml: larger than 256 KB: not a spec"
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("lr: é".encode("latin-1"), "a.yaml: no text: byte 4 is not UTF-8"),
-        ("lr: 1".encode("utf-16"), "a.yaml: no text: byte 0 is not UTF-8"),
-        (b"\x7fELF\x02\x01\x01\0", "a.yaml:1:1: no text: it has the character U+007F"),
-        (b"\x89PNG\r\n\x1a\n", "a.yaml: no text: byte 0 is not UTF-8"),
+        ("lr: é".encode("latin-1"), "a.yaml: not text: byte 4 is not UTF-8"),
+        ("lr: 1".encode("utf-16"), "a.yaml: not text: byte 0 is not UTF-8"),
+        (b"\x7fELF\x02\x01\x01\0", "a.yaml:1:1: not text: it has the character U+007F"),
+        (b"\x89PNG\r\n\x1a\n", "a.yaml: not text: byte 0 is not UTF-8"),
     ],
     ids=["latin-1", "utf-16", "elf", "png"],
 )
@@ -307,3 +307,54 @@ def test_mistakes_stop_with_all_that_was_found() -> None:
         mistakes.stop_if_any()
     assert [p.path for p in caught.value.problems] == ["lrr", "name"]
     assert "did you mean 'lr'?" in str(caught.value)
+
+
+# --- characters that look like others ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("character", "name"),
+    [
+        *(
+            ("\u00a0", "U+00A0 (no-break space), expected a space"),
+            ("\u3000", "U+3000 (ideographic space), expected a space"),
+        ),
+        *((chr(code), f"U+{code:04X} (") for code in range(0x2000, 0x200C)),
+        *(("\u202f", "U+202F"), ("\ufeff", "U+FEFF (zero width no-break space), expected nothing there")),
+        *(
+            ("\u2212", "U+2212 (minus sign), expected a hyphen-minus, -"),
+            ("\uff1a", "U+FF1A (fullwidth colon), expected a colon"),
+        ),
+        *(("\u201c", "U+201C (left double quotation mark), expected a straight quote"), ("\u2019", "U+2019")),
+    ],
+)
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [("a: {b: 1X}", 1, 9), ("1X: 2", 1, 2), ("a:\n  - 1\n  - X3", 3, 5), ("a: bX c\n", 1, 5), ("a:X 1\n", 1, 3)],
+)
+def test_character_that_looks_like_another_is_named_at_its_column(
+    character: str, name: str, text: str, line: int, column: int
+) -> None:
+    with pytest.raises(SpecError) as caught:
+        read_text(text.replace("X", character), "s.yaml")
+    first = str(caught.value).splitlines()[0]
+    assert first.startswith(f"s.yaml:{line}:{column}: ") or f"line {line}, column {column} has " in first
+    assert name in first.replace(" has ", " found ")
+
+
+def test_character_that_looks_like_another_is_named_beside_what_yaml_says() -> None:
+    with pytest.raises(SpecError, match=r"invalid YAML: .*; line 2, column 7 has U\+FF1A \(fullwidth colon\)"):
+        read_text("a: 1\nepochs\uff1a 3\nb: 2\n", "s.yaml")
+
+
+@pytest.mark.parametrize(
+    "text", ["title: What\u2019s 50\u00a0% \u2212 this", 'a: "50\u00a0%"', "# it\u2019s\u00a0so\na: 1", "a: 8\u20134"]
+)
+def test_typography_in_titles_quotes_and_comments_is_read(text: str) -> None:
+    assert read_text(text, "s.yaml").value
+
+
+@given(st.text(alphabet=" ab:-[]{},\n'\"\u00a0\u200b\u2212\uff1a\ufeff\u201c", max_size=40))
+def test_any_text_with_lookalikes_is_read_or_refused(text: str) -> None:
+    with suppress(SpecError):  # anything else would be a crash
+        read_text(text, "s.yaml")

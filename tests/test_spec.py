@@ -266,7 +266,7 @@ def test_override_sets_the_seeds(tmp_path: Path) -> None:
     [
         ("lr", "-S lr: expected NAME=VALUE, as in -S lr=0.1"),
         ("=3", "-S =3: expected NAME=VALUE"),
-        ("lr=[1", "-S lr:1:3: no YAML"),
+        ("lr=[1", "-S lr:1:3: invalid YAML"),
         ("lr=!!float 3", "-S lr:1:1: tag"),
         ("lr=", "-S lr: found null, expected a number above 0"),
         ("lr=.inf", "-S lr:1:1: '.inf' is not a finite number"),
@@ -307,3 +307,48 @@ def test_large_wrong_file_says_little(tmp_path: Path) -> None:
         spec(tmp_path, GOOD + "grid: {lr: {linspace: [-1, 0, 5000]}}")
     assert len(caught.value.problems) == 5_000
     assert len(str(caught.value)) < 2_000
+
+
+# --- mistakes of -S ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["lr=0.1", "lr=0.01"], "-S lr is given twice"),
+        (["lr=0.1", "seeds=3", "lr=0.1"], "-S lr is given twice"),
+        (["seeds=3", "seeds=5"], "several values are a list, as in -S 'seeds=[…, …]'"),
+        (
+            ["lr=0.1,0.01"],
+            "-S lr: found \"0.1,0.01\", expected a number above 0; several values are a list: -S 'lr=[0.1, 0.01]'",
+        ),
+        (["lr=0.1 0.01"], "-S 'lr=[0.1, 0.01]'"),
+        (["seeds=1,2"], "-S 'seeds=[1, 2]'"),
+        (["epochs=1,2"], "-S 'epochs=[1, 2]'"),
+        (["trial.lr=0.1"], "unknown parameter 'trial.lr'; did you mean 'lr'?"),
+        (["grid.lr=0.1"], "unknown parameter 'grid.lr'; did you mean 'lr'?"),
+        (["LR=0.1"], "unknown parameter 'LR'; did you mean 'lr'?"),
+        (["title=x"], "'title' is a key of the whole spec"),
+        (["lr:0.1"], "-S lr:0.1: expected NAME=VALUE"),
+        (["=0.1"], "-S =0.1: expected NAME=VALUE"),
+        (["lr=[0.1"], "-S lr:1:5: invalid YAML"),
+        (["lr=\u22121"], "found U+2212 (minus sign)"),
+    ],
+)
+def test_each_mistake_of_an_override_is_refused_with_what_is_right(
+    tmp_path: Path, overrides: list[str], message: str
+) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("trial: {data: digits, model: softmax, epochs: 1}\ngrid: {lr: [0.5]}\n", encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        read(path, overrides)
+    assert message in str(caught.value)
+
+
+def test_a_trial_parameter_at_the_top_is_sent_into_trial(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("lr: 1\ntrial: {data: digits, model: softmax}\nalso: [{epochs: 2}]\n", encoding="utf-8")
+    with pytest.raises(SpecError) as caught:
+        read(path)
+    assert "s.yaml:1:1: lr: 'lr' is a trial parameter: write it in `trial`" in str(caught.value)
+    assert "'epochs' is a trial parameter" in str(caught.value)
