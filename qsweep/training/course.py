@@ -21,7 +21,7 @@ from qsweep.training.flow import Flow
 from qsweep.training.histograms import Histogram, histograms
 from qsweep.training.nets import Net
 from qsweep.training.places import places_of
-from qsweep.training.roles import Noise
+from qsweep.training.roles import Noise, roles_of
 from qsweep.training.step import Stepper
 from qsweep.training.why import Row, Tally, is_watched, levels
 from qsweep.vocabulary import STORED
@@ -68,7 +68,7 @@ class Course:
         self.outcomes = [Outcome() for _ in self.trials]
         places = places_of(self.model, self.data.shape)
         self.roles = places.parameters
-        self.stepper = Stepper(self.trials, places, self.net.values, self.codebooks)
+        self.stepper = Stepper(self.trials, places, self.net.trained, self.codebooks)
         self.flow = Flow(self.model, places, self.stepper.quantizers)
         self.dropouts = {n: m for n, m in self.model.named_modules() if isinstance(m, Dropout) and m.rate}
         self.step = 0
@@ -76,7 +76,7 @@ class Course:
     def run(self) -> list[Outcome]:
         """Train to the end."""
         if self.shared.get("quantize_init") and not self.stage:
-            self.stepper.quantize(self.net.values, self._noise())
+            self.stepper.quantize(self.net.trained, self._noise())
         for epoch in range(1, self.shared["epochs"] + 1):
             trained = self._epoch(epoch)
             self._drop_diverged(epoch, trained)
@@ -118,10 +118,10 @@ class Course:
             self.flow.start(part, noise, tally)
             gradients, means, logits = self.net.gradients(x, y, part, self.stepper.scales(part))
             totals.add(part, means.double() * len(chosen), logits, y)
-            for name, codebook in self.codebooks.items():
-                scales = self.stepper.scales(part)
+            for name in self.codebooks.keys() & gradients.keys():
+                codebook, scales = self.codebooks[name], self.stepper.scales(part)
                 gradients[name] = codebook.share(gradients[name], self.net.values[name][part], part, scales)
-            self.stepper.update(self.net.values, gradients, noise, part, tally)
+            self.stepper.update(self.net.trained, gradients, noise, part, tally)
         totals.examples += len(chosen)
 
     def _parts(self) -> Iterator[slice]:
@@ -148,7 +148,7 @@ class Course:
     def _drop_diverged(self, epoch: int, trained: Totals) -> None:
         finite = torch.isfinite(trained.loss)
         for value in (*self.net.values.values(), *self.stepper.masters.values()):
-            finite &= torch.isfinite(value).flatten(1).all(1).cpu()
+            finite &= torch.isfinite(value).reshape(len(value), -1).all(1).cpu()
         kept = [i for i, good in enumerate(finite.tolist()) if good]
         if len(kept) == len(self.alive):
             return
@@ -184,7 +184,7 @@ class Course:
     def count_weights(self) -> None:
         """Histograms of weights and biases as they are now, where the trials ask for some."""
         bins = self.shared.get("histogram", 0)
-        roles = {name: role for name, role in self.roles.items() if role != "norm"}
+        roles = {name: role for name, role in roles_of(self.model).items() if role != "norm"}
         for row, index in enumerate(self.alive):
             own = {name: value[row] for name, value in self.net.values.items()}
             self.outcomes[index].histograms = {**histograms(own, roles, bins), **self.outcomes[index].histograms}

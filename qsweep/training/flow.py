@@ -1,12 +1,14 @@
 """What flows through a net, rounded on its way: activations forward, errors backward.
 
 At outputs, a hook rounds what a layer gives; its error is rounded at the same place on the way back. At operands, each
-product of a dense or convolution layer (forward, for its input, for its weight) rounds its own two operands along the
-axis that it sums over. Gradients go straight through (Bengio et al. 2013). No code of the net is touched.
+product of a linear or convolution layer (forward, for its input, for its weight) rounds its own two operands along the
+axis that it sums over. Functions that a net calls itself (`F.relu`, `x @ w`) are intercepted and treated as layers are.
+Gradients go straight through (Bengio et al. 2013). No code of the net is touched.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -19,8 +21,9 @@ from torch.autograd.function import once_differentiable
 
 from qsweep.layers import Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU, back_through_relu, relu, relu_
 from qsweep.rounding import Stack
+from qsweep.training.functions import FunctionCalls, Kind, first, in_place_of, name_of, with_first
 from qsweep.training.gates import Gate, Pass, no_view, stacked, trials_in_front
-from qsweep.training.places import Places, call_name
+from qsweep.training.places import GIVING, Places, call_name
 from qsweep.training.products import Convolution, Dense, Law, Product
 from qsweep.training.roles import Noise, Quantizers
 from qsweep.training.why import Tally
@@ -36,6 +39,8 @@ class Flow:
         self._is_chain = is_chain(net)
         self._relus = relus_before_pools(net)
         self.use(quantizers)
+        self._outputs = {call for call in places.outputs if self._rounds(call, "outputs")}
+        self._products = {place for place in places.products if self._rounds(place, "operands")}
         self._attach()
         self._calls: Counter[str] = Counter()
         self._pass = Pass(0, None, None, set())
@@ -52,18 +57,29 @@ class Flow:
 
     def _attach(self) -> None:
         """Hooks where outputs are rounded, and products with rounded operands."""
-        outputs = {call for call in self._places.outputs if self._rounds(call, "outputs")}
-        for place in dict.fromkeys(call.partition("#")[0] for call in outputs):
-            layer = self._layers[place]
-            is_relu = type(layer) is ReLU
-            if is_relu and self._is_chain:
-                layer.forward = partial(self._relu, place, outputs, layer)
-            else:
-                layer.register_forward_hook(partial(self._output, place, outputs))
-        products = [place for place in self._places.products if self._rounds(place, "operands")]
-        for place in products:
+        for place in dict.fromkeys(call.partition("#")[0] for call in self._outputs):
+            layer = self._layers.get(place)
+            if type(layer) is ReLU and self._is_chain:
+                layer.forward = partial(self._relu, place, layer)
+            elif layer is not None:
+                layer.register_forward_hook(partial(self._output, place))
+        for place in self._products & self._layers.keys():
             layer = self._layers[place]
             layer.forward = partial(self._product, place, layer)
+        if {call.partition("#")[0] for call in self._outputs | self._products} - self._layers.keys():
+            self._attach_functions()
+
+    def _attach_functions(self) -> None:
+        """Intercept the functions that the net calls itself."""
+        functions = FunctionCalls(GIVING, self._function)
+        functions.attach(self._net)
+        forward = self._net.forward
+
+        def run(*args: Any, **given: Any) -> Any:
+            with functions.running():
+                return forward(*args, **given)
+
+        self._net.forward = run  # type: ignore[method-assign]
 
     def _rounds(self, place: str, at: str) -> bool:
         roles = ("activation", "error") if at == "outputs" else ("activation", "error", "weight")
@@ -74,32 +90,49 @@ class Flow:
 
     # outputs
 
-    def _output(self, place: str, outputs: set[str], layer: nn.Module, _: Any, output: Tensor) -> Tensor:
+    def _output(self, place: str, layer: nn.Module, _: Any, output: Any) -> Any:
         """The hook of a layer: its output, rounded where this call is a place."""
-        gate = self._next_gate(place, outputs, layer)
-        return output if gate is None else _Through.apply(output, gate, False, self._witness())
+        gate = self._next_gate(place)
+        return output if gate is None else with_first(output, self._through(first(output), gate))
 
-    def _relu(self, place: str, outputs: set[str], layer: nn.Module, x: Tensor) -> Tensor:
+    def _relu(self, place: str, layer: nn.Module, x: Tensor) -> Tensor:
         """In place of the forward of a ReLU in a chain, whose output no one else holds: rounded where it lies."""
-        gate = self._next_gate(place, outputs, layer)
+        gate = self._next_gate(place)
         return relu(x) if gate is None else _RoundedReLU.apply(x, gate, False, [], self._witness())
+
+    def _through(self, output: Tensor, gate: Gate) -> Tensor:
+        rounded: Tensor = _Through.apply(output, gate, False, self._witness())
+        return rounded
 
     def _witness(self) -> Tensor | None:
         """A tensor that each trial has its own of, by which `vmap` knows a stack: what comes before the first parameter
         is one for all."""
         return next((parameter.detach() for parameter in self._net.parameters()), None)
 
-    def _next_gate(self, place: str, outputs: set[str], layer: nn.Module) -> Gate | None:
+    def _next_gate(self, place: str) -> Gate | None:
         """What rounds at the next call of a layer, where that is a place."""
+        call = self._next_call(place)
+        return self._gate(call, "outputs") if call in self._outputs else None
+
+    def _next_call(self, place: str) -> str:
+        """The next call of a layer or function.
+
+        Raises:
+            ValueError: the net has not made it before, so that nobody knows what it is.
+        """
         self._calls[place] += 1
         call = call_name(place, self._calls[place])
-        return self._gate(layer, call, "outputs") if call in outputs else None
+        if call not in self._places.calls:
+            raise ValueError(
+                f"{call}: this call was not made when the net was looked at; what is rounded must not change"
+            )
+        return call
 
-    def _gate(self, layer: nn.Module, place: str, at: str) -> Gate:
-        wanted = place, at, layer.training
+    def _gate(self, place: str, at: str) -> Gate:
+        wanted = place, at, self._net.training  # of the whole: a layer may be kept in evaluation mode
         if wanted not in self._found:
             stacks = self._stacks(*wanted)
-            self._found[wanted] = stacks, self._repeated(place, stacks, layer.training)
+            self._found[wanted] = stacks, self._repeated(place, stacks, self._net.training)
         stacks, repeated = self._found[wanted]
         return Gate(place, stacks, self._pass, self._is_chain, self._relus.get(place, ""), repeated)
 
@@ -116,16 +149,60 @@ class Flow:
         stacks = {role: self._stack(quantizers, role, place, at) for role in ("activation", "error", "weight")}
         return {role: stack for role, stack in stacks.items() if stack is not None}
 
+    # functions
+
+    def _function(self, place: str, kind: Kind, function: Any, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
+        """A call of a function, with the mode off: rounded as a layer's output is, or its operands as a layer's are."""
+        call = self._next_call(place)
+        if place in self._products:
+            return self._product_function(place, call, function, args, given)
+        if call not in self._outputs:
+            return function(*args, **given)
+        gate = self._gate(call, "outputs")
+        if not in_place_of(function, args, given):
+            result = function(*args, **given)
+            return with_first(result, self._through(first(result), gate))
+        x = args[0] if args else given["input"]
+        copy = x.clone()  # what the function keeps for the way back must stay as it is
+        rest = {name: value for name, value in given.items() if name != "input"}
+        return x.copy_(self._through(function(copy, *args[1:], **rest), gate))
+
     # products
 
     def _product(self, place: str, layer: nn.Module, x: Tensor) -> Tensor:
         """In place of a layer's forward."""
         self._calls[f"{place} product"] += 1
         call = call_name(place, self._calls[f"{place} product"])
-        gate = self._gate(layer, place, "operands")._replace(place=call)
         law: Law = Dense() if isinstance(layer, nn.Linear) else Convolution.of(place, layer)
-        result: Tensor = Product.apply(x, layer.weight, layer.bias, gate, law, False)
+        return self._multiplied(place, call, law, x, layer.weight, layer.bias)
+
+    def _product_function(
+        self, place: str, call: str, function: Any, args: tuple[Any, ...], given: dict[str, Any]
+    ) -> Tensor:
+        """In place of `F.linear` or `F.conv2d`; its output, rounded where that is a place."""
+        if name_of(function) == "linear":
+            own = LINEAR.bind(*args, **given).arguments
+            law: Law = Dense()
+        else:
+            own = CONVOLUTION.bind(*args, **given).arguments
+            law = Convolution.called(place, own)
+        y = self._multiplied(place, call, law, own["input"], own["weight"], own.get("bias"))
+        return self._through(y, self._gate(call, "outputs")) if call in self._outputs else y
+
+    def _multiplied(self, place: str, call: str, law: Law, x: Tensor, w: Any, bias: Any) -> Tensor:
+        gate = self._gate(place, "operands")._replace(place=call)
+        result: Tensor = Product.apply(x, w, bias, gate, law, False)
         return result
+
+
+def _signature(names: str) -> inspect.Signature:
+    """Of a built-in function, which does not say its own: what may be left out is left out."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Signature([inspect.Parameter(name, kind, default=None) for name in names.split()])
+
+
+LINEAR = _signature("input weight bias")
+CONVOLUTION = _signature("input weight bias stride padding dilation groups")
 
 
 CHAIN = (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.Flatten, Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU)

@@ -30,6 +30,8 @@ class Net:
     def __init__(self, model: nn.Module, values: Values, forward: Forward, loss: str) -> None:
         self.model = model
         self.values = values
+        self.frozen = frozen_parameters(model)
+        """Names of the parameters that do not train."""
         self.losses = LOSSES[loss]
         """(logits (P, B, classes), labels (B,)) → the loss of each example, (P, B)."""
         self._forward = forward
@@ -37,17 +39,25 @@ class Net:
     def gradients(self, x: Tensor, y: Tensor, part: slice, scales: Tensor | None) -> tuple[Values, Tensor, Tensor]:
         """In training mode, of some trials: gradients of each one's mean loss over a batch, losses (P,), logits.
 
+        Frozen parameters have no gradient.
+
         Args:
             scales: (P,), what each loss is multiplied by before its gradients are taken; the losses given are not.
         """
         self.model.train()
-        values = {name: value[part].detach().requires_grad_() for name, value in self.values.items()}
+        values = {name: value[part].detach() for name, value in self.values.items()}
+        trained = {name: value.requires_grad_() for name, value in values.items() if name not in self.frozen}
         with self._products(len(x)):
             logits = self._forward(values, x)
             means = self.losses(logits, y).mean(1)
             total = (means if scales is None else means * scales).sum()
-            gradients = torch.autograd.grad(total, list(values.values()), materialize_grads=True)
-        return dict(zip(values, gradients, strict=True)), means.detach(), logits.detach()
+            gradients = torch.autograd.grad(total, list(trained.values()), materialize_grads=True)
+        return dict(zip(trained, gradients, strict=True)), means.detach(), logits.detach()
+
+    @property
+    def trained(self) -> Values:
+        """The values that train."""
+        return {name: value for name, value in self.values.items() if name not in self.frozen}
 
     def logits(self, x: Tensor, part: slice) -> Tensor:
         """(P, B, classes) of some trials, in evaluation mode."""
@@ -62,6 +72,11 @@ class Net:
     def keep(self, indices: Sequence[int]) -> None:
         """Go on with these trials alone."""
         self.values = {name: lying_as(value, value[list(indices)]) for name, value in self.values.items()}
+
+
+def frozen_parameters(model: nn.Module) -> frozenset[str]:
+    """Names of the parameters that a net does not train: `requires_grad=False`."""
+    return frozenset(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
 
 
 def stacked_net(model: nn.Module, count: int, loss: str = CROSS_ENTROPY) -> Net:
@@ -98,6 +113,12 @@ def _repeated(value: Tensor, count: int) -> Tensor:
 def memory_order(value: Tensor) -> tuple[int, ...]:
     """The permutation that keeps the first dimension and puts the others in the order in which they lie in memory."""
     return (0, *sorted(range(1, value.dim()), key=value.stride, reverse=True))
+
+
+def as_rows(value: Tensor, like: Tensor) -> Tensor:
+    """(P, n) of (P, *shape), in the order in which the values of `like` lie in memory: a view, where both lie alike."""
+    laid = value.permute(memory_order(like)).contiguous()
+    return laid.flatten(1) if laid.dim() > 1 else laid[:, None]  # a scalar parameter is one value
 
 
 def lying_as(model: Tensor, value: Tensor) -> Tensor:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,34 +14,52 @@ from torch import Tensor, nn
 from qsweep.errors import UserError, unknown
 from qsweep.layers import MaskedReLU, ReLU, UngatedReLU
 from qsweep.models import CORE, NORMS
+from qsweep.quantized import exceptions, rounds
+from qsweep.training.functions import WITH_OPERANDS, FunctionCalls, Kind, closed_modules, first, own_functions
+from qsweep.training.nets import frozen_parameters
 from qsweep.training.roles import Layers, place_of, roles_of
-from qsweep.vocabulary import AT, AT_ROLES, FLOAT32, FLOAT32_ENDS, FLOWS, LAYERS, ROLES, STORED
+from qsweep.vocabulary import (
+    AT,
+    AT_ROLES,
+    COMPRESS,
+    FLOAT32,
+    FLOAT32_ENDS,
+    FLOWS,
+    LAYERS,
+    OPERANDS,
+    ROLES,
+    STAGES,
+    STORED,
+)
 
 ACTIVATIONS = (
-    *(
-        MaskedReLU,
-        ReLU,
-        UngatedReLU,
-        nn.ReLU,
-        nn.ReLU6,
-        nn.LeakyReLU,
-        nn.PReLU,
-        nn.ELU,
-        nn.SELU,
-        nn.CELU,
-        nn.GELU,
-        nn.SiLU,
-        nn.Mish,
-    ),
-    *(nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus),
+    *(MaskedReLU, ReLU, UngatedReLU),
+    *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish),
+    *(nn.Hardswish, nn.Hardtanh, nn.Tanh, nn.Sigmoid, nn.Hardsigmoid, nn.Softplus, nn.LogSigmoid, nn.Softsign),
+    *(nn.Tanhshrink, nn.Hardshrink, nn.Softshrink, nn.Threshold, nn.GLU),
 )
 POOLS = (
     *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
     *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
     *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+    *(nn.LPPool1d, nn.LPPool2d, nn.LPPool3d),
 )
 GIVING = (*ACTIVATIONS, *POOLS, nn.Linear)
 """Layers whose outputs are activations."""
+
+
+class Unreached(NamedTuple):
+    """Something that roles name and no place reaches.
+
+    Attributes:
+        what: `encoder.self_attn.in_proj_weight (12,288 values)`.
+        roles: those that would round it.
+        at: where they would: outputs or operands.
+    """
+
+    what: str
+    roles: tuple[str, ...]
+    at: str = AT.default
 
 
 @dataclass(frozen=True)
@@ -49,17 +67,28 @@ class Places:
     """The places of a net, in the order in which it calls them.
 
     Attributes:
-        outputs: calls of activation functions, pools and dense layers (`relu1`; a layer's second call is `relu1#2`).
-            A dense layer whose output goes straight into an activation function is none: that one's output is.
-        products: dense and convolution layers.
-        parameters: the role of each parameter that has one.
+        outputs: calls of activation functions, pools and linear layers (`relu1`; a layer's second call is `relu1#2`),
+            and of functions like them that a module calls itself (`relu()`, `block.matmul()#2`). A linear layer whose
+            output goes straight into an activation function is none: that one's output is.
+        products: linear and convolution layers, and the functions like them (`conv2d()`).
+        parameters: the role of each parameter that has one and trains.
         names: all places, layers with parameters and calls with outputs.
+        calls: everything that may be a place and was called.
+        unreached: what roles may name and nothing rounds.
     """
 
     outputs: tuple[str, ...]
     products: tuple[str, ...]
     parameters: Mapping[str, str]
     names: tuple[str, ...]
+    calls: frozenset[str]
+    unreached: tuple[Unreached, ...]
+
+    def not_rounded(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """What a trial's roles name and nothing rounds or compresses; empty where all is as it asks."""
+        asked = _asked(settings)
+        found = [u.what for u in self.unreached if any((role, u.at) in asked for role in u.roles)]
+        return tuple(dict.fromkeys(found))
 
     def layers(self, settings: Mapping[str, Any]) -> Layers:
         """A trial's exceptions, each by the names of places and roles.
@@ -94,45 +123,144 @@ class Places:
         return (*(role for role in ROLES if role in stored | moved | flows), *operands)
 
 
+def _asked(settings: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """What a trial rounds anywhere: roles, each with where; and the parts of parameters that it compresses."""
+    everywhere = [settings.get("quantize", {}), *exceptions(settings.get(LAYERS))]
+    found = {(role, own[role].get(AT.name, AT.default)) for own in everywhere for role in own if rounds(own, role)}
+    parts = {part for stage in settings.get(STAGES, []) for part in stage.get(COMPRESS, {})}
+    return found | {(f"compress {part}", AT.default) for part in parts}
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call that was seen: its name, what it is of, its first input and its output (kept: ids stay theirs)."""
+
+    name: str
+    of: nn.Module | Kind
+    given: Any
+    output: Any
+
+    @property
+    def is_activation(self) -> bool:
+        return self.of is Kind.ACTIVATION or isinstance(self.of, ACTIVATIONS)
+
+    @property
+    def is_linear(self) -> bool:
+        return self.of is Kind.GEMM or isinstance(self.of, nn.Linear)
+
+    @property
+    def gives_activation(self) -> bool:
+        return self.of in (Kind.ACTIVATION, Kind.POOL, Kind.GEMM, Kind.OPAQUE) or isinstance(self.of, GIVING)
+
+    @property
+    def place(self) -> str:
+        return self.name.partition("#")[0]
+
+    @property
+    def has_operands(self) -> bool:
+        """Whether its operands can be rounded."""
+        return isinstance(self.of, CORE) or self.place.rpartition(".")[2].removesuffix("()") in WITH_OPERANDS
+
+
+def places_of(net: nn.Module, shape: tuple[int, ...]) -> Places:
+    """The places of a net, found by a pass of two blank examples through it in evaluation mode, and one in training."""
+    calls, output = _seen(net, shape)
+    activated = {id(call.given) for call in calls if call.is_activation}
+    outputs = [
+        call.name for call in calls if call.gives_activation and not (call.is_linear and id(call.output) in activated)
+    ]
+    products = dict.fromkeys(call.place for call in calls if call.has_operands)
+    frozen = frozen_parameters(net)
+    roles = roles_of(net)
+    parameters = {name: role for name, role in roles.items() if name not in frozen}
+    there = {*map(place_of, parameters), *outputs, *products}
+    names = tuple(dict.fromkeys(call.name for call in calls if call.name in there))
+    unreached = (
+        *_unreached_parameters(net, roles, frozen),
+        *_unreached_calls(calls),
+        *(Unreached(f"inside of {name}", FLOWS) for name in (*closed_modules(net), *own_functions(output))),
+    )
+    return Places(tuple(outputs), tuple(products), parameters, names, frozenset(c.name for c in calls), unreached)
+
+
+def _unreached_parameters(net: nn.Module, roles: Mapping[str, str], frozen: Collection[str]) -> Iterator[Unreached]:
+    modules = dict(net.named_modules())
+    for name, parameter in net.named_parameters():
+        count = f"{parameter.numel():,} value{'' if parameter.numel() == 1 else 's'}"
+        if name in roles and name in frozen:
+            yield Unreached(f"{name} ({count}, frozen)", (roles[name],))
+        if name not in roles:
+            is_norm = "norm" in type(modules[place_of(name)]).__name__.lower()
+            yield Unreached(f"{name} ({count})", OF_NORMS if is_norm else OF_OTHERS)
+
+
+OF_NORMS = ("norm", "compress norm_scale", "compress norm_shift")
+OF_OTHERS = ("weight", "bias", "gradient", "update", "momentum", "compress weight", "compress bias")
+"""Roles, and parts to compress, that name a parameter: one of a norm, and any other."""
+
+
+def _unreached_calls(calls: Sequence[_Call]) -> Iterator[Unreached]:
+    for call in calls:
+        if call.of is Kind.NONLINEAR:
+            yield Unreached(call.name, FLOWS)
+        if call.of is Kind.OPAQUE:
+            yield Unreached(f"inside of {call.name}", FLOWS)
+        if isinstance(call.of, Kind) and call.of in MULTIPLYING and not call.has_operands:
+            yield Unreached(f"operands of {call.name}", AT_ROLES, OPERANDS)
+
+
+MULTIPLYING = (Kind.GEMM, Kind.CONVOLUTION, Kind.OPAQUE)
+
+
 def call_name(place: str, number: int) -> str:
     """A call of a layer, counted from 1."""
     return place if number == 1 else f"{place}#{number}"
 
 
-def places_of(net: nn.Module, shape: tuple[int, ...]) -> Places:
-    """The places of a net, found by one pass of two blank examples through it, in evaluation mode."""
-    calls: list[tuple[str, nn.Module, Any, Any]] = []
+def _seen(net: nn.Module, shape: tuple[int, ...]) -> tuple[list[_Call], Tensor]:
+    """All calls in evaluation mode, and those that training adds; and the net's output. It is left as it was."""
     was_training = net.training
-    with _watched(net, lambda *call: calls.append(call)), torch.no_grad():
-        net.eval()(torch.zeros(2, *shape, device=next(net.parameters()).device))
+    buffers = {name: value.clone() for name, value in net.named_buffers()}
+    examples = torch.zeros(2, *shape, device=next(net.parameters()).device)
+    with torch.no_grad(), _watched(net) as evaluated:
+        net.eval()(examples)
+    with torch.enable_grad(), _watched(net) as trained:
+        output = net.train()(examples)
     net.train(was_training)
-    activated = {id(given) for _, layer, given, _ in calls if isinstance(layer, ACTIVATIONS)}
-    outputs = [
-        name
-        for name, layer, _, given in calls
-        if isinstance(layer, GIVING) and not (isinstance(layer, nn.Linear) and id(given) in activated)
-    ]
-    products = dict.fromkeys(name.partition("#")[0] for name, layer, _, _ in calls if isinstance(layer, CORE))
-    parameters = roles_of(net)
-    there = {*map(place_of, parameters), *outputs}
-    return Places(tuple(outputs), tuple(products), parameters, tuple(name for name, *_ in calls if name in there))
+    with torch.no_grad():
+        for name, value in net.named_buffers():
+            value.copy_(buffers[name])
+    known = {call.name for call in evaluated}
+    return [*evaluated, *(call for call in trained if call.name not in known)], output
 
 
 @contextmanager
-def _watched(net: nn.Module, note: Callable[[str, nn.Module, Any, Any], None]) -> Iterator[None]:
-    """Note each call of a layer: its name, the layer, the first input and the output (kept: ids stay theirs)."""
+def _watched(net: nn.Module) -> Iterator[list[_Call]]:
+    """All calls of layers and functions, while the net runs once."""
+    calls: list[_Call] = []
     counts: Counter[str] = Counter()
 
+    def note(place: str, of: nn.Module | Kind, given: Any, output: Any) -> None:
+        counts[place] += 1
+        calls.append(_Call(call_name(place, counts[place]), of, given, output))
+
     def watch(place: str, layer: nn.Module) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            counts[place] += 1
-            note(call_name(place, counts[place]), layer, inputs[0] if inputs else None, output)
+        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            note(place, layer, inputs[0] if inputs else None, first(output))
 
         return layer.register_forward_hook(hook)
 
+    def handle(place: str, kind: Kind, function: Any, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
+        result = function(*args, **given)
+        note(place, kind, next(iter((*args, *given.values())), None), first(result))
+        return result
+
+    functions = FunctionCalls(GIVING, handle)
     hooks = [watch(place, layer) for place, layer in net.named_modules() if isinstance(layer, (*GIVING, *CORE, *NORMS))]
+    hooks += functions.attach(net)
     try:
-        yield
+        with functions.running():
+            yield calls
     finally:
         for hook in hooks:
             hook.remove()

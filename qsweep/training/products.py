@@ -3,7 +3,7 @@ for it along the axis that it sums over. Gradients go straight through the round
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,15 @@ class Dense:
         return error.sum(1)
 
 
+ONLY_ZEROS = "`at: operands` takes convolutions that pad a number of zeros, not padding by name"
+
+
+def _each(value: int | Sequence[int], dims: int) -> list[int]:
+    """A number for each dimension."""
+    own = [value] if isinstance(value, int) else list(value)
+    return own * dims if len(own) == 1 else own
+
+
 @dataclass(frozen=True)
 class Convolution:
     """The products of a convolution of one trial: x (1, batch, in, …), w (1, out, in, …)."""
@@ -43,11 +52,29 @@ class Convolution:
 
     @classmethod
     def of(cls, place: str, layer: Any) -> Convolution:
+        """That of a layer.
+
+        Raises:
+            ValueError: it pads by name, or with other values than zeros.
+        """
         if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
-            raise ValueError(
-                f"{place}: `at: operands` takes convolutions that pad a number of zeros, not padding by name"
-            )
+            raise ValueError(f"{place}: {ONLY_ZEROS}")
         return cls(layer.stride, layer.padding, layer.dilation, layer.groups)
+
+    @classmethod
+    def called(cls, place: str, given: Mapping[str, Any]) -> Convolution:
+        """That of a call of `F.conv1d`, `F.conv2d` or `F.conv3d`.
+
+        Raises:
+            ValueError: it pads by name.
+        """
+        if isinstance(given.get("padding"), str):
+            raise ValueError(f"{place}: {ONLY_ZEROS}")
+        dims = given["weight"].dim() - 2
+        stride, padding, dilation = (
+            _each(given.get(name, usual), dims) for name, usual in (("stride", 1), ("padding", 0), ("dilation", 1))
+        )
+        return cls(stride, padding, dilation, given.get("groups", 1))
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
         b = None if bias is None else bias[0]

@@ -16,6 +16,9 @@ from qsweep.rounding import Stack
 from qsweep.streams import Stream
 from qsweep.vocabulary import AT, FLOAT32
 
+PARAMETERS = ("weight", "bias")
+"""Names of the parameters that play a role."""
+
 
 def roles_of(net: nn.Module) -> dict[str, str]:
     """The role of each parameter that has one, by name: weights and biases of dense and convolution layers, norms'."""
@@ -26,7 +29,8 @@ def _named_roles(net: nn.Module) -> Iterator[tuple[str, str]]:
     for place, module in net.named_modules():
         if isinstance(module, CORE + NORMS):
             for name, _ in module.named_parameters(recurse=False):
-                yield f"{place}.{name}" if place else name, name if isinstance(module, CORE) else "norm"
+                if name in PARAMETERS:  # weight_norm and its like have others
+                    yield f"{place}.{name}" if place else name, name if isinstance(module, CORE) else "norm"
 
 
 def parts_of(net: nn.Module) -> dict[str, str]:

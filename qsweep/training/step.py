@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qsweep.rounding import Stack
-from qsweep.training.nets import Values, lying_as, memory_order
+from qsweep.training.nets import Values, as_rows, lying_as, memory_order
 from qsweep.training.optimizers import Rows, Settings, State, remembers, update
 from qsweep.training.places import Places
 from qsweep.training.roles import Noise, Quantizers, contraction_axis, place_of
@@ -143,7 +143,7 @@ class Stepper:
     def update(self, values: Values, gradients: Values, noise: Noise, part: slice, tally: Tally | None = None) -> None:
         """Move some trials, in place, by the gradients of them; a tally is told what that did to quantized roles."""
         for name, value in values.items():
-            moved = gradients[name].permute(memory_order(value)).contiguous().flatten(1)
+            moved = as_rows(gradients[name], value)
             is_watched = tally is not None and bool(self._stacks[name])
             for block in self._blocks(name, value, part, is_watched):
                 own = moved[block.rows(part.start), block.columns]
@@ -160,10 +160,9 @@ class Stepper:
     def _made(self, name: str, value: Tensor, part: slice, is_watched: bool) -> Iterator[_Block]:
         """Views, in the order in which the parameter lies in memory; trial by trial where it is watched."""
         is_whole = is_watched or any(stack.whole for stack in self._stacks[name].values())
-        order = memory_order(value)
-        weights = value.permute(order).flatten(1)
-        memory = {key: own.permute(order).flatten(1) for key, own in self._memory[name].items()}
-        master = self.masters[name].permute(order).flatten(1) if name in self.masters else None
+        weights = as_rows(value, value)
+        memory = {key: as_rows(own, value) for key, own in self._memory[name].items()}
+        master = as_rows(self.masters[name], value) if name in self.masters else None
         for own, columns in blocks(part.stop - part.start, weights.shape[1], is_whole, is_watched):
             rows = slice(part.start + own.start, part.start + own.stop)
             state = {key: remembered[rows, columns] for key, remembered in memory.items()}

@@ -1,0 +1,204 @@
+"""What a net does by functions: `F.relu(x)`, `x @ w` and their like, seen while it runs.
+
+A module is a place under its own name. A function that a module calls itself is a place under the module's name and the
+function's: `block1.relu()`. What a layer of torch calls inside its own `forward` belongs to that layer.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from functools import cache, partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from qsweep.layers import Dropout
+from qsweep.models import CORE, NORMS
+
+
+class Kind(Enum):
+    """What a function is to rounding."""
+
+    ACTIVATION = "its output is an activation"
+    POOL = "its output is an activation: pooled"
+    GEMM = "its output is an activation, like that of a linear layer"
+    CONVOLUTION = "its operands are activations, its output is none: what follows it is"
+    OPAQUE = "its output is an activation, and what happens inside of it can't be seen"
+    NONLINEAR = "it may serve as an activation function, and is not rounded"
+
+
+_NAMES = {
+    Kind.ACTIVATION: """
+        relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish hardswish hardtanh tanh sigmoid expit hardsigmoid
+        softplus logsigmoid log_sigmoid softsign tanhshrink hardshrink softshrink threshold glu""",
+    Kind.POOL: """
+        max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
+        avg_pool1d avg_pool2d avg_pool3d lp_pool1d lp_pool2d lp_pool3d adaptive_max_pool1d adaptive_max_pool2d
+        adaptive_max_pool3d adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices
+        adaptive_max_pool3d_with_indices adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+        fractional_max_pool2d fractional_max_pool3d fractional_max_pool2d_with_indices
+        fractional_max_pool3d_with_indices""",
+    Kind.GEMM: """
+        linear bilinear matmul rmatmul mm bmm mv dot vdot inner outer ger addmm addmv addr addbmm baddbmm einsum
+        tensordot chain_matmul multi_dot""",
+    Kind.CONVOLUTION: """
+        conv1d conv2d conv3d conv_tbc convolution conv_transpose1d conv_transpose2d conv_transpose3d""",
+    Kind.OPAQUE: """
+        scaled_dot_product_attention multi_head_attention_forward scaled_mm scaled_addmm scaled_grouped_mm grouped_mm
+        lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
+        native_multi_head_attention transformer_encoder_layer_fwd""",
+    Kind.NONLINEAR: """
+        softmax softmin log_softmax gumbel_softmax exp expm1 log log1p sin cos sinh cosh tan atan arctan erf erfc abs
+        absolute square sign sgn heaviside where clamp clip clamp_min clamp_max maximum minimum fmax fmin sinc logit
+        logsumexp cumsum max_unpool1d max_unpool2d max_unpool3d interpolate upsample upsample_nearest upsample_bilinear
+        grid_sample normalize""",
+}
+KINDS: Mapping[str, Kind] = {name: kind for kind, names in _NAMES.items() for name in names.split()}
+"""By name without underscores around it: `relu_` and `Tensor.relu` are `relu`, `@` is `matmul`."""
+
+_OTHER_NAMES = """
+    affine_grid alpha_dropout assert_int_or_pair batch_norm binary_cross_entropy binary_cross_entropy_with_logits
+    boolean_dispatch channel_shuffle cosine_embedding_loss cosine_similarity cross_entropy ctc_loss dropout dropout1d
+    dropout2d dropout3d embedding embedding_bag feature_alpha_dropout fold gaussian_nll_loss group_norm
+    handle_torch_function has_torch_function has_torch_function_unary has_torch_function_variadic hinge_embedding_loss
+    huber_loss instance_norm kl_div l1_loss layer_norm linear_cross_entropy local_response_norm margin_ranking_loss
+    mse_loss multi_margin_loss multilabel_margin_loss multilabel_soft_margin_loss native_channel_shuffle nll_loss
+    one_hot pad pairwise_distance pdist pixel_shuffle pixel_unshuffle poisson_nll_loss rms_norm smooth_l1_loss
+    soft_margin_loss triplet_margin_loss triplet_margin_with_distance_loss unfold"""
+OTHERS = frozenset(_OTHER_NAMES.split())
+"""Functions of `torch.nn.functional` whose outputs are not activations: norms, losses, shapes, embeddings, dropout."""
+
+WITH_OPERANDS = ("linear", "conv1d", "conv2d", "conv3d")
+"""Functions whose operands can be rounded: those of the layers that can."""
+
+Handle = Callable[[str, Kind, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+"""(place, kind, function, its arguments) → what the call gives."""
+
+
+def name_of(function: Any) -> str:
+    """A function's name without the underscores around it."""
+    return str(getattr(function, "__name__", "")).strip("_")
+
+
+def kind_of(function: Any) -> Kind | None:
+    """What a function is to rounding; one of `torch.nn.functional` that is not known may be anything."""
+    name = name_of(function)
+    if name in KINDS:
+        return KINDS[name]
+    is_public = getattr(function, "__module__", "") == "torch.nn.functional" and not function.__name__.startswith("_")
+    return Kind.NONLINEAR if is_public and name not in OTHERS else None
+
+
+class FunctionCalls(TorchFunctionMode):
+    """Hands each call of a known function to `handle` while a net runs; `handle` runs with the mode off."""
+
+    def __init__(self, own: tuple[type[nn.Module], ...], handle: Handle) -> None:
+        """`own`: modules whose inner calls are their own affair."""
+        super().__init__()
+        self._own = (*own, *CORE, *NORMS, Dropout)
+        self._handle = handle
+        self._inside: list[tuple[str, bool]] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        kind = kind_of(func)
+        if kind is None or not self._inside or self._inside[-1][1]:
+            return func(*args, **given)
+        module = self._inside[-1][0]
+        name = f"{name_of(func).removesuffix('_with_indices')}()"
+        return self._handle(f"{module}.{name}" if module else name, kind, func, args, given)
+
+    # which module is running
+
+    def attach(self, net: nn.Module) -> list[Any]:
+        """Watch a net from now on; what is given has a `remove()`."""
+        handles: list[Any] = []
+        for name, module in net.named_modules():
+            handles.append(module.register_forward_pre_hook(partial(self._enter, name)))
+            handles.append(module.register_forward_hook(self._leave))
+        return handles
+
+    def _enter(self, name: str, module: nn.Module, _: Any) -> None:
+        is_own = isinstance(module, self._own) or (bool(self._inside) and self._inside[-1][1])
+        self._inside.append((name, is_own))
+
+    def _leave(self, *_: Any) -> None:
+        self._inside.pop()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While a net runs; one that raised has left its modules in the middle."""
+        self._inside.clear()
+        with self:
+            yield
+
+
+def in_place_of(function: Any, args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
+    """Whether a call writes its output over its input."""
+    name = str(getattr(function, "__name__", ""))
+    if name.endswith("_") and not name.endswith("__"):
+        return True
+    signature = _signature(function)
+    if signature is None or "inplace" not in signature.parameters:
+        return bool(given.get("inplace", False))
+    try:
+        return bool(signature.bind(*args, **given).arguments.get("inplace", False))
+    except TypeError:  # the call itself will say what is wrong with it
+        return False
+
+
+@cache
+def _signature(function: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # built-in functions have none
+        return None
+
+
+def first(result: Any) -> Any:
+    """The output of a call that may give more than it: maxima and their indices, a sequence and the last state."""
+    return result[0] if isinstance(result, tuple) and result else result
+
+
+def with_first(result: Any, output: Tensor) -> Any:
+    """What a call gave, with another output."""
+    if not isinstance(result, tuple):
+        return output
+    rest = (output, *result[1:])
+    return type(result)(*rest) if hasattr(result, "_fields") else rest
+
+
+# --- what can't be seen -----------------------------------------------------------------------------------------------
+
+
+def closed_modules(net: nn.Module) -> list[str]:
+    """Modules whose inner calls no mode sees: scripted and compiled ones."""
+    names = ("ScriptModule", "OptimizedModule")
+    return [
+        name or type(module).__name__
+        for name, module in net.named_modules()
+        if any(base.__name__ in names for base in type(module).__mro__)
+    ]
+
+
+def own_functions(output: Tensor) -> list[str]:
+    """Names of the autograd functions of a user's that an output was made by, in order."""
+    found: dict[str, None] = {}
+    seen: set[Any] = set()
+    waiting = [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        own = getattr(type(node), "_forward_cls", None)  # the class that a user has written
+        if own is not None and not own.__module__.startswith(("qsweep.", "torch.")):
+            found[own.__name__] = None
+        waiting += [following for following, _ in node.next_functions]
+    return list(found)
