@@ -152,6 +152,7 @@ def results_option(command: Any) -> Any:
 @click.option("-x", "--exitfirst", is_flag=True, help="Submit no more after the first failure.")
 @click.option("--stack", type=click.IntRange(1, 512), default=16, show_default=True, help="Trials a stack at most.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Wall seconds a trial.")
+@click.option("--strict", is_flag=True, help="Refuse to run where a role names what nothing rounds.")
 @results_option
 @click.option("--no-plot", is_flag=True, help="Draw no figures at the end.")
 @click.option("--no-wait", is_flag=True, help="Leave if another qsweep runs in the results folder.")
@@ -191,6 +192,7 @@ def _options(given: dict[str, Any]) -> Options:
         exit_first=given["exitfirst"],
         plot=not given["no_plot"],
         wait=not given["no_wait"],
+        strict=given["strict"],
     )
 
 
@@ -203,7 +205,8 @@ def _dry_run(paths: Sequence[Path], options: Options) -> int:
         for note in ahead.plan.notes:
             say(note)
         click.echo(report.counts(ahead))
-        for line in (*report.stack_sizes(ahead), *report.failing(ahead), *report.places(ahead), *report.time(ahead)):
+        lines = (*report.stack_sizes(ahead), *report.failing(ahead), *report.places(ahead), *report.not_rounded(ahead))
+        for line in (*lines, *report.time(ahead)):
             click.echo(f"  {line}")
     return 1 if any(ahead.failing for ahead in found) else 0
 
@@ -236,7 +239,7 @@ def _run_one(path: Path, plan: Plan, options: Options) -> int:
 def _begin(ahead: Outlook, display: Any) -> None:
     from qsweep import report
 
-    for line in (report.counts(ahead), *report.failing(ahead)):
+    for line in (report.counts(ahead), *report.failing(ahead), *report.not_rounded(ahead, report.SHOWN)):
         display.note(line)
     if ahead.stacks:
         for line in report.time(ahead) if ahead.time.trials else ():

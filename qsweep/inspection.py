@@ -10,8 +10,10 @@ from qsweep.architectures import architecture_of
 from qsweep.errors import UserError
 from qsweep.jobs import Inspection
 from qsweep.quantized import quantized_roles
+from qsweep.spec import NOT_ROUNDED
+from qsweep.store import Record
 from qsweep.trial import Trial, canonical
-from qsweep.vocabulary import AT, FLOWS, LAYERS
+from qsweep.vocabulary import AT, COMPRESS, FLOWS, LAYERS, STAGES
 
 LIMIT_SECONDS = 120.0
 """For building a net and running it once."""
@@ -52,6 +54,21 @@ def names_places(trial: Trial) -> bool:
 def rounds_flows(trial: Trial) -> bool:
     """Whether a trial rounds what flows through its net."""
     return bool({*FLOWS} & {*quantized_roles(trial.settings)})
+
+
+def is_in_question(trial: Trial) -> bool:
+    """Whether something that a trial asks for may not be reached in its net."""
+    return is_open(trial) and bool(quantized_roles(trial.settings) or STAGES in trial.settings)
+
+
+def not_rounded(trials: Iterable[Trial], nets: Nets, records: Mapping[str, Record]) -> dict[str, tuple[str, ...]]:
+    """What trials ask to round and nothing rounds, by model: from their nets, or from their records."""
+    found: dict[str, dict[str, None]] = {}
+    for trial in trials:
+        own, record = nets.of(trial), records.get(trial.key)
+        lacking = own.not_rounded if own is not None else record.result.get(NOT_ROUNDED, ()) if record else ()
+        found.setdefault(str(trial.columns["model"]), {}).update(dict.fromkeys(lacking))
+    return {model: tuple(lacking) for model, lacking in found.items() if lacking}
 
 
 def to_inspect(wanted: Iterable[Trial]) -> list[Trial]:
@@ -102,4 +119,5 @@ def _case_of(trial: Trial) -> str:
     settings = trial.settings
     own = settings.get("quantize", {})
     rounded = {role: own.get(role, {}).get(AT.name) for role in quantized_roles(settings)}
-    return canonical([_net_of(trial), rounded, settings.get(LAYERS)])
+    compressed = sorted({part for stage in settings.get(STAGES, ()) for part in stage.get(COMPRESS, ())})
+    return canonical([_net_of(trial), rounded, settings.get(LAYERS), compressed])

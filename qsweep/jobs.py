@@ -23,6 +23,7 @@ from qsweep.data import load
 from qsweep.datasets import DATASETS
 from qsweep.environment import describe, fix_products
 from qsweep.errors import UserError
+from qsweep.spec import NOT_ROUNDED
 from qsweep.trial import key_of
 from qsweep.vocabulary import COMPRESS, ITERATIONS, LOSS, STAGES
 
@@ -283,7 +284,7 @@ def _inspection(settings: Settings, is_stacking: bool, places: Places) -> Inspec
         places.layers(settings)
     except UserError as error:
         return Inspection(stacks=is_stacking, places=places.names, wrong_layers=str(error))
-    return Inspection(stacks=is_stacking, places=places.names)
+    return Inspection(stacks=is_stacking, places=places.names, not_rounded=places.not_rounded(settings))
 
 
 def _check_imports(settings: Settings) -> None:
@@ -332,7 +333,8 @@ def _outcome(trial: Settings, own: Outcome) -> dict[str, Any]:
     first = 0 if stages and COMPRESS in stages[-1] else 1
     history = [{"stage": len(stages), "epoch": i, **metrics} for i, metrics in enumerate(own.epochs, start=first)]
     more = {**own.sizes, **({"histograms": own.histograms} if own.histograms else {})}
-    result = {**own.epochs[-1], **more} if own.status == "done" else {}
+    lacking = {NOT_ROUNDED: list(own.not_rounded)} if own.not_rounded else {}
+    result = {**(own.epochs[-1] | more if own.status == "done" else {}), **lacking}
     return {"status": own.status, "reason": own.reason, "result": result, "history": history}
 
 

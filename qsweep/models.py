@@ -6,11 +6,13 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod, sqrt
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qsweep import loading
@@ -95,7 +97,44 @@ def _build_source(
         raise
     if not isinstance(net, nn.Module):
         raise UserError(f"'{name}' gave a {type(net).__name__}, expected a torch.nn.Module")
-    return _with_our_dropout(net)
+    _check_parameters(net)
+    return _with_kept_modes(_with_our_dropout(net))
+
+
+def _check_parameters(net: nn.Module) -> None:
+    """Refuse what a step can't honour.
+
+    Raises:
+        UserError: nothing trains, or a parameter has a hook, which `torch.autograd.grad` never calls.
+    """
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise UserError("no parameter of the model trains: it has none, or all have requires_grad=False")
+    for name, parameter in net.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise UserError(
+                f"the model has a gradient hook on its parameter '{name}', which would never be called: use a module's"
+                " register_full_backward_hook, or put what it does into the forward pass"
+            )
+
+
+def _with_kept_modes(net: nn.Module) -> nn.Module:
+    """Parts that a model's file has put into evaluation mode (`self.norm.eval()`) stay in it.
+
+    Raises:
+        UserError: the whole net is in evaluation mode.
+    """
+    if not net.training:
+        raise UserError(
+            "the model is in evaluation mode as a whole: leave its `.eval()` out; parts of it may have theirs"
+        )
+    for module in [m for m in net.modules() if not m.training]:
+        module.train = partial(_stay, module)  # type: ignore[method-assign]
+    return net
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    """In place of a module's `train`."""
+    return module
 
 
 def _build_library(name: str, shape: tuple[int, ...], classes: int, own: Mapping[str, Any]) -> nn.Module:
@@ -190,14 +229,37 @@ RANDOM_OPERATIONS = frozenset(
 
 @dataclass(frozen=True)
 class Probe:
-    """What one forward and backward pass of a net used."""
+    """What one forward and backward pass of a net used.
+
+    Attributes:
+        operations: of ATen, forward and backward.
+        has_memory: whether the net keeps tensors from pass to pass (buffers that move, attributes that are set).
+        has_hooks: whether modules or activations have hooks for gradients.
+    """
 
     operations: frozenset[str]
+    has_memory: bool = False
+    has_hooks: bool = False
 
     @property
-    def not_stacking(self) -> list[str]:
-        """The operations that keep the net out of a stack."""
-        return sorted(self.operations - STACKING_OPERATIONS)
+    def stacks(self) -> bool:
+        """Whether many trials give the same bits in one pass as each alone; of what is not tensors alone, none can."""
+        return self.operations <= STACKING_OPERATIONS and not self.has_memory and not self.has_hooks
+
+
+HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
+
+
+class _HookRecorder(TorchFunctionMode):
+    """Notes whether a net hooks into gradients of its activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_hooks = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.has_hooks |= getattr(func, "__name__", "") in HOOKS
+        return func(*args, **(kwargs or {}))
 
 
 class _Recorder(TorchDispatchMode):
@@ -217,7 +279,7 @@ def stacks(model: Mapping[str, Any], net: nn.Module, shape: tuple[int, ...], cla
         UserError: an open model draws random numbers itself, or its output is not (batch, classes).
     """
     known = architecture_of(model)
-    return not probe(net, shape, classes).not_stacking if known is None else known.stacks
+    return probe(net, shape, classes).stacks if known is None else known.stacks
 
 
 def probe(net: nn.Module, shape: tuple[int, ...], classes: int) -> Probe:
@@ -227,9 +289,11 @@ def probe(net: nn.Module, shape: tuple[int, ...], classes: int) -> Probe:
         UserError: it draws random numbers itself, or its output is not (batch, classes).
     """
     net.train()
-    state = {name: value.clone() for name, value in net.state_dict().items()}
+    kept = [*net.named_parameters(), *net.named_buffers()]
+    before = [value.detach().clone() for _, value in kept]
+    memory = _memory(net)
     examples, labels = torch.zeros(2, *shape), torch.zeros(2, dtype=torch.int64)
-    with _Recorder() as recorder:
+    with _Recorder() as recorder, _HookRecorder() as hooks:
         output = net(examples)
         if tuple(output.shape) != (2, classes):
             raise UserError(
@@ -238,6 +302,27 @@ def probe(net: nn.Module, shape: tuple[int, ...], classes: int) -> Probe:
         torch.nn.functional.cross_entropy(output, labels).backward()
     if drawn := sorted(recorder.seen & RANDOM_OPERATIONS):
         raise UserError(f"the model draws random numbers itself ({', '.join(drawn)}): use torch.nn.Dropout modules")
-    net.load_state_dict(state)  # running statistics saw two blank examples
+    has_memory = not _is_same(memory, _memory(net))
+    with torch.no_grad():
+        for (_, value), old in zip(kept, before, strict=True):  # running statistics saw two blank examples
+            value.copy_(old)
     net.zero_grad(set_to_none=True)
-    return Probe(frozenset(recorder.seen))
+    has_hooks = hooks.has_hooks or any(m._backward_hooks or m._backward_pre_hooks for m in net.modules())
+    return Probe(frozenset(recorder.seen), has_memory, has_hooks)
+
+
+def _memory(net: nn.Module) -> dict[tuple[str, str], tuple[Tensor, int]]:
+    """Every tensor that modules hold beside their parameters, and how often it was written to."""
+    return {
+        (place, name): (value, value._version)
+        for place, module in net.named_modules()
+        if not isinstance(module, Dropout)
+        for name, value in (*module._buffers.items(), *vars(module).items())
+        if isinstance(value, Tensor)
+    }
+
+
+def _is_same(memory: Mapping[Any, tuple[Tensor, int]], other: Mapping[Any, tuple[Tensor, int]]) -> bool:
+    return memory.keys() == other.keys() and all(
+        value is other[name][0] and version == other[name][1] for name, (value, version) in memory.items()
+    )

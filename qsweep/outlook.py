@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from qsweep import cost, environment, schedule
 from qsweep.errors import UserError
-from qsweep.inspection import Nets, inspect, names_places, rounds_flows, to_inspect
+from qsweep.inspection import Nets, inspect, is_in_question, names_places, not_rounded, rounds_flows, to_inspect
 from qsweep.lineage import family, needed
 from qsweep.plan import Plan, expand
 from qsweep.schedule import Stack
@@ -45,6 +45,7 @@ class Options:
     exit_first: bool = False
     plot: bool = True
     wait: bool = True
+    strict: bool = False
 
     @property
     def at_once(self) -> int:
@@ -65,6 +66,7 @@ class Outlook:
 
     Attributes:
         failing: trials that are to run, and whose nets can not be built.
+        not_rounded: what trials ask to round and nothing rounds, by model.
     """
 
     plan: Plan
@@ -74,6 +76,7 @@ class Outlook:
     time: Estimate
     failing: Sequence[Trial]
     nets: Nets
+    not_rounded: Mapping[str, Sequence[str]]
 
     @property
     def missing(self) -> int:
@@ -105,11 +108,27 @@ def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
     here = environment.describe(environment.choose(options.device))
     records, timings = _known(plan, options, here)
     trials = wanted(plan, records, Weights.beside(options.results, here), options)
-    shown = [trial for trial in plan.trials if names_places(trial) or rounds_flows(trial)]
+    shown = [t for t in plan.trials if names_places(t) or rounds_flows(t) or is_in_question(t)]
     nets = inspect([*to_inspect(trials), *shown], plan.spec.texts, say)
     stacks = stacks_of(plan, trials, nets, options)
     known, time = count_known(plan, records), estimate(stacks, timings, options.at_once)
-    return Outlook(plan, folder_name(plan, options), known, stacks, time, [t for t in trials if nets.failing(t)], nets)
+    failing, lacking = [t for t in trials if nets.failing(t)], refuse_if_strict(plan, nets, records, options)
+    return Outlook(plan, folder_name(plan, options), known, stacks, time, failing, nets, lacking)
+
+
+def refuse_if_strict(
+    plan: Plan, nets: Nets, records: Mapping[str, Record], options: Options
+) -> Mapping[str, Sequence[str]]:
+    """What trials ask to round and nothing rounds, by model.
+
+    Raises:
+        UserError: there is something, and the run is to be strict.
+    """
+    found = not_rounded(family(plan.trials), nets, records)
+    if options.strict and found:
+        lines = [f"{plan.spec.name}: not rounded in {model}: {', '.join(lacking)}" for model, lacking in found.items()]
+        raise UserError("\n".join([*lines, "--strict: name other roles, change the net, or leave --strict out"]))
+    return found
 
 
 def _known(

@@ -51,6 +51,14 @@ def places(ahead: Outlook) -> Iterator[str]:
             yield f"places of {model}: {', '.join(own.places)}"
 
 
+def not_rounded(ahead: Outlook, most: int | None = None) -> Iterator[str]:
+    """What trials ask to round and nothing rounds, by model; of long lists no more than the first ones."""
+    for model, lacking in ahead.not_rounded.items():
+        more = len(lacking) - len(lacking[:most])
+        rest = f" and {more} more (`-n` lists them)" if more else ""
+        yield f"not rounded in {model}: {', '.join(lacking[:most])}{rest}"
+
+
 def failing(ahead: Outlook) -> Iterator[str]:
     """The trials that will fail because their nets can not be built, by reason."""
     reasons = Counter(own.failure["reason"] for t in ahead.failing if (own := ahead.nets.of(t)) and own.failure)

@@ -12,7 +12,7 @@ from qsweep import aggregate, folder, lowest, tables
 from qsweep.columns import aligned
 from qsweep.errors import UserError
 from qsweep.explain import reasons
-from qsweep.spec import METRICS
+from qsweep.spec import METRICS, NOT_ROUNDED
 from qsweep.store import FINAL, STATUSES, Record, Store
 
 SHORT_KEY = 10
@@ -192,6 +192,8 @@ def _explain(record: Record, origin: Mapping[str, Any]) -> str:
     parts = [f"{record.key}\n{_verdict(record)}"]
     if told := reasons(record.trial, _last(record)):
         parts.append("why" + _before_it_diverged(record) + "\n" + _shifted("\n".join(told)))
+    if lacking := record.result.get(NOT_ROUNDED):
+        parts.append("not rounded\n" + _shifted("\n".join(lacking)))
     parts.append("settings\n" + _indented(_flat(record.trial)))
     if record.history:
         names = list(record.history)

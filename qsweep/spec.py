@@ -32,6 +32,9 @@ MAX_TRIALS = 100_000
 MAX_SEEDS_BY_NUMBER = 20
 MAX_SEED = 2**63 - 1
 
+NOT_ROUNDED = "not_rounded"
+"""What a trial's roles name and nothing rounds in its net: a column where there is something."""
+
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 WHY = ("clipped", "zero", "levels", "stalled")
 """What is told of each quantized role, in columns such as `weight_stalled`: the shares of values beyond the format's

@@ -17,7 +17,18 @@ from qsweep.datasets import DATASETS
 from qsweep.errors import Problem, SpecError, UserError, did_you_mean
 from qsweep.inspection import Nets, inspect, to_inspect
 from qsweep.lineage import family, giving_weights, taken_over
-from qsweep.outlook import Options, Outlook, count_known, estimate, folder_name, plan_of, stacks_of, to_run, wanted
+from qsweep.outlook import (
+    Options,
+    Outlook,
+    count_known,
+    estimate,
+    folder_name,
+    plan_of,
+    refuse_if_strict,
+    stacks_of,
+    to_run,
+    wanted,
+)
 from qsweep.plan import Plan
 from qsweep.provenance import provenance
 from qsweep.schedule import Progress, Stack, Summary
@@ -189,11 +200,12 @@ def _run(
     trials = wanted(plan, records, weights, options)
     nets = inspect(to_inspect(trials), plan.spec.texts, progress.note)
     failing = [trial for trial in trials if nets.failing(trial)]
+    lacking = refuse_if_strict(plan, nets, records, options)
     stacks = stacks_of(plan, trials, nets, options)
     store.set_plan(target.name, plan.digest, keys, bases)
     known = count_known(plan, records)
     time = estimate(stacks, store.timings(here) if stacks else [], options.at_once)
-    begin(Outlook(plan, target.name, known, stacks, time, failing, nets))
+    begin(Outlook(plan, target.name, known, stacks, time, failing, nets, lacking))
     origin = provenance()
     summary = Summary()
     ended: dict[str, Mapping[str, Any]] = {}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from qsweep.errors import UserError
 from qsweep.plan import Plan
 from qsweep.quantized import quantized_roles
-from qsweep.spec import DRAWN, METRICS, SIZES, why_columns
+from qsweep.spec import DRAWN, METRICS, NOT_ROUNDED, SIZES, why_columns
 from qsweep.store import STATUSES, Record
 from qsweep.vocabulary import COMPRESS, STAGES
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMULA_SIGNS = ("=", "+", "-", "@")
-TEXT_COLUMNS = ("key", "status", "reason", "variant", "place", "counts")
+TEXT_COLUMNS = ("key", "status", "reason", NOT_ROUNDED, "variant", "place", "counts")
 WRITTEN_ALIKE = {float, int, type(None)}
 """What the csv module writes as `cell` does, and faster."""
 SHOWN_CELLS = 5
@@ -47,8 +47,9 @@ TIMING_COLUMNS = ("key", "environment", "stack", "seconds")
 def trials_csv(plan: Plan, records: Mapping[str, Record]) -> str:
     """One row for each grid point: key, status, axes, seed, metrics, reason, constant parameters."""
     constants = [c for c in _parameters(plan) if c not in plan.axes]
-    header = ["key", "status", *plan.axes, "seed", *_measures(plan), *_sizes(plan), "reason", *constants]
-    return _csv(header, list(_trial_rows(plan, records, constants)))
+    lacking = [NOT_ROUNDED] if any(r.result.get(NOT_ROUNDED) for r in records.values()) else []
+    header = ["key", "status", *plan.axes, "seed", *_measures(plan), *_sizes(plan), "reason", *lacking, *constants]
+    return _csv(header, list(_trial_rows(plan, records, lacking, constants)))
 
 
 def _measures(plan: Plan) -> tuple[str, ...]:
@@ -65,7 +66,9 @@ def _parameters(plan: Plan) -> list[str]:
     return list(dict.fromkeys(name for trial in plan.trials for name in trial.columns))
 
 
-def _trial_rows(plan: Plan, records: Mapping[str, Record], constants: Sequence[str]) -> Iterator[list[Any]]:
+def _trial_rows(
+    plan: Plan, records: Mapping[str, Record], lacking: Sequence[str], constants: Sequence[str]
+) -> Iterator[list[Any]]:
     measures = (*_measures(plan), *_sizes(plan))
     for row in plan.rows:
         record = records.get(row.trial.key)
@@ -77,6 +80,7 @@ def _trial_rows(plan: Plan, records: Mapping[str, Record], constants: Sequence[s
             row.trial.seed,
             *map(result.get, measures),
             record.reason if record else "",
+            *("; ".join(result.get(name, ())) for name in lacking),
             *map(row.trial.columns.get, constants),
         ]
 

@@ -42,7 +42,7 @@ def sequential(layer: str) -> str:
 @pytest.mark.parametrize("model", [{"name": "softmax"}, {"name": "mlp", "hidden": [9, 7], "dropout": 0.5}])
 def test_stacks_what_the_catalog_declares_is_what_the_probe_finds(model: dict[str, object]) -> None:
     net = build(model, {}, SHAPE, 10)
-    assert stacks(model, net, SHAPE, 10) == (probe(net, SHAPE, 10).not_stacking == [])
+    assert stacks(model, net, SHAPE, 10) == probe(net, SHAPE, 10).stacks
 
 
 @pytest.mark.parametrize("name", ["lenet", "cnn3"])
@@ -50,7 +50,7 @@ def test_nets_of_convolutions_are_declared_not_to_stack(name: str) -> None:
     shape = (1, 28, 28)
     net = build({"name": name}, {}, shape, 10)
     assert not stacks({"name": name}, net, shape, 10)
-    assert probe(net, shape, 10).not_stacking
+    assert not probe(net, shape, 10).stacks
 
 
 def test_cnn3_computes_what_its_document_has() -> None:
@@ -72,14 +72,14 @@ def test_cnn3_computes_what_its_document_has() -> None:
 
 @pytest.mark.parametrize("layer", ["nn.ReLU()", "nn.Tanh()", "nn.GELU()", "nn.Dropout(0.1)"])
 def test_probe_listed_operations_stack(layer: str) -> None:
-    assert probe(own(sequential(layer)), SHAPE, 10).not_stacking == []
+    assert probe(own(sequential(layer)), SHAPE, 10).stacks
 
 
 @pytest.mark.parametrize(
     "layer", ["nn.Sigmoid()", "nn.SiLU()", "nn.Softplus()", "nn.LayerNorm(9)", "nn.BatchNorm1d(9)"]
 )
 def test_probe_other_operations_do_not_stack(layer: str) -> None:
-    assert probe(own(sequential(layer)), SHAPE, 10).not_stacking
+    assert not probe(own(sequential(layer)), SHAPE, 10).stacks
 
 
 def test_probe_leaves_running_statistics_as_they_were() -> None:

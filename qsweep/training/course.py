@@ -40,6 +40,7 @@ class Outcome:
     histograms: dict[str, Histogram] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     sizes: dict[str, Any] = field(default_factory=dict)
+    not_rounded: tuple[str, ...] = ()
 
 
 @dataclass
@@ -65,8 +66,8 @@ class Course:
         self.shared = shared
         self.stream = Stream(shared["seed"], self.stage)
         self.alive = list(range(len(self.trials)))
-        self.outcomes = [Outcome() for _ in self.trials]
         places = places_of(self.model, self.data.shape)
+        self.outcomes = [Outcome(not_rounded=places.not_rounded(trial)) for trial in self.trials]
         self.roles = places.parameters
         self.stepper = Stepper(self.trials, places, self.net.trained, self.codebooks)
         self.flow = Flow(self.model, places, self.stepper.quantizers)

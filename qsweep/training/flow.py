@@ -35,7 +35,7 @@ class Flow:
     def __init__(self, net: nn.Module, places: Places, quantizers: Quantizers) -> None:
         self._places = places
         self._net = net
-        self._layers = dict(net.named_modules())
+        self._layers: dict[str, Any] = dict(net.named_modules())
         self._is_chain = is_chain(net)
         self._relus = relus_before_pools(net)
         self.use(quantizers)
@@ -57,29 +57,32 @@ class Flow:
 
     def _attach(self) -> None:
         """Hooks where outputs are rounded, and products with rounded operands."""
-        for place in dict.fromkeys(call.partition("#")[0] for call in self._outputs):
-            layer = self._layers.get(place)
-            if type(layer) is ReLU and self._is_chain:
+        outputs = {call.partition("#")[0] for call in self._outputs}
+        for place in outputs & self._layers.keys():
+            layer = self._layers[place]
+            is_in_place = self._is_chain and type(layer) is ReLU
+            if is_in_place:
                 layer.forward = partial(self._relu, place, layer)
-            elif layer is not None:
+            else:
                 layer.register_forward_hook(partial(self._output, place))
         for place in self._products & self._layers.keys():
             layer = self._layers[place]
             layer.forward = partial(self._product, place, layer)
-        if {call.partition("#")[0] for call in self._outputs | self._products} - self._layers.keys():
+        if (outputs | self._products) - self._layers.keys():
             self._attach_functions()
 
     def _attach_functions(self) -> None:
         """Intercept the functions that the net calls itself."""
         functions = FunctionCalls(GIVING, self._function)
         functions.attach(self._net)
-        forward = self._net.forward
+        net: Any = self._net
+        forward = net.forward
 
         def run(*args: Any, **given: Any) -> Any:
-            with functions.running():
+            with functions:
                 return forward(*args, **given)
 
-        self._net.forward = run  # type: ignore[method-assign]
+        net.forward = run
 
     def _rounds(self, place: str, at: str) -> bool:
         roles = ("activation", "error") if at == "outputs" else ("activation", "error", "weight")

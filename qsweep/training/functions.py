@@ -7,8 +7,7 @@ function's: `block1.relu()`. What a layer of torch calls inside its own `forward
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import cache, partial
 from typing import Any
@@ -125,18 +124,13 @@ class FunctionCalls(TorchFunctionMode):
         return handles
 
     def _enter(self, name: str, module: nn.Module, _: Any) -> None:
+        if not name:  # the net itself: one that raised before was left in the middle
+            self._inside.clear()
         is_own = isinstance(module, self._own) or (bool(self._inside) and self._inside[-1][1])
         self._inside.append((name, is_own))
 
     def _leave(self, *_: Any) -> None:
         self._inside.pop()
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """While a net runs; one that raised has left its modules in the middle."""
-        self._inside.clear()
-        with self:
-            yield
 
 
 def in_place_of(function: Any, args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:

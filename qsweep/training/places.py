@@ -81,8 +81,8 @@ class Places:
     products: tuple[str, ...]
     parameters: Mapping[str, str]
     names: tuple[str, ...]
-    calls: frozenset[str]
-    unreached: tuple[Unreached, ...]
+    calls: frozenset[str] = frozenset()
+    unreached: tuple[Unreached, ...] = ()
 
     def not_rounded(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """What a trial's roles name and nothing rounds or compresses; empty where all is as it asks."""
@@ -259,7 +259,7 @@ def _watched(net: nn.Module) -> Iterator[list[_Call]]:
     hooks = [watch(place, layer) for place, layer in net.named_modules() if isinstance(layer, (*GIVING, *CORE, *NORMS))]
     hooks += functions.attach(net)
     try:
-        with functions.running():
+        with functions:
             yield calls
     finally:
         for hook in hooks:
