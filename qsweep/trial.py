@@ -63,8 +63,8 @@ NUMERICS = {
     "softmax": 1,
     "lenet": 1,
     "cnn3": 1,
-    "source": 1,
-    "torchvision": 1,
+    "source": 2,  # functions are rounded, frozen parameters stay, modules keep their evaluation mode
+    "torchvision": 2,  # functions are rounded
     "digits": 1,
     "mnist": 1,
     "fashion_mnist": 1,

@@ -69,6 +69,45 @@ def test_dry_run_names_the_places_of_a_net_whose_activations_are_rounded(shell: 
     assert "places of mlp: linear1, relu1, linear2" in out
 
 
+BY_HAND = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(10, 64) / 8)
+
+    def forward(self, x):
+        return x.flatten(1) @ self.w.t()
+
+def net(shape, classes):
+    return Net()
+"""
+LACKING = "not rounded in hand.py:net: w (640 values)"
+
+
+def test_what_a_role_names_and_nothing_rounds_is_said_by_every_command(shell: Shell) -> None:
+    (shell.folder / "hand.py").write_text(BY_HAND, encoding="utf-8")
+    spec = "trial: {data: digits, model: 'hand.py:net', epochs: 1, quantize: {weight: range4}}"
+    (shell.folder / "hand.yaml").write_text(spec, encoding="utf-8")
+    own = ("--results", "elsewhere")
+    out, _ = shell("run", "-n", "hand.yaml", *own)
+    assert LACKING in out
+    _, err = shell("run", "--strict", "hand.yaml", *own, code=2)
+    assert LACKING in err
+    assert not (shell.folder / "elsewhere" / "hand" / "trials.csv").exists()
+    _, err = shell("run", "hand.yaml", "--backend", "serial", *own)
+    assert err.count(LACKING) == 1
+    header, row = (shell.folder / "elsewhere" / "hand" / "trials.csv").read_text().splitlines()
+    assert dict(zip(header.split(","), row.split(","), strict=True))["not_rounded"] == "w (640 values)"
+    out, _ = shell("why", row[:10], *own)
+    assert "not rounded\n  w (640 values)\n" in out
+    for words in (["run", "hand.yaml"], ["run", "-n", "hand.yaml"]):  # also when all is known
+        assert LACKING in "".join(shell(*words, *own))
+    shell("run", "--strict", "hand.yaml", *own, code=2)
+
+
 def test_run_refuses_a_place_that_the_net_does_not_have_before_it_trains(shell: Shell) -> None:
     _, err = shell("run", "tiny.yaml", "-S", "layers={conv1: float32}", "--results", "refused", code=2)
     assert "layers: unknown place 'conv1' (one of: linear1, relu1, linear2)" in err

@@ -219,3 +219,66 @@ def test_an_unknown_classifier_of_torchvision_is_told_with_the_nearest_one() -> 
 def test_a_second_classifier_halfway_is_left_out() -> None:
     net = library("googlenet", (3, 32, 32))
     assert isinstance(net.train()(torch.zeros(2, 3, 32, 32)), torch.Tensor)
+
+
+# --- what a user's net asks of the step -------------------------------------------------------------------------------
+
+WITH_STATE = {
+    "a buffer that moves": "self.register_buffer('mean', torch.zeros(64))|self.mean.mul_(0.9).add_(x.detach().mean(0))",
+    "an attribute that is set": "self.mean = torch.zeros(64)|self.mean = 0.9 * self.mean + x.detach().mean(0)",
+    "a hook on an activation": "pass|x = self.one(x); x.register_hook(lambda error: 2 * error)",
+    "a module's backward hook": "self.two.register_full_backward_hook(lambda m, i, o: None)|pass",
+}
+
+
+@pytest.mark.parametrize("lines", WITH_STATE.values(), ids=WITH_STATE.keys())
+def test_a_net_that_keeps_tensors_or_hooks_into_gradients_does_not_stack(lines: str) -> None:
+    init, forward = lines.split("|")
+    net = own(two_layers(init, forward))
+    assert not probe(net, SHAPE, 10).stacks
+    assert probe(own(two_layers("pass", "pass")), SHAPE, 10).stacks
+
+
+def two_layers(init: str, forward: str) -> str:
+    return f"""
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(64, 64), nn.Linear(64, 10)
+        {init}
+    def forward(self, x):
+        x = x.flatten(1)
+        {forward}
+        return self.two(self.one(x))
+
+def net(shape, classes):
+    return Net()
+"""
+
+
+def test_probe_leaves_buffers_as_they_were_also_those_that_are_not_saved() -> None:
+    net = own(two_layers("self.register_buffer('n', torch.zeros(1), persistent=False)", "self.n += 1"))
+    probe(net, SHAPE, 10)
+    assert float(net.get_buffer("n")) == 0
+
+
+@pytest.mark.parametrize("hook", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_build_a_hook_on_a_parameter_is_refused_by_its_name(hook: str) -> None:
+    with pytest.raises(UserError, match=r"gradient hook on its parameter 'one\.weight', which would never be called"):
+        own(two_layers(f"self.one.weight.{hook}(lambda error: None)", "pass"))
+
+
+def test_build_a_net_that_does_not_train_at_all_is_refused() -> None:
+    with pytest.raises(UserError, match="no parameter of the model trains"):
+        own(two_layers("self.requires_grad_(False)", "pass"))
+
+
+def test_build_a_net_in_evaluation_mode_is_refused_and_parts_stay_in_theirs() -> None:
+    with pytest.raises(UserError, match="the model is in evaluation mode as a whole"):
+        own(two_layers("self.eval()", "pass"))
+    net = own(two_layers("self.norm = nn.BatchNorm1d(64).eval()", "x = self.norm(x)"))
+    probe(net, SHAPE, 10)
+    assert net.train().training
+    assert not net.get_submodule("norm").training
+    net(torch.rand(4, *SHAPE))
+    assert not net.get_buffer("norm.running_mean").any()
