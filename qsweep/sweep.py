@@ -135,10 +135,12 @@ def check_nets(plans: Sequence[Plan], options: Options, say: Callable[[str], Non
     """Build the nets of several plans, so that none of these runs before all can.
 
     Raises:
-        UserError: a library does not have a net, or a trial names a place that its net lacks.
+        UserError: a library does not have a net, a trial names a place that its net lacks, or a strict run has parts
+            that nothing rounds.
     """
     for plan in plans:
-        inspect(to_inspect(to_run(plan, options)), plan.spec.texts, say)
+        nets = inspect(to_inspect(to_run(plan, options)), plan.spec.texts, say)
+        refuse_if_strict(plan, nets, {}, options)
 
 
 def _check_folders(paths: Sequence[Path], plans: Sequence[Plan], options: Options) -> None:
