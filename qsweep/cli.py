@@ -19,6 +19,7 @@ from qsweep.errors import UserError, cut, did_you_mean
 if TYPE_CHECKING:
     from qsweep.outlook import Options, Outlook
     from qsweep.plan import Plan
+    from qsweep.plots import Drawn
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 CRASH_FILE = "qsweep-crash.txt"
@@ -231,7 +232,8 @@ def _run_one(path: Path, plan: Plan, options: Options) -> int:
         say(line)
     for line in report.wrong(result):
         say(line, style="red")
-    for written in [result.folder / "trials.csv", *result.figures]:
+    _say_drawn(result.drawn)
+    for written in [result.folder / "trials.csv", *result.drawn.paths]:
         click.echo(written)
     return sweep.exit_code(result)
 
@@ -257,13 +259,23 @@ def plot(paths: tuple[Path, ...], results: Path) -> int:
     """Draw the figures of sweep folders, of a folder of them, or of spec files (their current `plots:`)."""
     from qsweep import sweep
 
+    failed = False
     for target, plots in [pair for path in paths or (results,) for pair in _plottable(path, results)]:
         drawn = sweep.draw(target, plots)
-        if not drawn:
+        if not drawn.paths and not drawn.failures:
             say(f"{target}: its spec has no plots")
-        for path in drawn:
+        _say_drawn(drawn)
+        for path in drawn.paths:
             click.echo(path)
-    return 0
+        failed = failed or bool(drawn.failures)
+    return 2 if failed else 0
+
+
+def _say_drawn(drawn: Drawn) -> None:
+    for note in drawn.notes:
+        say(note)
+    for failure in drawn.failures:
+        say(failure, style="red")
 
 
 def _plottable(path: Path, results: Path) -> list[tuple[Path, Sequence[Any] | None]]:

@@ -30,6 +30,8 @@ from qsweep.outlook import (
     wanted,
 )
 from qsweep.plan import Plan
+from qsweep.plots import Drawn
+from qsweep.plots import draw as draw_plots
 from qsweep.provenance import provenance
 from qsweep.schedule import Progress, Stack, Summary
 from qsweep.search import Bisection, Found
@@ -48,7 +50,7 @@ class Result:
     elsewhere: int
     summary: Summary
     records: Mapping[str, Record]
-    figures: Sequence[Path]
+    drawn: Drawn
     found: Found | None = None
     """What a search came to."""
 
@@ -225,10 +227,10 @@ def _run(
         records, _ = store.look_up(everyone, here) if is_changed else (records, [])
         folder.write(target, plan, owner, records, origin)
     elsewhere = sum(records[k].environment != here and records[k].status in FINAL for k in keys if k in records)
-    figures = draw(target) if options.plot and summary.stopped_by is None else []
+    drawn = _drawn(target) if options.plot and summary.stopped_by is None else Drawn()
     search = plan.spec.search
     found = Bisection(plan, search).found(records) if search else None
-    return Result(target, plan, known, elsewhere, summary, records, figures, found)
+    return Result(target, plan, known, elsewhere, summary, records, drawn, found)
 
 
 def _give_up(
@@ -340,29 +342,37 @@ def _start(weights: Weights, trial: Trial) -> bytes | None:
 
 
 def exit_code(result: Result) -> int:
-    """0 if all is known for good; 1 if a trial failed or a promise broke; 130 or 143 if it was interrupted."""
+    """0 if all is known for good; 1 if a trial failed or a promise broke; 2 if a figure could not be drawn; 130 or 143
+    if it was interrupted."""
     if result.summary.stopped_by is not None:
         return 128 + int(result.summary.stopped_by)
     bad = result.statuses.keys() - set(FINAL) - ({"missing"} if result.found else set())
-    return 1 if bad or result.summary.conflicts else 0
+    return 1 if bad or result.summary.conflicts else 2 if result.drawn.failures else 0
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def draw(target: Path, plots: Sequence[Mapping[str, Any]] | None = None) -> list[Path]:
+def _drawn(target: Path) -> Drawn:
+    """The figures of a run that has ended, whose summary is worth more than a complaint about them."""
+    try:
+        return draw(target)
+    except UserError as error:
+        return Drawn(failures=(str(error),))
+
+
+def draw(target: Path, plots: Sequence[Mapping[str, Any]] | None = None) -> Drawn:
     """Draw a sweep folder's figures, from its own tables and the plots of its spec (or other plots).
 
     Raises:
-        UserError: a plot names what the table has not.
+        UserError: the folder has no tables, or a plot is incomplete.
     """
     spec = folder.read_spec(target)
     wanted = spec.get("plots", []) if plots is None else plots
     if not wanted:
-        return []
+        return Drawn()
 
     from qsweep import tables
-    from qsweep.plots import draw as draw_plots
 
     trials, history, histograms, timings = (
         read_table(target)

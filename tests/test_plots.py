@@ -2,140 +2,65 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from drawing import (
+    BITS,
+    HEATMAP,
+    LINES,
+    LR,
+    SURFACE,
+    Point,
+    colour_bar,
+    figure,
+    history,
+    labelled,
+    legend_texts,
+    lr_bitwidth,
+    marks,
+    panels,
+    rows,
+    through_csv,
+    trials,
+)
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PatchCollection, PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from qsweep.errors import UserError
-from qsweep.plots import draw, heatmap, histogram, lines, page, surface
+from qsweep.plots import Drawn, draw, heatmap, histogram, page, surface
 from qsweep.plots.axes import Reference, axis, plain, scale_of
 from qsweep.plots.cells import picture
 from qsweep.plots.distributions import distributions
 from qsweep.plots.entry import Histogram, named, read
-from qsweep.plots.threshold import threshold
-
-METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
-LR = [2.0**-e for e in range(5)]
-BITS = [4, 3, 2, 1]
-SURFACE = {"kind": "surface", "x": "lr", "y": "bitwidth", "z": "test_accuracy"}
-HEATMAP = {**SURFACE, "kind": "heatmap"}
-LINES = {"kind": "lines", "x": "lr", "y": "test_accuracy", "line": "bitwidth"}
-
-Point = Mapping[str, Any]
 
 
-def done(point: Point) -> str:
-    return "done"
-
-
-def half(point: Point) -> float:
-    return 0.5
-
-
-def through_csv(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as they come back from trials.csv: true/false in small letters, empty for none."""
-    text = pd.DataFrame([{k: str(v).lower() if isinstance(v, bool) else v for k, v in row.items()} for row in rows])
-    return pd.read_csv(io.StringIO(text.to_csv(index=False)), keep_default_na=False, na_values=[""])
-
-
-def rows(
-    grid: Mapping[str, list[Any]],
-    status: Callable[[Point], str] = done,
-    accuracy: Callable[[Point], float] = half,
-    seeds: int = 1,
-    weight: str = "range",
-) -> list[dict[str, Any]]:
-    """One row for each point of a grid and seed."""
-    made = []
-    for values in itertools.product(*grid.values(), range(seeds)):
-        point = dict(zip([*grid, "seed"], values, strict=True))
-        value = accuracy(point) if status(point) == "done" else None
-        key = f"{weight}-{'-'.join(map(str, values))}"
-        metrics = dict.fromkeys(METRICS, value)
-        made.append({"key": key, "status": status(point), **point, **metrics, "reason": "", "quantize.weight": weight})
-    return made
-
-
-def trials(grid: Mapping[str, list[Any]], **options: Any) -> pd.DataFrame:
-    return through_csv(rows(grid, **options))
-
-
-def lr_bitwidth() -> pd.DataFrame:
-    """A sweep whose 1 bit diverges at a learning rate of 1; its float32 rows read neither zero nor bitwidth."""
-    grid: dict[str, list[Any]] = {"zero": [True, False], "lr": LR, "bitwidth": BITS}
-
-    def status(point: Point) -> str:
-        return "diverged" if point["lr"] == 1 and point["bitwidth"] == 1 else "done"
-
-    def accuracy(point: Point) -> float:
-        return float(0.1 + 0.8 * point["lr"] ** 0.2 * (point["bitwidth"] / 4 if point["zero"] else 0.5))
-
-    float32 = rows({"zero": [None], "lr": LR, "bitwidth": [None]}, accuracy=lambda p: 0.95, weight="float32")
-    return through_csv([*rows(grid, status, accuracy), *float32])
+def refusal(*given: Any) -> str:
+    """Why the one entry that is given is not drawn."""
+    try:
+        drawn = draw(*given)
+    except UserError as error:
+        return str(error)
+    assert not drawn.paths
+    return "\n".join(drawn.failures)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def style() -> Iterator[None]:
     with page.style():
         yield
-
-
-def history(courses: Mapping[str, list[float]]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"key": key, "stage": "train", "epoch": epoch, **dict.fromkeys(METRICS, value)}
-            for key, values in courses.items()
-            for epoch, value in enumerate(values, start=1)
-        ],
-        columns=["key", "stage", "epoch", *METRICS],
-    )
-
-
-def figure(table: pd.DataFrame, entry: Mapping[str, Any], over_epochs: pd.DataFrame | None = None) -> Figure:
-    """The figure of an entry, before it is written."""
-    drawers = {"heatmap": heatmap.draw, "surface": surface.draw}
-    reduced = threshold if entry["kind"] == "threshold" else picture
-    shown = reduced(table, history({}) if over_epochs is None else over_epochs, read(entry), "title")
-    return drawers.get(entry["kind"], lines.draw)(shown)
-
-
-def panels(drawn: Figure) -> list[Any]:
-    """A figure's panels, without its colour bar."""
-    return [axes for axes in drawn.axes if axes is not colour_bar(drawn)]
-
-
-def colour_bar(drawn: Figure) -> Axes | None:
-    """The axes of a figure's colour bar, which is drawn last and has no label below it."""
-    last = drawn.axes[-1]
-    return last if len(drawn.axes) > 1 and last.get_ylabel() and not last.get_xlabel() else None
-
-
-def labelled(axes: Axes, label: str, kind: type = Line2D) -> list[Any]:
-    return [artist for artist in axes.findobj(kind) if artist.get_label() == label]
-
-
-def marks(axes: Axes, label: str) -> set[tuple[float, float]]:
-    """Where a panel has the marks of one state."""
-    return {(float(x), float(y)) for mark in labelled(axes, label) for x, y in zip(*mark.get_data(), strict=True)}
-
-
-def legend_texts(drawn: Figure) -> list[str]:
-    return [text.get_text() for legend in drawn.legends for text in legend.findobj(Text)]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -145,21 +70,32 @@ def test_draw_writes_png_and_pdf_equal_bytes_when_drawn_again(tmp_path: Path) ->
     table = trials({"lr": LR[:2], "bitwidth": [2, 1]}, status=lambda p: "diverged" if p["lr"] == 1 else "done")
     first = draw(table, history({}), [HEATMAP], tmp_path / "a", "title")
     second = draw(table, history({}), [HEATMAP], tmp_path / "b", "title")
-    assert [path.name for path in first] == ["heatmap-test_accuracy.png", "heatmap-test_accuracy.pdf"]
-    assert sorted(first) == sorted((tmp_path / "a").iterdir()), "temporary files are left over"
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    assert b"CreationDate" not in first[1].read_bytes()
-    assert b"/FontFile2" in first[1].read_bytes(), "fonts are not embedded as TrueType"
+    assert [path.name for path in first.paths] == ["heatmap-test_accuracy.png", "heatmap-test_accuracy.pdf"]
+    assert sorted(first.paths) == sorted((tmp_path / "a").iterdir()), "temporary files are left over"
+    assert [path.read_bytes() for path in first.paths] == [path.read_bytes() for path in second.paths]
+    assert b"CreationDate" not in first.paths[1].read_bytes()
+    assert b"/FontFile2" in first.paths[1].read_bytes(), "fonts are not embedded as TrueType"
 
 
-def test_draw_bad_second_entry_writes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(UserError):
-        draw(trials({"lr": LR[:2]}), history({}), [{**LINES, "line": None}, LINES], tmp_path / "figures", "title")
-    assert not (tmp_path / "figures").exists()
+def test_draw_entry_that_the_table_does_not_fit_is_reported_and_the_others_are_drawn(tmp_path: Path) -> None:
+    entries = [LINES, {**LINES, "line": None, "name": "good"}]
+    drawn = draw(trials({"lr": LR[:2]}), history({}), entries, tmp_path / "figures", "title")
+    assert [path.name for path in drawn.paths] == ["good.png", "good.pdf"]
+    assert all(path.is_file() for path in drawn.paths)
+    (failure,) = drawn.failures
+    assert "'bitwidth'" in failure
+
+
+def test_draw_file_that_can_not_be_written_is_reported_and_the_others_are_drawn(tmp_path: Path) -> None:
+    (tmp_path / "bad.png").mkdir()
+    entries = [{**LINES, "line": None, "name": name} for name in ("bad", "good")]
+    drawn = draw(trials({"lr": LR[:2]}), history({}), entries, tmp_path, "title")
+    assert [path.name for path in drawn.paths] == ["good.png", "good.pdf"]
+    assert "bad.png" in drawn.failures[0]
 
 
 def test_draw_no_entries_gives_no_files(tmp_path: Path) -> None:
-    assert draw(trials({"lr": [1.0]}), history({}), [], tmp_path / "figures", "title") == []
+    assert draw(trials({"lr": [1.0]}), history({}), [], tmp_path / "figures", "title") == Drawn()
     assert not (tmp_path / "figures").exists()
 
 
@@ -210,9 +146,8 @@ def test_import_and_draw_leave_matplotlib_and_pyplot_alone(tmp_path: Path) -> No
 def test_draw_wrong_entry_is_named_with_the_nearest_right_one(
     entry: Mapping[str, Any], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError) as error:
-        draw(trials({"lr": [1.0], "bitwidth": [1]}), history({}), [entry], tmp_path, "title")
-    assert message in str(error.value)
+    table = trials({"lr": [1.0], "bitwidth": [1]})
+    assert message in refusal(table, history({}), [entry], tmp_path, "title")
 
 
 @pytest.mark.parametrize(
@@ -227,8 +162,7 @@ def test_draw_wrong_entry_is_named_with_the_nearest_right_one(
 def test_draw_table_that_can_not_be_drawn_says_why(
     table: pd.DataFrame, entry: Mapping[str, Any], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=message):
-        draw(table, history({}), [entry], tmp_path, "title")
+    assert re.search(message, refusal(table, history({}), [entry], tmp_path, "title"))
 
 
 # --- axes -------------------------------------------------------------------------------------------------------------
@@ -504,10 +438,10 @@ def test_seeds_that_diverged_beside_others_leave_the_mean_and_a_mark(entry: Mapp
     assert len(marks(panels(drawn)[0], "some trials without a result")) == 1
 
 
-def test_infinite_losses_count_as_diverged_and_nan_as_without_a_result() -> None:
+def test_done_with_an_infinite_or_missing_loss_is_marked_as_done() -> None:
     table = trials({"lr": [0.25, 0.5, 1.0], "bitwidth": [1]}).assign(test_loss=[float("inf"), float("nan"), 2.0])
     shown = picture(table, history({}), read({**HEATMAP, "z": "test_loss"}), "title")
-    assert [cell.state for cell in shown.cells] == ["diverged", "lacking", "done"]
+    assert [cell.state for cell in shown.cells] == ["empty", "empty", "done"]
     assert shown.limits == (0.0, 2.0)
 
 
@@ -678,7 +612,7 @@ def test_histogram_of_one_trial_is_filled_with_shares_a_bin(tmp_path: Path) -> N
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("weight of a", "weights in a bin (%)")
     assert "8 weights in 4 bins, each 0.25 wide" in legend_texts(drawn)
     assert panel_texts(panel) == []
-    names = [path.name for path in draw(table, history({}), [HISTOGRAM], tmp_path, "title", counted(table))]
+    names = [path.name for path in draw(table, history({}), [HISTOGRAM], tmp_path, "title", counted(table)).paths]
     assert names == ["histogram-a.weight.png", "histogram-a.weight.pdf"]
 
 
@@ -816,15 +750,13 @@ def test_histogram_whose_trials_all_diverged_still_draws() -> None:
 )
 def test_histogram_wrong_entry_is_named(entry: Mapping[str, Any], message: str, tmp_path: Path) -> None:
     table = trials({"lr": [1.0]})
-    with pytest.raises(UserError) as error:
-        draw(table, history({}), [{**HISTOGRAM, **entry}], tmp_path, "title", counted(table))
-    assert message in str(error.value)
+    assert message in refusal(table, history({}), [{**HISTOGRAM, **entry}], tmp_path, "title", counted(table))
 
 
 @pytest.mark.parametrize("counts", [None, counted(trials({"lr": [1.0]})).iloc[:0]])
 def test_histogram_of_a_sweep_without_any_says_how_to_get_some(counts: pd.DataFrame | None, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no trial has a histogram: write `histogram: 1000`"):
-        draw(trials({"lr": [1.0]}), history({}), [HISTOGRAM], tmp_path, "title", counts)
+    said = refusal(trials({"lr": [1.0]}), history({}), [HISTOGRAM], tmp_path, "title", counts)
+    assert "no trial has a histogram: write `histogram: 1000`" in said
 
 
 # --- what reaches an accuracy -----------------------------------------------------------------------------------------

@@ -4,16 +4,19 @@ A figure shows what the table says and nothing else: a trial without a result is
 averaged is named in the figure; equal tables give equal bytes.
 
 `entry` reads what to draw, `rows`, `cells` and `distributions` reduce the tables to what one figure shows, `axes` says
-where a value stands and how it reads, `page` holds what all figures share; `surface`, `heatmap`, `lines`
-(scatters too) and `histogram` draw them.
+where a value stands and how it reads, `fonts` in which fonts, `page` holds what all figures share; `surface`,
+`heatmap`, `lines` (scatters too) and `histogram` draw them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qsweep.errors import UserError
+from qsweep.plots import fonts
 from qsweep.plots.cells import Picture, picture
 from qsweep.plots.distributions import Distributions, distributions
 from qsweep.plots.entry import OVER_X, THRESHOLD, Entry, Histogram, named
@@ -23,7 +26,25 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["draw"]
+MOST_SHOWN = 20
+"""Characters without a font that a message lists."""
+
+__all__ = ["Drawn", "draw"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What became of the plots of a spec.
+
+    Attributes:
+        paths: the files that were written.
+        failures: why other plots could not be drawn, one message each.
+        notes: what is worth a line, such as characters that no font has.
+    """
+
+    paths: tuple[Path, ...] = ()
+    failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def draw(
@@ -33,24 +54,50 @@ def draw(
     folder: Path,
     title: str,
     histograms: pd.DataFrame | None = None,
-) -> list[Path]:
-    """Draw each entry of a spec's `plots:` into `folder` as `<name>.png` (200 dpi) and `<name>.pdf`; their paths.
+) -> Drawn:
+    """Draw each entry of a spec's `plots:` into `folder` as `<name>.png` (200 dpi) and `<name>.pdf`.
 
     `trials`, `history` and `histograms` are the tables of one sweep (trials.csv, history.csv, histograms.csv, which not
-    every sweep has); `title` stands above figures whose entry has none. Nothing is written before all entries are known
-    to fit the tables.
+    every sweep has); `title` stands above figures whose entry has none. An entry that the tables don't fit, or that
+    asks for more than a figure holds, is reported; the others are drawn.
 
     Raises:
-        UserError: an entry is incomplete, names a column that the tables don't have, or asks for more than fits.
+        UserError: an entry is incomplete.
     """
+    pictures: list[Picture | Distributions] = []
+    failures: list[str] = []
     entries = named(plots)
-    if not entries:
-        return []
-    pictures = [_shown(trials, history, histograms, entry, title) for entry in entries]
+    for entry in entries:
+        try:
+            pictures.append(_shown(trials, history, histograms, entry, title))
+        except UserError as error:
+            failures.append(str(error))
+    if not pictures:
+        return Drawn(failures=tuple(failures))
     from qsweep.plots import page  # matplotlib takes half a second: who doesn't draw is spared
 
-    with page.style():
-        return [path for each in pictures for path in page.save(_figure(each), folder, each.plot.name)]
+    text = _text(trials, entries, title)
+    paths: list[Path] = []
+    with page.style(text):
+        for each in pictures:
+            try:
+                paths += page.save(_figure(each), folder, each.plot.name)
+            except UserError as error:
+                failures.append(str(error))
+    return Drawn(tuple(paths), tuple(failures), tuple(_notes(text)))
+
+
+def _text(trials: pd.DataFrame, entries: Sequence[Entry], title: str) -> str:
+    """The characters that figures may show: those of titles and of the columns that place trials."""
+    columns = {column for entry in entries for column in entry.columns.values() if column in trials.columns}
+    texts = {str(value) for column in columns for value in trials[column].unique()}
+    return "".join(sorted({*title, *"".join(str(entry.title or "") for entry in entries), *"".join(texts)}))
+
+
+def _notes(text: str) -> list[str]:
+    lacking = fonts.missing(text)
+    shown = "".join(lacking[:MOST_SHOWN]) + "…" * (len(lacking) > MOST_SHOWN)
+    return [f"no installed font has {shown}: figures show {fonts.MISSING} in their place"] if lacking else []
 
 
 def _shown(

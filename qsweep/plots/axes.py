@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Final
 
+from qsweep.plots.fonts import drawable
 from qsweep.spec import MEASURES, SECONDS, is_share
 from qsweep.vocabulary import PLURALS, ROLES
 
@@ -56,16 +58,35 @@ WORDS: Final = {
     "compressed_bytes": "bytes of the packed model",
     SECONDS: "seconds a trial",
 }
+INNER_WORDS: Final = {
+    "bitwidth": "bits",
+    "exponent": "exponent bits",
+    "mantissa": "mantissa bits",
+    "fraction": "fraction bits",
+    "integer": "integer bits",
+    "per": "values per scale",
+}
+"""Words of a format's parameters, behind the role: `quantize.weight.bitwidth` is weight bits."""
 UNITS: Final = {"bitwidth": "bits", **{measure: "%" for measure in MEASURES if is_share(measure)}}
 PHRASES: Final = {("zero", True): "with a zero level", ("zero", False): "without a zero level"}
+DIGITS: Final = 4
+"""Of a number in a figure, unless it takes more to tell it from others."""
 LONGEST: Final = 25
 """Characters of a value or a column's name that a figure shows; longer ones are cut."""
 
 
 def word(column: str) -> str:
     """A column's name as the reader of a figure knows it."""
-    role = column.removeprefix("quantize.")
-    return WORDS.get(column) or (f"{cut(role)} format" if role != column else cut(column))
+    return WORDS.get(column) or cut(_dotted_word(column) if "." in column else column)
+
+
+def _dotted_word(column: str) -> str:
+    """`quantize.weight` is the weight format, `quantize.weight.bitwidth` weight bits, `init.std` init std."""
+    head, *inner = column.split(".")
+    if head == "quantize":
+        inner[1:] = [INNER_WORDS.get(name, name) for name in inner[1:]] or ["format"]
+        return " ".join(inner).replace("_", " ")
+    return " ".join([head, *inner]).replace("_", " ")
 
 
 def label(column: str) -> str:
@@ -75,9 +96,22 @@ def label(column: str) -> str:
 
 def cut(text: str, longest: int = LONGEST) -> str:
     """`text` on one line, its middle left out where it is too long, and safe from being read as mathematics."""
-    text = " ".join(text.split())
+    text = drawable("".join(character for character in " ".join(text.split()) if character.isprintable()))
     ends = (longest - 1) // 2
     return (text if len(text) <= longest else f"{text[:ends]}…{text[-ends:]}").replace("$", r"\$")
+
+
+def _near_whole(number: float) -> bool:
+    return abs(number - round(number)) < 1e-9
+
+
+def _log2(number: float) -> float:
+    """Tables keep 12 digits, so that small powers of two come back a little off."""
+    exponent = math.log2(number)
+    return float(round(exponent)) if _near_whole(exponent) else exponent
+
+
+LOGARITHMS: Final = {"log2": _log2, "log10": math.log10}
 
 
 @dataclass(frozen=True)
@@ -85,7 +119,8 @@ class Axis:
     """The places of one column, in order, on a scale that suits them.
 
     `scale` is `log2`, `log10` or `linear` for numbers, `category` for the rest; coordinates are logarithms on the first
-    two, and counted from 0 on the last. References stand beyond the last value.
+    two, and counted from 0 on the last. References stand beyond the last value; 0 stands apart before the first one
+    where the scale is logarithmic.
     """
 
     column: str
@@ -103,10 +138,24 @@ class Axis:
         """All places, references last."""
         return (*self.values, *self.references)
 
+    def is_apart(self, place: Place) -> bool:
+        """Whether a place is off the scale, so that no line leads to it: a reference, or 0 on a logarithmic axis."""
+        return isinstance(place, Reference) or (self.scale in LOGARITHMS and place == 0)
+
+    @property
+    def joined(self) -> tuple[Value, ...]:
+        """The values on the scale."""
+        return tuple(value for value in self.values if not self.is_apart(value))
+
+    @property
+    def apart(self) -> tuple[Place, ...]:
+        """The places off the scale."""
+        return tuple(place for place in self.places if self.is_apart(place))
+
     @property
     def step(self) -> float:
         """The mean distance of neighbours; for a single value, what can be told from it."""
-        ends = [self.at(value) for value in self.values]
+        ends = [self.at(value) for value in self.joined]
         if len(ends) > 1:
             return (ends[-1] - ends[0]) / (len(ends) - 1)
         return max([1.0, *(1e-3 * abs(end) for end in ends)])
@@ -118,27 +167,43 @@ class Axis:
             return last + (1.5 + self.references.index(place)) * self.step
         if self.scale == "category":
             return float(self.values.index(place))
-        number = float(place)
-        return {"log2": _log2, "log10": math.log10}.get(self.scale, float)(number)
+        if self.is_apart(place):
+            return self.at(self.joined[0]) - 1.5 * self.step
+        return LOGARITHMS.get(self.scale, float)(float(place))
 
     def text(self, place: Place, longest: int = LONGEST) -> str:
-        """A place as its tick or legend label, of at most `longest` characters if it is text."""
-        if isinstance(place, Reference):
-            return cut(place.label, longest)
-        if isinstance(place, bool):
-            return PHRASES.get((self.column, place), str(place).lower())
-        return self._names(longest)[place] if isinstance(place, str) else self._number(place)
+        """A place as its tick or legend label, of at most `longest` characters if it is text; no two are alike."""
+        texts = self._texts if longest == LONGEST else self._distinct_texts(longest)
+        return texts[self.places.index(place)]
 
-    def _names(self, longest: int) -> dict[str, str]:
-        """Text values as they are shown: cut, but never so that two of them look alike."""
-        texts = [value for value in self.values if isinstance(value, str)]
-        common = max(_common(texts) - 3, 0)
-        ways = (
-            [cut(text, longest) for text in texts],
-            [f"…{cut(text[common:], longest - 1)}" for text in texts],
-            [f"{number}: {cut(text, longest - 4)}" for number, text in enumerate(texts, start=1)],
-        )
-        return dict(zip(texts, next((way for way in ways if len(set(way)) == len(texts)), ways[-1]), strict=True))
+    @cached_property
+    def _texts(self) -> list[str]:
+        return self._distinct_texts(LONGEST)
+
+    def _distinct_texts(self, longest: int) -> list[str]:
+        """The labels of all places. A reference that is named like a value says that it is a reference."""
+        texts = self._value_texts(longest)
+        taken = set(texts)
+        plain_names = _told_apart([reference.label for reference in self.references], longest)
+        for name in plain_names:
+            texts.append(cut(f"{name} (reference)", longest + 12) if name in taken else name)
+        return texts
+
+    def _value_texts(self, longest: int) -> list[str]:
+        if any(isinstance(value, str) for value in self.values):
+            return _told_apart([str(value) for value in self.values], longest)
+        if any(isinstance(value, bool) for value in self.values):
+            return [PHRASES.get((self.column, bool(value)), str(value).lower()) for value in self.values]
+        return self._number_texts([float(value) for value in self.values])
+
+    def _number_texts(self, numbers: Sequence[float]) -> list[str]:
+        """Small integers are written out; other numbers as powers where all of the axis are powers."""
+        base = {"log2": 2, "log10": 10}.get(self.scale)
+        written_out = all(number.is_integer() and number <= 4096 for number in numbers)
+        exponents = [] if base is None or written_out else [self.at(number) for number in numbers if number]
+        if exponents and all(map(_near_whole, exponents)):
+            return [f"${base}^{{{self.at(number):.0f}}}$" if number else "0" for number in numbers]
+        return plain_texts(numbers)
 
     def title(self, value: Value) -> str:
         """A value as the title of its panel."""
@@ -147,19 +212,12 @@ class Axis:
             return text
         return f"{word(self.column)} = {text}" if isinstance(value, float) else f"{word(self.column)}: {text}"
 
-    def _number(self, number: float) -> str:
-        """Small integers are written out; other numbers as powers where all of the axis are powers."""
-        base = {"log2": 2, "log10": 10}.get(self.scale)
-        written_out = all(isinstance(v, float) and v.is_integer() and v <= 4096 for v in self.values)
-        if base is None or written_out or not all(_near_whole(self.at(v)) for v in self.values):
-            return plain(number)
-        return f"${base}^{{{self.at(number):.0f}}}$"
-
     def ticks(self, most: int) -> list[Place]:
         """At most about `most` values that deserve a tick label; categories all do."""
         if self.scale == "category" or len(self.values) <= most:
             return list(self.values)
-        return [*_round_ones(self.values, [self.at(v) for v in self.values], max(most, 2))]
+        chosen = _round_ones(self.joined, [self.at(value) for value in self.joined], max(most, 2))
+        return [*(value for value in self.values if self.is_apart(value)), *chosen]
 
 
 def axis(column: str, places: Iterable[Place]) -> Axis:
@@ -174,14 +232,41 @@ def axis(column: str, places: Iterable[Place]) -> Axis:
 
 
 def scale_of(numbers: Sequence[float]) -> str:
-    """The scale on which ascending numbers are spread most evenly: `log2`, `log10` or `linear`."""
+    """The scale on which ascending numbers are spread most evenly: `log2`, `log10` or `linear`.
+
+    A leading 0 stands apart from a logarithmic scale: weight decay, dropout and penalties nearly always start there.
+    """
+    if len(numbers) > 2 and numbers[0] == 0 and not _is_even(numbers):
+        return scale_of(numbers[1:])
     if len(numbers) < 2 or numbers[0] <= 0 or all(b - a == 1 for a, b in pairwise(numbers)):
         return "linear"
     if all(_near_whole(math.log2(number)) for number in numbers):
-        return "log2"
-    ratios = [b / a for a, b in pairwise(numbers)]
-    geometric = len(numbers) > 2 and max(ratios) / min(ratios) < 1.01
-    return "log10" if geometric or numbers[-1] / numbers[0] >= 100 else "linear"
+        return "log2" if len({round(math.log2(number)) for number in numbers}) == len(numbers) else "linear"
+    geometric = len(numbers) > 2 and _spread([math.log(b) - math.log(a) for a, b in pairwise(numbers)]) < 0.01
+    return "log10" if geometric or math.log10(numbers[-1]) - math.log10(numbers[0]) >= 2 else "linear"
+
+
+def _spread(steps: Sequence[float]) -> float:
+    return max(steps) - min(steps)
+
+
+def _is_even(numbers: Sequence[float]) -> bool:
+    """Whether neighbours are equally far apart."""
+    steps = [b - a for a, b in pairwise(numbers)]
+    return _spread(steps) <= 1e-9 * max(steps)
+
+
+def _told_apart(texts: Sequence[str], longest: int) -> list[str]:
+    """Different texts as they are shown: cut, but never so that two of them look alike."""
+    if not texts:
+        return []
+    common = max(_common(texts) - 3, 0)
+    ways = (
+        [cut(text, longest) for text in texts],
+        [f"…{cut(text[common:], longest - 1)}" for text in texts],
+        [f"{number}: {cut(text, longest - 4)}" for number, text in enumerate(texts, start=1)],
+    )
+    return next((way for way in ways if len(set(way)) == len(texts)), ways[-1])
 
 
 def _common(texts: Sequence[str]) -> int:
@@ -190,24 +275,23 @@ def _common(texts: Sequence[str]) -> int:
     return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
 
 
-def plain(number: float) -> str:
-    """A number as one would write it by hand."""
+def plain(number: float, digits: int = DIGITS) -> str:
+    """A number as one would write it by hand, in at most `digits` digits unless it is a small integer."""
     if number < 0:
-        return f"−{plain(-number)}"
+        return f"−{plain(-number, digits)}"
     if number.is_integer() and number < 1e6:
         return f"{number:.0f}"
-    mantissa, e, exponent = f"{number:.4g}".partition("e")
+    mantissa, e, exponent = f"{number:.{digits}g}".partition("e")
     return f"{mantissa}e{int(exponent)}" if e else mantissa
 
 
-def _log2(number: float) -> float:
-    """Tables keep 12 digits, so that small powers of two come back a little off."""
-    exponent = math.log2(number)
-    return float(round(exponent)) if _near_whole(exponent) else exponent
-
-
-def _near_whole(number: float) -> bool:
-    return abs(number - round(number)) < 1e-9
+def plain_texts(numbers: Sequence[float]) -> list[str]:
+    """Different numbers with as many digits as tell them apart: seeds that are dates differ in the eighth."""
+    for digits in range(DIGITS, 17):
+        texts = [plain(number, digits) for number in numbers]
+        if len(set(texts)) == len(texts):
+            return texts
+    return [plain(number, 17) for number in numbers]  # 17 digits tell any two floats apart
 
 
 def _round_ones(values: Sequence[Value], coordinates: Sequence[float], most: int) -> list[Value]:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from qsweep.errors import UserError
-from qsweep.plots.axes import Axis, Place, Reference, Value, axis, label, word
+from qsweep.plots.axes import Axis, Place, Reference, Value, axis, cut, label, word
 from qsweep.plots.entry import OVER_X, Entry, Plot
 from qsweep.plots.rows import Row, read, swept
 from qsweep.spec import is_share
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MOST_PANELS: Final = 24
 MOST_LINES: Final = 40
+MOST_BANDS: Final = 3
+"""Lines whose bands from min to max can be told apart where they overlap; more lines have bars."""
 Shown = TypeVar("Shown")
 ONLY: Final = ""
 """The one series of lines that have no `line`."""
@@ -28,12 +30,14 @@ ONLY: Final = ""
 class Cell:
     """The trials of one place: what those that are done gave, and how many others there are.
 
-    `diverged` counts trials that diverged or whose metric is infinite, `lacking` those that failed, timed out or have
-    not run; `hidden` has their values of the axes that the figure doesn't show.
+    `diverged` counts trials that diverged, `empty` those that are done and whose metric is infinite or missing (a loss
+    that overflowed), `lacking` those that failed, timed out or have not run; `hidden` has their values of the axes that
+    the figure doesn't show.
     """
 
     values: list[float] = field(default_factory=list)
     diverged: int = 0
+    empty: int = 0
     lacking: int = 0
     hidden: list[dict[str, Value | None]] = field(default_factory=list)
 
@@ -44,17 +48,19 @@ class Cell:
 
     @property
     def state(self) -> str:
-        """`done`, `partly` (some of the trials gave nothing), `diverged` or `lacking`."""
+        """`done`, `partly` (some of the trials gave nothing), `diverged`, `empty` or `lacking`."""
         if self.values:
-            return "partly" if self.diverged or self.lacking else "done"
-        return "diverged" if self.diverged else "lacking"
+            return "partly" if self.diverged or self.empty or self.lacking else "done"
+        return "diverged" if self.diverged else "lacking" if self.lacking else "empty"
 
     def add(self, row: Row) -> None:
         """Count one trial in."""
         if row.status == "done" and math.isfinite(row.value):
             self.values.append(row.value)
-        elif row.status == "diverged" or math.isinf(row.value):
+        elif row.status == "diverged":
             self.diverged += 1
+        elif row.status == "done":
+            self.empty += 1
         else:
             self.lacking += 1
 
@@ -133,12 +139,12 @@ def picture(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: str)
     """
     rows = read(trials, history, plot)
     facets = _gather(rows, plot, [name for name in swept(trials) if name not in plot.columns.values()])
-    panels = tuple(Panel(*panel) for panel in titled(facets, plot.facet))
+    panels = tuple(Panel(*panel) for panel in titled(facets, plot.facet, loose_title(rows, plot)))
     places = [place for panel in panels for place in panel.cells]
     x = axis(plot.x, (x for x, s in places if not (isinstance(x, Reference) and isinstance(s, Reference))))
     series = axis(plot.series or ONLY, (s for _, s in places))
     _check_size(plot, panels, x, series)
-    return Picture(plot, plot.title or title, x, series, panels, _notes(plot, panels))
+    return Picture(plot, plot.title or title, x, series, panels, _notes(plot, panels, len(series.places)))
 
 
 def _check_size(plot: Plot, panels: Sequence[Panel], x: Axis, series: Axis) -> None:
@@ -192,11 +198,11 @@ def reference_names(rows: Sequence[Row], plot: Entry) -> list[str]:
 
 
 def titled(
-    facets: Mapping[Value | None, Mapping[tuple[Place, Place], Shown]], column: str | None
+    facets: Mapping[Value | None, Mapping[tuple[Place, Place], Shown]], column: str | None, loose_title: str
 ) -> list[tuple[str, dict[tuple[Place, Place], Shown]]]:
     """The titles and contents of panels, in order; what a place has is a cell, say.
 
-    References without a facet are in every panel; other rows without one have their own.
+    References without a facet are in every panel; other rows without one have their own, under `loose_title`.
     """
     loose = dict(facets.get(None, {}))
     everywhere = {place: shown for place, shown in loose.items() if any(isinstance(part, Reference) for part in place)}
@@ -206,11 +212,22 @@ def titled(
     order = axis(column, (facet for facet in facets if facet is not None))
     panels = [(order.title(value), {**everywhere, **facets[value]}) for value in order.values]
     if rest:
-        panels.append((f"{word(column)}: not applicable", {**everywhere, **rest}))
+        panels.append((loose_title, {**everywhere, **rest}))
     return panels or [("", everywhere)]
 
 
-def _notes(plot: Plot, panels: Sequence[Panel]) -> str:
+def loose_title(rows: Sequence[Row], plot: Entry) -> str:
+    """The title of a panel of trials that have no facet: their format, if it is one that no other trial has."""
+    if plot.facet is None:
+        return ""
+    loose = [row.places[plot.facet] is None for row in rows]
+    others = {row.formats for row, own in zip(rows, loose, strict=True) if not own}
+    names = {row.formats for row, own in zip(rows, loose, strict=True) if own}
+    is_telling = len(names) == 1 and not names & (others | {""})
+    return cut(min(names)) if is_telling else f"{word(plot.facet)}: not applicable"
+
+
+def _notes(plot: Plot, panels: Sequence[Panel], series: int) -> str:
     """What is averaged, and over how many trials; nothing where each place has one."""
     cells = [cell for panel in panels for cell in panel.cells.values()]
     counts = {len(cell.values) for cell in cells if cell.values}
@@ -219,7 +236,8 @@ def _notes(plot: Plot, panels: Sequence[Panel]) -> str:
     number = "–".join(map(str, sorted({min(counts), max(counts)})))
     varying = list(dict.fromkeys(column for cell in cells for column in _varying(cell.hidden)))
     over = f"{number} seeds" if varying == ["seed"] else f"{number} trials that differ in {_listed(varying)}"
-    words = {"lines": "line: mean, band: min … max over {}", "scatter": "a ring a trial: {} at each place"}
+    spread_shown = "band" if series <= MOST_BANDS else "bar"
+    words = {"lines": f"line: mean, {spread_shown}: min … max over {{}}", "scatter": "a ring a trial: {} at each place"}
     return words.get(plot.kind, "mean over {}").format(over)
 
 

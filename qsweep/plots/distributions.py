@@ -13,7 +13,7 @@ from qsweep.errors import UserError, unknown
 from qsweep.formats import ROUNDING, Fixed, Format, Range, make, name_of, parameters_of, split_name
 from qsweep.parameters import REQUIRED, BadValueError, listing
 from qsweep.plots.axes import Axis, Place, Reference, Value, axis, plain
-from qsweep.plots.cells import ONLY, reference_names, refuse_many, titled
+from qsweep.plots.cells import ONLY, loose_title, reference_names, refuse_many, titled
 from qsweep.plots.entry import Histogram
 from qsweep.plots.rows import Row, placed, values
 from qsweep.vocabulary import ROLE_DEFAULTS
@@ -130,7 +130,7 @@ def distributions(trials: pd.DataFrame, histograms: pd.DataFrame | None, plot: H
     _check_place(trials, histograms, plot)
     curves = {} if histograms is None else _curves(trials, histograms, plot)
     facets = _gather(rows, plot, curves)
-    panels = tuple(Panel(*panel) for panel in titled(facets, plot.facet))
+    panels = tuple(Panel(*panel) for panel in titled(facets, plot.facet, loose_title(rows, plot)))
     series = axis(plot.series or ONLY, dict.fromkeys(series for panel in panels for _, series in panel.curves))
     refuse_many(plot, len(panels), max((len(panel.curves) for panel in panels), default=0))
     return Distributions(plot, plot.title or title, series, panels, _notes(rows, curves))

@@ -24,6 +24,7 @@ GAP: Final = 0.35
 NUMBERS: Final = 6.0
 LOOKS: Final = {
     "diverged": {"facecolor": "0.9", "edgecolor": "0.65", "hatch": "/////"},
+    "empty": {"facecolor": "0.9", "edgecolor": "0.65"},
     "lacking": {"facecolor": "white", "edgecolor": "0.65"},
 }
 

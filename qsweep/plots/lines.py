@@ -11,8 +11,10 @@ import matplotlib
 from matplotlib.lines import Line2D
 
 from qsweep.plots import page
-from qsweep.plots.axes import Axis, Place, Reference
-from qsweep.plots.cells import ONLY, Cell, Cells, Picture, spread
+from qsweep.plots.axes import Axis, Place, Reference, word
+from qsweep.plots.cells import MOST_BANDS, ONLY, Cell, Cells, Picture, spread
+
+Course = Sequence[tuple[Place, Cell]]
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +26,25 @@ OKABE_ITO: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B
 MARKERS: Final = "osD^vP<>X"
 DASHES: Final = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 """Of references, which are black."""
+
+STROKES: Final = ("-", *DASHES, (0, (1, 1)))
+"""Of names, once the colours have been used up."""
+
+REFERENCE_MARKERS: Final = "Dv^<>Ph"
+"""Of references that have a place without a neighbour, or would otherwise look like another."""
+
+SMALL: Final = {"markersize": 3}
+POINT: Final[dict[str, Any]] = {"linestyle": "none", "marker": "o", "markersize": 2.5}
+"""A place without a neighbour, of a line that has no markers."""
+
+IN_PLACE: Final[dict[str, Any]] = {"ha": "center", "va": "center", "color": "0.35"}
+"""Words in the place of values."""
+
+MOST_BARS: Final = 12
+"""Of one line."""
+
+MOST_MARKED: Final = 30
+"""Places of x up to which each has a marker."""
 
 ENTRIES: Final = 12
 """In a column of the legend, where there is room for several columns."""
@@ -64,12 +85,18 @@ def _look(picture: Picture, series: Place) -> dict[str, Any]:
     """Colour and marker of a line."""
     look = stroke(picture.series, series)
     if isinstance(series, Reference):
-        return look
+        index = picture.series.references.index(series)
+        needs_marker = index >= len(DASHES) or any(
+            _lone(_course(picture, cells, series)) for _, cells in picture.panels
+        )
+        return {**look, "marker": REFERENCE_MARKERS[index % len(REFERENCE_MARKERS)] if needs_marker else "", **SMALL}
     if picture.plot.kind == "scatter":
-        return {"color": look["color"], "linestyle": "none", **RING}
+        index = picture.series.values.index(series)
+        marker = MARKERS[index // len(OKABE_ITO) % len(MARKERS)] if picture.series.scale == "category" else "o"
+        return {"color": look["color"], "linestyle": "none", **RING, "marker": marker}
     index = picture.series.values.index(series)
-    few = len(picture.x.values) <= 30
-    return {**look, "marker": MARKERS[index % len(MARKERS)] if few else "", "markersize": 3}
+    few = len(picture.x.values) <= MOST_MARKED
+    return {**look, "marker": MARKERS[index % len(MARKERS)] if few else "", **SMALL}
 
 
 def stroke(axis: Axis, series: Place) -> dict[str, Any]:
@@ -77,27 +104,41 @@ def stroke(axis: Axis, series: Place) -> dict[str, Any]:
     if isinstance(series, Reference):
         return {"color": "black", "linestyle": DASHES[axis.references.index(series) % len(DASHES)], "linewidth": 1.2}
     index, count = axis.values.index(series), len(axis.values)
-    colour: Any = OKABE_ITO[index % len(OKABE_ITO)]
     if axis.scale != "category" and count > 1:
-        colour = matplotlib.colormaps[page.MAP](0.85 * index / (count - 1))
-    return {"color": colour, "linewidth": 1.2}
+        return {"color": matplotlib.colormaps[page.MAP](0.85 * index / (count - 1)), "linewidth": 1.2}
+    dash = STROKES[index // len(OKABE_ITO) % len(STROKES)]
+    return {"color": OKABE_ITO[index % len(OKABE_ITO)], "linestyle": dash, "linewidth": 1.2}
 
 
 def _panel(axes: Axes, picture: Picture, cells: Cells, looks: dict[Place, dict[str, Any]]) -> None:
     draw_course = _rings if picture.plot.kind == "scatter" else _line
     for series, look in looks.items():
-        draw_course(axes, picture, [(x, cells[x, series]) for x in picture.x.places if (x, series) in cells], look)
+        draw_course(axes, picture, _course(picture, cells, series), look)
     for (x, series), cell in cells.items():
         if isinstance(x, Reference) and isinstance(series, Reference):
             _level(axes, cell, looks[series])
     _marks(axes, picture, spread(cells, picture.x), looks)
+    if not any(cell.values for cell in cells.values()):
+        words = f"no {word(picture.plot.lowest)} reaches it" if picture.plot.lowest else "no result"
+        axes.text(0.5, 0.5, words, transform=axes.transAxes, **IN_PLACE)
     axes.grid(axis="y", color="0.9", linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _line(axes: Axes, picture: Picture, course: Sequence[tuple[Place, Cell]], look: dict[str, Any]) -> None:
-    """A line with its band; NaN where no trial gave anything, so that there is a gap. References in x stand alone."""
-    for apart, group in groupby(course, key=lambda step: isinstance(step[0], Reference)):
+def _course(picture: Picture, cells: Cells, series: Place) -> Course:
+    """The cells of a line, from left to right."""
+    return [(x, cells[x, series]) for x in picture.x.places if (x, series) in cells]
+
+
+def _lone(course: Course) -> list[tuple[Place, Cell]]:
+    """The cells with values from which no line leads to a neighbour: nothing of them is seen without a marker."""
+    around = [False, *(bool(cell.values) for _, cell in course), False]
+    return [step for i, step in enumerate(course, start=1) if around[i] and not around[i - 1] and not around[i + 1]]
+
+
+def _line(axes: Axes, picture: Picture, course: Course, look: dict[str, Any]) -> None:
+    """A line with its spread; NaN where no trial gave anything, so that there is a gap. Places apart stand alone."""
+    for apart, group in groupby(course, key=lambda step: picture.x.is_apart(step[0])):
         steps = list(group)
         x = [picture.x.at(place) for place, _ in steps]
         means = [cell.mean for _, cell in steps]
@@ -108,14 +149,27 @@ def _line(axes: Axes, picture: Picture, course: Sequence[tuple[Place, Cell]], lo
             axes.plot(x, means, **{**look, "linestyle": "none", "marker": look.get("marker") or "o"})
         else:
             axes.plot(x, means, **look)
-            axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+            if not look["marker"]:
+                lone = [(picture.x.at(place), cell.mean) for place, cell in _lone(steps)]
+                axes.plot([x for x, _ in lone], [y for _, y in lone], **POINT, color=look["color"])
+            _spread(axes, picture, (x, low, high), look)
 
 
-def _rings(axes: Axes, picture: Picture, course: Sequence[tuple[Place, Cell]], look: dict[str, Any]) -> None:
+def _spread(axes: Axes, picture: Picture, ends: tuple[list[float], ...], look: dict[str, Any]) -> None:
+    """From min to max: a band, or with many lines bars, which let the others be seen; not at each of many places."""
+    x, low, high = ends
+    if len(x) > 1 and len(picture.series.places) <= MOST_BANDS:
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+    elif low != high:
+        every = math.ceil(len(x) / MOST_BARS)
+        axes.vlines(x[::every], low[::every], high[::every], color=look["color"], linewidth=0.7, alpha=0.7)
+
+
+def _rings(axes: Axes, picture: Picture, course: Course, look: dict[str, Any]) -> None:
     """A ring for each trial: crosses are for those that gave nothing."""
     points = [(picture.x.at(place), value) for place, cell in course for value in cell.values]
     x, y = zip(*points, strict=True) if points else ((), ())
-    axes.plot(x, y, color=look["color"], linestyle="none", **RING)
+    axes.plot(x, y, **{**RING, "marker": look["marker"] or RING["marker"]}, color=look["color"], linestyle="none")
 
 
 def _level(axes: Axes, cell: Cell, look: dict[str, Any]) -> None:
@@ -158,9 +212,28 @@ def _legend_shape(picture: Picture, width: float) -> tuple[int, float]:
 
 
 def _legend(figure: Figure, picture: Picture, looks: dict[Place, dict[str, Any]], columns: int) -> None:
-    handles = [Line2D([], [], label=picture.series.text(s), **look) for s, look in looks.items() if s != ONLY]
+    shown = [series for series in _legend_order(picture) if series != ONLY]
+    handles = [Line2D([], [], label=picture.series.text(series), **looks[series]) for series in shown]
     title = picture.series.label if picture.plot.series else None
     figure.legend(handles=handles, title=title, loc="outside right center", ncols=columns)
+
+
+def _legend_order(picture: Picture) -> list[Place]:
+    """Numbers as their lines stand one above the other, from the largest or the least; names as in the table."""
+    axis = picture.series
+    ends = [(rank, end) for rank, value in enumerate(axis.values) if not math.isnan(end := _end(picture, value))]
+    middle = math.fsum(end for _, end in ends) / len(ends) if ends else 0.0
+    rising = math.fsum((rank - (len(axis.values) - 1) / 2) * (end - middle) for rank, end in ends)
+    is_reversed = axis.scale != "category" and rising > 0
+    return [*(reversed(axis.values) if is_reversed else axis.values), *axis.references]
+
+
+def _end(picture: Picture, series: Place) -> float:
+    """Where the lines of a series end, on average over the panels; NaN where they are empty."""
+    courses = [_course(picture, cells, series) for _, cells in picture.panels]
+    ends = [[cell.mean for place, cell in course if cell.values] for course in courses]
+    last = [means[-1] for means in ends if means]
+    return math.fsum(last) / len(last) if last else math.nan
 
 
 def _scales(axes: Sequence[Axes], picture: Picture) -> None:
@@ -173,6 +246,10 @@ def _scales(axes: Sequence[Axes], picture: Picture) -> None:
         each.set_xticks([x.at(place) for place in shown], [x.text(place) for place in shown], **page.slant(x, points))
     axes[0].set_yscale("log" if picture.is_log else "linear")
     low, high = _limits(picture)
+    if not any(cell.values for cell in picture.cells):  # an axis of numbers would claim that some were looked at
+        axes[0].set_yticks([])
+        axes[0].set_ylim(0, 1)
+        return
     ticks = axes[0].yaxis.get_major_locator().tick_values(low, high)
     axes[0].set_yticks([tick for tick in ticks if low <= tick <= high])
     axes[0].minorticks_off()

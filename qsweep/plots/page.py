@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from qsweep.errors import UserError
-from qsweep.plots.axes import Axis, Place
+from qsweep.plots import fonts
+from qsweep.plots.axes import Axis, Place, cut
 from qsweep.plots.cells import Picture
 
 if TYPE_CHECKING:
@@ -42,11 +43,16 @@ GAP: Final = 4.0
 
 MAP: Final = "viridis"
 MARK: Final = "0.25"
-NAMES: Final = {"diverged": "diverged", "lacking": "failed or not run", "partly": "some trials without a result"}
-SYMBOLS: Final = {"diverged": "x", "lacking": "o", "partly": "x"}
+NAMES: Final = {
+    "diverged": "diverged",
+    "empty": "done, but the value is infinite or missing",
+    "lacking": "failed or not run",
+    "partly": "some trials without a result",
+}
+SYMBOLS: Final = {"diverged": "x", "empty": "+", "lacking": "o", "partly": "x"}
 
 STYLE: Final[dict[str, Any]] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure on every machine
+    "font.family": fonts.FIRST,  # comes with matplotlib: the same figure on every machine
     "font.size": TEXT,
     "figure.dpi": DPI,  # text has slightly other widths at each resolution: lay out at the one that is drawn
     "axes.titlesize": TEXT,
@@ -69,9 +75,13 @@ STYLE: Final[dict[str, Any]] = {
 }
 
 
-def style() -> AbstractContextManager[None]:
-    """Our style over matplotlib's defaults, whatever the user's matplotlibrc says."""
-    context: AbstractContextManager[None] = matplotlib.style.context(["default", STYLE])
+def style(text: str = "") -> AbstractContextManager[None]:
+    """Our style over matplotlib's defaults, whatever the user's matplotlibrc says, with fonts that can draw `text`."""
+    families = fonts.families(text)
+    own = {**STYLE, "font.family": families}
+    if len(families) > 1:
+        own["pdf.fonttype"] = 3  # outlines: PostScript fonts embedded as TrueType don't show in all viewers
+    context: AbstractContextManager[None] = matplotlib.style.context(["default", own])
     return context
 
 
@@ -107,7 +117,7 @@ def titled(title: str, panels: Sequence[str], size: tuple[float, float]) -> tupl
 
 def heading(title: str, width: float) -> str:
     """The title of a figure that is `width` inches wide, as it was written: none of it is mathematics."""
-    return wrapped(title.replace("$", r"\$"), width)
+    return wrapped(cut(title, len(title)), width)
 
 
 def wrapped(text: str, width: float) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from qsweep.errors import UserError, unknown
 from qsweep.plots.axes import Value
 from qsweep.plots.entry import EPOCH, Entry, Plot
 from qsweep.spec import METRICS, is_share
+from qsweep.vocabulary import ROLES
 
 if TYPE_CHECKING:
     import pandas as pd
+
+VARIANT: Final = "variant"
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,18 @@ def placed(trials: pd.DataFrame, plot: Entry, beside: Sequence[str] = ()) -> lis
     if trials.empty:
         raise UserError(f"plot '{plot.name}': the table has no rows, so that there is nothing to draw")
     columns = [*plot.columns.values(), *swept(trials)]
-    places = {column: values(trials[column]) for column in columns if column in trials.columns}
+    places = {column: _places(trials, column) for column in columns if column in trials.columns}
     return [
         Row(str(key), str(status), math.nan, {column: places[column][i] for column in places}, formats)
         for i, (key, status, formats) in enumerate(zip(trials["key"], trials["status"], _formats(trials), strict=True))
     ]
+
+
+def _places(trials: pd.DataFrame, column: str) -> list[Value | None]:
+    """The values of a column that places trials. Variants are names, `1e3` and `1000` two of them."""
+    if column == VARIANT:
+        return [None if _is_empty(cell) else str(cell) for cell in trials[column]]
+    return values(trials[column])
 
 
 def swept(trials: pd.DataFrame) -> list[str]:
@@ -89,18 +99,29 @@ def swept(trials: pd.DataFrame) -> list[str]:
 
 def values(column: Iterable[object]) -> list[Value | None]:
     """A column's values in one type: bool, float, or text where it mixes these; None where it is empty."""
-    raw = list(column)
-    read = [_value(cell) for cell in raw]
-    if len({type(value) for value in read if value is not None}) <= 1:
+    raw = [None if _is_empty(cell) else cell for cell in column]
+    read = [None if cell is None else _value(cell) for cell in raw]
+    if len({type(value) for value in read if value is not None}) <= 1 and _are_exact(raw, read):
         return read
-    return [None if value is None else str(cell) for value, cell in zip(read, raw, strict=True)]
+    return [None if cell is None else str(cell) for cell in raw]
 
 
-def _value(cell: object) -> Value | None:
+def _is_empty(cell: object) -> bool:
+    """Whether a cell has nothing in it. The texts `None` and `nan` are names, of a variant say."""
+    import pandas as pd
+
+    return cell is None or cell is pd.NA or cell != cell or str(cell).strip() == ""  # NaN is not equal to itself
+
+
+def _are_exact(raw: Sequence[object], read: Sequence[Value | None]) -> bool:
+    """Whether numbers can be told apart as floats: integers beyond 2^53 may not be."""
+    large = {str(cell) for cell, value in zip(raw, read, strict=True) if isinstance(value, float) and value >= 2**53}
+    return len({float(text) for text in large}) == len(large)
+
+
+def _value(cell: object) -> Value:
     """One cell, whether pandas has read it as a number, as a truth value or as text."""
     text = str(cell).strip()
-    if text in ("", "nan", "NaN", "None", "<NA>"):
-        return None
     if text in ("true", "false", "True", "False"):
         return text.lower() == "true"
     try:
@@ -119,7 +140,8 @@ def numbers(column: pd.Series[Any], metric: str) -> list[float]:
 
 
 def _formats(trials: pd.DataFrame) -> list[str]:
-    columns = [values(trials[column]) for column in trials.columns if str(column).startswith("quantize.")]
+    roles = [f"quantize.{role}" for role in ROLES if f"quantize.{role}" in trials.columns]
+    columns = [values(trials[column]) for column in roles]
     found = [{str(v) for v in row if v is not None} for row in zip(*columns, strict=True)] or [set()] * len(trials)
     return [", ".join(sorted(formats - {"float32"} or formats)) for formats in found]
 

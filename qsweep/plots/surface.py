@@ -104,7 +104,7 @@ def _height(picture: Picture, value: float) -> float:
 
 
 def faces(picture: Picture, cells: Cells) -> list[Face]:
-    """The faces between neighbours, and the ribbons of references; none touches a place without a value."""
+    """The faces between neighbours, and ribbons at the places apart; none touches a place without a value."""
     x, y = picture.x, picture.series
     known = {place: _height(picture, cell.mean) for place, cell in cells.items() if cell.values}
     found = []
@@ -117,13 +117,13 @@ def faces(picture: Picture, cells: Cells) -> list[Face]:
 
 def _quads(x: Axis, y: Axis) -> Iterator[tuple[tuple[tuple[Place, Place], ...], tuple[tuple[float, float], ...]]]:
     """The places at the four corners of each face, and how far off them the corners are."""
-    for (a, b), (c, d) in product(pairwise(x.values), pairwise(y.values)):
+    for (a, b), (c, d) in product(pairwise(x.joined), pairwise(y.joined)):
         yield ((a, c), (b, c), (b, d), (a, d)), ((0, 0),) * 4
     w = RIBBON * y.step
-    for (a, b), beyond in product(pairwise(x.values), y.references):
+    for (a, b), beyond in product(pairwise(x.joined), y.apart):
         yield ((a, beyond), (b, beyond), (b, beyond), (a, beyond)), ((0, -w), (0, -w), (0, w), (0, w))
     w = RIBBON * x.step
-    for (c, d), beyond in product(pairwise(y.values), x.references):
+    for (c, d), beyond in product(pairwise(y.joined), x.apart):
         yield ((beyond, c), (beyond, c), (beyond, d), (beyond, d)), ((-w, 0), (w, 0), (w, 0), (-w, 0))
 
 
@@ -152,8 +152,8 @@ def _limits(picture: Picture) -> tuple[tuple[float, float], ...]:
 
 def _ends(axis: Axis) -> tuple[float, float]:
     first, last = axis.at(axis.places[0]), axis.at(axis.places[-1])
-    beyond = RIBBON * axis.step if axis.references else 0.0
-    return (first, last + beyond) if last > first else (first - 0.5, last + 0.5)
+    below, above = (RIBBON * axis.step if axis.is_apart(end) else 0.0 for end in (axis.places[0], axis.places[-1]))
+    return (first - below, last + above) if last > first else (first - 0.5, last + 0.5)
 
 
 def _landscape(axes: Axes3D, picture: Picture, landscape: Sequence[Face], colours: ScalarMappable) -> None:

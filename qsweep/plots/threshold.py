@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qsweep.errors import UserError
 from qsweep.plots.axes import Place, Value, axis, label, word
-from qsweep.plots.cells import ONLY, Cell, Cells, Panel, Picture, refuse_many, titled
+from qsweep.plots.cells import ONLY, Cell, Cells, Panel, Picture, loose_title, refuse_many, titled
 from qsweep.plots.entry import Plot
 from qsweep.plots.rows import Row, read
 from qsweep.reach import Edge, edge, mean, read_reach
@@ -40,7 +40,7 @@ def threshold(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: st
         cells = facets.setdefault(facet, {})
         if found.lowest is not None:
             cells[x, line] = Cell([found.lowest])
-    panels = tuple(Panel(*panel) for panel in titled(facets, plot.facet))
+    panels = tuple(Panel(*panel) for panel in titled(facets, plot.facet, loose_title(rows, plot)))
     lines = axis(plot.series or ONLY, (line for _, line, _ in courses))
     refuse_many(plot, len(panels), len(lines.places))
     shown = replace(plot, metric=plot.lowest)
