@@ -29,16 +29,59 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(re.split(r"\s{2,}", line)[0], comments=True)[1:] for line in lines]
 
 
+def qsweep(folder: Path, data: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "QSWEEP_DATA": str(data), "QSWEEP_OFFLINE": "1"}
+    command = [sys.executable, "-m", "qsweep", *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
 def test_readme_spec_and_commands_run_as_they_stand(tmp_path: Path, data_folder: Path) -> None:
-    (tmp_path / "first.yaml").write_text(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0], encoding="utf-8")
+    name = "first.yaml"
+    (tmp_path / name).write_text(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0], encoding="utf-8")
     found = commands(README)
     assert len(found) >= 6
-    environment = {**os.environ, "QSWEEP_DATA": str(data_folder), "QSWEEP_OFFLINE": "1"}
     for words in found:
-        command = [sys.executable, "-m", "qsweep", *words]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = qsweep(tmp_path, data_folder, *words)
         assert done.returncode == 0, (words, done.stderr)
     assert (tmp_path / "results" / "first" / "figures" / "heatmap-test_accuracy.png").is_file()
+
+
+def test_readme_spec_is_valid_under_any_file_name(tmp_path: Path, data_folder: Path) -> None:
+    (tmp_path / "other.yaml").write_text(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0], encoding="utf-8")
+    done = qsweep(tmp_path, data_folder, "run", "other.yaml", "-n")
+    assert done.returncode == 0, done.stderr
+
+
+MINE = """
+trial:
+  {data: digits, model: {name: mlp, hidden: [8]}, epochs: 1, rounding: stochastic, scale: 2, quantize: {weight: range}}
+grid: {lr: [1.0, 0.1], bitwidth: [6, 4]}
+also:
+  - trial: {quantize: {}}
+    grid: {lr: [1.0, 0.1]}
+  - trial: {quantize: {weight: fraction}}
+    grid: {lr: [1.0, 0.1], fraction: [8, 4]}
+plots: [{kind: lines, x: lr, y: test_accuracy, line: bitwidth}]
+"""
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name != "README.md"], ids=lambda p: p.name)
+def test_every_command_of_a_document_runs(document: Path, tmp_path: Path, data_folder: Path) -> None:
+    found = commands(document.read_text(encoding="utf-8"))
+    if not found:
+        return
+    for name in ("mine", "first"):
+        (tmp_path / f"{name}.yaml").write_text(MINE, encoding="utf-8")
+        done = qsweep(tmp_path, data_folder, "run", f"{name}.yaml")
+        assert done.returncode == 0, done.stderr
+    key = (tmp_path / "results" / "mine" / "trials.csv").read_text().splitlines()[1].split(",")[0]
+    stands_for = {"KEY": key, "SPEC…": "mine.yaml", "mnist": "digits"}
+    for words in found:
+        done = qsweep(tmp_path, data_folder, *[stands_for.get(word, word) for word in words])
+        if words[:2] == ["data", "add"]:  # DIR stands for files that cannot be made up: their digests are checked
+            assert done.returncode == 2, (words, done.stderr)
+        else:
+            assert done.returncode == 0, (words, done.stderr)
 
 
 def test_guide_commands_exist_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
