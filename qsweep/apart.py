@@ -20,7 +20,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -37,7 +37,7 @@ LOOK_SECONDS = 0.1
 STOP_SECONDS = 5.0
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl.h
 PROGRAM = """import sys, json; sys.path[:] = json.loads(sys.argv[1])
-from qsweep.apart import serve; serve(int(sys.argv[2]), sys.argv[3:])"""
+from qsweep.apart import serve; serve(int(sys.argv[2]), *sys.argv[3:])"""
 
 
 class LostError(Exception):
@@ -51,18 +51,19 @@ class OutOfTimeError(Exception):
 # --- the caller -------------------------------------------------------------------------------------------------------
 
 
-def call(function: Callable[..., Any], *given: Any, modules: tuple[str, ...], limit: float | None = None) -> Any:
+def call(function: Callable[..., Any], *given: Any, prepare: Callable[[], None], limit: float | None = None) -> Any:
     """What a function gives, called in a process of its own.
 
     Args:
-        modules: what the server imports once for all calls; none of it may be a user's.
+        prepare: done once by the server, for all calls: what takes long to import. It may start no thread, and run no
+            code of a user's.
         limit: wall seconds, from when the server is ready.
 
     Raises:
         LostError: the process ended without a result.
         OutOfTimeError: it took longer than `limit`; it has been ended.
     """
-    server = _server(modules)
+    server = _server(prepare)
     is_over = False
     try:
         found = server.ask(pickle.dumps((function, given)), limit)
@@ -80,10 +81,19 @@ def call(function: Callable[..., Any], *given: Any, modules: tuple[str, ...], li
 
 
 class _Server:
-    def __init__(self, modules: Sequence[str]) -> None:
+    def __init__(self, prepare: Callable[[], None]) -> None:
         self._socket, theirs = socket.socketpair()
         path = json.dumps([*search_path(), str(Path(qsweep.__file__).parent.parent)])
-        command = [sys.executable, "-P", "-c", PROGRAM, path, str(theirs.fileno()), *modules]
+        command = [
+            sys.executable,
+            "-P",
+            "-c",
+            PROGRAM,
+            path,
+            str(theirs.fileno()),
+            prepare.__module__,
+            prepare.__name__,
+        ]
         with theirs:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
@@ -109,9 +119,9 @@ class _Server:
 
 
 @cache
-def _server(modules: tuple[str, ...]) -> _Server:
+def _server(prepare: Callable[[], None]) -> _Server:
     """The server of this process, which is kept for the next call: it takes long to start."""
-    server = _Server(modules)
+    server = _Server(prepare)
     atexit.register(server.stop)
     return server
 
@@ -142,14 +152,13 @@ def _receive(connection: socket.socket, deadline: float | None) -> bytes:
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
-def serve(descriptor: int, modules: Sequence[str]) -> None:
+def serve(descriptor: int, module: str, prepare: str) -> None:
     """Answer calls until the caller has ended. It runs on one thread, so that it may fork."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal; the driver decides what is kept
     with suppress(OSError):
         os.dup2(2, 1)  # what a user's code prints is no output of the command
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    for module in modules:
-        importlib.import_module(module)
+    getattr(importlib.import_module(module), prepare)()
     with socket.socket(fileno=descriptor) as connection, suppress(EOFError, OSError):
         connection.sendall(LENGTH.pack(0))  # ready
         while True:

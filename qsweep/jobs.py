@@ -44,9 +44,6 @@ FOLDERS = re.compile(
 """The folders of a full path or an address, up to its last name."""
 
 
-APART = ("qsweep.jobs", "qsweep.training.stages", "qsweep.training.places")
-"""What a process that touches users' code has ready."""
-
 GRACE_SECONDS = 10
 """What a stack may take beyond its time: one that does not stop by itself is ended then."""
 
@@ -103,7 +100,7 @@ def _train_apart(
     given = (trials, inputs, sources, folder, device, timeout, kept)
     try:
         found: tuple[list[dict[str, Any]], float] = apart.call(
-            _train_timed, *given, modules=APART, limit=limit and limit + GRACE_SECONDS
+            _train_timed, *given, prepare=prepare, limit=limit and limit + GRACE_SECONDS
         )
     except apart.LostError as error:
         outcome = _outcome_of_nothing("failed", str(error))
@@ -252,7 +249,7 @@ def inspect_net(trials: Sequence[Settings], sources: Mapping[str, str], limit: f
         limit: wall seconds.
     """
     try:
-        found: list[Inspection] = apart.call(_inspect, trials, sources, modules=APART, limit=limit)
+        found: list[Inspection] = apart.call(_inspect, trials, sources, prepare=prepare, limit=limit)
     except apart.LostError as error:
         return [Inspection(failure=_outcome_of_nothing("failed", f"building the net failed: {error}"))] * len(trials)
     except OutOfTimeError:
@@ -336,6 +333,18 @@ def _outcome(trial: Settings, own: Outcome) -> dict[str, Any]:
     lacking = {NOT_ROUNDED: list(own.not_rounded)} if own.not_rounded else {}
     result = {**(own.epochs[-1] | more if own.status == "done" else {}), **lacking}
     return {"status": own.status, "reason": own.reason, "result": result, "history": history}
+
+
+def prepare() -> None:
+    """Have all ready that jobs need, in a process that is forked for each of them: no thread may start here."""
+    fix_products()
+    import torch._dynamo  # noqa: F401  # torch imports it at the first operation that is watched
+
+    import qsweep.training.places
+    import qsweep.training.stages  # noqa: F401
+    from qsweep.streams import Stream
+
+    Stream(0).uniform((1,), "", "", 0)  # numba takes more than a second for the first kernel of a process
 
 
 # --- the process that a job runs in -----------------------------------------------------------------------------------

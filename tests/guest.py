@@ -26,6 +26,10 @@ import torch.nn.functional as F
 __all__ = ["builtins", "ctypes", "importlib", "subprocess", "time"]  # names that texts use
 
 
+def prepare() -> None:
+    """What the server does first: importing this module is all."""
+
+
 def run(text: str) -> Any:
     """The variable `found` that a text leaves."""
     names: dict[str, Any] = {**globals(), "guest": sys.modules[__name__]}

@@ -14,18 +14,15 @@ import pytest
 
 from qsweep import apart
 
-MODULES = ("guest", "torch")
-"""What the server has ready: no user's code."""
-
 
 def call(text: str, limit: float | None = None) -> Any:
     """The variable `found` that a text leaves, run as a guest."""
-    return apart.call(guest.run, text, modules=MODULES, limit=limit)
+    return apart.call(guest.run, text, prepare=guest.prepare, limit=limit)
 
 
 @pytest.fixture(scope="module")
 def clean() -> dict[str, str]:
-    found: dict[str, str] = apart.call(guest.state, modules=MODULES)
+    found: dict[str, str] = apart.call(guest.state, prepare=guest.prepare)
     return found
 
 
@@ -74,7 +71,7 @@ SETTINGS = [
 def test_call_leaves_no_setting_to_the_next(setting: str, clean: dict[str, str]) -> None:
     changed = call(f"{setting}\nfound = guest.state()")
     assert changed != clean, "the test does not see this setting"
-    assert apart.call(guest.state, modules=MODULES) == clean
+    assert apart.call(guest.state, prepare=guest.prepare) == clean
 
 
 @pytest.mark.parametrize(
@@ -148,7 +145,7 @@ import os, sys
 sys.path[:] = {path!r}
 import guest
 from qsweep import apart
-print("before", apart.call(guest.run, {text!r}, modules=("guest",)), flush=True)
+print("before", apart.call(guest.run, {text!r}, prepare=guest.prepare), flush=True)
 """
 
 
