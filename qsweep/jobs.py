@@ -100,7 +100,7 @@ def _train_apart(
     given = (trials, inputs, sources, folder, device, timeout, kept)
     try:
         found: tuple[list[dict[str, Any]], float] = apart.call(
-            _train_timed, *given, prepare=prepare, limit=limit and limit + GRACE_SECONDS
+            _train_timed, *given, prepare=prepare_training, limit=limit and limit + GRACE_SECONDS
         )
     except apart.LostError as error:
         outcome = _outcome_of_nothing("failed", str(error))
@@ -336,12 +336,15 @@ def _outcome(trial: Settings, own: Outcome) -> dict[str, Any]:
 
 
 def prepare() -> None:
-    """Have all ready that jobs need, in a process that is forked for each of them: no thread may start here."""
+    """Have ready what looking at nets needs, in a process that is forked for each of them: no thread may start here."""
     fix_products()
-    import torch._dynamo  # noqa: F401  # torch imports it at the first operation that is watched
-
     import qsweep.training.places
     import qsweep.training.stages  # noqa: F401
+
+
+def prepare_training() -> None:
+    """The same for training."""
+    prepare()
     from qsweep.streams import Stream
 
     Stream(0).uniform((1,), "", "", 0)  # numba takes more than a second for the first kernel of a process

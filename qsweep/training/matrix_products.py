@@ -19,6 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 class NoVectors(TorchDispatchMode):
     """Runs each `bmm` below it, on the way forward and back, without vectors."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler at the first operation, which takes seconds
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.bmm.default:
             return product(*args)
