@@ -12,7 +12,7 @@ from typing import Any
 from qsweep import axes
 from qsweep.checks import Checker, checker
 from qsweep.errors import cut
-from qsweep.imports import Source, read_source
+from qsweep.imports import Source, read_kept, read_source
 from qsweep.parameters import BadValueError, check_each, show
 from qsweep.reader import OVERRIDE, Mistakes, Place
 from qsweep.trial import canonical
@@ -158,7 +158,8 @@ class BlockReader:
             model = check(value)
             source = SOURCE.fullmatch(model["name"])
             if source and source[1] not in self.sources:
-                self.sources[source[1]] = read_source(self.folder / source[1], source[1])
+                kept = read_kept(self.folder, source[1])
+                self.sources[source[1]] = kept or read_source(self.folder / source[1], source[1])
             return model
 
         return with_source

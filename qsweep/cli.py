@@ -535,7 +535,7 @@ def store_check(results: Path) -> int:
     """Read every record: set damaged rows aside, list those that contradict each other."""
     from contextlib import closing
 
-    from qsweep import lock
+    from qsweep import lock, report
     from qsweep.progress import Display
     from qsweep.store import Store
 
@@ -547,7 +547,7 @@ def store_check(results: Path) -> int:
     for key in found.damaged:
         click.echo(f"{key[:10]}: damaged, set aside; the next run trains it again")
     for key in found.conflicts:
-        click.echo(f"{key[:10]}: two records of one environment differ; the first counts")
+        click.echo(report.conflict(key))
     return 1 if found.damaged or found.conflicts else 0
 
 
@@ -563,4 +563,26 @@ def store_prune(yes: bool, results: Path) -> int:
         dropped, size = sweep.prune(results, drop=yes)
     what = f"{size:,} bytes, the weights of {dropped} trials that no sweep has now"
     click.echo(f"freed {what}" if yes else f"would free {what}" + (": add --yes" if dropped else ""))
+    return 0
+
+
+@store.command("forget")
+@click.argument("keys", nargs=-1, metavar="[KEY…]")
+@click.option("--sweep", "name", metavar="NAME", help="All trials of a sweep, by the name of its folder.")
+@click.option("--yes", is_flag=True, help="Drop them; else only say what that would drop.")
+@results_option
+def store_forget(keys: tuple[str, ...], name: str | None, yes: bool, results: Path) -> int:
+    """Drop all records and weights of trials, by their KEYs (or how they begin): the next run trains them again."""
+    from qsweep import lock
+    from qsweep.forget import forget
+    from qsweep.progress import Display
+
+    if not keys and name is None:
+        raise UserError("name the trials: `qsweep store forget KEY…`, or `qsweep store forget --sweep NAME`")
+    with lock.hold(results, "store forget", Display().note, wait=True):
+        found = forget(results, keys, name, drop=yes)
+    what = f"{found.records} records of {found.trials} trials, and {found.bytes:,} bytes of weights"
+    click.echo(f"dropped {what}" if yes else f"would drop {what}: add --yes")
+    for other, count in found.shared.items():
+        click.echo(f"{count} of the trials {'were' if yes else 'are'} in {other} too")
     return 0

@@ -13,12 +13,15 @@ from qsweep import environment, files, jobs
 from qsweep.data import data_folder, ensure
 from qsweep.datasets import DATASETS
 from qsweep.errors import UserError
+from qsweep.imports import parts_of
 from qsweep.packing import Groups, to_file
 from qsweep.quantized import kept_formats
 from qsweep.show import records_like
 from qsweep.store import Record, Store
 from qsweep.vocabulary import STAGES
 from qsweep.weights import Weights
+
+ENDING = ".safetensors"
 
 
 def export(results: Path, key: str, file: Path, say: Callable[[str], None]) -> int:
@@ -30,10 +33,13 @@ def export(results: Path, key: str, file: Path, say: Callable[[str], None]) -> i
     Raises:
         UserError: there is no such trial, it is not done, its weights are lost, or the file can't be written.
     """
+    if file.suffix != ENDING:
+        raise UserError(f"{file}: weights are written as {ENDING}, and as nothing else: {file.stem}{ENDING}")
     with closing(Store.view(results / "store.db")) as store:
         record = _chosen(records_like(store, key), environment.describe(environment.choose("auto")))
+        sources = store.sources(_digests(record.trial))
     weights = Weights.beside(results, record.environment)
-    content = weights.get(record.key) or _made_again(record, weights, say)
+    content = weights.get(record.key) or _made_again(record, sources, weights, say)
     packed = to_file(load(content), _groups(record))
     files.write(file, packed)
     return len(packed)
@@ -55,24 +61,32 @@ def _groups(record: Record) -> dict[str, Groups]:
     return {own["tensor"]: groups_of(formats[own["part"]], own["shape"]) for own in record.result.get("tensors", ())}
 
 
-def _made_again(record: Record, weights: Weights, say: Callable[[str], None]) -> bytes:
+def _digests(settings: Mapping[str, Any]) -> list[str]:
+    """Of the user's files that a trial comes from."""
+    if "source" not in settings["model"]:
+        return []
+    file, modules, _ = parts_of(settings["model"]["source"])
+    return [file, *modules.values()]
+
+
+def _made_again(record: Record, sources: Mapping[str, str], weights: Weights, say: Callable[[str], None]) -> bytes:
     """Weights that were not kept: those of a trial without stages, by training it once more."""
     settings = record.trial
     if STAGES in settings:
         raise UserError(f"the weights of {record.key[:10]} are lost: `qsweep run SPEC --force` makes them again")
-    if "source" in settings["model"]:
+    if set(_digests(settings)) - sources.keys():
         raise UserError(
-            f"the weights of {record.key[:10]} were not kept, nor its model's file: give it stages, whose weights are"
+            f"the weights of {record.key[:10]} were not kept, nor its model's file: `qsweep run` of its spec keeps that"
         )
     say(f"its weights were not kept: training {record.key[:10]} again, which took {record.seconds:.0f} s")
-    return _trained(record, settings, weights, say)
+    return _trained(record, sources, weights, say)
 
 
-def _trained(record: Record, settings: Mapping[str, Any], weights: Weights, say: Callable[[str], None]) -> bytes:
-    place = data_folder()
+def _trained(record: Record, sources: Mapping[str, str], weights: Weights, say: Callable[[str], None]) -> bytes:
+    settings, place = record.trial, data_folder()
     ensure(DATASETS[settings["data"]["name"]], place, say)
     (found,) = jobs.train_stack(
-        [settings], sources={}, data_folder=str(place), device=environment.choose("auto"), timeout=None,
+        [settings], sources=sources, data_folder=str(place), device=environment.choose("auto"), timeout=None,
         kept=[record.key],
     )  # fmt: skip
     if "weights" not in found:

@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 
-from qsweep import files, tables
+from qsweep import files, imports, tables
+from qsweep.blocks import BLOCK_KEYS, Block
 from qsweep.errors import UserError
 from qsweep.plan import Plan
 from qsweep.reader import plain_scalar, read_text
-from qsweep.spec import RESERVED_NAMES
+from qsweep.spec import RESERVED_NAMES, RESOLVED, Spec
 from qsweep.store import Record
 
 
@@ -52,8 +53,11 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def claim(folder: Path, spec_owner: str) -> None:
-    """Make sure that a folder is this spec's, or nobody's.
+def claim(folder: Path, spec_owner: str, plan: Plan) -> str | None:
+    """Make sure that a folder is this spec's, nobody's, or that of a spec with the same trials, which then has moved.
+
+    Returns:
+        What to say of a folder that is taken over.
 
     Raises:
         UserError: it belongs to another file of the same name, or is kept for what is no sweep's.
@@ -61,10 +65,23 @@ def claim(folder: Path, spec_owner: str) -> None:
     if folder.name in RESERVED_NAMES:
         raise UserError(f"{folder} is no sweep's folder: give the spec another name, or the folder by --name")
     other = _noted(folder, "spec", "path")
-    if other is not None and other != spec_owner:
-        raise UserError(
-            f"{folder} belongs to {other}, not to {spec_owner}: give one of them another name, or use --results DIR"
-        )
+    if other is None or other == spec_owner:
+        return None
+    before, now = set(_noted(folder, "plan", "keys") or ()), {trial.key for trial in plan.trials}
+    if before and (before <= now or before >= now):
+        return f"{folder} was made by {other}, with the same trials: {spec_owner} takes it over"
+    raise UserError(
+        f"{folder} belongs to {other}, not to {spec_owner}: give one of them another name, or use --name or --results "
+        f"DIR; if {other} is gone, remove {folder} (its records stay in the store)"
+    )
+
+
+def owner_of(target: Path, spec_path: Path, packaged: Path, root: Path) -> str:
+    """Whose a folder is to be when a spec runs: a folder's own spec leaves it to whom it belongs."""
+    noted = _noted(target, "spec", "path")
+    if spec_path.name == f"{RESOLVED}.yaml" and spec_path.parent.resolve() == target.resolve() and noted:
+        return str(noted)
+    return owner(spec_path, packaged, root)
 
 
 def change(folder: Path, plan: Plan) -> Change | None:
@@ -87,8 +104,20 @@ def write(folder: Path, plan: Plan, spec_owner: str, records: Mapping[str, Recor
     files.write(folder / "timings.csv", tables.timings_csv(plan, records))
     _write_or_remove(folder / "histograms.csv", tables.histograms_csv(plan, records))
     _write_or_remove(folder / "tensors.csv", tables.tensors_csv(plan, records))
-    files.write(folder / "spec.yaml", _spec_text(plan, spec_owner))
+    _write_sources(folder, plan)
+    files.write(folder / f"{RESOLVED}.yaml", _spec_text(plan, spec_owner, folder.name))
     files.write(folder / "provenance.json", json.dumps(_provenance(plan, spec_owner, records, origin), indent=1) + "\n")
+
+
+def _write_sources(folder: Path, plan: Plan) -> None:
+    """Keep the users' files that trials of the plan come from, and no others."""
+    kept = imports.keep(folder, plan.spec.sources)
+    for path, text in kept.items():
+        files.write(path, text)
+    for path in set((folder / imports.KEPT).glob("*.py")) - kept.keys():
+        files.remove(path)
+    if not kept:
+        files.remove(folder / imports.KEPT / imports.INDEX)
 
 
 def _write_or_remove(path: Path, content: str) -> None:
@@ -116,11 +145,37 @@ def _provenance(
     }
 
 
-def _spec_text(plan: Plan, spec_owner: str) -> str:
+def _spec_text(plan: Plan, spec_owner: str, name: str) -> str:
+    """A spec with the same rows, without overrides, which runs as it lies."""
     spec = plan.spec
-    head = [f"# {spec_owner}, as it was resolved", f"# plan: {plan.digest}"]
+    head = [f"# {spec_owner}, as it was run", f"# plan: {plan.digest}"]
     head += [f"# -S {name}={json.dumps(value)}" for name, value in spec.overrides.items()]
-    return "\n".join(head) + "\n" + _dumped(spec.document.value)
+    content = _resolved(spec) if spec.overrides else spec.document.value
+    return "\n".join(head) + "\n" + _dumped({"name": name, **{k: v for k, v in content.items() if k != "name"}})
+
+
+def _resolved(spec: Spec) -> dict[str, Any]:
+    """A spec as overrides have changed it."""
+    first, *others = (_block(block) for block in spec.blocks)
+    rest = {name: own for name, own in spec.document.value.items() if name not in (*BLOCK_KEYS, "also", "seeds")}
+    more = {"also": others} if others else {}
+    return {**rest, **first, **more, "seeds": list(spec.seeds)}
+
+
+def _block(block: Block) -> dict[str, Any]:
+    axes: dict[str, dict[str, Any]] = {}
+    for group in block.groups:
+        columns = zip(group.names, zip(*group.points, strict=True), strict=True)
+        kind = "zip" if "zip" in group.place else "grid"
+        axes.setdefault(kind, {}).update({name: list(values) for name, values in columns})
+    parts: dict[str, Any] = {
+        "trial": dict(block.trial),
+        **axes,
+        "variants": {name: dict(own) for name, own in block.variants.items()},
+        "exclude": [dict(entry) for entry in block.exclude],
+        "only": [dict(entry) for entry in block.only],
+    }
+    return {name: own for name, own in parts.items() if own}
 
 
 def _dumped(value: Any) -> str:
@@ -183,7 +238,7 @@ def read_spec(folder: Path) -> dict[str, Any]:
     Raises:
         UserError: it is missing or damaged.
     """
-    path = folder / "spec.yaml"
+    path = folder / f"{RESOLVED}.yaml"
     try:
         value = read_text(path.read_text(encoding="utf-8"), str(path)).value
     except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import os
 import re
 import stat
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ MAX_BYTES = 1024 * 1024
 MAX_FILES = 500
 KNOWN = frozenset((*sys.stdlib_module_names, "torch", "qsweep"))
 """What the environment and the numerics of a key stand for."""
+KEPT, INDEX = "sources", "index.json"
+"""Where a sweep's folder keeps its users' files, and the list of them."""
+DIGEST = re.compile(r"[0-9a-f]{64}")
 COOKIE = re.compile(r"\A((?:[^\n]*\n)?[ \t\f]*#[^\n]*?coding[:=][ \t]*)[-\w.]+")
 """What says how a file is encoded, in one of its first two lines."""
 
@@ -108,6 +112,57 @@ def read_text(path: Path, shown: str) -> str:
     except (SyntaxError, UnicodeDecodeError, LookupError) as error:
         raise BadValueError(f"'{shown}' is not Python text: {error}") from None
     return text if encoding.startswith("utf-8") else COOKIE.sub(r"\1utf-8", text)
+
+
+# --- kept sources -----------------------------------------------------------------------------------------------------
+
+
+def keep(folder: Path, sources: Mapping[str, Source]) -> dict[Path, str]:
+    """The files that keep sources in a sweep's folder: each text by its SHA-256, and a list of what belongs together.
+
+    Args:
+        sources: by the file's name in the spec.
+    """
+    if not sources:
+        return {}
+    index = json.dumps({name: source.identity for name, source in sources.items()}, indent=1) + "\n"
+    texts = {digest: text for source in sources.values() for digest, text in source.texts.items()}
+    return {folder / KEPT / INDEX: index, **{folder / KEPT / f"{d}.py": text for d, text in texts.items()}}
+
+
+def read_kept(folder: Path, shown: str) -> Source | None:
+    """A model's file as a sweep's folder keeps it; None where it keeps none of this name.
+
+    Raises:
+        BadValueError: what is kept is damaged, or a package that it imports is not installed.
+    """
+    try:
+        identity = json.loads((folder / KEPT / INDEX).read_text(encoding="utf-8"))[shown]
+        file, modules, packages = parts_of(identity)
+    except (FileNotFoundError, NotADirectoryError, KeyError):
+        return None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise BadValueError(f"{KEPT}/{INDEX} beside this spec can't be read: {error}") from None
+    texts = {path: _kept_text(folder, str(digest)) for path, digest in modules.items()}
+    return Source(_kept_text(folder, str(file)), texts, {name: _version(name, shown) for name in packages})
+
+
+def _kept_text(folder: Path, digest: str) -> str:
+    path = folder / KEPT / f"{digest}.py"
+    if not DIGEST.fullmatch(digest):
+        raise BadValueError(f"{KEPT}/{INDEX} beside this spec is damaged")
+    text = read_text(path, f"{KEPT}/{path.name}")
+    if digest_of(text) != digest:
+        raise BadValueError(f"'{KEPT}/{path.name}' is not what it was: its SHA-256 is another")
+    return text
+
+
+def _version(package: str, shown: str) -> str:
+    """Of what is installed now: another than before makes other trials."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        raise BadValueError(f"'{shown}' imports {package}, which is not installed") from None
 
 
 # --- following imports ------------------------------------------------------------------------------------------------

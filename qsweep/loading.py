@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import module_from_spec
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -17,7 +17,7 @@ from typing import Any
 
 import qsweep
 from qsweep.errors import UserError
-from qsweep.imports import KNOWN, is_installed, owners, parts_of
+from qsweep.imports import KNOWN, imported, is_installed, owners, parts_of
 
 MODULE = "qsweep_user_model"
 FILE = "<model>"
@@ -36,6 +36,8 @@ class _Files(MetaPathFinder, Loader):
         """What was searched before."""
         self.outside: dict[str, None] = {}
         """What was run although the key does not hold it, in order."""
+        self.missing: dict[str, None] = {}
+        """What was asked for by a computed name, and is not in reach."""
 
     def load(self) -> ModuleType:
         """The model's own file, run."""
@@ -62,7 +64,7 @@ class _Files(MetaPathFinder, Loader):
         if any(file.startswith(f"{stem}/") for file in self._texts):  # a folder without __init__.py
             return ModuleSpec(name, None, is_package=True)
         if self._is_ours(_importer()):
-            self._note_import(name)
+            self._note_import(name, PathFinder.find_spec(name, path) is not None)
         return None
 
     def exec_module(self, module: ModuleType) -> None:
@@ -80,10 +82,18 @@ class _Files(MetaPathFinder, Loader):
     def _is_ours(self, file: str) -> bool:
         return file in self._texts
 
-    def _note_import(self, name: str) -> None:
+    def _note_import(self, name: str, is_there: bool) -> None:
         top = name.partition(".")[0]
-        if top not in KNOWN | self._tops and not self._packages.intersection(owners().get(top, ())):
+        if top in KNOWN | self._tops or self._packages.intersection(owners().get(top, ())):
+            return
+        if is_there:
             self.outside[f"'{name}'"] = None
+        elif top not in self._named():
+            self.missing[f"'{name}'"] = None
+
+    def _named(self) -> set[str]:
+        """The plain names that the texts import in words."""
+        return {name.partition(".")[0] for text in self._texts.values() for name in imported(text, "")}
 
     def note_run(self, code: object) -> None:
         """Note code that comes from a file which is neither a user's that we know nor installed."""
@@ -153,13 +163,16 @@ def forget() -> None:
             del sys.modules[name]
 
 
-def check() -> None:
+def check(is_missing: bool = False) -> None:
     """Refuse a net that has run what its key does not hold: if that changed, its trials would not be told apart.
+
+    Args:
+        is_missing: whether it could not import something: what was out of reach counts too.
 
     Raises:
         UserError: it has.
     """
-    outside = list(_current[-1].outside) if _current else []
+    outside = {**_current[-1].outside, **(_current[-1].missing if is_missing else {})} if _current else {}
     if outside:
         raise UserError(
             f"the model imports {', '.join(outside)} in a way that is not seen without running it, so that its"

@@ -93,7 +93,7 @@ def _build_source(
             raise UserError(f"the model's file has no function '{name}'")
         net = function(shape, classes, **own)
     except ImportError:
-        loading.check()  # says more, where it is an import that we did not see
+        loading.check(is_missing=True)  # says more, where it is an import that we did not see
         raise
     if not isinstance(net, nn.Module):
         raise UserError(f"'{name}' gave a {type(net).__name__}, expected a torch.nn.Module")

@@ -127,5 +127,13 @@ def wrong(result: Result) -> Iterator[str]:
         yield f"  {which} {status}: {reason} (`qsweep why {keys[0]}`)"
     if len(groups) > SHOWN:
         yield f"  and {len(groups) - SHOWN} more reasons"
-    for key in result.summary.conflicts:
-        yield f"{key[:10]}: two records of one environment differ, the first counts (`qsweep store check`)"
+    yield from map(conflict, result.summary.conflicts)
+
+
+def conflict(key: str) -> str:
+    """That a trial gave two different records, and what to do."""
+    short = key[:10]
+    return (
+        f"{short}: two records of one environment differ, and the first counts: `qsweep why {short}` shows both, "
+        f"`qsweep store forget {short}` drops them, and the next run trains it anew"
+    )

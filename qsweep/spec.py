@@ -25,6 +25,9 @@ from qsweep.vocabulary import KEPT, ROLES, TRIAL_NAMES
 TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "stack", "search", "plots", "max_trials")
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "up to 64 of A-Z a-z 0-9 . _ - and no dot in front"
+RESOLVED = "spec"
+"""What the file in a sweep's folder is called, with `.yaml`: it says the folder's name, and runs as it lies."""
+RESOLVED_NAME = re.compile(rf"{NAME.pattern}(@[0-9a-f]{{6}})*")
 RESERVED_NAMES = ("reference", "weights")
 """Folders of results/ that are no sweep's: committed results, and what stages start from."""
 
@@ -223,6 +226,8 @@ class _Reader:
     def _name(self, top: Mapping[str, Any]) -> str:
         stem = self.path.stem
         name = self.mistakes.text(top, "name", stem)
+        if stem == RESOLVED and RESOLVED_NAME.fullmatch(name) and name not in RESERVED_NAMES:
+            return name
         if name != stem:
             self.mistakes.add(("name",), f"found '{name}', but the file's name is '{stem}': make them the same")
         elif not NAME.fullmatch(name):

@@ -38,6 +38,8 @@ CREATE TABLE records (
 CREATE INDEX records_key ON records (key);
 CREATE TABLE damaged (id INTEGER PRIMARY KEY, row TEXT NOT NULL);
 """
+SOURCES = "CREATE TABLE IF NOT EXISTS sources (digest TEXT PRIMARY KEY, text TEXT NOT NULL)"
+"""Made with the first source: an older qsweep takes no notice of it."""
 """`result` and `history` are compared and go into tables; `run` and `seconds` never are. A history is kept by column,
 one list a metric: a hundred thousand must be decoded in a second. No STRICT: clusters have SQLite older than 3.37."""
 
@@ -161,6 +163,18 @@ class Store:
         with self._transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO plans VALUES (?, ?, ?)", (name, digest, noted))
 
+    def keep_sources(self, texts: Mapping[str, str]) -> None:
+        """Keep users' files, by SHA-256: what trials were trained from."""
+        if texts:
+            with self._transaction() as connection:
+                connection.execute(SOURCES)
+                connection.executemany("INSERT OR IGNORE INTO sources VALUES (?, ?)", texts.items())
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Drop all records of trials, of every environment: they are trained anew when a sweep wants them."""
+        with self._transaction() as connection:
+            connection.executemany("DELETE FROM records WHERE key = ?", ((key,) for key in keys))
+
     def add(self, records: Iterable[Mapping[str, Any]], run_id: int) -> list[str]:
         """Commit records in one transaction; the keys whose record differs from what this environment gave before.
 
@@ -252,6 +266,14 @@ class Store:
             with suppress(ValueError):
                 return dict(json.loads(row["provenance"]))
         return {}
+
+    def sources(self, digests: Iterable[str]) -> dict[str, str]:
+        """Those of users' files that are kept, by SHA-256."""
+        if not list(self._rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'sources'")):
+            return {}
+        query = "SELECT text FROM sources WHERE digest = ?"
+        found = {digest: row["text"] for digest in digests for row in self._rows(query, (digest,))}
+        return {digest: text for digest, text in found.items() if _sha256(text) == digest}
 
     def check(self) -> Findings:
         """Read everything: damaged rows are set aside, and records that broke the first promise are listed.

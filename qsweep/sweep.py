@@ -151,7 +151,11 @@ def _check_folders(paths: Sequence[Path], plans: Sequence[Plan], options: Option
         name = folder_name(plan, options)
         if (other := seen.setdefault(name, path)) != path:
             raise UserError(f"{other} and {path} would both write {options.results / name}: give one another name")
-        folder.claim(options.results / name, folder.owner(path, packaged("configs"), options.results.parent))
+        folder.claim(options.results / name, _owner(path, options.results / name), plan)
+
+
+def _owner(path: Path, target: Path) -> str:
+    return folder.owner_of(target, path, packaged("configs"), target.parent.parent)
 
 
 def run(
@@ -174,9 +178,10 @@ def run(
     for note in plan.notes:
         progress.note(note)
     target = options.results / folder_name(plan, options)
-    owner = folder.owner(path, packaged("configs"), options.results.parent)
+    owner = _owner(path, target)
     with lock.hold(options.results, f"run {plan.spec.name}", progress.note, wait=options.wait):
-        folder.claim(target, owner)
+        if taken := folder.claim(target, owner, plan):
+            progress.note(taken)
         if changed := folder.change(target, plan):
             progress.note(f"{plan.spec.name}: {changed}")
         with closing(Store.open(options.results / "store.db")) as store:
@@ -207,6 +212,7 @@ def _run(
     lacking = refuse_if_strict(plan, nets, records, options)
     stacks = stacks_of(plan, trials, nets, options)
     store.set_plan(target.name, plan.digest, keys, bases)
+    store.keep_sources(plan.spec.texts)
     known = count_known(plan, records)
     time = estimate(stacks, store.timings(here) if stacks else [], options.at_once)
     begin(Outlook(plan, target.name, known, stacks, time, failing, nets, lacking))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from nobody import assert_names_nobody
 
 from qsweep import folder
-from qsweep.errors import UserError
+from qsweep.errors import SpecError, UserError
 from qsweep.folder import Change
 from qsweep.plan import Plan, expand
 from qsweep.provenance import provenance
@@ -54,6 +55,12 @@ def written(project: Path, plan: Plan | None = None, records: dict[str, Record] 
     return target
 
 
+SPEC_OF_TWO = """
+trial: {data: digits, model: softmax}
+grid: {batch_size: [64, 128]}
+"""
+
+
 # --- whose it is ------------------------------------------------------------------------------------------------------
 
 
@@ -85,32 +92,45 @@ def test_owner_of_a_strange_path_is_one_line_of_text(project: Path) -> None:
 
 def test_claim_refuses_another_file_of_the_same_name(project: Path) -> None:
     target = written(project)
-    folder.claim(target, "configs/tiny.yaml")
-    with pytest.raises(UserError, match=r"belongs to configs/tiny.yaml, not to other/tiny.yaml: .*--results"):
-        folder.claim(target, "other/tiny.yaml")
+    assert folder.claim(target, "configs/tiny.yaml", plan_of(project)) is None
+    for other in (["epochs=3"], ["batch_size=[64, 8]"]):  # no trial is the same; some are
+        with pytest.raises(UserError, match=r"belongs to configs/tiny.yaml, not to other/tiny.yaml: .*remove .*tiny"):
+            folder.claim(target, "other/tiny.yaml", plan_of(project, *other))
 
 
-def test_claim_of_a_new_folder_is_granted(tmp_path: Path) -> None:
-    folder.claim(tmp_path / "new", "tiny.yaml")
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("overrides", [(), ("batch_size=[64]",), ("batch_size=[64, 128, 256, 512]",)])
+def test_claim_takes_over_what_has_the_same_trials_or_more_or_less_of_them(
+    project: Path, overrides: tuple[str, ...]
+) -> None:
+    (project / "configs" / "tiny.yaml").write_text(SPEC_OF_TWO)
+    target = written(project)
+    told = folder.claim(target, "other/tiny.yaml", plan_of(project, *overrides))
+    assert told is not None
+    assert told.endswith("was made by configs/tiny.yaml, with the same trials: other/tiny.yaml takes it over")
 
 
-def test_claim_of_the_place_of_committed_results_is_refused(tmp_path: Path) -> None:
+def test_claim_of_a_new_folder_is_granted(project: Path) -> None:
+    before = list(project.iterdir())
+    assert folder.claim(project / "new", "tiny.yaml", plan_of(project)) is None
+    assert list(project.iterdir()) == before
+
+
+def test_claim_of_the_place_of_committed_results_is_refused(project: Path) -> None:
     with pytest.raises(UserError, match="is no sweep's folder"):
-        folder.claim(tmp_path / RESERVED_NAMES[0], "reference.yaml")
+        folder.claim(project / RESERVED_NAMES[0], "reference.yaml", plan_of(project))
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff"])
-def test_claim_of_a_folder_whose_provenance_is_damaged_is_told(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "provenance.json").write_bytes(content)
+def test_claim_of_a_folder_whose_provenance_is_damaged_is_told(project: Path, content: bytes) -> None:
+    (project / "provenance.json").write_bytes(content)
     with pytest.raises(UserError, match=r"provenance.json can't be read"):
-        folder.claim(tmp_path, "tiny.yaml")
+        folder.claim(project, "tiny.yaml", plan_of(project))
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"spec": 1, "plan": []}', '{"plan": {"keys": null}}'])
 def test_a_provenance_that_says_nothing_claims_nothing(project: Path, content: str) -> None:
     (project / "provenance.json").write_text(content)
-    folder.claim(project, "tiny.yaml")
+    assert folder.claim(project, "tiny.yaml", plan_of(project)) is None
     assert folder.change(project, plan_of(project)) is None
 
 
@@ -135,18 +155,58 @@ def test_change_of_nothing_is_none(project: Path) -> None:
 def test_the_spec_is_read_back_to_the_same_values(project: Path) -> None:
     plan = plan_of(project)
     back = folder.read_spec(written(project, plan))
-    assert back == plan.spec.document.value
+    assert back == {"name": "tiny", **plan.spec.document.value}
     assert list(back["variants"]) == ["1e-3", "on", "010", "null", "~", "="]
     assert back["title"] == 'Two lines,\ngrößer: "quoted" # no comment\n'
-    assert list(back) == ["title", "trial", "variants", "grid"]
+    assert list(back) == ["name", "title", "trial", "variants", "grid"]
 
 
 def test_the_spec_says_where_it_is_from_which_plan_and_which_overrides(project: Path) -> None:
     plan = plan_of(project, "batch_size=[64]", "lr=1e-3")
     head = (written(project, plan) / "spec.yaml").read_text(encoding="utf-8").splitlines()[:4]
-    assert head[0] == "# configs/tiny.yaml, as it was resolved"
+    assert head[0] == "# configs/tiny.yaml, as it was run"
     assert head[1] == f"# plan: {plan.digest}"
     assert head[2:] == ["# -S batch_size=[64]", "# -S lr=0.001"]
+
+
+OVERRIDES = [
+    (),
+    ("seeds=[3, 5]",),
+    ("lr=[0.5, 0.25]",),
+    ("lr=0.3", "seeds=2"),
+    ("model=softmax",),
+    ("quantize={}",),
+    ("quantize.weight=range4", "init=he"),
+    ("optimizer=adam", "betas=[0.5, 0.9]"),
+    ("batch_size=[32, 64]", "epochs=2"),
+    ("bitwidth=[3]", "zero=true"),
+]
+
+
+@pytest.mark.parametrize("overrides", OVERRIDES, ids=" ".join)
+def test_the_spec_of_a_folder_runs_as_it_lies_to_the_same_rows(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    taken = 0
+    for path in sorted((Path(__file__).parent.parent / "configs").glob("*.yaml")):
+        with suppress(SpecError):
+            plan = expand(read(path, overrides))
+            target = tmp_path / f"{path.stem}@123abc"
+            folder.write(target, plan, "x", {}, {})
+            back = expand(read(target / "spec.yaml"))
+            assert (back.digest, back.spec.plots) == (plan.digest, plan.spec.plots), path
+            assert (back.spec.folder, back.spec.overrides) == (target.name, {})
+            taken += 1
+    assert taken
+
+
+def test_only_the_spec_of_a_folder_may_have_another_name_than_its_file(tmp_path: Path) -> None:
+    for file, name, is_good in (("spec", "a", True), ("spec", "a@123abc", True), ("spec", "a@x", False),
+                                ("spec", "reference", False), ("other", "a", False)):  # fmt: skip
+        (tmp_path / f"{file}.yaml").write_text(f"name: {name}\ntrial: {{data: digits, model: softmax}}\n")
+        if is_good:
+            assert read(tmp_path / f"{file}.yaml").name == name
+        else:
+            with pytest.raises(SpecError, match="name"):
+                read(tmp_path / f"{file}.yaml")
 
 
 TEXTS = [

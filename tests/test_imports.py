@@ -74,7 +74,7 @@ WITH_TORCH = (
         "schedule",
         "search",
     ),
-    *("outlook", "lock", "sweep", "study", "progress", "show", "report", "export", "cli"),
+    *("outlook", "lock", "sweep", "study", "progress", "show", "report", "export", "forget", "cli"),
 )
 ORDER = (*WITHOUT_TORCH, *WITH_TORCH)
 """Each module, or package, imports only what stands before it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -172,6 +173,8 @@ def test_a_file_that_is_none_is_refused_at_once(tmp_path: Path, what: str, neigh
 BODIES = {
     "a dataclass": "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass C:\n    width: int = 9\n",
     "pickle": "import pickle\nclass C: ...\nassert type(pickle.loads(pickle.dumps(C()))) is C\n",
+    "a package that is not there": "try:\n    import nowhere_at_all\nexcept ImportError:\n    nowhere_at_all = None\n",
+    "one by a computed name": "try:\n    __import__('nowhere' + '_else')\nexcept ImportError: ...\n",
     "its module": "import sys\nassert sys.modules[__name__].__dict__ is globals()\nassert __file__ and __name__\n",
     "its source": "import inspect\ndef f(): return 1\nassert inspect.getsource(f) == 'def f(): return 1\\n'\n",
     "a script": "import torch\n@torch.jit.script\ndef f(x: torch.Tensor) -> torch.Tensor:\n    return x + 1\n",
@@ -294,3 +297,70 @@ def test_installed_packages_may_import_what_they_like(project: Project) -> None:
     with closing(sqlite3.connect(project.folder / "results" / "store.db")) as connection:
         source = json.loads(connection.execute("SELECT trial FROM records").fetchone()[0])["model"]["source"]
     assert source["packages"].keys() == {"torchvision", "scikit-learn"}
+
+
+# --- kept sources -----------------------------------------------------------------------------------------------------
+
+MANY = "trial: {data: digits, epochs: 1, batch_size: 500, lr: 0.1}\ngrid: {model: ['sub/nets.py:net', '../outside.py:net']}\n"
+
+
+def with_sources(project: Project) -> None:
+    (project.folder / "sub").mkdir()
+    project.write("own.yaml", MANY)
+    project.write("sub/nets.py", "from layer import body\ndef net(shape, classes): return body(classes)\n")
+    project.write("sub/layer.py", NET + "def body(classes): return net(None, classes)\n")
+    project.write("../outside.py", "# -*- coding: latin-1 -*-\n" + NET.replace("9", "8"))
+
+
+def test_a_mailed_folder_runs_as_it_lies_to_the_same_bytes(project: Project, tmp_path: Path) -> None:
+    with_sources(project)
+    project.run("run", "own.yaml", "--no-plot", "-j", "1", "-S", "lr=0.2")
+    (ran,) = (project.folder / "results").glob("own@*")
+    mail = tmp_path / "elsewhere"
+    shutil.copytree(ran, mail / "theirs")
+    shutil.rmtree(project.folder / "sub")
+    there = Project(mail, Path(project.environment["QSWEEP_DATA"]))
+    there.run("run", "theirs/spec.yaml", "--no-plot", "-j", "1")
+    for name in ("trials.csv", "history.csv", "sources/index.json"):
+        assert (mail / "results" / ran.name / name).read_bytes() == (ran / name).read_bytes()
+    # and where it was made, in place: nothing is trained, and no byte changes
+    before = {path: path.read_bytes() for path in ran.rglob("*") if path.suffix in (".csv", ".py")}
+    said = project.run("run", str(ran.relative_to(project.folder) / "spec.yaml"), "--no-plot", "-j", "1")
+    assert "trained 0, known 2" in said
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_kept_source_that_was_changed_is_refused(project: Project) -> None:
+    with_sources(project)
+    project.run("run", "own.yaml", "--no-plot", "-j", "1")
+    kept = project.folder / "results" / "own" / "sources"
+    for path in kept.glob("*.py"):
+        text = path.read_text()
+        path.write_text(text + "# more\n")
+        said = project.run("run", "results/own/spec.yaml", "-n", code=2)
+        assert f"'sources/{path.name}' is not what it was" in said
+        path.write_text(text)
+    (kept / "index.json").write_text('{"sub/nets.py": {"file": "../../../etc/passwd"}}')
+    assert "is damaged" in project.run("run", "results/own/spec.yaml", "-n", code=2)
+
+
+def test_looking_at_kept_sources_runs_none_of_them(project: Project) -> None:
+    project.write("nets.py", f"open({str(project.folder / 'ran')!r}, 'a')\n" + NET)
+    project.run("run", "own.yaml", "--no-plot", "-j", "1")
+    (project.folder / "ran").unlink()
+    key = project.rows("own")[0]["key"]
+    for words in (("table",), ("plot",), ("status",), ("why", key), ("store", "check"), ("plot", "own.yaml")):
+        project.run(*words)
+    assert not (project.folder / "ran").exists()
+
+
+def test_weights_of_a_users_own_model_are_exported(project: Project) -> None:
+    with_sources(project)
+    project.run("run", "own.yaml", "--no-plot", "-j", "1")
+    shutil.rmtree(project.folder / "sub")
+    for row in project.rows("own"):
+        project.run("export", row["key"], "own.safetensors")
+    for wrong in ("m.onnx", "m", "m.pt"):
+        said = project.run("export", row["key"], wrong, code=2)
+        assert f"{wrong}: weights are written as .safetensors" in said
+        assert not (project.folder / wrong).exists()

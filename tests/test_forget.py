@@ -1,0 +1,50 @@
+"""Forgetting trials: what is said, what is dropped, and that the next run trains them anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from project import Project
+
+SPEC = "trial: {data: digits, model: softmax, epochs: 1, batch_size: 500}\ngrid: {lr: [0.5, 0.25]}\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path, data_folder: Path) -> Project:
+    made = Project(tmp_path, data_folder)
+    made.write("one.yaml", SPEC)
+    made.write("two.yaml", SPEC.replace("0.25", "0.125"))
+    made.run("run", "one.yaml", "two.yaml", "--backend", "serial", "--no-plot")
+    return made
+
+
+def test_forget_says_first_and_drops_with_yes_and_the_next_run_trains_again(project: Project) -> None:
+    key = project.rows("one")[0]["key"]
+    before = project.records()
+    told = project.out("store", "forget", key[:12])
+    assert told.splitlines() == [
+        "would drop 1 records of 1 trials, and 0 bytes of weights: add --yes",
+        "1 of the trials are in one too",
+        "1 of the trials are in two too",
+    ]
+    assert project.records() == before
+    assert project.out("store", "forget", key[:12], "--yes").startswith("dropped 1 records of 1 trials")
+    assert project.records() == [record for record in before if record[0] != key]
+    assert "trained 1, known 1" in project.run("run", "one.yaml", "--backend", "serial", "--no-plot")
+
+
+def test_forget_a_sweep_drops_its_trials_with_their_weights(project: Project) -> None:
+    keys = {row["key"] for row in project.rows("two")}
+    project.out("export", sorted(keys)[0], "w.safetensors")
+    assert "2 records of 2 trials, and 0 bytes" not in project.out("store", "forget", "--sweep", "two")
+    told = project.out("store", "forget", "--sweep", "two", "--yes")
+    assert told.splitlines()[1:] == ["1 of the trials were in one too"]
+    assert not keys & {key for key, _ in project.records()}
+    assert not list((project.folder / "results" / "weights").glob("*"))
+
+
+def test_forget_what_is_not_there_is_said(project: Project) -> None:
+    assert "no record's key begins with 00000000" in project.run("store", "forget", "00000000", code=2)
+    assert "unknown sweep 'oen'; did you mean 'one'?" in project.run("store", "forget", "--sweep", "oen", code=2)
+    assert "name the trials" in project.run("store", "forget", code=2)
