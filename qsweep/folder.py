@@ -197,9 +197,10 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text written without double quotes is read back as itself; some characters are line ends in YAML."""
+    """Whether a text written without double quotes is read back as itself; some characters are line ends in YAML, and
+    some are refused where they look like others."""
     try:
-        return plain_scalar(text) == text and text.replace("\n", "").isprintable()
+        return plain_scalar(text) == text and text.isascii() and text.replace("\n", "").isprintable()
     except ValueError:
         return False
 
