@@ -14,12 +14,24 @@ from qsweep.blocks import AxisGroup, Block, overlay
 from qsweep.describe import describe_choice, describe_role
 from qsweep.errors import did_you_mean, unknown
 from qsweep.parameters import show
+from qsweep.quantized import quantized_roles
 from qsweep.reach import DEFAULT_REACH, read_reach
 from qsweep.reader import OVERRIDE, Mistakes, Place, dotted
 from qsweep.resolve import TrialError, resolve
-from qsweep.spec import MEASURES, REACH, Spec, metric_field
+from qsweep.spec import (
+    MEASURES,
+    METRICS,
+    MOST_LINES,
+    MOST_PANELS,
+    REACH,
+    SECONDS,
+    SIZES,
+    Spec,
+    metric_field,
+    why_columns,
+)
 from qsweep.trial import Trial, canonical
-from qsweep.vocabulary import CHOICES, ROLES, STAGES, STORED
+from qsweep.vocabulary import CHOICES, COMPRESS, ROLES, STAGES, STORED
 
 VARIANT = "variant"
 ROLE_PATHS = tuple(f"quantize.{role}" for role in ROLES)
@@ -153,6 +165,8 @@ class _Expansion:
             self._check_places(rows)
         for index, plot in enumerate(self.spec.plots):
             self._check_plot(plot, ("plots", index))
+            self._check_measure(plot, ("plots", index), rows)
+            self._check_counts(plot, ("plots", index), rows)
             if plot["kind"] == "threshold":
                 self._check_lowest(plot["y"], plot.get(REACH, DEFAULT_REACH), "y", ("plots", index), rows)
             if plot["kind"] == "histogram":
@@ -164,6 +178,40 @@ class _Expansion:
             shown = (*self.axes, "seed", *(("epoch",) if plot["kind"] == "lines" and field == "x" else ()))
             if plot[field] not in (*shown, *MEASURES, "status") and plot[field] not in self.read:
                 self.mistakes.add((*place, field), unknown("column", plot[field], shown))
+
+    def _check_measure(self, plot: Mapping[str, Any], place: Place, rows: Sequence[Row]) -> None:
+        """Say before the training that no trial will have what is to be drawn."""
+        field = metric_field(plot["kind"]) or ""
+        measure = plot.get(field)
+        if measure is None or measure == SECONDS:
+            return
+        trials = [row.trial for row in rows]
+        roles = {role for trial in trials for role in quantized_roles(trial.settings)}
+        if measure in SIZES and not any(map(_has_sizes, trials)):
+            self.mistakes.add((*place, field), f"no trial has {measure}: none compresses or quantizes weights")
+        elif measure in MEASURES and measure not in (*METRICS, *SIZES, *why_columns(roles)):
+            self.mistakes.add((*place, field), f"no trial has {measure}: none quantizes {measure.rpartition('_')[0]}")
+        elif measure.startswith("test_") and all(trial.columns.get("split") == "all" for trial in trials):
+            self.mistakes.add(
+                (*place, field), f"no trial has {measure}: with `split: all` no example is left to test on"
+            )
+
+    def _check_counts(self, plot: Mapping[str, Any], place: Place, rows: Sequence[Row]) -> None:
+        """Say before the training that a figure would have more panels or lines than it holds."""
+        for field, most, things in (("facet", MOST_PANELS, "panels"), ("line", MOST_LINES, "lines")):
+            count = len({found for row in rows if (found := self._text_of(row, plot.get(field))) is not None})
+            if count > most:
+                what = f"'{plot[field]}' has {count} values; a figure holds {most} {things}"
+                self.mistakes.add((*place, field), what)
+
+    def _text_of(self, row: Row, column: str | None) -> str | None:
+        """A value of a column, as equal ones are: None where there is none, or where only the training tells it."""
+        columns = {**row.trial.columns, "seed": row.trial.seed, **dict(zip(self.axes, row.axes, strict=True))}
+        value = columns.get(column or "")
+        if value is None:
+            return None
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return repr(float(value)) if is_number and abs(value) < 2**53 else repr(value)
 
     def _check_lowest(self, axis: str, reach: object, field: str, place: Place, rows: Sequence[Row]) -> None:
         """The lowest value is asked for of an axis of numbers, as a share of what trials without it reach."""
@@ -210,6 +258,12 @@ class _Expansion:
                 yield f"no trial reads '{name}': it changes nothing"
         for place, entry in self.idle.items():
             yield f"{dotted(place)} matches no trial: {show(entry)}"
+
+
+def _has_sizes(trial: Trial) -> bool:
+    """Whether anything of a trial's weights is stored in fewer bits."""
+    is_compressed = any(COMPRESS in stage for stage in trial.settings.get(STAGES, ()))
+    return is_compressed or any(role in STORED for role in quantized_roles(trial.settings))
 
 
 def _nearest(path: str, names: Iterable[str]) -> str:

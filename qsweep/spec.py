@@ -71,6 +71,10 @@ def is_share(measure: str) -> bool:
     return measure.endswith(SHARES)
 
 
+MOST_PANELS = 24
+MOST_LINES = 40
+"""What a figure holds."""
+
 RANGE = "range"
 """The one field of a plot that is not text: the ends of a range to draw over a histogram."""
 

@@ -437,3 +437,39 @@ def test_expand_leaves_the_garbage_collector_as_it_was(tmp_path: Path) -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("plot", "message"),
+    [
+        ("{kind: lines, x: lr, y: test_loss, line: l1}", "plots[0].line: 'l1' has 45 values; a figure holds 40 lines"),
+        (
+            "{kind: scatter, x: lr, y: test_loss, line: l1}",
+            "plots[0].line: 'l1' has 45 values; a figure holds 40 lines",
+        ),
+        (
+            "{kind: lines, x: lr, y: test_loss, facet: l1}",
+            "plots[0].facet: 'l1' has 45 values; a figure holds 24 panels",
+        ),
+        ("{kind: heatmap, x: lr, y: l1, z: test_loss, facet: l1}", "'l1' has 45 values; a figure holds 24 panels"),
+        ("{kind: lines, x: lr, y: weight_stalled}", "plots[0].y: no trial has weight_stalled: none quantizes weight"),
+        ("{kind: heatmap, x: lr, y: l1, z: error_zero}", "plots[0].z: no trial has error_zero: none quantizes error"),
+        ("{kind: lines, x: lr, y: model_bits}", "no trial has model_bits: none compresses or quantizes weights"),
+    ],
+)
+def test_plot_that_can_not_be_drawn_is_refused_before_training(plot: str, message: str, tmp_path: Path) -> None:
+    (line,) = wrong(tmp_path, GOOD + f"grid: {{lr: [1, 2], l1: {{linspace: [0, 1, 45]}}}}\nplots: [{plot}]")
+    assert message in line
+
+
+def test_plot_of_a_test_metric_where_all_examples_train_is_refused(tmp_path: Path) -> None:
+    text = "trial: {data: digits, model: mlp, split: %s}\ngrid: {lr: [1, 2]}\nplots: [{kind: lines, x: lr, y: test_accuracy}]\n"
+    (line,) = wrong(tmp_path, text % "all")
+    assert "plots[0].y: no trial has test_accuracy: with `split: all` no example is left to test on" in line
+    assert plan(tmp_path, text % "standard").rows
+
+
+def test_plot_of_what_some_trial_has_is_fine(tmp_path: Path) -> None:
+    float32 = "also: [{trial: {data: digits, model: mlp}}]\n"
+    assert plan(tmp_path, QUANTIZED + "plots: [{kind: lines, x: epoch, y: weight_stalled}]\n").rows
+    assert plan(tmp_path, QUANTIZED + float32 + "plots: [{kind: scatter, x: bitwidth, y: weight_zero}]\n").rows

@@ -12,13 +12,11 @@ from qsweep.errors import UserError
 from qsweep.plots.axes import Axis, Place, Reference, Value, axis, cut, label, word
 from qsweep.plots.entry import OVER_X, Entry, Plot
 from qsweep.plots.rows import Row, read, swept
-from qsweep.spec import is_share
+from qsweep.spec import MOST_LINES, MOST_PANELS, is_share
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_PANELS: Final = 24
-MOST_LINES: Final = 40
 MOST_BANDS: Final = 3
 """Lines whose bands from min to max can be told apart where they overlap; more lines have bars."""
 Shown = TypeVar("Shown")
