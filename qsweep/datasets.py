@@ -36,6 +36,10 @@ class DataSet:
     split: str = "standard"
     drop_last: bool = False
 
+    def examples(self, split: str) -> tuple[int, int]:
+        """How many examples a split has for training and for the test."""
+        return (self.train, self.test) if split == "standard" else (self.train + self.test, 0)
+
     @property
     def features(self) -> int:
         """Numbers in one example."""

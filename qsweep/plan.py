@@ -11,11 +11,12 @@ from typing import Any
 
 from qsweep import cost
 from qsweep.blocks import AxisGroup, Block, overlay
+from qsweep.datasets import DATASETS
 from qsweep.describe import describe_choice, describe_role
 from qsweep.errors import did_you_mean, unknown
 from qsweep.parameters import show
 from qsweep.quantized import quantized_roles
-from qsweep.reach import DEFAULT_REACH, read_reach
+from qsweep.reach import ACCURACIES, DEFAULT_REACH, read_reach
 from qsweep.reader import OVERRIDE, Mistakes, Place, dotted
 from qsweep.resolve import TrialError, resolve
 from qsweep.spec import (
@@ -31,7 +32,7 @@ from qsweep.spec import (
     why_columns,
 )
 from qsweep.trial import Trial, canonical
-from qsweep.vocabulary import CHOICES, COMPRESS, ROLES, STAGES, STORED
+from qsweep.vocabulary import CHOICES, COMPRESS, ITERATIONS, ROLES, STAGES, STORED
 
 VARIANT = "variant"
 ROLE_PATHS = tuple(f"quantize.{role}" for role in ROLES)
@@ -96,7 +97,7 @@ class _Expansion:
         if not self.mistakes.found:
             self._check_whole(rows)
         self.mistakes.stop_if_any()
-        return Plan(self.spec, self.axes, rows, tuple(self._notes()))
+        return Plan(self.spec, self.axes, rows, (*self._notes(), *_notes_of_metrics(rows)))
 
     def _block(self, block: Block) -> Iterator[Row]:
         self.idle |= {place: entry for kind in ("exclude", "only") for place, entry in _entries(block, kind)}
@@ -163,6 +164,7 @@ class _Expansion:
         if self.spec.search:
             self._check_lowest(self.spec.search.axis, self.spec.search.reach, "bisect", ("search",), rows)
             self._check_places(rows)
+        self._check_empty(rows)
         for index, plot in enumerate(self.spec.plots):
             self._check_plot(plot, ("plots", index))
             self._check_measure(plot, ("plots", index), rows)
@@ -171,6 +173,20 @@ class _Expansion:
                 self._check_lowest(plot["y"], plot.get(REACH, DEFAULT_REACH), "y", ("plots", index), rows)
             if plot["kind"] == "histogram":
                 self._check_histogram(plot, ("plots", index), rows)
+
+    def _check_empty(self, rows: Sequence[Row]) -> None:
+        """Say before the training that no trial will have what is searched by, or the training metrics to be drawn."""
+        empty = set.intersection(*(_lacks(row.trial.settings) for row in rows))
+        if self.spec.search and empty.issuperset(ACCURACIES):
+            self.mistakes.add(
+                ("search",), "no trial has an accuracy: none trains last, and `split: all` leaves no test"
+            )
+        for index, plot in enumerate(self.spec.plots):
+            for field in [f for f in ("x", "y", "z") if plot.get(f) in empty and plot[f].startswith("train")]:
+                self.mistakes.add(
+                    ("plots", index, field),
+                    f"no trial has {plot[field]}: all end with a compression, which is only tested",
+                )
 
     def _check_plot(self, plot: Mapping[str, Any], place: Place) -> None:
         """Say before the training, not after it, that the table will lack a column."""
@@ -264,6 +280,20 @@ def _has_sizes(trial: Trial) -> bool:
     """Whether anything of a trial's weights is stored in fewer bits."""
     is_compressed = any(COMPRESS in stage for stage in trial.settings.get(STAGES, ()))
     return is_compressed or any(role in STORED for role in quantized_roles(trial.settings))
+
+
+def _lacks(settings: Mapping[str, Any]) -> set[str]:
+    """The metrics that a trial will not have."""
+    _, tests = DATASETS[settings["data"]["name"]].examples(settings["data"]["split"])
+    is_compression = COMPRESS in next(iter(settings.get(STAGES, [])[-1:]), {})
+    return {name for name in METRICS if (not tests if name.startswith("test") else is_compression)}
+
+
+def _notes_of_metrics(rows: Sequence[Row]) -> Iterator[str]:
+    """Not of trials on single examples, whose running training accuracy is what they are for."""
+    trials = {row.trial.key: row.trial.settings for row in rows if ITERATIONS.name not in row.trial.settings}
+    if count := sum("test_accuracy" in _lacks(settings) for settings in trials.values()):
+        yield f"test_accuracy and test_loss stay empty in {count:,} trials: `split: all` leaves no test set"
 
 
 def _nearest(path: str, names: Iterable[str]) -> str:

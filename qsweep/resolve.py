@@ -99,12 +99,13 @@ class _Resolver:
 
     def trial(self, seed: int) -> Trial:
         is_online = self.given.get(ITERATIONS.name) is not None
+        parameters = ONLINE_PARAMETERS if is_online else TRAINING_PARAMETERS
         settings: dict[str, Any] = {
             "data": self._named("data"),
             "model": self._model(),
             "init": self._choice("init", self.given["init"]),
             "optimizer": self._named("optimizer"),
-            **self._read(ONLINE_PARAMETERS if is_online else TRAINING_PARAMETERS, self.given),
+            **self._read(parameters, self.given),
             **self._quantize(),
             "seed": seed,
         }
@@ -114,6 +115,7 @@ class _Resolver:
             for path, problem in online.problems(settings, self.given):
                 raise TrialError(path, problem)
         else:
+            _refuse_no_step(settings["data"], settings[BATCH_SIZE.name], BATCH_SIZE.name)
             self.parts |= {STALLED} if keeps_drifting(settings) else set()
             self.parts |= {LOST} if set(quantized_roles(settings)) - set(kept_roles(settings)) else set()
         return self._with_stages(settings, self.given.get(STAGES) or [])
@@ -164,6 +166,7 @@ class _Resolver:
         if unread := given.keys() - own.columns.keys() - {CODEBOOK.name}:
             name = min(unread)
             raise TrialError(f"{path}.{name}", f"{found['optimizer']['name']} has no {name}")
+        _refuse_no_step(settings["data"], found[BATCH_SIZE.name], f"{path}.{BATCH_SIZE.name}")
         self.parts |= own.parts
         return {**found, CODEBOOK.name: codebook}
 
@@ -331,6 +334,16 @@ class _Resolver:
         if settings.get(ELEMENT.name) == "int8":
             self.parts.add(MXINT8)
         return settings
+
+
+def _refuse_no_step(data: Mapping[str, Any], batch_size: int, path: str) -> None:
+    count, _ = DATASETS[data["name"]].examples(data["split"])
+    if data["drop_last"] and batch_size > count:
+        raise TrialError(
+            path,
+            f"no step would be taken: {data['name']} has {count:,} training examples, less than a batch of"
+            f" {batch_size:,}, and drop_last leaves out what is not a whole batch",
+        )
 
 
 def _remedy(family: str, name: str, path: str) -> str:

@@ -16,6 +16,8 @@ from qsweep.spec import METRICS, NOT_ROUNDED
 from qsweep.store import FINAL, STATUSES, Record, Store
 
 SHORT_KEY = 10
+LARGE = 1e5
+"""From which on a metric is written with an exponent, so that one loss does not widen its column for all rows."""
 
 
 # --- table ------------------------------------------------------------------------------------------------------------
@@ -44,7 +46,7 @@ def _short(name: Any, value: Any) -> str:
     if name == "key":
         return str(value)[:SHORT_KEY]
     if name in METRICS:
-        return f"{value:.4f}"
+        return _digits(value)
     return f"{value:g}" if isinstance(value, float) else tables.cell(value)
 
 
@@ -122,8 +124,8 @@ def _axis_cell(text: str) -> str:
 
 def _estimate_cells(estimates: Sequence[aggregate.Estimate], differences: bool) -> list[str]:
     """One metric's column: the points, signs and ± under each other."""
-    means = [_digits(e.mean, "+z.4f" if differences else ".4f") for e in estimates]
-    halves = [_digits(e.half, ".4f") for e in estimates]
+    means = [_digits(e.mean, "+z" if differences else "") for e in estimates]
+    halves = [_digits(e.half) for e in estimates]
     before, after = max(map(len, means), default=0), max(map(len, halves), default=0)
     stars = [" *" if differences and e.leaves_out_zero else "" for e in estimates]
     return [
@@ -132,8 +134,11 @@ def _estimate_cells(estimates: Sequence[aggregate.Estimate], differences: bool) 
     ]
 
 
-def _digits(value: float, form: str) -> str:
-    return "" if value != value else format(value, form)
+def _digits(value: float, sign: str = "") -> str:
+    """A metric to four digits; with an exponent where it is large. Empty for NaN."""
+    if value != value:
+        return ""
+    return format(value, f"{sign}.4f" if abs(value) < LARGE else f"{sign}.3e")
 
 
 # --- status -----------------------------------------------------------------------------------------------------------
@@ -238,7 +243,7 @@ def _percent(value: float | None) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else tables.cell(value)
+    return _digits(value) if isinstance(value, float) else tables.cell(value)
 
 
 def _plain(run: Mapping[str, Any]) -> dict[str, Any]:

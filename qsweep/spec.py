@@ -40,9 +40,10 @@ NOT_ROUNDED = "not_rounded"
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 WHY = ("clipped", "zero", "levels", "stalled")
-"""What is told of each quantized role, in columns such as `weight_stalled`: the shares of values beyond the format's
-ends before rounding, and of those that are 0 after it; how many different values there are; and, of what is kept, the
-share of updates other than 0 that left the stored value as it was."""
+"""What is told of each quantized role, in columns such as `weight_stalled`: the share of values beyond the format's
+ends before rounding; of what is kept the share of values that are 0, of all else the share of those other than 0 that
+became 0; how many different values there are; and, of what is kept, the share of updates other than 0 that left the
+stored code as it was."""
 WHY_OF_FLOWS = WHY[:3]
 CLASSES = "predicted_classes"
 """How many classes the net predicts at all on the test set."""

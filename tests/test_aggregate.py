@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from qsweep.aggregate import Line, Summary, csv_text, differences, estimate, over_seeds
 from qsweep.errors import UserError
 from qsweep.plan import expand
-from qsweep.show import summary_note, summary_table
+from qsweep.show import summary_note, summary_table, trials_table
 from qsweep.spec import METRICS, read
 from qsweep.store import STATUSES
 from qsweep.tables import trials_csv
@@ -312,3 +312,12 @@ def test_csv_has_all_digits_and_comes_back_as_it_was(tmp_path: Path) -> None:
         assert tuple(float(row[f"test_loss_{name}"]) for name in ("mean", "std", "low", "high")) == (
             line.measures["test_loss"].numbers
         )
+
+
+def test_large_metrics_are_written_with_an_exponent_and_widen_no_column(tmp_path: Path) -> None:
+    folder = table(tmp_path, "lr", ["1 | 0 | 0.5", "2 | 0 | 0.5", "2 | 1 | 0.25"])
+    text = (folder / "trials.csv").read_text(encoding="utf-8").replace(",1.5,", ",2.675e+37,", 1)
+    (folder / "trials.csv").write_text(text, encoding="utf-8")
+    for shown in (trials_table(folder), summary_table(over_seeds(folder))):
+        assert "2.675e+37" in shown
+        assert max(map(len, shown.splitlines())) < 100

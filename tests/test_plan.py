@@ -366,6 +366,50 @@ def test_plot_of_a_column_that_will_not_be_there_is_refused(tmp_path: Path, plot
     assert place in line
 
 
+ALL = "trial: {data: digits, model: mlp, split: all}\ngrid: {lr: [1, 2]}\n"
+
+
+@pytest.mark.parametrize("metric", ["test_accuracy", "test_loss"])
+def test_plot_of_a_test_set_that_no_trial_has_is_refused_before_the_training(tmp_path: Path, metric: str) -> None:
+    (line,) = wrong(tmp_path, ALL + f"plots: [{{kind: lines, x: lr, y: {metric}}}]")
+    assert line.startswith(f"mine.yaml:3:30: plots[0].y: no trial has {metric}: with `split: all` no example is left")
+    assert plan(tmp_path, ALL + "plots: [{kind: lines, x: lr, y: train_accuracy}]").rows
+    some = ALL + f"variants: {{a: {{}}, b: {{split: standard}}}}\nplots: [{{kind: lines, x: lr, y: {metric}}}]"
+    assert plan(tmp_path, some).rows
+
+
+def test_plot_of_a_training_that_no_trial_ends_with_is_refused_before_it(tmp_path: Path) -> None:
+    text = GOOD.replace("}", ", stages: [{compress: {weight: uniform4}}]}") + "grid: {lr: [1, 2]}\nplots: [%s]"
+    (line,) = wrong(tmp_path, text % "{kind: lines, x: lr, y: train_accuracy}")
+    assert "plots[0].y: no trial has train_accuracy: all end with a compression, which is only tested" in line
+    assert plan(tmp_path, text % "{kind: lines, x: lr, y: test_accuracy}").rows
+
+
+def test_metrics_that_stay_empty_are_noted_before_the_training(tmp_path: Path) -> None:
+    note = "test_accuracy and test_loss stay empty in 2 trials: `split: all` leaves no test set"
+    assert plan(tmp_path, ALL).notes == (note,)
+    assert plan(tmp_path, ALL + "variants: {a: {}, b: {split: standard}}").notes == (note,)
+    assert plan(tmp_path, ALL.replace("all", "standard")).notes == ()
+
+
+def test_drop_last_without_a_whole_batch_is_refused_where_the_batch_is_set(tmp_path: Path) -> None:
+    text = "trial: {data: digits, model: softmax, drop_last: true%s}\n"
+    said = "no step would be taken: digits has 1,500 training examples, less than a batch of 1,501"
+    assert said in wrong(tmp_path, text % ", batch_size: 1501")[0]
+    assert wrong(tmp_path, text % ", batch_size: 1501")[0].startswith("mine.yaml:1:56: trial.batch_size: ")
+    lines = wrong(tmp_path, text % "" + "grid: {batch_size: [1000, 1500, 1501, 2000]}")
+    assert [line.split(": ")[:2] for line in lines] == [["mine.yaml:2:8", "grid.batch_size"]] * 2
+    assert plan(tmp_path, text % ", batch_size: 1500").rows
+    assert plan(tmp_path, text % ", batch_size: 1797, split: all").rows
+    assert plan(tmp_path, text.replace("true", "false") % ", batch_size: 2000").rows
+
+
+def test_drop_last_without_a_whole_batch_is_refused_in_a_retraining_too(tmp_path: Path) -> None:
+    stages = "stages: [{compress: {weight: uniform4}}, {retrain: {batch_size: 2000}}]"
+    (line,) = wrong(tmp_path, f"trial: {{data: digits, model: softmax, drop_last: true, {stages}}}")
+    assert "trial.stages[1].retrain.batch_size: no step would be taken" in line
+
+
 HISTOGRAM = "plots: [{kind: histogram, place: linear1.weight}]\n"
 
 

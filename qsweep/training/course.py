@@ -26,13 +26,15 @@ from qsweep.training.step import Stepper
 from qsweep.training.why import Row, Tally, is_watched, levels
 from qsweep.vocabulary import STORED
 
+TESTED = "the outputs or the loss of the test set"
 PASS_MEMORY = 160 * 1024 * 1024
 """Bytes for one pass through the net. A stack that takes more goes through it in parts: no slower, and below 1 GB."""
 
 
 @dataclass
 class Outcome:
-    """What one trial gave: `done`, or `diverged` in an epoch with a NaN or Inf in a batch loss or a weight."""
+    """What one trial gave: `done`, or `diverged` in an epoch with a NaN or Inf in a batch loss or a weight, or in what
+    the net makes of the test set after it."""
 
     status: str = "done"
     reason: str = ""
@@ -41,6 +43,9 @@ class Outcome:
     weights: dict[str, Tensor] = field(default_factory=dict)
     sizes: dict[str, Any] = field(default_factory=dict)
     not_rounded: tuple[str, ...] = ()
+
+    def diverge(self, where: str) -> None:
+        self.status, self.reason = "diverged", f"NaN or Inf in {where}"
 
 
 @dataclass
@@ -80,10 +85,14 @@ class Course:
             self.stepper.quantize(self.net.trained, self._noise())
         for epoch in range(1, self.shared["epochs"] + 1):
             trained = self._epoch(epoch)
-            self._drop_diverged(epoch, trained)
+            self._drop_diverged(self._finite(trained), f"a batch loss or a weight in epoch {epoch}", trained)
             if not self.alive:
                 break
-            self._record(trained)
+            tested = self.evaluate()
+            self._drop_diverged(tested.finite.tolist(), f"{TESTED} after epoch {epoch}", trained, tested)
+            if not self.alive:
+                break
+            self._record(trained, tested)
         self.count_weights()
         return self.outcomes
 
@@ -146,16 +155,20 @@ class Course:
 
     # after an epoch
 
-    def _drop_diverged(self, epoch: int, trained: Totals) -> None:
+    def _finite(self, trained: Totals) -> list[bool]:
+        """Of each trial, whether the losses of an epoch and what it left are numbers."""
         finite = torch.isfinite(trained.loss)
         for value in (*self.net.values.values(), *self.stepper.masters.values()):
             finite &= torch.isfinite(value).reshape(len(value), -1).all(1).cpu()
-        kept = [i for i, good in enumerate(finite.tolist()) if good]
+        found: list[bool] = finite.tolist()
+        return found
+
+    def _drop_diverged(self, finite: Sequence[bool], where: str, *totals: Totals) -> None:
+        kept = [i for i, good in enumerate(finite) if good]
         if len(kept) == len(self.alive):
             return
         for i in set(range(len(self.alive))) - set(kept):
-            outcome = self.outcomes[self.alive[i]]
-            outcome.status, outcome.reason = "diverged", f"NaN or Inf in a batch loss or a weight in epoch {epoch}"
+            self.outcomes[self.alive[i]].diverge(where)
         self.alive = [self.alive[i] for i in kept]
         if kept:
             self.net.keep(kept)
@@ -163,14 +176,14 @@ class Course:
             for codebook in self.codebooks.values():
                 codebook.keep(kept)
             self.flow.use(self.stepper.quantizers)
-            trained.keep(kept)
+            for own in totals:
+                own.keep(kept)
 
-    def _record(self, trained: Totals) -> None:
-        tested, predicted = self.evaluate()
+    def _record(self, trained: Totals, tested: Totals) -> None:
         quantized = self.levels()
         for row, index in enumerate(self.alive):
             metrics = {**tested.row("test", row), **trained.row("train", row)}
-            why = {**quantized[row], **trained.why(row), CLASSES: predicted[row]}
+            why = {**quantized[row], **trained.why(row), CLASSES: tested.predicted(row)}
             self.outcomes[index].histograms = trained.tally.histograms[row] if trained.tally is not None else {}
             self.outcomes[index].epochs.append({**metrics, **why})
 
@@ -190,10 +203,10 @@ class Course:
             own = {name: value[row] for name, value in self.net.values.items()}
             self.outcomes[index].histograms = {**histograms(own, roles, bins), **self.outcomes[index].histograms}
 
-    def evaluate(self) -> tuple[Totals, list[int | None]]:
-        """The test set in evaluation mode, and how many classes each trial predicts in it; None without examples."""
+    def evaluate(self) -> Totals:
+        """What each trial makes of the test set in evaluation mode."""
         totals = Totals(len(self.alive))
-        seen = torch.zeros(len(self.alive), self.data.classes + 1, dtype=torch.bool, device=self.device)
+        totals.seen = torch.zeros(len(self.alive), self.data.classes + 1, dtype=torch.bool)
         for start in range(0, len(self.examples.test_labels), EVALUATION_BATCH):
             chosen = slice(start, start + EVALUATION_BATCH)
             x = self._inputs(self.examples.test_images, chosen)
@@ -202,19 +215,28 @@ class Course:
                 self.flow.start(part)
                 logits = self.net.logits(x, part)
                 totals.add(part, self.net.losses(logits, y).double().sum(1), logits, y)
-                seen[part].scatter_(1, predictions(logits), True)
+                totals.seen[part].scatter_(1, predictions(logits).cpu(), True)
+                totals.finite[part] &= torch.isfinite(logits).flatten(1).all(1).cpu()
             totals.examples += len(y)
-        return totals, [count or None for count in seen.sum(1).tolist()]
+        totals.finite &= torch.isfinite(totals.loss)
+        return totals
 
 
 class Totals:
-    """Sums over batches for each trial: losses in float64, hits and examples as integers."""
+    """Sums over batches for each trial: losses in float64, hits and examples as integers.
+
+    Attributes:
+        finite: of a test set, whether all outputs and the loss are numbers.
+        seen: of a test set, the classes that were predicted; in the last place, whether none was for some example.
+    """
 
     def __init__(self, count: int, tally: Tally | None = None) -> None:
         self.tally = tally
         self.loss = torch.zeros(count, dtype=torch.float64)
         self.hits = torch.zeros(count, dtype=torch.int64)
         self.examples = 0
+        self.finite = torch.ones(count, dtype=torch.bool)
+        self.seen = torch.zeros(count, 1, dtype=torch.bool)
 
     def add(self, part: slice, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self.loss[part] += loss.cpu()
@@ -223,6 +245,7 @@ class Totals:
     def keep(self, indices: list[int]) -> None:
         """Go on with these trials alone."""
         self.loss, self.hits = self.loss[indices], self.hits[indices]
+        self.finite, self.seen = self.finite[indices], self.seen[indices]
         if self.tally is not None:
             self.tally.keep(indices)
 
@@ -233,6 +256,10 @@ class Totals:
             f"{part}_accuracy": int(self.hits[trial]) / self.examples if known else None,
             f"{part}_loss": loss / self.examples if known and math.isfinite(loss) else None,
         }
+
+    def predicted(self, trial: int) -> int | None:
+        """How many classes a trial predicts in the test set; None without examples."""
+        return int(self.seen[trial, :-1].sum()) if self.examples else None
 
     def why(self, trial: int) -> Row:
         """What the watched steps did to a trial."""

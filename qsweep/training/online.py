@@ -20,7 +20,7 @@ from qsweep.kernels.compiled import Doubles, Floats
 from qsweep.rounding.modes import Mode
 from qsweep.spec import CLASSES
 from qsweep.streams import Stream
-from qsweep.training.course import Outcome
+from qsweep.training.course import TESTED, Outcome
 from qsweep.training.why import Row
 from qsweep.vocabulary import FLOAT32, KEPT, WINDOW
 
@@ -198,6 +198,10 @@ class _Course:
         if trial.status != "done":
             return Outcome(trial.status, trial.reason)
         tested, seen = self._tested(trial)
+        if len(self.examples.test_labels) and tested["test_loss"] is None:
+            outcome = Outcome()
+            outcome.diverge(f"{TESTED} after iteration {self.shared['iterations']}")
+            return outcome
         trained = _measured("train", trial.hits, trial.losses)
         row: Row = {**tested, **trained, **self._why(trial), CLASSES: len(np.unique(seen))}
         return Outcome(epochs=[row])

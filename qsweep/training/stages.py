@@ -20,7 +20,7 @@ from qsweep.quantized import kept_formats
 from qsweep.rounding.clipping import compressed
 from qsweep.spec import CLASSES
 from qsweep.training.codebooks import codebooks
-from qsweep.training.course import Course, Outcome
+from qsweep.training.course import TESTED, Course, Outcome
 from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
 from qsweep.training.sizes import sizes
@@ -81,14 +81,17 @@ def _run(course: Course) -> list[Outcome]:
 
 def _measured(course: Course) -> list[Outcome]:
     """A model that was not trained: what it does with the test set."""
-    tested, predicted = course.evaluate()
+    tested = course.evaluate()
     untrained = {"train_accuracy": None, "train_loss": None}
     course.count_weights()
     for row, (outcome, levels) in enumerate(zip(course.outcomes, course.levels(), strict=True)):
-        outcome.epochs = [{**tested.row("test", row), **untrained, **levels, CLASSES: predicted[row]}]
-        outcome.weights = weights_of(course.net, row)
         if not all(bool(value[row].isfinite().all()) for value in course.net.values.values()):
-            outcome.status, outcome.reason = "diverged", "NaN or Inf in a weight after its compression"
+            outcome.diverge("a weight after its compression")
+        elif not tested.finite[row]:
+            outcome.diverge(f"{TESTED} after its compression")
+        else:
+            measured = {**tested.row("test", row), **untrained, **levels, CLASSES: tested.predicted(row)}
+            outcome.epochs, outcome.weights = [measured], weights_of(course.net, row)
     return course.outcomes
 
 
