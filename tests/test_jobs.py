@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from qsweep import jobs
 from qsweep.environment import describe
 from qsweep.jobs import train_stack, without_paths
 from qsweep.trial import Trial
@@ -107,19 +108,31 @@ def net(shape, classes):
     assert alone[0]["history"] == together[1]["history"]
 
 
-def test_train_stack_a_users_own_initial_values_depend_on_the_seed_alone(data_folder: Path, trial: Make) -> None:
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        "torch.randn(classes)",
+        "torch.tensor(np.random.standard_normal(classes)).float()",
+        "torch.tensor([random.random() for _ in range(classes)])",
+    ],
+)
+def test_train_stack_a_users_own_initial_values_depend_on_the_seed_alone(
+    data_folder: Path, trial: Make, drawn: str
+) -> None:
     text = """
+import random
+import numpy as np
 import torch
 from torch import nn
 class Shifted(nn.Module):
     def __init__(self, classes):
         super().__init__()
-        self.line, self.shift = nn.Linear(64, classes), nn.Parameter(torch.randn(classes))
+        self.line, self.shift = nn.Linear(64, classes), nn.Parameter(DRAWN)
     def forward(self, x):
         return self.line(x.flatten(1)) + self.shift
 def net(shape, classes):
     return Shifted(classes)
-"""
+""".replace("DRAWN", drawn)
     given: dict[str, Any] = {"sources": {"m.py": "d"}, "model": "m.py:net"}
     torch.manual_seed(1)
     one = run([trial(**given)], data_folder, d=text)[0]["history"]
@@ -132,6 +145,29 @@ def test_train_stack_out_of_time_is_a_timeout_even_inside_a_users_endless_loop(d
     text = "def net(shape, classes):\n    while True: pass"
     (record,) = run([trial(sources={"m.py": "d"}, model="m.py:net")], data_folder, timeout=0.3, d=text)
     assert (record["status"], record["reason"]) == ("timeout", "took longer than 0.3 s")
+
+
+def test_train_stack_a_users_net_that_blocks_its_timeout_is_ended(
+    data_folder: Path, trial: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "GRACE_SECONDS", 1)
+    blocked = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})"
+    text = f"def net(shape, classes):\n    {blocked}\n    while True: pass"
+    own = trial(sources={"m.py": "d"}, model="m.py:net")
+    (record,) = run([own], data_folder, timeout=0.3, d=text)
+    assert (record["status"], record["reason"]) == ("timeout", "took longer than 0.3 s, and was ended")
+
+
+def test_train_stack_a_users_file_does_not_say_where_it_ran(data_folder: Path, trial: Make) -> None:
+    text = """
+import os
+os.environ["MKL_CBWR"] = "COMPATIBLE"
+os.environ["ATEN_CPU_CAPABILITY"] = "default"
+from torch import nn
+def net(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))
+"""
+    (record,) = run([trial(sources={"m.py": "d"}, model="m.py:net")], data_folder, d=text)
+    assert (record["status"], record["environment"]) == ("done", describe("cpu"))
 
 
 def test_train_stack_missing_data_is_a_failed_record_that_says_what_to_do(tmp_path: Path, trial: Make) -> None:

@@ -370,13 +370,36 @@ def test_run_a_results_folder_that_is_a_file_is_said(project: Project) -> None:
 
 
 def test_run_another_file_of_the_same_name_is_refused(project: Project) -> None:
-    project.run("run", "small.yaml", "--no-plot", "--backend", "serial", "-S", "lr=[0.5]", "--name", "small")
+    project.run("run", "small.yaml", "--no-plot", "--backend", "serial", "-S", "lr=[0.3]", "--name", "small")
     (project.folder / "other").mkdir()
     project.write("other/small.yaml", SPEC)
     before = project.tables()
     said = project.run("run", "other/small.yaml", code=2)
     assert "belongs to small.yaml, not to other/small.yaml" in said
     assert project.tables() == before
+
+
+MOVED = "name: one\ntrial: {data: digits, epochs: 1, batch_size: 500, model: softmax}\ngrid: {lr: [0.1]}\n"
+
+
+def test_run_a_spec_that_has_moved_takes_its_folder_over(project: Project) -> None:
+    (project.folder / "configs").mkdir()
+    project.write("configs/one.yaml", MOVED)
+    words = ("--no-plot", "--backend", "serial")
+    project.run("run", "configs/one.yaml", *words)
+    (project.folder / "configs").rename(project.folder / "experiments")
+    said = project.run("run", "experiments/one.yaml", *words)
+    assert "results/one was made by configs/one.yaml, with the same trials: experiments/one.yaml takes it over" in said
+    assert "trained 0, known 1" in said
+    assert "takes it over" not in project.run("run", "experiments/one.yaml", *words)
+    (project.folder / "results").rename(project.folder.parent / "scratch")
+    (project.folder / "results").symlink_to(project.folder.parent / "scratch")
+    project.run("run", "experiments/one.yaml", *words, "--results", "../scratch")
+    project.write("one.yaml", MOVED.replace("0.1", "0.2"))
+    for dry in ((), ("-n",)):
+        said = project.run("run", "one.yaml", *dry, *words, code=2)
+        assert "belongs to " in said
+        assert "is gone, remove results/one (its records stay in the store)" in said
 
 
 RESNET = """
