@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from points import MODES, assert_same, noise_like, points
 from torch import Tensor
 
+from qsweep.errors import UserError
 from qsweep.formats import Fixed, Float, Float32, Floating, Format, Grid, Law, Range, name_of, parse
 from qsweep.rounding import Stack, laws, quantize, scales
 
@@ -664,8 +666,7 @@ def test_noise_is_left_aside_by_modes_without_chance(rounding: str) -> None:
     [
         ("block4 per=channel axis=2", (3, 4)),
         ("uniform4 per=8 axis=-3", (3, 4)),
-        ("mxfp8 axis=1", (3,)),
-        ("nvfp4 axis=-2", ()),
+        ("mxfp8 axis=2", (3, 2)),
     ],
 )
 def test_an_axis_that_is_not_there_is_refused(name: str, shape: tuple[int, ...]) -> None:
@@ -673,3 +674,37 @@ def test_an_axis_that_is_not_there_is_refused(name: str, shape: tuple[int, ...])
     with pytest.raises(ValueError, match=r"has no axis " + axis) as caught:
         quantize(torch.zeros(shape), parse(name))
     assert str(caught.value).startswith(name_of(parse(name)))
+
+
+def test_a_format_may_be_given_by_its_name() -> None:
+    x = some(3, 40)
+    for name in ("e3m2", "block4 per=8", "nvfp4", "float32", "kmeans4", "quantized_bits(4,0,1)"):
+        assert torch.equal(quantize(x, name), quantize(x, parse(name)))
+    with pytest.raises(UserError, match="unknown format 'e3m'"):
+        quantize(x, "e3m")
+
+
+def test_numpy_arrays_give_numpy_arrays_and_stay_as_they_are() -> None:
+    x = some(3, 40).numpy()
+    before = x.copy()
+    for name in ("e3m2", "block4 per=8", "float32", "kmeans4"):
+        found = quantize(x, name)
+        assert isinstance(found, np.ndarray)
+        assert found.dtype == np.float32
+        assert np.array_equal(found, quantize(torch.from_numpy(x), name).numpy())
+        found[:] = 0
+    noise = noise_like(torch.from_numpy(x)).numpy()
+    assert np.array_equal(
+        quantize(x[:, ::2], "e4m3", "stochastic", noise[:, ::2]), quantize(x, "e4m3", "stochastic", noise)[:, ::2]
+    )
+    assert np.array_equal(x, before)
+    with pytest.raises(ValueError, match="quantize to e4m3 takes float32, found float64"):
+        quantize(x.astype(np.float64), "e4m3")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="a tensor or a NumPy array, found list"):
+        quantize([1.0], "e4m3")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("name", ["block8 per=channel axis=1", "uniform4 per=channel axis=1", "mxfp4 axis=1"])
+def test_a_tensor_of_one_axis_takes_that_whichever_is_named(name: str) -> None:
+    x = some(40)
+    assert torch.equal(quantize(x, name), quantize(x, name.replace("=1", "=0")))

@@ -92,7 +92,8 @@ PER = Parameter(
 AXIS = Parameter(
     "axis",
     Annotated[int, Field(ge=-8, le=7)] | Literal["auto"],
-    "auto (channels: the first; groups: the contraction axis, in a tensor by itself the last) or the number of an axis",
+    "auto (channels: the first; groups: the contraction axis, in a tensor by itself the last) or the number of an axis"
+    " (biases have one, and take that)",
     default="auto",
 )
 SCALING = Parameter(

@@ -6,10 +6,14 @@ stack and alone. On a CPU the laws of qsweep.kernels run, elsewhere the same law
 
 from __future__ import annotations
 
+from typing import overload
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from qsweep.formats import Float32, Format, KMeans, QKeras, check_rounding, name_of
+from qsweep.formats import Float32, Format, KMeans, QKeras, check_rounding, name_of, parse
 from qsweep.rounding import kmeans
 from qsweep.rounding.gradients import StraightThrough
 from qsweep.rounding.layout import LAST
@@ -19,22 +23,42 @@ from qsweep.rounding.stack import Stack
 __all__ = ["GRADIENTS", "Stack", "quantize"]
 
 
+Array = NDArray[np.float32]
+
 GRADIENTS = ("identity", "clipped")
 """What becomes of a gradient on its way back through a rounding: itself, or 0 where the value was clipped."""
 
 
+@overload
 def quantize(
     x: Tensor,
-    fmt: Format,
+    fmt: Format | str,
     rounding: str = "nearest",
     noise: Tensor | None = None,
     gradient: str = "identity",
     contraction: int = LAST,
-) -> Tensor:
-    """The values of `x` rounded into a format: `quantize(x, parse("e4m3"))`.
+) -> Tensor: ...
+
+
+@overload
+def quantize(
+    x: Array, fmt: Format | str, rounding: str = "nearest", noise: Array | None = None, *, contraction: int = LAST
+) -> Array: ...
+
+
+def quantize(
+    x: Tensor | Array,
+    fmt: Format | str,
+    rounding: str = "nearest",
+    noise: Tensor | Array | None = None,
+    gradient: str = "identity",
+    contraction: int = LAST,
+) -> Tensor | Array:
+    """The values of `x` rounded into a format: `quantize(x, "e4m3")`.
 
     Args:
-        x: float32, any shape, on any device.
+        x: float32, any shape: a tensor on any device, or a NumPy array, which gives a NumPy array.
+        fmt: a format, or its name as in a spec.
         rounding: one of qsweep.formats.ROUNDINGS.
         noise: for the stochastic modes alone: multiples of 2^-24 in [0, 1), float32, of x's shape; where a format of
             QKeras takes several draws, (draws, *shape).
@@ -47,9 +71,25 @@ def quantize(
         format's to say; in most NaN stays NaN, and under a shared scale one of them makes its whole group NaN.
 
     Raises:
+        TypeError: `x` is neither a tensor nor an array.
         ValueError: another type than float32, an unknown mode, noise that is missing or of another shape, an axis that
             `x` lacks.
+        UserError: a name that is not a format's.
     """
+    if isinstance(fmt, str):
+        fmt = parse(fmt)
+    if isinstance(x, np.ndarray):
+        if x.dtype != np.float32:
+            raise ValueError(f"quantize to {name_of(fmt)} takes float32, found {x.dtype}: x.astype('float32') first")
+        drawn = torch.from_numpy(noise.copy()) if isinstance(noise, np.ndarray) else noise
+        return _quantized(torch.from_numpy(x.copy()), fmt, rounding, drawn, gradient, contraction).numpy()
+    if not isinstance(x, Tensor):
+        raise TypeError(f"quantize takes a tensor or a NumPy array, found {type(x).__name__}: torch.tensor(x) first")
+    drawn = torch.from_numpy(noise.copy()) if isinstance(noise, np.ndarray) else noise
+    return _quantized(x, fmt, rounding, drawn, gradient, contraction)
+
+
+def _quantized(x: Tensor, fmt: Format, rounding: str, noise: Tensor | None, gradient: str, contraction: int) -> Tensor:
     if isinstance(fmt, Float32):
         return x
     if isinstance(fmt, KMeans):

@@ -84,8 +84,10 @@ def layout_of(fmt: Scaled | KMeans, shape: Sequence[int], contraction: int = LAS
     Args:
         contraction: the axis along which a product sums, where the format leaves the axis open.
 
+    A tensor of one axis has no other to choose: it takes that, whichever the format names.
+
     Raises:
-        ValueError: the tensor lacks the axis that the format names.
+        ValueError: the tensor has several axes, and lacks the one that the format names.
     """
     axis = fmt.axis if isinstance(fmt.axis, int) else contraction if isinstance(fmt.per, int) else 0
     return _layout(name_of(fmt), shape, fmt.per, axis)
@@ -98,6 +100,8 @@ def channels_of(name: str, shape: Sequence[int], axis: int) -> Layout:
 
 def _layout(name: str, shape: Sequence[int], per: int | str, axis: int) -> Layout:
     dims = tuple(shape) or (1,)
+    if len(dims) == 1:  # biases beside weights: they take the axis that they have, whichever is named
+        axis = 0
     if not -len(dims) <= axis < len(dims):
         raise ValueError(f"{name}: a tensor of shape {tuple(shape)} has no axis {axis}")
     return Layout(dims, per, axis % len(dims))
