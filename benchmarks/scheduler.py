@@ -63,6 +63,9 @@ class Silent:
     def finished(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Say nothing."""
 
+    def working(self, flights: object, waiting: object) -> None:
+        pass
+
     def note(self, text: str) -> None:
         """Say nothing."""
 

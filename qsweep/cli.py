@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -143,19 +144,25 @@ def results_option(command: Any) -> Any:
 
 @cli.command()
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC…")
-@click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Workers.  [default: one a core]")
+@click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Workers.  [default: one per core]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--backend", type=click.Choice(["local", "serial"]), default="local", show_default=True)
-@click.option("-S", "overrides", multiple=True, metavar="NAME=VALUE", help="Replace a trial parameter or an axis.")
+@click.option(
+    "-S",
+    "overrides",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Replace a trial parameter or an axis.",
+)
 @click.option("--name", help="Name of the folder in the results folder.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be trained, and how long it takes; train nothing.")
-@click.option("--force", is_flag=True, help="Measure known trials again, and compare.")
+@click.option("--force", is_flag=True, help="Retrain known trials, and compare.")
 @click.option("-x", "--exitfirst", is_flag=True, help="Submit no more after the first failure.")
-@click.option("--stack", type=click.IntRange(1, 512), default=16, show_default=True, help="Trials a stack at most.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Wall seconds a trial.")
+@click.option("--stack", type=click.IntRange(1, 512), default=16, show_default=True, help="Most trials per stack.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Most wall seconds per trial.")
 @click.option("--strict", is_flag=True, help="Refuse to run where a role names what nothing rounds.")
 @results_option
-@click.option("--no-plot", is_flag=True, help="Draw no figures at the end.")
+@click.option("--no-plot", is_flag=True, help="Do not draw figures at the end.")
 @click.option("--no-wait", is_flag=True, help="Leave if another qsweep runs in the results folder.")
 def run(specs: tuple[str, ...], dry_run: bool, **given: Any) -> int:
     """Run the grids of SPEC…: train what is not known yet, write tables, draw figures.
@@ -246,7 +253,7 @@ def _begin(ahead: Outlook, display: Any) -> None:
     if ahead.stacks:
         for line in report.time(ahead) if ahead.time.trials else ():
             display.note(line)
-        display.start(ahead.missing)
+        display.start(ahead.missing, ahead.pace)
 
 
 # --- looking at results -----------------------------------------------------------------------------------------------
@@ -285,7 +292,7 @@ def _plottable(path: Path, results: Path) -> list[tuple[Path, Sequence[Any] | No
     if path.suffix in (".yaml", ".yml"):
         spec = read(path)
         return [(folder.sweep_folders(results / spec.folder)[0], spec.plots)]
-    return [(target, None) for target in folder.sweep_folders(path)]
+    return [(target, None) for target in folder.sweep_folders(_at(path, results) if path != results else path)]
 
 
 @cli.command()
@@ -321,14 +328,38 @@ def table(
         raise UserError(f"{both} are tables of their own: ask for one of them at a time")
     if (axis is None and reach is not None) or (axis is not None and as_csv):
         raise UserError("--reach belongs to --lowest AXIS" if axis is None else "--lowest prints no CSV")
-    targets = [found for path in paths or (results,) for found in folder.sweep_folders(path)]
+    targets = [target for path in paths for target in folder.sweep_folders(_at(path, results))]
+    targets = targets if paths else folder.sweep_folders(results)
     if as_csv and len(targets) > 1:
         raise UserError(f"--csv prints one table, and here are {len(targets)}: name one of {_some(targets)}")
     for target in targets:
         text, note = _lowest(target, axis, reach) if axis is not None else _table(target, aggregate, against, as_csv)
         say(f"{target / 'trials.csv'}" + (f": {note}" if note else ""))
         click.echo(text.removesuffix("\n"))
+        if not as_csv and "\n\n" in text:
+            say("wider than this terminal, so its columns go on below; `| less -S` or --csv shows them in one table")
     return 0
+
+
+def _width() -> int:
+    """Of the terminal; what is piped does not depend on one."""
+    from qsweep.show import WIDE
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
+
+
+def _at(path: Path, results: Path) -> Path:
+    """The folder or file that a path means: as it stands, or a name in the results folder.
+
+    Raises:
+        UserError: neither is there.
+    """
+    for found in (path, results / path):
+        if found.exists():
+            return found
+    names = sorted(found.parent.name for found in results.glob("*/trials.csv"))
+    there = f" (there are: {', '.join(names)})" if names else ": `qsweep run SPEC` makes them"
+    raise UserError(f"no results in {path}{did_you_mean(path.name, names)}{there}")
 
 
 def _some(paths: Sequence[Path]) -> str:
@@ -341,9 +372,9 @@ def _table(target: Path, aggregate: bool, against: str | None, as_csv: bool) -> 
     from qsweep.aggregate import csv_text, differences, over_seeds
 
     if not aggregate and against is None:
-        return (show.trials_text(target) if as_csv else show.trials_table(target)), ""
+        return (show.trials_text(target) if as_csv else show.trials_table(target, _width())), ""
     summary = over_seeds(target) if against is None else differences(target, against)
-    return (csv_text(summary) if as_csv else show.summary_table(summary)), show.summary_note(summary)
+    return (csv_text(summary) if as_csv else show.summary_table(summary, _width())), show.summary_note(summary)
 
 
 def _lowest(target: Path, axis: str, reach: str | None) -> tuple[str, str]:
@@ -353,7 +384,7 @@ def _lowest(target: Path, axis: str, reach: str | None) -> tuple[str, str]:
     from qsweep.reach import DEFAULT_REACH
 
     answer = lowest(target, axis, reach or DEFAULT_REACH)
-    return show.lowest_table(answer), show.lowest_note(answer)
+    return show.lowest_table(answer, _width()), show.lowest_note(answer)
 
 
 @cli.command()
@@ -364,8 +395,8 @@ def status(paths: tuple[Path, ...], results: Path) -> int:
     from qsweep import lock
     from qsweep.show import status_lines
 
-    for path in paths or (results,):
-        for line in status_lines(path):
+    for path in [_at(path, results) for path in paths] or [results]:
+        for line in status_lines(path, _width()):
             click.echo(line)
         root = path if (path / "store.db").is_file() else path.parent
         if (root / "store.db").is_file():
@@ -381,7 +412,7 @@ def why(key: str, results: Path) -> int:
     """Explain a trial by its KEY (or how it begins): status, reason, settings, epochs, where it ran."""
     from qsweep.show import explanation
 
-    click.echo(explanation(results / "store.db", key))
+    click.echo(explanation(results / "store.db", key, _width()))
     return 0
 
 
@@ -401,7 +432,7 @@ def formats(names: tuple[str, ...], file: Path | None) -> int:
 
     \b
       qsweep formats                    bits, levels, largest, smallest, Inf and NaN
-      qsweep formats float              the law of a family, and its parameters
+      qsweep formats float              the rounding rule of a family
       qsweep formats e4m3               every value, with its code in bits
       qsweep formats "block8 per=16"    a format with parameters
       qsweep formats e4m3 e5m2 --plot   both on one number line
@@ -443,7 +474,7 @@ def export(key: str, file: Path, results: Path) -> int:
 
 @cli.command()
 @click.argument("studies", nargs=-1, metavar="[STUDY…]")
-@click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Workers.  [default: one a core]")
+@click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Workers.  [default: one per core]")
 @results_option
 def reproduce(studies: tuple[str, ...], jobs: int | None, results: Path) -> int:
     """Run and draw every grid of the published studies (all of them, or those named)."""

@@ -14,12 +14,13 @@ from qsweep import cost, environment, schedule
 from qsweep.errors import UserError
 from qsweep.inspection import Nets, inspect, is_in_question, names_places, not_rounded, rounds_flows, to_inspect
 from qsweep.lineage import family, needed
+from qsweep.pace import Pace
 from qsweep.plan import Plan, expand
 from qsweep.schedule import Stack
 from qsweep.search import Bisection
 from qsweep.spec import read
 from qsweep.store import Record, Store
-from qsweep.trial import Trial, stack_signature
+from qsweep.trial import Trial
 from qsweep.weights import Weights
 
 STACK_LIMIT = 16
@@ -62,7 +63,7 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a run would do: the plan, what is known of it, the stacks of the rest, and how long they would take.
+    """What a run would do: the plan, what is known of it, the stacks of the rest, and how long trials take.
 
     Attributes:
         failing: trials that are to run, and whose nets can not be built.
@@ -73,10 +74,15 @@ class Outlook:
     folder_name: str
     known: int
     stacks: Sequence[Stack]
-    time: Estimate
+    pace: Pace
     failing: Sequence[Trial]
     nets: Nets
     not_rounded: Mapping[str, Sequence[str]]
+
+    @property
+    def time(self) -> Estimate:
+        """How long the stacks take, of what has been measured."""
+        return estimate(self.stacks, self.pace)
 
     @property
     def missing(self) -> int:
@@ -111,9 +117,9 @@ def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
     shown = [t for t in plan.trials if names_places(t) or rounds_flows(t) or is_in_question(t)]
     nets = inspect([*to_inspect(trials), *shown], plan.spec.texts, say)
     stacks = stacks_of(plan, trials, nets, options)
-    known, time = count_known(plan, records), estimate(stacks, timings, options.at_once)
+    known, pace = count_known(plan, records), Pace(options.at_once, timings)
     failing, lacking = [t for t in trials if nets.failing(t)], refuse_if_strict(plan, nets, records, options)
-    return Outlook(plan, folder_name(plan, options), known, stacks, time, failing, nets, lacking)
+    return Outlook(plan, folder_name(plan, options), known, stacks, pace, failing, nets, lacking)
 
 
 def refuse_if_strict(
@@ -190,18 +196,10 @@ def _free_memory() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def estimate(stacks: Sequence[Stack], timings: Sequence[tuple[dict[str, Any], float]], workers: int) -> Estimate:
+def estimate(stacks: Sequence[Stack], pace: Pace) -> Estimate:
     """From records of like trials: all but seed and stacking parameters equal."""
-    seconds: dict[str, list[float]] = {}
-    for settings, spent in timings:
-        seconds.setdefault(_likeness(settings), []).append(spent)
-    likes = [(seconds.get(_likeness(stack[0].settings), []), len(stack)) for stack in stacks]
-    known = [(sum(own) / len(own) * count, count) for own, count in likes if own]
-    return Estimate(sum(spent for spent, _ in known) / workers, sum(count for _, count in known))
-
-
-def _likeness(settings: Mapping[str, Any]) -> str:
-    return stack_signature({**settings, "seed": 0})
+    known = [(pace.of(stack), len(stack)) for stack in stacks if pace.has_like(stack)]
+    return Estimate(sum(spent for spent, _ in known) / pace.workers, sum(count for _, count in known))
 
 
 def folder_name(plan: Plan, options: Options) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from qsweep.inspection import names_places, rounds_flows
 from qsweep.outlook import Outlook
+from qsweep.progress import duration
 from qsweep.search import Found
 from qsweep.sweep import Result
 
@@ -74,16 +75,9 @@ def time(ahead: Outlook) -> Iterator[str]:
     if not trials:
         yield "how long it takes is not known: nothing like it has run here"
     elif trials == ahead.missing:
-        yield f"about {_duration(seconds)}, as long as like trials took here"
+        yield f"about {duration(seconds)}, as long as like trials took here"
     else:
-        yield f"about {_duration(seconds)} for {trials} of them, as long as like trials took here; the others are new"
-
-
-def _duration(seconds: float) -> str:
-    """Seconds as one would say them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        yield f"about {duration(seconds)} for {trials} of them, as long as like trials took here; the others are new"
 
 
 # --- how it ended -----------------------------------------------------------------------------------------------------

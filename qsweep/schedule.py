@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import signal
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
@@ -25,6 +26,8 @@ Job = Callable[[list[dict[str, Any]], list[bytes]], list[dict[str, Any]]]
 for a trial's sake."""
 
 Stack = tuple[Trial, ...]
+Flight = tuple[Stack, float]
+"""A stack that trains, and the seconds since it began."""
 Inputs = Callable[[Trial], bytes | None]
 """The weights that a trial starts from; None of one that starts with its training."""
 
@@ -42,6 +45,9 @@ class Progress(Protocol):
 
     def finished(self, records: Sequence[Mapping[str, Any]]) -> None:
         """These records were committed."""
+
+    def working(self, flights: Sequence[Flight], waiting: Sequence[Stack]) -> None:
+        """Several times a second: what trains, and what is to be trained after it."""
 
     def note(self, text: str) -> None:
         """Something worth a line."""
@@ -136,6 +142,7 @@ class _Run:
         suspects: stacks that were in flight when a worker died: they go first, and each alone.
         alone: whether a suspect is in flight.
         flying: stacks that were submitted.
+        since: when stacks in flight began to train.
         strikes: workers that single trials have killed, by key.
         closing: submit no more.
         stop_now: keep nothing that is still running.
@@ -152,6 +159,7 @@ class _Run:
     suspects: deque[Stack] = field(default_factory=deque)
     alone: bool = False
     flying: dict[Future[Any], Stack] = field(default_factory=dict)
+    since: dict[Future[Any], float] = field(default_factory=dict)
     strikes: Counter[str] = field(default_factory=Counter)
     summary: Summary = field(default_factory=Summary)
     executor: Executor | None = None
@@ -175,6 +183,9 @@ class _Run:
     def _loop(self) -> None:
         while not self.stop_now and (self.flying or self._more()):
             self._submit()
+            flights = self._flights()
+            submitted = [stack for future, stack in self.flying.items() if future not in self.since]
+            self.progress.working(flights, (*submitted, *self.suspects, *self.queue))
             wait(self.flying, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
             self._keep(self._take_finished())
             if self.summary.stopped_by is not None:
@@ -211,6 +222,13 @@ class _Run:
         self.alone = source is self.suspects
         self.flying[future] = source.popleft()
         return True
+
+    def _flights(self) -> list[Flight]:
+        """What trains: workers take stacks in the order in which they were submitted."""
+        now = time.monotonic()
+        running = [future for future in self.flying if not future.done()][: self.backend.workers]
+        self.since = {future: self.since.get(future, now) for future in running}
+        return [(self.flying[future], now - since) for future, since in self.since.items()]
 
     # collecting
 

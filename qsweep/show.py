@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -9,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from qsweep import aggregate, folder, lowest, tables
-from qsweep.columns import aligned
-from qsweep.errors import UserError
+from qsweep.columns import aligned, fitted, wrapped
+from qsweep.errors import UserError, cut
 from qsweep.explain import reasons
 from qsweep.spec import METRICS, NOT_ROUNDED
 from qsweep.store import FINAL, STATUSES, Record, Store
@@ -18,12 +19,15 @@ from qsweep.store import FINAL, STATUSES, Record, Store
 SHORT_KEY = 10
 LARGE = 1e5
 """From which on a metric is written with an exponent, so that one loss does not widen its column for all rows."""
+INDENT = 2
+WIDE = 1_000_000
+"""Width of what is not shown on a terminal: a program that reads it gets the same columns everywhere."""
 
 
 # --- table ------------------------------------------------------------------------------------------------------------
 
 
-def trials_table(sweep: Path) -> str:
+def trials_table(sweep: Path, width: int = WIDE) -> str:
     """The rows of a sweep: key, status, what varies, metrics to 4 digits."""
     trials = tables.read_trials(sweep)
     before = trials.columns[: list(trials.columns).index(METRICS[0])]
@@ -31,7 +35,7 @@ def trials_table(sweep: Path) -> str:
     rows = [[*shown, *METRICS]]
     for row in trials.to_dict("records"):
         rows.append([_short(name, row[name]) for name in (*shown, *METRICS)])
-    return aligned(rows)
+    return fitted(rows, width)
 
 
 def trials_text(sweep: Path) -> str:
@@ -53,7 +57,7 @@ def _short(name: Any, value: Any) -> str:
 # --- table over seeds -------------------------------------------------------------------------------------------------
 
 
-def summary_table(summary: aggregate.Summary) -> str:
+def summary_table(summary: aggregate.Summary, width: int = WIDE) -> str:
     """The axes that vary, how many trials each line speaks of, and each metric ± half of its 95 % interval."""
     several = {name for name in summary.axes if len({line.place[name] for line in summary.lines}) > 1}
     axes = [name for name in summary.axes if name in several or name in summary.baseline]
@@ -64,7 +68,7 @@ def summary_table(summary: aggregate.Summary) -> str:
         columns.append(
             [name, *_estimate_cells([line.measures[name] for line in summary.lines], bool(summary.baseline))]
         )
-    return aligned(list(zip(*columns, strict=True)))
+    return fitted(list(zip(*columns, strict=True)), width, max(len(axes), 1))
 
 
 def summary_note(summary: aggregate.Summary) -> str:
@@ -77,7 +81,7 @@ def summary_note(summary: aggregate.Summary) -> str:
     return f"{paired}: {reading}{alone}"
 
 
-def lowest_table(answer: lowest.Answer) -> str:
+def lowest_table(answer: lowest.Answer, width: int = WIDE) -> str:
     """A line for each place on the other axes: the lowest value, its accuracy, and higher values that do worse."""
     axes = [name for name in answer.axes if len({line.place[name] for line in answer.lines}) > 1]
     columns = [[name, *(_axis_cell(line.place[name]) for line in answer.lines)] for name in axes]
@@ -91,7 +95,7 @@ def lowest_table(answer: lowest.Answer) -> str:
     ):
         if any(values):
             columns.append([name, *(_few(own) for own in values)])
-    return aligned(list(zip(*columns, strict=True)))
+    return fitted(list(zip(*columns, strict=True)), width, max(len(axes), 1))
 
 
 def _few(values: Sequence[float]) -> str:
@@ -144,8 +148,8 @@ def _digits(value: float, sign: str = "") -> str:
 # --- status -----------------------------------------------------------------------------------------------------------
 
 
-def status_lines(path: Path) -> Iterator[str]:
-    """One line a sweep: trials by status, from the store where there is one (so that a running sweep shows)."""
+def status_lines(path: Path, width: int = WIDE) -> Iterator[str]:
+    """One line per sweep: trials by status, from the store where there is one (so that a running sweep shows)."""
     if (path / "store.db").is_file():
         counts = _store_counts(path / "store.db")
     else:
@@ -154,7 +158,7 @@ def status_lines(path: Path) -> Iterator[str]:
         raise UserError(f"no results in {path}: `qsweep run SPEC` makes them")
     rows = [["sweep", "trials", *STATUSES]]
     rows += [[name, str(c.total()), *(str(c[s] or "·") for s in STATUSES)] for name, c in counts.items()]
-    yield from aligned(rows).splitlines()
+    yield from fitted(rows, width).splitlines()
 
 
 def _store_counts(path: Path) -> dict[str, Counter[str]]:
@@ -165,7 +169,7 @@ def _store_counts(path: Path) -> dict[str, Counter[str]]:
 # --- why --------------------------------------------------------------------------------------------------------------
 
 
-def explanation(store_path: Path, prefix: str) -> str:
+def explanation(store_path: Path, prefix: str, width: int = WIDE) -> str:
     """All that is known of one trial.
 
     Raises:
@@ -173,7 +177,7 @@ def explanation(store_path: Path, prefix: str) -> str:
     """
     with closing(Store.view(store_path)) as store:
         records = records_like(store, prefix)
-        return "\n\n".join(_explain(record, store.provenance(record.run_id)) for record in records)
+        return "\n\n".join(_explain(record, store.provenance(record.run_id), width) for record in records)
 
 
 def records_like(store: Store, prefix: str) -> list[Record]:
@@ -183,7 +187,7 @@ def records_like(store: Store, prefix: str) -> list[Record]:
         UserError: no trial or several have such a key.
     """
     if not prefix or set(prefix) - set("0123456789abcdef"):
-        raise UserError(f"'{prefix}' is no key: keys are hex digits, the first column of trials.csv")
+        raise UserError(f"'{cut(prefix)}' is not a key: keys are hex digits, the first column of `qsweep table`")
     records = store.like(prefix)
     keys = sorted({record.key for record in records})
     if not records:
@@ -193,28 +197,30 @@ def records_like(store: Store, prefix: str) -> list[Record]:
     return records
 
 
-def _explain(record: Record, origin: Mapping[str, Any]) -> str:
+def _explain(record: Record, origin: Mapping[str, Any], width: int) -> str:
     parts = [f"{record.key}\n{_verdict(record)}"]
-    if told := reasons(record.trial, _last(record)):
-        parts.append("why" + _before_it_diverged(record) + "\n" + _shifted("\n".join(told)))
+    if found := reasons(record.trial, _last(record)):
+        parts.append(
+            "why" + _before_it_diverged(record) + "\n" + _shifted("\n".join(_paragraph(text, width) for text in found))
+        )
     if lacking := record.result.get(NOT_ROUNDED):
-        parts.append("not rounded\n" + _shifted("\n".join(lacking)))
-    parts.append("settings\n" + _indented(_flat(record.trial)))
+        parts.append("not rounded\n" + _shifted("\n".join(_paragraph(text, width) for text in lacking)))
+    parts.append("settings\n" + _indented(_flat(record.trial), width))
     if record.history:
         names = list(record.history)
         rows = [names, *([_number(v) for v in row] for row in zip(*record.history.values(), strict=True))]
-        parts.append("epochs\n" + _shifted(aligned(rows)))
+        parts.append("epochs\n" + _shifted(fitted(rows, width - INDENT, lead=2)))
     if tensors := record.result.get("tensors"):
         names = [name for name in tables.TENSOR_COLUMNS if name in tensors[0]]
         rows = [names, *([_number(own[name]) for name in names] for own in tensors)]
-        parts.append("tensors\n" + _shifted(aligned(rows)))
+        parts.append("tensors\n" + _shifted(fitted(rows, width - INDENT)))
     where = {
         "environment": record.environment,
         "seconds": f"{record.seconds:.2f}",
         **_plain(record.run),
         **_flat(origin),
     }
-    parts.append("ran\n" + _indented(where))
+    parts.append("ran\n" + _indented(where, width))
     if "log" in record.run:
         parts.append("last words\n" + _shifted(record.run["log"].rstrip()))
     return "\n".join(parts)
@@ -260,10 +266,16 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _indented(values: Mapping[str, Any]) -> str:
-    """A line a value, of those that are known."""
+def _indented(values: Mapping[str, Any], width: int) -> str:
+    """A line per value, of those that are known."""
     cells = {name: tables.cell(value) for name, value in values.items()}
-    return _shifted(aligned([[name, cell] for name, cell in cells.items() if cell]))
+    return _shifted(wrapped([(name, cell) for name, cell in cells.items() if cell], width - INDENT))
+
+
+def _paragraph(text: str, width: int) -> str:
+    """A text in lines that fit, those after the first set in."""
+    lines = textwrap.wrap(text, width - INDENT, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def _shifted(text: str) -> str:

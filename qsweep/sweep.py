@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import qsweep
@@ -21,7 +22,6 @@ from qsweep.outlook import (
     Options,
     Outlook,
     count_known,
-    estimate,
     folder_name,
     plan_of,
     refuse_if_strict,
@@ -29,15 +29,19 @@ from qsweep.outlook import (
     to_run,
     wanted,
 )
+from qsweep.pace import Pace
 from qsweep.plan import Plan
 from qsweep.plots import Drawn
 from qsweep.plots import draw as draw_plots
 from qsweep.provenance import provenance
-from qsweep.schedule import Progress, Stack, Summary
+from qsweep.schedule import Flight, Progress, Stack, Summary
 from qsweep.search import Bisection, Found
 from qsweep.store import FINAL, Record, Store
 from qsweep.trial import Trial
 from qsweep.weights import Weights
+
+REFRESH_SECONDS = 60.0
+"""Between two writings of the tables while a sweep runs."""
 
 
 @dataclass(frozen=True)
@@ -210,16 +214,23 @@ def _run(
     nets = inspect(to_inspect(trials), plan.spec.texts, progress.note)
     failing = [trial for trial in trials if nets.failing(trial)]
     lacking = refuse_if_strict(plan, nets, records, options)
+    is_changed = bool(trials)
     stacks = stacks_of(plan, trials, nets, options)
     store.set_plan(target.name, plan.digest, keys, bases)
     store.keep_sources(plan.spec.texts)
     known = count_known(plan, records)
-    time = estimate(stacks, store.timings(here) if stacks else [], options.at_once)
-    begin(Outlook(plan, target.name, known, stacks, time, failing, nets, lacking))
+    pace = Pace(options.at_once, store.timings(here) if stacks else [])
+    begin(Outlook(plan, target.name, known, stacks, pace, failing, nets, lacking))
     origin = provenance()
+
+    def write() -> None:
+        folder.write(target, plan, owner, store.look_up(everyone, here)[0] if is_changed else records, origin)
+
     summary = Summary()
     ended: dict[str, Mapping[str, Any]] = {}
-    is_changed = bool(trials)
+    if is_changed:
+        write()  # so that `table` and `plot` show the plan, and soon what has finished
+        progress = Refreshing(progress, write)
     try:
         summary += _give_up(failing, nets, device, store, origin, ended)
         while stacks and not summary.is_over(options.exit_first):
@@ -230,13 +241,50 @@ def _run(
                 stacks = stacks_of(plan, wanted(plan, records, weights, options, ended.keys()), nets, options)
                 progress.more(sum(map(len, stacks)))
     finally:  # whatever happened, the table shows what the store has
-        records, _ = store.look_up(everyone, here) if is_changed else (records, [])
-        folder.write(target, plan, owner, records, origin)
+        write()
+    records, _ = store.look_up(everyone, here) if is_changed else (records, [])
     elsewhere = sum(records[k].environment != here and records[k].status in FINAL for k in keys if k in records)
     drawn = _drawn(target) if options.plot and summary.stopped_by is None else Drawn()
     search = plan.spec.search
     found = Bisection(plan, search).found(records) if search else None
     return Result(target, plan, known, elsewhere, summary, records, drawn, found)
+
+
+class Refreshing:
+    """A progress that also writes a sweep's tables again, about once a minute, while stacks train."""
+
+    def __init__(self, progress: Progress, write: Callable[[], None]) -> None:
+        self._progress = progress
+        self._write = write
+        self._is_stale = False
+        self._due = monotonic() + REFRESH_SECONDS
+
+    def more(self, count: int) -> None:
+        self._progress.more(count)
+
+    def finished(self, records: Sequence[Mapping[str, Any]]) -> None:
+        self._is_stale = True
+        self._progress.finished(records)
+        self._refresh()
+
+    def working(self, flights: Sequence[Flight], waiting: Sequence[Stack]) -> None:
+        self._progress.working(flights, waiting)
+        self._refresh()
+
+    def note(self, text: str) -> None:
+        self._progress.note(text)
+
+    def _refresh(self) -> None:
+        """Writing takes at most a twentieth of the time, however large the tables are."""
+        begun = monotonic()
+        if not self._is_stale or begun < self._due:
+            return
+        try:
+            self._write()
+        except UserError as error:  # the tables are written at the end once more: what trains goes on
+            self._progress.note(f"the tables are not refreshed: {error}")
+        self._is_stale = False
+        self._due = monotonic() + max(REFRESH_SECONDS, 20 * (monotonic() - begun))
 
 
 def _give_up(

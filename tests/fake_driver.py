@@ -29,6 +29,9 @@ class Progress:
     def finished(self, records: Any) -> None:
         print(f"finished {len(records)}", file=sys.stderr, flush=True)
 
+    def working(self, flights: Any, waiting: Any) -> None:
+        pass
+
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 

@@ -204,7 +204,7 @@ def test_why_explains_a_trial_by_how_its_key_begins(shell: Shell) -> None:
         assert word in out
 
 
-@pytest.mark.parametrize(("key", "message"), [("0000000000000000", "no record's key begins"), ("xyz", "is no key")])
+@pytest.mark.parametrize(("key", "message"), [("0000000000000000", "no record's key begins"), ("xyz", "is not a key")])
 def test_why_an_unknown_key_is_said(shell: Shell, key: str, message: str) -> None:
     assert message in shell("why", key, code=2)[1]
 
@@ -341,3 +341,19 @@ def test_a_spec_in_this_folder_is_found_by_its_name(shell: Shell) -> None:
     assert shell("run", "tiny", "-n") == shell("run", "tiny.yaml", "-n")
     assert "did you mean 'tiny'?" in shell("run", "tinny", "-n", code=2)[1]
     assert "twin is a folder, not a spec" in shell("run", "./twin", "-n", code=2)[1]
+
+
+def test_results_are_found_by_the_name_of_their_folder(shell: Shell) -> None:
+    for command in ("table", "status", "plot"):
+        assert shell(command, "tiny")[0] == shell(command, "results/tiny")[0]
+        _, err = shell(command, "tinny", code=2)
+        assert "no results in tinny; did you mean 'tiny'?" in err
+
+
+def test_what_is_piped_does_not_depend_on_the_width_of_a_terminal(shell: Shell) -> None:
+    key = keys(shell)[0][:10]
+    for words in (("table",), ("table", "--aggregate"), ("status",), ("why", key)):
+        expected = shell(*words)
+        narrow = Shell(shell.folder, Path(shell.environment["QSWEEP_DATA"]))
+        narrow.environment["COLUMNS"] = "20"
+        assert narrow(*words) == expected

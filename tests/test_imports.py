@@ -72,6 +72,7 @@ WITH_TORCH = (
         "inspection",
         "backends",
         "schedule",
+        "pace",
         "search",
     ),
     *("outlook", "lock", "sweep", "study", "progress", "show", "report", "export", "forget", "cli"),

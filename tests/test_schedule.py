@@ -82,9 +82,13 @@ class Progress:
     def __init__(self) -> None:
         self.groups: list[list[Mapping[str, Any]]] = []
         self.notes: list[str] = []
+        self.seen: list[tuple[list[schedule.Flight], list[schedule.Stack]]] = []
 
     def finished(self, records: Sequence[Mapping[str, Any]]) -> None:
         self.groups.append(list(records))
+
+    def working(self, flights: Sequence[schedule.Flight], waiting: Sequence[schedule.Stack]) -> None:
+        self.seen.append((list(flights), list(waiting)))
 
     def note(self, text: str) -> None:
         self.notes.append(text)
