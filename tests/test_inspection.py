@@ -71,7 +71,9 @@ MISTAKES = {
     "def net(shape): ...": "TypeError: net() takes 1 positional argument but 2 were given",
     "def net(:": "SyntaxError: invalid syntax (…/nets.py, line 1)",
     "import nowhere_at_all": "ModuleNotFoundError: No module named 'nowhere_at_all'",
-    "from torch import nn\ndef net(shape, classes): return nn.Flatten()": "has the shape (2, 64), expected (2, 10)",
+    "from torch import nn\ndef net(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))": (
+        "has the shape (2, 3), expected (2, 10)"
+    ),
     "from torch import nn\ndef net(shape, classes): return nn.Linear(3, classes)": "RuntimeError: ",
 }
 
