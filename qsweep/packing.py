@@ -105,7 +105,12 @@ def _with_codebook(flat: NDArray[np.float32], numbers: NDArray[np.int64]) -> Pac
     most = int(codes.max()) + 1
     levels = np.zeros((owners[-1] + 1, most), dtype=np.float32)
     levels[owners, np.arange(len(owners)) - first[owners]] = pairs.astype(np.uint32).view(np.float32)
-    return Packed(CODEBOOK, codes, (most - 1).bit_length(), levels)
+    return Packed(CODEBOOK, codes, max((most - 1).bit_length(), int(flat.size > MOST_WITHOUT_CODES)), levels)
+
+
+MOST_WITHOUT_CODES = 1 << 24
+"""Values of a tensor whose groups have one level each: its shape then says how much memory a reader needs, not its
+codes, and a damaged shape must not ask for more than this."""
 
 
 MOST_BITS = 16
@@ -169,34 +174,81 @@ def from_file(content: bytes) -> dict[str, Array]:
     """The weights in a file, by name, packed ones too: the same as went in, every bit.
 
     Raises:
-        ValueError: it is no file of `to_file`.
+        ValueError: the file was not written by `to_file`, or it was damaged.
     """
-    told = _told(content)
+    about = _described(content)
     try:
         tensors = load(content)
-    except SafetensorError as error:
-        raise ValueError(f"no weights that this qsweep has packed: {error}") from None
-    found = {}
-    for name, own in told.items():
-        codes, levels = tensors.pop(f"{name}.codes"), tensors.pop(f"{name}.levels")
-        shape = tuple(own["shape"])
-        numbers = Groups(own["per"], own["axis"]).numbers(shape).reshape(-1)
-        whole = _from_bytes(codes, own["bits"], numbers.size)
-        values = _levels_between(levels, whole, numbers, own["bits"]) if own["kind"] == ENDS else levels[numbers, whole]
-        found[name] = values.reshape(shape)
-    return {**tensors, **found}
+    except (SafetensorError, TypeError, KeyError, AttributeError) as error:  # types that numpy lacks end in these
+        raise _malformed(str(error)) from None
+    return tensors | {name: _unpacked(name, own, tensors) for name, own in about.items()}
 
 
-def _told(content: bytes) -> dict[str, Any]:
-    """What a file says of its packed tensors."""
+def _malformed(found: str) -> ValueError:
+    return ValueError(f"no weights that this qsweep has packed: {found}")
+
+
+def _described(content: bytes) -> dict[str, Any]:
+    """What a file's header says of its packed tensors."""
     try:
         length = int.from_bytes(content[:8], "little")
         about = json.loads(content[8 : 8 + length])["__metadata__"]
         if about["format"] != FORMAT or int(about["version"]) > VERSION:
             raise ValueError(f"format {about['format']}, version {about['version']}")
         return dict(json.loads(about["packed"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"no weights that this qsweep has packed: {error}") from None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise _malformed(str(error)) from None
+
+
+def _unpacked(name: str, own: Any, tensors: dict[str, Array]) -> Array:
+    """One packed tensor; its codes and levels are taken out of `tensors`.
+
+    Everything is checked against the bytes that are there before anything of the stated size is allocated.
+    """
+    codes, levels = tensors.pop(f"{name}.codes", None), tensors.pop(f"{name}.levels", None)
+    kind, bits, shape, groups = _header(name, own)
+    count = math.prod(shape)
+    if codes is None or codes.dtype != np.uint8 or codes.ndim != 1 or codes.size != -(-count * bits // 8):
+        raise _malformed(f"{name}: its codes are not {count} of {bits} bits")
+    if levels is None or levels.dtype != np.float32 or levels.ndim != 2 or not levels.size:
+        raise _malformed(f"{name}: its levels are not a matrix of float32")
+    if bits == 0 and count > MOST_WITHOUT_CODES:
+        raise _malformed(f"{name}: {count} values without codes")
+    numbers = groups.numbers(shape).reshape(-1)
+    if int(numbers.max()) + 1 != len(levels) or (kind == ENDS and levels.shape[1] != 2):
+        raise _malformed(f"{name}: levels of shape {levels.shape} for {int(numbers.max()) + 1} groups")
+    whole = _from_bytes(codes, bits, count)
+    if kind == ENDS:
+        return _levels_between(levels, whole, numbers, bits).reshape(shape)
+    if int(whole.max()) >= levels.shape[1]:
+        raise _malformed(f"{name}: code {int(whole.max())} of {levels.shape[1]} levels")
+    found: Array = levels[numbers, whole].reshape(shape)
+    return found
+
+
+def _header(name: str, own: Any) -> tuple[str, int, tuple[int, ...], Groups]:
+    """What the header says of one packed tensor, each entry of its type and within its range."""
+    if not isinstance(own, dict) or own.keys() != {"kind", "bits", "shape", "per", "axis"}:
+        raise _malformed(f"{name}: {own!r:.80}")
+    kind, bits, shape, per, axis = (own[entry] for entry in ("kind", "bits", "shape", "per", "axis"))
+    least = {ENDS: 1, CODEBOOK: 0}.get(kind) if isinstance(kind, str) else None
+    if least is None or not _is_integer(bits, least, FLOAT_BITS):
+        raise _malformed(f"{name}: kind {kind!r:.80} of {bits!r:.80} bits")
+    if not isinstance(shape, list) or len(shape) > MOST_DIMENSIONS or not all(_is_integer(n, 1) for n in shape):
+        raise _malformed(f"{name}: shape {shape!r:.80}")
+    if per not in ("tensor", "channel") and not _is_integer(per, 1):
+        raise _malformed(f"{name}: per {per!r:.80}")
+    if not _is_integer(axis, 0) or (per != "tensor" and axis >= len(shape)):
+        raise _malformed(f"{name}: axis {axis!r:.80} of shape {shape!r:.80}")
+    return kind, bits, tuple(shape), Groups(per, axis)
+
+
+MOST_DIMENSIONS = 64
+"""That an array of numpy has."""
+
+
+def _is_integer(value: Any, least: int, most: int = 2**62) -> bool:
+    return type(value) is int and least <= value <= most
 
 
 def _to_bytes(codes: NDArray[np.int64], bits: int) -> NDArray[np.uint8]:

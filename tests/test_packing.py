@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsweep.formats import parse
-from qsweep.packing import CODEBOOK, ENDS, WHOLE, Groups, from_file, packed, to_file
+from qsweep.packing import CODEBOOK, ENDS, MOST_WITHOUT_CODES, WHOLE, Groups, from_file, packed, to_file
 from qsweep.rounding import quantize
 from qsweep.rounding.layout import Layout
 
@@ -99,3 +102,71 @@ def test_entropy_is_shannons() -> None:
 def test_another_file_is_no_packed_one(content: bytes) -> None:
     with pytest.raises(ValueError, match="no weights that this qsweep has packed"):
         from_file(content)
+
+
+@pytest.mark.parametrize("groups", [Groups(), Groups("channel", 1), Groups(3, 0)])
+def test_constant_groups_need_no_codes_and_come_back(groups: Groups) -> None:
+    values = np.zeros((70, 80), np.float32)
+    assert from_file(to_file({"w": values}, {"w": groups}))["w"].tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (3, 0), (1, 1, 1)])
+def test_tensors_of_one_value_or_none_come_back(shape: tuple[int, ...]) -> None:
+    values = np.full(shape, -0.0, np.float32)
+    found = from_file(to_file({"w": values}, {"w": Groups()}))["w"]
+    assert (found.shape, found.tobytes()) == (shape, values.tobytes())
+
+
+SEVERAL = to_file(
+    {"a": rounded("uniform3 per=4", 6, 10), "b": rounded("kmeans3", 7, 5), "c": np.full((3, 3), 2, np.float32)},
+    {"a": Groups(4, 1), "b": Groups(), "c": Groups("channel", 0)},
+)
+
+
+def with_entries(content: bytes, tensor: str, entries: dict[str, Any]) -> bytes:
+    """The same file with other entries in the description of a packed tensor."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    about = json.loads(header["__metadata__"]["packed"])
+    about[tensor].update(entries)
+    header["__metadata__"]["packed"] = json.dumps(about)
+    written = json.dumps(header).encode()
+    written = written.ljust(-(-len(written) // 8) * 8)
+    return len(written).to_bytes(8, "little") + written + content[end:]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=5,
+)
+ODD = st.sampled_from([0, -1, 1, 64, 10**9, "channel", ENDS, CODEBOOK, [], [10**6, 10**6], [0], [60]])
+ENTRY = st.sampled_from(["kind", "bits", "shape", "per", "axis", "more"])
+
+
+def refusal_of(content: bytes) -> str | None:
+    """What `from_file` says of a file, if it refuses it; what else it raises, it raises here too."""
+    try:
+        found = from_file(content)
+    except ValueError as error:
+        return str(error)
+    assert all(value.size <= MOST_WITHOUT_CODES for value in found.values())
+    return None
+
+
+@given(st.sampled_from("abc"), st.dictionaries(ENTRY, ODD | ANYTHING, min_size=1))
+def test_from_file_with_any_other_header_gives_weights_or_a_value_error(tensor: str, entries: dict[str, Any]) -> None:
+    refusal = refusal_of(with_entries(SEVERAL, tensor, entries))
+    assert refusal is None or "no weights that this qsweep has packed" in refusal
+
+
+@given(st.integers(0, len(SEVERAL) - 1), st.binary(max_size=6))
+def test_from_file_of_a_damaged_file_gives_weights_or_a_value_error(place: int, damage: bytes) -> None:
+    refusal = refusal_of(SEVERAL[:place] + damage + SEVERAL[place + len(damage) :])
+    assert refusal is None or "no weights that this qsweep has packed" in refusal
+
+
+@pytest.mark.parametrize("entries", [{"shape": [10**6, 10**6]}, {"shape": [2**40], "bits": 0}, {"per": 2**61}])
+def test_from_file_allocates_nothing_that_the_file_cannot_hold(entries: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="no weights that this qsweep has packed"):
+        from_file(with_entries(SEVERAL, "a", entries))
