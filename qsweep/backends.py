@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,5 +132,6 @@ def _kill_local(executor: Any) -> None:
     """loky's own `kill_workers` stumbles over a job that was submitted a moment ago, and leaves a traceback."""
     for process in list(executor._processes.values()):
         if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended since, by itself or by a signal to the whole group
+                os.kill(process.pid, signal.SIGKILL)
     executor.shutdown(wait=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import gc
-import os
 import shutil
 import sys
 import traceback
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from qsweep import __version__
+from qsweep import __version__, files
 from qsweep.environment import fix_products
 from qsweep.errors import UserError, cut, did_you_mean
+from qsweep.terminal import emit, finish, prepare, say
 
 if TYPE_CHECKING:
     from qsweep.outlook import Options, Outlook
@@ -83,42 +84,58 @@ class Commands(click.Group):
 def main() -> NoReturn:
     """Run the command line. Exit codes: 0 fine, 1 a trial failed or a promise broke, 2 the user's to mend, 3 a bug."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    prepare()
     fix_products()
+    sys.exit(finish(_ended()))
+
+
+def _ended() -> int:
+    """Run the command that is asked for; its exit code."""
     try:
-        sys.exit(cli(standalone_mode=False) or 0)
+        return int(cli(standalone_mode=False) or 0)
     except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        return stop.exit_code
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        say(_usage(error))
+        return 2
     except (click.Abort, KeyboardInterrupt):
         say("interrupted; run again to go on")
-        sys.exit(130)
+        return 130
     except UserError as error:
         say(str(error), style="red")
-        sys.exit(2)
+        return 2
     except BrokenPipeError:  # `qsweep table | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        return 0
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            return crashed()
+        say(f"can't write: {error.strerror}", style="red")
+        return 2
     except Exception:
-        crashed()
+        return crashed()
 
 
-def crashed() -> NoReturn:
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What is wrong with a disk, or with what stdout leads to: not with us."""
+
+
+def _usage(error: click.ClickException) -> str:
+    """What click says of a mistake in a command line."""
+    context = getattr(error, "ctx", None)
+    usage = "" if context is None else f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n\n"
+    return f"{usage}Error: {error.format_message()}"
+
+
+def crashed() -> int:
     """A bug of ours: the traceback goes to a file, and one line says so."""
     text = traceback.format_exc()
     try:
-        Path(CRASH_FILE).write_text(text, encoding="utf-8")
+        files.write(Path(CRASH_FILE), text)
         where = f"the traceback is in {CRASH_FILE}: please report it"
-    except OSError:
+    except UserError:
         where = text
     say(f"qsweep {__version__} has a bug: {text.strip().splitlines()[-1]}\n{where}", style="red")
-    sys.exit(3)
-
-
-def say(text: str, style: str | None = None) -> None:
-    """A line to the person at the terminal."""
-    click.secho(text, err=True, fg=style if sys.stderr.isatty() and "NO_COLOR" not in os.environ else None)
+    return 3
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
@@ -335,7 +352,7 @@ def table(
     for target in targets:
         text, note = _lowest(target, axis, reach) if axis is not None else _table(target, aggregate, against, as_csv)
         say(f"{target / 'trials.csv'}" + (f": {note}" if note else ""))
-        click.echo(text.removesuffix("\n"))
+        (emit if as_csv else click.echo)(text.removesuffix("\n"))
         if not as_csv and "\n\n" in text:
             say("wider than this terminal, so its columns go on below; `| less -S` or --csv shows them in one table")
     return 0
@@ -551,7 +568,7 @@ def schema() -> int:
 
     from qsweep.schema import spec_schema
 
-    click.echo(json.dumps(spec_schema(), indent=2, ensure_ascii=False))
+    emit(json.dumps(spec_schema(), indent=2, ensure_ascii=False))
     return 0
 
 

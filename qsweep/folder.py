@@ -18,7 +18,7 @@ from qsweep.blocks import BLOCK_KEYS, Block
 from qsweep.errors import UserError
 from qsweep.plan import Plan
 from qsweep.reader import plain_scalar, read_text
-from qsweep.spec import RESERVED_NAMES, RESOLVED, Spec
+from qsweep.spec import RESOLVED, Spec, is_reserved
 from qsweep.store import Record
 
 
@@ -62,8 +62,11 @@ def claim(folder: Path, spec_owner: str, plan: Plan) -> str | None:
     Raises:
         UserError: it belongs to another file of the same name, or is kept for what is no sweep's.
     """
-    if folder.name in RESERVED_NAMES:
-        raise UserError(f"{folder} is no sweep's folder: give the spec another name, or the folder by --name")
+    if is_reserved(folder.name):
+        raise UserError(f"{folder} can't be a sweep's folder: give the spec another name, or the folder by --name")
+    for place in (folder, folder / "figures"):
+        if place.is_symlink():
+            raise UserError(f"{place} is a symbolic link, which qsweep does not write through: replace it by a folder")
     other = _noted(folder, "spec", "path")
     if other is None or other == spec_owner:
         return None
@@ -257,7 +260,7 @@ def sweep_folders(path: Path) -> list[Path]:
     """
     if (path / "trials.csv").is_file():
         return [path]
-    found = sorted(p.parent for p in path.glob("*/trials.csv") if p.parent.name not in RESERVED_NAMES)
+    found = sorted(p.parent for p in path.glob("*/trials.csv") if not is_reserved(p.parent.name))
     if not found:
         raise UserError(f"no results in {path}: `qsweep run SPEC` makes them")
     return found

@@ -72,7 +72,7 @@ def train_stack(
         `run`; `weights` where they are asked for and there are any.
     """
     place = Path(data_folder)
-    if any(is_users(settings) for settings in trials):
+    if timeout or any(is_users(settings) for settings in trials):
         outcomes, seconds = _train_apart(trials, inputs, sources, place, device, timeout, kept)
     else:
         outcomes, seconds = _train_timed(trials, inputs, sources, place, device, timeout, kept)
@@ -94,7 +94,8 @@ def _train_apart(
     timeout: float | None,
     kept: Collection[str],
 ) -> tuple[list[dict[str, Any]], float]:
-    """As `_train_timed`, in a process of its own: a user's file may change what every later trial would compute."""
+    """As `_train_timed`, in a process of its own, which can be ended whatever it waits for. A user's file may change
+    what every later trial would compute."""
     start = time.perf_counter()
     limit = timeout * len(trials) if timeout else None
     given = (trials, inputs, sources, folder, device, timeout, kept)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,7 +32,7 @@ def hold(folder: Path, what: str, say: Callable[[str], None], *, wait: bool) -> 
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)  # no child process inherits it
+        file = _open(folder / ".lock", os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise UserError(
             f"can't write the results folder {folder}: {error.strerror}; choose another with --results"
@@ -43,10 +45,32 @@ def hold(folder: Path, what: str, say: Callable[[str], None], *, wait: bool) -> 
         os.close(file)
 
 
+def _open(path: Path, flags: int) -> int:
+    """A descriptor that no child process inherits, of a file itself: a link would have another file overwritten.
+
+    Raises:
+        UserError: it is a symbolic link, or not a file. OSError: it can't be opened.
+    """
+    try:
+        file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise _not_a_file(path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise _not_a_file(path)
+    return file
+
+
+def _not_a_file(path: Path) -> UserError:
+    return UserError(f"{path} is a symbolic link, or not a file: remove it, and run again")
+
+
 def holder(folder: Path) -> str | None:
     """Who drives a results folder now, in words; None if nobody does."""
     try:
-        file = os.open(folder / ".lock", os.O_RDONLY)
+        file = _open(folder / ".lock", os.O_RDONLY)
     except OSError:
         return None
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsweep.pace import Pace
 from qsweep.schedule import Flight, Stack
+from qsweep.terminal import printable, say, unbroken
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -39,8 +40,9 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        with unbroken():
+            if self._bar is not None:
+                self._bar.stop()
 
     def start(self, total: int, pace: Pace) -> None:
         """So many trials will be trained; `pace` has what is known of how long they take."""
@@ -48,15 +50,17 @@ class Display:
         self._pace = pace
         self._shown = time.monotonic()
         if sys.stderr.isatty():
-            self._bar = _bar()
-            self._task = self._bar.add_task("preparing", total=total)
-            self._bar.start()
+            with unbroken():
+                self._bar = _bar()
+                self._task = self._bar.add_task("preparing", total=total)
+                self._bar.start()
 
     def more(self, count: int) -> None:
         """So many trials more will be trained."""
         self._total += count
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, total=self._total)
+            with unbroken():
+                self._bar.update(self._task, total=self._total)
 
     def finished(self, records: Sequence[Mapping[str, Any]]) -> None:
         """These records were committed."""
@@ -65,7 +69,8 @@ class Display:
             if record["run"]["seconds"]:
                 self._pace.add(record["trial"], record["run"]["seconds"])
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=len(records))
+            with unbroken():
+                self._bar.update(self._task, advance=len(records))
 
     def working(self, flights: Sequence[Flight], waiting: Sequence[Stack]) -> None:
         """These stacks train, those wait: shown each second in a bar, each half minute in a log."""
@@ -75,7 +80,8 @@ class Display:
         self._shown = now
         words = ", ".join([*self._statuses(), _training(flights), *self._left(flights, waiting)])
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, description=words)
+            with unbroken():
+                self._bar.update(self._task, description=words)
         else:
             self.note(f"{self._counts.total()} of {self._total} trained: {words}")
 
@@ -88,10 +94,11 @@ class Display:
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        if self._bar is None:
+            say(text)
+            return
+        with unbroken():
+            self._bar.console.print(printable(text), markup=False, highlight=False)
 
 
 def _training(flights: Sequence[Flight]) -> str:

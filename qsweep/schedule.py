@@ -36,6 +36,9 @@ STRIKES = 2
 
 POLL_SECONDS = 0.2
 
+AT_ONCE = (signal.SIGTERM, signal.SIGHUP)
+"""What a batch system sends, and a terminal that closes: nobody waits for what is still running."""
+
 
 class Progress(Protocol):
     """What the scheduler tells while it runs."""
@@ -298,14 +301,14 @@ class _Run:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C once: submit no more and keep what is running; twice, or a SIGTERM: stop now.
+        """Ctrl-C once: submit no more and keep what is running; twice, a SIGTERM or a SIGHUP: stop now.
 
         The handler only notes it, so that no commit is broken off, nor records lost that have just come in; the loop
         sees it within POLL_SECONDS. But a job that runs in this very process must be broken off from inside.
         """
 
         def stop(number: int, frame: FrameType | None) -> None:
-            self.stop_now = number == signal.SIGTERM or self.summary.stopped_by is not None
+            self.stop_now = number in AT_ONCE or self.summary.stopped_by is not None
             self.summary.stopped_by = signal.Signals(number)
             self.closing = True
             if self.in_job and self.stop_now:
@@ -313,7 +316,7 @@ class _Run:
             if self.in_job:
                 self._tell_stop()
 
-        wanted = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) != signal.SIG_IGN]
+        wanted = [n for n in (signal.SIGINT, *AT_ONCE) if signal.getsignal(n) != signal.SIG_IGN]
         before = {number: signal.signal(number, stop) for number in wanted}
         try:
             yield

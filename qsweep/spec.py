@@ -29,7 +29,15 @@ RESOLVED = "spec"
 """What the file in a sweep's folder is called, with `.yaml`: it says the folder's name, and runs as it lies."""
 RESOLVED_NAME = re.compile(rf"{NAME.pattern}(@[0-9a-f]{{6}})*")
 RESERVED_NAMES = ("reference", "weights")
-"""Folders of results/ that are no sweep's: committed results, and what stages start from."""
+"""Folders of results/ that are not a sweep's: committed results, and what stages start from."""
+STORE_FILE = "store.db"
+"""The store in results/; SQLite has files of its own beside it, whose names begin so."""
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a name in results/ is taken by something else than a sweep, on any file system."""
+    return name.casefold() in RESERVED_NAMES or name.casefold().startswith(STORE_FILE)
+
 
 MAX_TRIALS = 100_000
 MAX_SEEDS_BY_NUMBER = 20
@@ -237,7 +245,7 @@ class _Reader:
             self.mistakes.add(("name",), f"found '{name}', but the file's name is '{stem}': make them the same")
         elif not NAME.fullmatch(name):
             self.mistakes.add(("name",), f"'{name}' can't name a folder: {NAME_RULE}")
-        elif name in RESERVED_NAMES:
+        elif is_reserved(name):
             self.mistakes.add(("name",), f"results/{name}/ is no sweep's folder: give the file another name")
         return name
 

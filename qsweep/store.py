@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from io import UnsupportedOperation
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ one list a metric: a hundred thousand must be decoded in a second. No STRICT: cl
 COMPARED = ("key", "environment", "status", "reason", "trial", "result", "history")
 SEALED = (*COMPARED, "run", "seconds")
 """What the checksum is of."""
+TEXTS = (*COMPARED, "run", "checksum")
 COLUMNS = (*SEALED, "run_id", "checksum")
 ROW = ("id", *COLUMNS)
 SELECT = f"SELECT {', '.join(ROW)} FROM records"
@@ -101,6 +103,7 @@ class Store:
         self.path = path
         self._connection = connection
         self._writable = writable
+        self._identity = _identity(path)
 
     # opening
 
@@ -113,6 +116,7 @@ class Store:
                 byte of such a file is changed.
         """
         with _said(path):
+            _refuse_links(path)
             if not _examine(path):
                 if not create:
                     raise _nothing_at(path)
@@ -142,6 +146,7 @@ class Store:
             raise UnsupportedOperation("a viewed store is not written to")
         with _said(self.path):
             try:
+                self._check_still_there()
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
@@ -150,6 +155,14 @@ class Store:
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK")
                 raise
+
+    def _check_still_there(self) -> None:
+        """SQLite goes on writing to a file that has been deleted, and all of it is lost."""
+        if _identity(self.path) != self._identity:
+            raise UserError(
+                f"{self.path} was deleted or replaced while this ran: what was trained since then is not in the store."
+                " Run again"
+            )
 
     def begin_run(self, provenance: Mapping[str, Any]) -> int:
         """Note where the records that follow come from; its number."""
@@ -215,10 +228,11 @@ class Store:
         self._want(keys)
         for row in self._rows(f"{SELECT} JOIN temp.wanted USING (key)"):
             rank = (row["status"] not in FINAL, row["environment"] != environment, row["id"])
-            if not _sound(row):
+            record = _to_record(row) if _sound(row) else None
+            if record is None:
                 damaged.append(row)
             elif row["key"] not in found or rank < ranks[row["key"]]:
-                found[row["key"]], ranks[row["key"]] = _to_record(row), rank
+                found[row["key"]], ranks[row["key"]] = record, rank
         self._set_aside(damaged)
         return found, [str(row["key"]) for row in damaged]
 
@@ -233,7 +247,7 @@ class Store:
     def like(self, prefix: str) -> list[Record]:
         """Records whose key begins with these hex digits, first ones first."""
         rows = self._rows(f"{SELECT} WHERE key BETWEEN ? AND ? ORDER BY id", (prefix, f"{prefix}g"))
-        return [_to_record(row) for row in rows if _sound(row)]
+        return [record for row in rows if _sound(row) and (record := _to_record(row)) is not None]
 
     def statuses(self, keys: Sequence[str]) -> list[str]:
         """The status of each key, `missing` where there is no record: for a look at a sweep that runs."""
@@ -247,7 +261,11 @@ class Store:
         """(trial, seconds) of what has finished in an environment: what an estimate is made from."""
         query = f"SELECT key, trial, seconds FROM records WHERE environment = ? AND status IN {FINAL}"
         rows = self._rows(query, (environment,))
-        return [(json.loads(row["trial"]), row["seconds"]) for row in rows if _names_its_trial(row)]
+        return [
+            (json.loads(row["trial"]), row["seconds"])
+            for row in rows
+            if isinstance(row["seconds"], float) and _names_its_trial(row)
+        ]
 
     def plans(self) -> dict[str, list[str]]:
         """Keys of each sweep's plan as it was last run, by the name of its folder."""
@@ -258,13 +276,17 @@ class Store:
         return {key for row in self._plans() for key in row["keys"].replace(BASES, "").split()}
 
     def _plans(self) -> Iterator[Row]:
-        return self._rows("SELECT name, keys FROM plans ORDER BY name")
+        for row in self._rows("SELECT name, keys FROM plans ORDER BY name"):
+            if not (isinstance(row["name"], str) and isinstance(row["keys"], str)):
+                raise _damaged(self.path, "a plan is not text")
+            yield row
 
     def provenance(self, run_id: int) -> dict[str, Any]:
         """Where the records of a run come from."""
         for row in self._rows("SELECT provenance FROM runs WHERE id = ?", (run_id,)):
-            with suppress(ValueError):
-                return dict(json.loads(row["provenance"]))
+            with suppress(ValueError, TypeError):
+                found = json.loads(row["provenance"])
+                return found if isinstance(found, dict) else {}
         return {}
 
     def sources(self, digests: Iterable[str]) -> dict[str, str]:
@@ -312,17 +334,53 @@ def _examine(path: Path) -> bool:
             raise _damaged(path, "file is not a database")
     with closing(_connect_to_read(path)) as connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-    if not tables and version == 0:
+        schema = _schema(connection)
+    if not schema and version == 0:
         return False
-    if "records" not in tables:
-        raise UserError(f"{path} is no store of qsweep: move it away, or choose another folder with --results")
-    if version > VERSION:
+    if version > VERSION and any(name == "records" for _, name, _ in schema):
         raise UserError(
             f"{path} was written by a newer qsweep (store version {version}, this one reads {VERSION}): "
             "update qsweep, or choose another folder with --results"
         )
+    if schema != _own_schema():
+        raise UserError(
+            f"{path} is not a store of qsweep, or damaged: it has other tables; move it away, or choose another folder"
+            " with --results"
+        )
     return True
+
+
+def _schema(connection: sqlite3.Connection) -> set[tuple[str, str, str]]:
+    """Every table, index, view and trigger: its type, name and text."""
+    query = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+    return {(str(kind), str(name), str(text)) for kind, name, text in connection.execute(query)}
+
+
+@cache
+def _own_schema() -> set[tuple[str, str, str]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(SCHEMA)
+        return _schema(connection)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file stands under a path."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _refuse_links(path: Path) -> None:
+    """A link would have another file written, which may be anything of the user's.
+
+    Raises:
+        UserError: the store, or a file of SQLite's beside it, is a symbolic link.
+    """
+    for file in (path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm", "-journal"))):
+        if file.is_symlink():
+            raise UserError(f"{file} is a symbolic link, which qsweep does not write through: replace it by a file")
 
 
 def _make(path: Path) -> None:
@@ -337,6 +395,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None, timeout=30)
     connection.text_factory = _text
     try:
+        connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA temp_store=MEMORY")
         connection.execute("PRAGMA synchronous=FULL")  # a commit is on the disk when it returns
     except BaseException:
@@ -348,8 +407,9 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 def _connect_to_view(path: Path) -> sqlite3.Connection:
     """A connection for a reader: where the file can be written, one that clears `-wal` and `-shm` away at its end."""
     try:
+        _refuse_links(path)
         return _connect(path, "mode=rw")
-    except sqlite3.Error:
+    except (sqlite3.Error, UserError):
         return _connect_to_read(path)
 
 
@@ -461,8 +521,15 @@ def _by_column(history: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {name: [row.get(name) for row in history] for name in names}
 
 
-def _to_record(row: Row) -> Record:
-    result, history, run = json.loads(f"[{row['result']},{row['history']},{row['run']}]")  # one call is much faster
+def _to_record(row: Row) -> Record | None:
+    """The record in a sound row; None where it is not one: a checksum says nothing of who wrote it."""
+    try:
+        parts = json.loads(f"[{row['result']},{row['history']},{row['run']}]")  # one call is much faster
+    except ValueError:
+        return None
+    if len(parts) != 3 or not all(isinstance(part, dict) for part in parts):
+        return None
+    result, history, run = parts
     return Record(
         row["key"],
         row["environment"],
@@ -483,7 +550,8 @@ def _checksum(row: Row) -> str:
 
 def _sound(row: Row) -> bool:
     """Whether a row is what was written, and its trial is the one that its key names."""
-    return bool(_names_its_trial(row) and row["checksum"] == _checksum(row))
+    are_texts = all(isinstance(row[name], str) for name in TEXTS) and isinstance(row["seconds"], float)
+    return bool(are_texts and _names_its_trial(row) and row["checksum"] == _checksum(row))
 
 
 def _names_its_trial(row: Row) -> bool:

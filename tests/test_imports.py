@@ -20,7 +20,7 @@ PACKAGE = Path(qsweep.__file__).parent
 CONFIGS = PACKAGE.parent / "configs"
 
 WITHOUT_TORCH = (
-    *("hints", "errors", "parameters", "columns", "formats", "catalog", "reference", "architectures", "datasets"),
+    *("hints", "errors", "terminal", "parameters", "columns", "formats", "catalog", "reference", "architectures", "datasets"),
     *(
         "cost",
         "vocabulary",
@@ -42,8 +42,8 @@ WITHOUT_TORCH = (
         "environment",
     ),
     *(
-        "provenance",
         "files",
+        "provenance",
         "packing",
         "store",
         "weights",
