@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import math
 import shutil
 import sys
 import traceback
@@ -28,6 +29,21 @@ CRASH_FILE = "qsweep-crash.txt"
 
 OBJECTS_BETWEEN_COLLECTIONS = 200_000
 """Trials and records are millions of objects that all stay: to look for garbage among them took a fifth of the time."""
+
+
+class _Seconds(click.FloatRange):
+    """A number of seconds above 0; neither NaN nor infinity."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is not a number of seconds", param, ctx)
+        return found
+
+
+FINITE = _Seconds(min=0, min_open=True)
 
 
 class Command(click.Command):
@@ -176,7 +192,7 @@ def results_option(command: Any) -> Any:
 @click.option("--force", is_flag=True, help="Retrain known trials, and compare.")
 @click.option("-x", "--exitfirst", is_flag=True, help="Submit no more after the first failure.")
 @click.option("--stack", type=click.IntRange(1, 512), default=16, show_default=True, help="Most trials per stack.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Most wall seconds per trial.")
+@click.option("--timeout", type=FINITE, help="Most wall seconds per trial.")
 @click.option("--strict", is_flag=True, help="Refuse to run where a role names what nothing rounds.")
 @results_option
 @click.option("--no-plot", is_flag=True, help="Do not draw figures at the end.")

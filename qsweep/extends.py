@@ -12,6 +12,7 @@ from qsweep.parameters import show
 from qsweep.reader import Document, Place, read_file
 
 EXTENDS: Place = ("extends",)
+MAX_LEVELS = 20
 NOT_INHERITED = ("name", "extends")
 
 
@@ -34,6 +35,8 @@ def _on_base(document: Document, path: Path, above: tuple[str, ...]) -> Document
     if not isinstance(name, str):
         raise SpecError([document.problem(EXTENDS, f"found {show(name)}, expected a file's path")])
     chain = (*above, os.path.realpath(path))
+    if len(chain) > MAX_LEVELS:
+        raise SpecError([document.problem(EXTENDS, f"more than {MAX_LEVELS} files that extend each other")])
     if os.path.realpath(path.parent / name) in chain:
         raise SpecError([document.problem(EXTENDS, f"'{name}' extends this file in turn: a circle")])
     return _merged(_on_base(_read_base(document, path, name), path.parent / name, chain), document)

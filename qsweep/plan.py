@@ -14,6 +14,7 @@ from qsweep.blocks import AxisGroup, Block, overlay
 from qsweep.datasets import DATASETS
 from qsweep.describe import describe_choice, describe_role
 from qsweep.errors import did_you_mean, unknown
+from qsweep.matching import Matcher
 from qsweep.parameters import show
 from qsweep.quantized import quantized_roles
 from qsweep.reach import ACCURACIES, DEFAULT_REACH, read_reach
@@ -91,6 +92,8 @@ class _Expansion:
         """Names of all parameters that some trial reads."""
         self.idle: dict[Place, Mapping[str, Any]] = {}
         """The entries of `exclude` and `only` that have matched nothing yet."""
+        self.matchers: list[Matcher[Place]] = []
+        """Of the block that is expanded: its `exclude` and its `only`."""
 
     def plan(self) -> Plan:
         rows = tuple(row for block in self.spec.blocks for row in self._block(block))
@@ -101,6 +104,7 @@ class _Expansion:
 
     def _block(self, block: Block) -> Iterator[Row]:
         self.idle |= {place: entry for kind in ("exclude", "only") for place, entry in _entries(block, kind)}
+        self.matchers = [Matcher(list(_entries(block, kind))) for kind in ("exclude", "only")]
         read: set[str] = set()
         for point in _points(block):
             for seed in self.spec.seeds:
@@ -136,9 +140,7 @@ class _Expansion:
         if not block.exclude and not block.only:
             return True
         used = {**_used(trial), VARIANT: point.variant}
-        excluded, wanted = (
-            [place for place, entry in _entries(block, kind) if _matches(entry, used)] for kind in ("exclude", "only")
-        )
+        excluded, wanted = (matcher.matching(used) for matcher in self.matchers)
         for place in [*excluded, *wanted]:
             self.idle.pop(place, None)
         return not excluded and (bool(wanted) or not block.only)
@@ -401,10 +403,3 @@ def _used(trial: Trial) -> dict[str, Any]:
 
 def _inside(columns: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in columns.items() if name.startswith(prefix)}
-
-
-def _matches(entry: Any, used: Any) -> bool:
-    """Whether all that an entry says is so; of a mapping, it may say less than there is."""
-    if isinstance(entry, Mapping) and isinstance(used, Mapping):
-        return all(name in used and _matches(value, used[name]) for name, value in entry.items())
-    return bool(entry == used)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -218,6 +219,12 @@ def _read_if_there(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return _read(path, columns) if path.is_file() else pd.DataFrame(columns=list(columns))
 
 
+def _header(path: Path) -> list[str]:
+    """The names of the columns; pandas renames those that stand twice."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        return next(csv.reader(stream), [])
+
+
 def _read(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
@@ -233,7 +240,11 @@ def _read(path: Path, needed: Sequence[str]) -> pd.DataFrame:
             **_exact_floats(pd.__version__),
         )
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} is no table: {error}") from None
+        raise UserError(f"{path} is not a table: {error}") from None
+    if not isinstance(table.index, pd.RangeIndex):
+        raise UserError(f"{path} is not a table: its rows have more cells than its header")
+    if twice := [name for name, count in Counter(_header(path)).items() if count > 1]:
+        raise UserError(f"{path} is not a table: it has the column {twice[0]} twice")
     if missing := [name for name in needed if name not in table.columns]:
         raise UserError(f"{path} is no table of qsweep: it has no column {', '.join(missing)}")
     if wrong := list(_wrong_cells(table)):

@@ -20,7 +20,19 @@ PACKAGE = Path(qsweep.__file__).parent
 CONFIGS = PACKAGE.parent / "configs"
 
 WITHOUT_TORCH = (
-    *("hints", "errors", "terminal", "parameters", "columns", "formats", "catalog", "reference", "architectures", "datasets"),
+    *(
+        "hints",
+        "errors",
+        "files",
+        "terminal",
+        "parameters",
+        "columns",
+        "formats",
+        "catalog",
+        "reference",
+        "architectures",
+        "datasets",
+    ),
     *(
         "cost",
         "vocabulary",
@@ -36,13 +48,13 @@ WITHOUT_TORCH = (
         "extends",
         "imports",
         "blocks",
+        "matching",
         "spec",
         "plan",
         "schema",
         "environment",
     ),
     *(
-        "files",
         "provenance",
         "packing",
         "store",
