@@ -45,6 +45,16 @@ def describe(device: str) -> str:
     return "; ".join(filter(None, (_cpu_model(), _capability(), torch, _products())))
 
 
+def check_variables() -> None:
+    """Refuse a variable under which kernels would run in Python, slowly and with other bits.
+
+    Raises:
+        UserError: NUMBA_DISABLE_JIT is set.
+    """
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise UserError("NUMBA_DISABLE_JIT is set, and the kernels that training needs must be compiled: unset it")
+
+
 def _products() -> str:
     """MKL's mode; nothing where torch has no MKL, as on Arm."""
     if platform.machine() not in ("x86_64", "AMD64"):

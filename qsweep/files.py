@@ -48,6 +48,15 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def is_special(path: Path) -> bool:
+    """Whether there is a FIFO, a device or a socket, which may never come to its end."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def read_small(path: Path, most: int = 4096) -> str:
     """The text of an ordinary file; nothing where there is none, or more than so many bytes."""
     try:

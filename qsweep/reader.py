@@ -19,7 +19,7 @@ import yaml
 from yaml.reader import ReaderError
 
 from qsweep.errors import Problem, SpecError, UserError, cut, unknown
-from qsweep.files import is_regular
+from qsweep.files import is_special
 from qsweep.parameters import show
 
 Kind = TypeVar("Kind")
@@ -71,7 +71,7 @@ def read_file(path: Path, shown: str) -> Document:
     Raises:
         UserError: it can't be read. SpecError: it is invalid YAML.
     """
-    if path.exists() and not is_regular(path):  # to open a FIFO waits for ever
+    if is_special(path):
         raise UserError(f"{shown}: not an ordinary file")
     try:
         with path.open("rb") as stream:

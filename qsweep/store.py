@@ -39,10 +39,11 @@ CREATE TABLE records (
 CREATE INDEX records_key ON records (key);
 CREATE TABLE damaged (id INTEGER PRIMARY KEY, row TEXT NOT NULL);
 """
-SOURCES = "CREATE TABLE IF NOT EXISTS sources (digest TEXT PRIMARY KEY, text TEXT NOT NULL)"
-"""Made with the first source: an older qsweep takes no notice of it."""
 """`result` and `history` are compared and go into tables; `run` and `seconds` never are. A history is kept by column,
 one list a metric: a hundred thousand must be decoded in a second. No STRICT: clusters have SQLite older than 3.37."""
+SOURCES = "CREATE TABLE IF NOT EXISTS sources (digest TEXT PRIMARY KEY, text TEXT NOT NULL)"
+"""Made with the first source: an older qsweep takes no notice of it."""
+
 
 COMPARED = ("key", "environment", "status", "reason", "trial", "result", "history")
 SEALED = (*COMPARED, "run", "seconds")
@@ -342,7 +343,7 @@ def _examine(path: Path) -> bool:
             f"{path} was written by a newer qsweep (store version {version}, this one reads {VERSION}): "
             "update qsweep, or choose another folder with --results"
         )
-    if schema != _own_schema():
+    if schema not in _own_schemas():
         raise UserError(
             f"{path} is not a store of qsweep, or damaged: it has other tables; move it away, or choose another folder"
             " with --results"
@@ -357,10 +358,13 @@ def _schema(connection: sqlite3.Connection) -> set[tuple[str, str, str]]:
 
 
 @cache
-def _own_schema() -> set[tuple[str, str, str]]:
+def _own_schemas() -> list[set[tuple[str, str, str]]]:
+    """That of a store, and that of one with users' files."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(SCHEMA)
-        return _schema(connection)
+        without = _schema(connection)
+        connection.execute(SOURCES)
+        return [without, _schema(connection)]
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

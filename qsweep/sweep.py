@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 import qsweep
-from qsweep import backends, environment, folder, jobs, lock, schedule
+from qsweep import backends, environment, files, folder, jobs, lock, schedule
 from qsweep.data import data_folder, ensure
 from qsweep.datasets import DATASETS
 from qsweep.errors import Problem, SpecError, UserError, did_you_mean
@@ -178,6 +178,7 @@ def run(
     Raises:
         UserError: whatever the user can mend; records that were committed before are safe.
     """
+    environment.check_variables()
     plan = plan or plan_of(path, options)
     for note in plan.notes:
         progress.note(note)
@@ -186,6 +187,8 @@ def run(
     with lock.hold(options.results, f"run {plan.spec.name}", progress.note, wait=options.wait):
         if taken := folder.claim(target, owner, plan):
             progress.note(taken)
+        for place in (options.results, options.results / "weights", target, target / "figures"):
+            files.clean(place)
         if changed := folder.change(target, plan):
             progress.note(f"{plan.spec.name}: {changed}")
         with closing(Store.open(options.results / "store.db")) as store:

@@ -246,7 +246,7 @@ def _read(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     if twice := [name for name, count in Counter(_header(path)).items() if count > 1]:
         raise UserError(f"{path} is not a table: it has the column {twice[0]} twice")
     if missing := [name for name in needed if name not in table.columns]:
-        raise UserError(f"{path} is no table of qsweep: it has no column {', '.join(missing)}")
+        raise UserError(f"{path} is not a table of qsweep: it has no column {', '.join(missing)}")
     if wrong := list(_wrong_cells(table)):
         shown = [
             f"{path}:{row + 2}: {name}: found {found!r}, expected {expected}" for row, name, found, expected in wrong

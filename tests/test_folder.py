@@ -116,7 +116,7 @@ def test_claim_of_a_new_folder_is_granted(project: Path) -> None:
 
 
 def test_claim_of_the_place_of_committed_results_is_refused(project: Path) -> None:
-    with pytest.raises(UserError, match="is no sweep's folder"):
+    with pytest.raises(UserError, match="can't be a sweep's folder"):
         folder.claim(project / RESERVED_NAMES[0], "reference.yaml", plan_of(project))
 
 

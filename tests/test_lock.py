@@ -192,3 +192,20 @@ def test_a_folder_that_cant_be_made_is_told(tmp_path: Path) -> None:
         lock.hold(tmp_path / "file" / "results", "run first", said_nothing, wait=False),
     ):
         raise AssertionError
+
+
+@pytest.mark.parametrize("kind", ["a link", "a FIFO", "a folder"])
+def test_a_lock_that_is_not_a_file_is_refused_and_nothing_is_overwritten(tmp_path: Path, kind: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    results = tmp_path / "results"
+    results.mkdir()
+    if kind == "a link":
+        (results / ".lock").symlink_to(precious)
+    elif kind == "a FIFO":
+        os.mkfifo(results / ".lock")
+    else:
+        (results / ".lock").mkdir()
+    with pytest.raises(UserError), lock.hold(results, "run x", lambda text: None, wait=False):
+        raise AssertionError
+    assert precious.read_text() == "precious"

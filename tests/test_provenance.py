@@ -82,10 +82,52 @@ def test_provenance_writes_nothing_into_the_repository(repository: Path) -> None
     assert (repository / ".git" / "index").read_bytes() == before
 
 
-def test_provenance_without_git_is_none(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provenance_without_git_has_the_commit_and_does_not_know_of_changes(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = provenance()["folder"]["commit"]
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert provenance()["folder"] is None
+    assert provenance()["folder"] == {"commit": commit, "dirty": None}
     assert provenance()["source"] is None
+
+
+PROGRAMS = {
+    "a monitor": ("fsmonitor", "core", ""),
+    "a filter": ("clean", 'filter "x"', "* filter=x"),
+    "a process": ("process", 'filter "x"', "* filter=x"),
+    "a difference": ("textconv", 'diff "x"', "* diff=x"),
+    "hooks": ("hooksPath", "core", ""),
+    "an alias": ("status", "alias", ""),
+}
+
+
+@pytest.mark.parametrize(("name", "section", "attributes"), PROGRAMS.values(), ids=PROGRAMS.keys())
+def test_a_repositorys_configuration_runs_no_program(
+    repository: Path, name: str, section: str, attributes: str, tmp_path: Path
+) -> None:
+    ran = tmp_path / "ran"
+    with open(repository / ".git" / "config", "a", encoding="utf-8") as stream:
+        stream.write(f'[{section}]\n\t{name} = "!touch {ran}; touch {ran}; cat"\n')
+    (repository / ".git" / "info").mkdir(exist_ok=True)
+    (repository / ".git" / "info" / "attributes").write_text(attributes)
+    tracked = next(path for path in repository.iterdir() if path.is_file())
+    tracked.write_text("changed")
+    assert provenance()["folder"]["dirty"] is True
+    assert not ran.exists()
+
+
+def test_provenance_of_a_packed_reference_and_of_a_second_work_tree(repository: Path, tmp_path: Path) -> None:
+    commit = provenance()["folder"]["commit"]
+    subprocess.run(["git", "pack-refs", "--all"], cwd=repository, check=True)
+    assert provenance()["folder"] == {"commit": commit, "dirty": False}
+    subprocess.run(["git", "worktree", "add", "-q", tmp_path / "other"], cwd=repository, check=True)
+    assert module._state(tmp_path / "other") == {"commit": commit, "dirty": False}
+
+
+@pytest.mark.parametrize("head", ["", "ref: refs/../../secret", "ref: refs/heads/none", "\xff", "x" * 5000])
+def test_provenance_of_an_odd_repository_is_none(repository: Path, head: str) -> None:
+    (repository / ".git" / "HEAD").write_text(head, encoding="latin-1")
+    assert provenance()["folder"] is None
 
 
 def test_provenance_of_a_package_that_is_not_there_is_none() -> None:

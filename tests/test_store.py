@@ -419,7 +419,7 @@ def test_another_programs_database_is_refused_and_untouched(path: Path, opens: A
     with sql(path) as connection:
         connection.executescript("CREATE TABLE bookmarks (url); PRAGMA user_version=70;")
     before = path.read_bytes()
-    with pytest.raises(UserError, match="no store of qsweep"):
+    with pytest.raises(UserError, match="is not a store of qsweep"):
         opens(path)
     assert path.read_bytes() == before
 
@@ -679,3 +679,58 @@ def test_a_store_of_version_1_is_read_and_goes_on(tmp_path: Path) -> None:
         assert store.plans() == {"fake": list(V1)}
         assert store.add([record(9)], 1) == []
         assert store.check().sound == len(V1) + 1
+
+
+# --- a store from elsewhere -------------------------------------------------------------------------------------------
+
+ELSEWHERE = {
+    "an endless view": "DROP TABLE plans; CREATE VIEW plans(name, digest, keys) AS WITH RECURSIVE a(x) AS "
+    "(SELECT 1 UNION ALL SELECT x + 1 FROM a) SELECT 'x', x, 'k' FROM a WHERE x < 0",
+    "a trigger": "CREATE TRIGGER t AFTER INSERT ON records BEGIN DELETE FROM records WHERE id < NEW.id; END",
+    "another table": "CREATE TABLE more (a)",
+    "another column": "ALTER TABLE runs ADD COLUMN more TEXT",
+    "an index with a function": "CREATE INDEX odd ON records (lower(key))",
+}
+
+
+@pytest.mark.parametrize("change", ELSEWHERE.values(), ids=ELSEWHERE.keys())
+def test_a_store_of_another_schema_is_refused_before_it_is_read(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "store.db"
+    Store.open(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(change)
+    for way in (Store.open, Store.view):
+        with pytest.raises(UserError, match="is not a store of qsweep"):
+            way(path)
+
+
+def test_plans_that_are_not_text_and_origins_that_are_no_mapping_are_no_bug(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with closing(Store.open(path)) as store:
+        run = store.begin_run({"a": 1})
+        store.set_plan("x", "d", ["k"])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("UPDATE plans SET keys = x'00'; UPDATE runs SET provenance = '[1]'")
+    with closing(Store.view(path)) as store:
+        assert store.provenance(run) == {}
+        with pytest.raises(UserError, match="a plan is not text"):
+            store.plans()
+
+
+@pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal"])
+def test_a_store_that_is_a_link_is_not_written_through(tmp_path: Path, end: str) -> None:
+    (tmp_path / f"store.db{end}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a symbolic link"):
+        Store.open(tmp_path / "store.db")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_store_that_is_deleted_while_it_is_open_takes_no_more_records(tmp_path: Path, replaced: bool) -> None:
+    path = tmp_path / "store.db"
+    with closing(Store.open(path)) as store:
+        path.unlink()
+        if replaced:
+            path.write_bytes(b"")
+        with pytest.raises(UserError, match="was deleted or replaced while this ran"):
+            store.begin_run({})

@@ -241,10 +241,10 @@ def test_history_is_read_back(plan: Plan, tmp_path: Path) -> None:
 
 BAD = {
     "missing": (None, "no table at"),
-    "empty": (b"", "is no table"),
-    "binary": (b"\xff\xfe\x00\x01", "is no table"),
+    "empty": (b"", "is not a table"),
+    "binary": (b"\xff\xfe\x00\x01", "is not a table"),
     "another table": (b"a,b\n1,2\n", "has no column key, status"),
-    "ragged": (b"key,status\n1,2,3\n4,5,6,7\n", "is no table"),
+    "ragged": (b"key,status\n1,2,3\n4,5,6,7\n", "is not a table"),
 }
 
 

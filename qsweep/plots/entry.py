@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from qsweep.errors import UserError, unknown
-from qsweep.parameters import BadValueError
+from qsweep.parameters import BadValueError, show
 from qsweep.reach import DEFAULT_REACH
 from qsweep.spec import DRAWN, RANGE, plot_range
 
@@ -125,9 +125,18 @@ def file_name(name: object) -> str:
     return str(name)
 
 
+TEXTS = ("kind", "x", "y", "z", "line", "facet", "title", "name", "place")
+"""The fields of an entry that are texts."""
+EXAMPLE = "{kind: lines, x: lr, y: test_accuracy}"
+
+
 def named(entries: Iterable[Mapping[str, Any]]) -> list[Entry]:
     """The entries, each with a file name of its own: names that were given stay, others get `-2`, `-3` …"""
-    entries = list(entries)
+    if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise UserError(f"plots: found {show(entries)}, expected a list of mappings such as {EXAMPLE}")
+    for entry in entries:
+        for name in [n for n, value in entry.items() if n in TEXTS and not isinstance(value, str | None)]:
+            raise UserError(f"plots: {name}: found {show(entry[name])}, expected a text")
     plots = [read(entry) for entry in entries]
     given = [bool(entry.get("name")) for entry in entries]
     taken: set[str] = set()
