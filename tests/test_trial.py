@@ -148,7 +148,7 @@ def test_key_of_nvfp4_tells_the_arithmetic_apart_and_leaves_the_exact_one_out() 
         ({"gradient": "block8"}, {"lost"}),
         ({"activation": "range4", "weight": "binary"}, {"lost", "stalled"}),
     ],
-    ids=str,
+    ids=lambda v: str(sorted(v)) if isinstance(v, set) else str(v),
 )
 def test_numerics_of_counts_are_parts_of_the_trials_that_have_them(quantize: dict[str, str], parts: set[str]) -> None:
     assert {"lost", "stalled"} & make(quantize=quantize).settings["numerics"].keys() == parts
