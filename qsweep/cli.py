@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import math
+import os
 import shutil
 import sys
 import traceback
@@ -100,6 +101,7 @@ class Commands(click.Group):
 def main() -> NoReturn:
     """Run the command line. Exit codes: 0 fine, 1 a trial failed or a promise broke, 2 the user's to mend, 3 a bug."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
+    os.environ.pop("MPLBACKEND", None)  # notebooks set one that matplotlib refuses outside them; files need none
     prepare()
     fix_products()
     sys.exit(finish(_ended()))

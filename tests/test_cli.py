@@ -357,3 +357,71 @@ def test_what_is_piped_does_not_depend_on_the_width_of_a_terminal(shell: Shell) 
         narrow = Shell(shell.folder, Path(shell.environment["QSWEEP_DATA"]))
         narrow.environment["COLUMNS"] = "20"
         assert narrow(*words) == expected
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+NOTEBOOK = "module://matplotlib_inline.backend_inline"
+
+
+def in_notebook(shell: Shell, folder: Path) -> Shell:
+    """Another folder to type commands in, as `!qsweep` of a notebook would: with its drawing backend, and no screen."""
+    other = Shell(folder, Path(shell.environment["QSWEEP_DATA"]))
+    other.environment["MPLBACKEND"] = NOTEBOOK
+    return other
+
+
+def test_run_plot_and_formats_draw_under_a_notebooks_backend(shell: Shell, tmp_path: Path) -> None:
+    notebook = in_notebook(shell, tmp_path)
+    (tmp_path / "one.yaml").write_text(
+        "trial: {data: digits, epochs: 1, batch_size: 500, model: softmax}\n"
+        "plots: [{kind: lines, x: lr, y: test_accuracy}]\ngrid: {lr: [0.1]}\n"
+    )
+    figure = Path("results/one/figures/lines-test_accuracy.png")
+    out, _ = notebook("run", "one.yaml", "--backend", "serial")
+    assert str(figure) in out.splitlines()
+    (tmp_path / figure).unlink()
+    out, _ = notebook("plot")
+    assert str(figure) in out.splitlines()
+    assert (tmp_path / figure).is_file()
+    assert notebook("formats", "e4m3", "--plot")[0] == "formats.png\n"
+    assert (tmp_path / "formats.png").is_file()
+
+
+TWO_FIGURES = """
+trial: {data: digits, epochs: 1, batch_size: 500, model: softmax}
+grid: {lr: [0.1, 0.2]}
+plots:
+  - {kind: lines, x: lr, y: test_loss, name: blocked}
+  - {kind: lines, x: lr, y: test_accuracy, name: fits}
+"""
+
+
+def test_run_and_plot_whose_figure_can_not_be_written_say_so_after_all_else_and_exit_with_2(
+    shell: Shell, tmp_path: Path
+) -> None:
+    here = Shell(tmp_path, Path(shell.environment["QSWEEP_DATA"]))
+    (tmp_path / "two.yaml").write_text(TWO_FIGURES)
+    (tmp_path / "results/two/figures/blocked.png").mkdir(parents=True)
+    run = ("run", "two.yaml", "--backend", "serial")
+    for words, summary in (
+        (run, "trained 2, known 0"),
+        (run, "trained 0, known 2"),
+        (("plot",), ""),
+        (("plot", "two.yaml"), ""),
+    ):
+        out, err = here(*words, code=2)
+        assert "can't write results/two/figures/blocked.png: Is a directory" in " ".join(err.split())
+        assert summary in err
+        tables = ["results/two/trials.csv"] if words is run else []
+        assert out.splitlines() == [*tables, "results/two/figures/fits.png", "results/two/figures/fits.pdf"]
+
+
+def test_run_with_a_failed_trial_and_a_failed_figure_exits_with_1(shell: Shell, tmp_path: Path) -> None:
+    here = Shell(tmp_path, Path(shell.environment["QSWEEP_DATA"]))
+    (tmp_path / "two.yaml").write_text(TWO_FIGURES)
+    (tmp_path / "results/two/figures/blocked.png").mkdir(parents=True)
+    out, err = here("run", "two.yaml", "--backend", "serial", "--timeout", "0.000001", code=1)
+    assert "blocked.png" in err
+    assert "2 timeout" in err
+    assert "results/two/trials.csv" in out.splitlines()
