@@ -159,12 +159,12 @@ def crashed() -> int:
 @click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="qsweep")
 def cli() -> None:
-    """Sweeps of quantized training: a YAML grid in, a tidy table and figures out, the same bits every time.
+    """Sweep quantized training: a YAML grid in, a tidy table and figures out, the same bits every time.
 
     \b
-      qsweep run quickstart              a table and a figure in a minute, no download
-      qsweep run configs/lr_bitwidth.yaml
-      qsweep plot results/
+      qsweep run quickstart        a table and a figure, nothing to download
+      qsweep run quickstart -n     what that would train, and how long it takes
+      qsweep table quickstart      the table in the terminal
     """
 
 
@@ -180,31 +180,45 @@ def results_option(command: Any) -> Any:
 @cli.command()
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC…")
 @click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Workers.  [default: one per core]")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--backend", type=click.Choice(["local", "serial"]), default="local", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where trials train.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "serial"]),
+    default="local",
+    show_default=True,
+    help="local: worker processes; serial: this process, to debug.",
+)
 @click.option(
     "-S",
     "overrides",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Replace a trial parameter or an axis.",
+    help="Replace a trial parameter, an axis or the seeds.",
 )
 @click.option("--name", help="Name of the folder in the results folder.")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be trained, and how long it takes; train nothing.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be trained and how long it takes; train nothing.")
 @click.option("--force", is_flag=True, help="Retrain known trials, and compare.")
-@click.option("-x", "--exitfirst", is_flag=True, help="Submit no more after the first failure.")
-@click.option("--stack", type=click.IntRange(1, 512), default=16, show_default=True, help="Most trials per stack.")
+@click.option("-x", "--exitfirst", is_flag=True, help="Start no more trials after the first failure.")
+@click.option(
+    "--stack", type=click.IntRange(1, 512), default=16, show_default=True, help="Most trials that train together."
+)
 @click.option("--timeout", type=FINITE, help="Most wall seconds per trial.")
-@click.option("--strict", is_flag=True, help="Refuse to run where a role names what nothing rounds.")
+@click.option("--strict", is_flag=True, help="Refuse to run where a role names parts that nothing rounds.")
 @results_option
 @click.option("--no-plot", is_flag=True, help="Do not draw figures at the end.")
-@click.option("--no-wait", is_flag=True, help="Leave if another qsweep runs in the results folder.")
+@click.option("--no-wait", is_flag=True, help="Exit if another qsweep runs in the results folder.")
 def run(specs: tuple[str, ...], dry_run: bool, **given: Any) -> int:
-    """Run the grids of SPEC…: train what is not known yet, write tables, draw figures.
+    """Train the trials of specs, write tables and draw figures.
 
-    SPEC is a YAML file, or the name of one in ./configs, in this folder, or among the packaged ones. All specs are
-    checked before the first trial is trained. Nothing is trained twice: run again after an interrupt, or after editing
-    the grid, and only the rest is done.
+    SPEC is a YAML file, or the name of one in ./configs, in this folder, or among those that come with qsweep. All
+    specs are checked before the first trial is trained. Nothing is trained twice: run again after an interruption, or
+    after editing the grid, and only what is missing is trained.
     """
     from qsweep import sweep
 
@@ -298,7 +312,11 @@ def _begin(ahead: Outlook, display: Any) -> None:
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH…]")
 @results_option
 def plot(paths: tuple[Path, ...], results: Path) -> int:
-    """Draw the figures of sweep folders, of a folder of them, or of spec files (their current `plots:`)."""
+    """Draw the figures of sweeps again.
+
+    PATH is the folder of a sweep or its name, a folder of such folders, or a spec file, whose current `plots` are drawn
+    over the table that is there. Without PATH: all sweeps in the results folder.
+    """
     from qsweep import sweep
 
     failed = False
@@ -333,7 +351,7 @@ def _plottable(path: Path, results: Path) -> list[tuple[Path, Sequence[Any] | No
 @cli.command()
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH…]")
 @click.option("--aggregate", is_flag=True, help="Means over seeds, with their 95 % intervals.")
-@click.option("--against", metavar="AXIS=VALUE", help="Differences to the trials with that value, paired by seed.")
+@click.option("--against", metavar="AXIS=VALUE", help="Differences from the trials with that value, paired by seed.")
 @click.option("--lowest", "axis", metavar="AXIS", help="The lowest value of an axis that reaches an accuracy.")
 @click.option("--reach", metavar="SHARE", help="With --lowest: 95% of the best without that axis (default), or 0.9.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with all columns and digits.")
@@ -347,13 +365,16 @@ def table(
     as_csv: bool,
     results: Path,
 ) -> int:
-    """Print the tables of sweep folders: axes, status and metrics (trials.csv beside it has all columns).
+    """Print the tables of sweeps: axes, status and metrics.
+
+    PATH is the folder of a sweep or its name, or a folder of such folders. Without PATH: all sweeps in the results
+    folder. All columns are in trials.csv there.
 
     \b
-      qsweep table results/mine --aggregate                 means over seeds
-      qsweep table results/mine --against rounding=nearest  what the other roundings change
-      qsweep table results/mine --against bitwidth=         against the trials that have no bitwidth
-      qsweep table results/mine --lowest bitwidth --reach 95%   the fewest bits that still train
+      qsweep table mine --aggregate                 means over seeds
+      qsweep table mine --against rounding=nearest  differences from nearest
+      qsweep table mine --against bitwidth=         differences from float32
+      qsweep table mine --lowest bitwidth           the fewest bits that train
     """
     from qsweep import folder
 
@@ -426,7 +447,7 @@ def _lowest(target: Path, axis: str, reach: str | None) -> tuple[str, str]:
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH…]")
 @results_option
 def status(paths: tuple[Path, ...], results: Path) -> int:
-    """How far sweeps are: trials by status, and who is running."""
+    """Print how many trials have which status, and what is running."""
     from qsweep import lock
     from qsweep.show import status_lines
 
@@ -444,7 +465,10 @@ def status(paths: tuple[Path, ...], results: Path) -> int:
 @click.argument("key")
 @results_option
 def why(key: str, results: Path) -> int:
-    """Explain a trial by its KEY (or how it begins): status, reason, settings, epochs, where it ran."""
+    """Explain a trial: settings, epochs, what rounding did to it.
+
+    KEY is the trial's key in the table, or its first characters.
+    """
     from qsweep.show import explanation
 
     click.echo(explanation(results / "store.db", key, _width()))
@@ -463,14 +487,14 @@ def why(key: str, results: Path) -> int:
     help="Draw every value of the formats into FILE, a .png or .pdf, instead.  [default: formats.png]",
 )
 def formats(names: tuple[str, ...], file: Path | None) -> int:
-    """List the number formats, or describe those named: what each family does, every value of a format.
+    """List the number formats, or describe those named.
 
     \b
-      qsweep formats                    bits, levels, largest, smallest, Inf and NaN
-      qsweep formats float              the rounding rule of a family
-      qsweep formats e4m3               every value, with its code in bits
-      qsweep formats "block8 per=16"    a format with parameters
-      qsweep formats e4m3 e5m2 --plot   both on one number line
+      qsweep formats                   bits, levels, largest, smallest, Inf, NaN
+      qsweep formats float             the rounding rule of a family
+      qsweep formats e4m3              every value, with its code in bits
+      qsweep formats "block8 per=16"   a format with parameters
+      qsweep formats e4m3 e5m2 --plot  both on one number line
     """
     from qsweep.catalog import format_list, format_page
 
@@ -488,13 +512,14 @@ def formats(names: tuple[str, ...], file: Path | None) -> int:
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @results_option
 def export(key: str, file: Path, results: Path) -> int:
-    """Write the weights of a trial, by its KEY (or how it begins), into FILE, a .safetensors.
+    """Write the weights of a trial into a .safetensors file.
 
-    What was compressed is packed: codes of a few bits and the levels that they stand for. In Python:
+    KEY is the trial's key in the table, or its first characters. What was compressed is packed: codes of a few bits
+    and the levels that they stand for. In Python, a dict of arrays by name, bit for bit:
 
     \b
       from qsweep.packing import from_file
-      weights = from_file(open("model.safetensors", "rb").read())   # name → array, every bit as it was
+      weights = from_file(open("model.safetensors", "rb").read())
     """
     from qsweep.export import export as write
 
@@ -512,7 +537,10 @@ def export(key: str, file: Path, results: Path) -> int:
 @click.option("-j", "--jobs", type=click.IntRange(1, 1024), help="Workers.  [default: one per core]")
 @results_option
 def reproduce(studies: tuple[str, ...], jobs: int | None, results: Path) -> int:
-    """Run and draw every grid of the published studies (all of them, or those named)."""
+    """Run and draw every grid of the published studies.
+
+    STUDY is the name of a study, or a YAML file. Without STUDY: all of them.
+    """
     from qsweep import sweep
     from qsweep.backends import default_workers
     from qsweep.outlook import Options
@@ -559,7 +587,10 @@ def data_get(names: tuple[str, ...]) -> int:
 @click.argument("name")
 @click.argument("directory", type=click.Path(path_type=Path))
 def data_add(name: str, directory: Path) -> int:
-    """Add a data set from its original files in DIRECTORY, where there is no network."""
+    """Add a data set from its original files, without a network.
+
+    DIRECTORY holds the files as their publishers name them.
+    """
     from qsweep.data import add, data_folder
 
     add(_dataset(name), directory, data_folder())
@@ -598,7 +629,10 @@ def store() -> None:
 @store.command("check")
 @results_option
 def store_check(results: Path) -> int:
-    """Read every record: set damaged rows aside, list those that contradict each other."""
+    """Read every record and set damaged ones aside.
+
+    Records of one trial and environment that differ are listed.
+    """
     from contextlib import closing
 
     from qsweep import lock, report
@@ -618,10 +652,13 @@ def store_check(results: Path) -> int:
 
 
 @store.command("prune")
-@click.option("--yes", is_flag=True, help="Drop them; else only say what that would free.")
+@click.option("--yes", is_flag=True, help="Delete them; without it, only print what that would free.")
 @results_option
 def store_prune(yes: bool, results: Path) -> int:
-    """Drop weights that no sweep in the results folder needs any more; records stay."""
+    """Delete weights that no sweep needs any more.
+
+    The sweeps are those in the results folder. Records stay.
+    """
     from qsweep import lock, sweep
     from qsweep.progress import Display
 
@@ -635,10 +672,13 @@ def store_prune(yes: bool, results: Path) -> int:
 @store.command("forget")
 @click.argument("keys", nargs=-1, metavar="[KEY…]")
 @click.option("--sweep", "name", metavar="NAME", help="All trials of a sweep, by the name of its folder.")
-@click.option("--yes", is_flag=True, help="Drop them; else only say what that would drop.")
+@click.option("--yes", is_flag=True, help="Delete them; without it, only print what that would delete.")
 @results_option
 def store_forget(keys: tuple[str, ...], name: str | None, yes: bool, results: Path) -> int:
-    """Drop all records and weights of trials, by their KEYs (or how they begin): the next run trains them again."""
+    """Delete records and weights of trials.
+
+    KEY is a trial's key in the table, or its first characters. The next run trains these trials again.
+    """
     from qsweep import lock
     from qsweep.forget import forget
     from qsweep.progress import Display
