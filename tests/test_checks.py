@@ -126,7 +126,7 @@ def mistakes(path: str, value: object, **more: Any) -> list[tuple[tuple[str | in
         ("quantize.weight", {"bitwidth": 4}, "expected a format's name, or a mapping with a format"),
         ("quantize.weight", "fp9", "unknown format 'fp9'"),
         ("quantize.weight.bits", 4, "unknown parameter 'quantize.weight.bits'"),
-        ("quantize.weight.bitwidth", 25, "found 25, expected an integer from 1 to 24 (bits a value)"),
+        ("quantize.weight.bitwidth", 25, "found 25, expected an integer from 1 to 24 (bits per value)"),
         ("quantize.weight.bitwidth.x", 1, "unknown parameter 'quantize.weight.bitwidth.x'"),
     ],
 )

@@ -228,7 +228,7 @@ def test_formats_lists_facts_families_laws_and_values(shell: Shell) -> None:
     assert "ties to even" in law
     assert shell("formats", "range2")[0].splitlines()[-4:] == ["10  -1", "11  -0.5", "00  0", "01  0.5"]
     both = shell("formats", "nvfp4", "e2m1")[0]
-    assert "4.5 bits a value" in both
+    assert "4.5 bits per value" in both
     assert both.endswith("0 11 1  6\n")
     assert "unknown format 'rnge4'; did you mean 'range4'?" in shell("formats", "rnge4", code=2)[1]
 

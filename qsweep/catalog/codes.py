@@ -1,6 +1,6 @@
 """The codes of formats: which bits an element is kept in, and which number they stand for.
 
-Read off the fields of a code alone. The laws of rounding know the numbers another way, and a test compares the two.
+Read off the fields of a code alone. The rounding rules have the numbers another way, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ def _float_code(exponent: int, mantissa: int, kind: str) -> FloatCode:
 
 
 def _range(fmt: Range) -> IntegerCode:
-    """Without a zero level 0 is left out, but for one bit, where the law keeps it."""
+    """Without a zero level 0 is left out, but for one bit, where the formula keeps it."""
     has_zero = fmt.zero or fmt.bitwidth == 1
     return IntegerCode(
         fmt.bitwidth, fmt.lowest, fmt.highest, per_unit=as_float32(fmt.steps_per_unit), has_zero=has_zero

@@ -42,13 +42,13 @@ def facts() -> str:
 
 
 def rounding() -> str:
-    """The law of each rounding mode."""
+    """The rule of each rounding mode."""
     rows = [[_code(mode), told] for mode, told in ROUNDING_LAWS.items()]
     return markdown([["mode", "of the two neighbours of a value it takes"], *rows])
 
 
 def families() -> str:
-    """All families with their laws and parameters."""
+    """All families with their formulas and parameters."""
     rows = [[f"[{name}](#{name})", _code(example), _literal(what)] for name, example, what in family_rows()]
     return "\n\n".join([markdown([FAMILY_COLUMNS, *rows]), *map(_family, FAMILIES)])
 

@@ -1,4 +1,4 @@
-"""What `qsweep formats` prints: the list of formats, the law of a family, the facts and values of one format."""
+"""What `qsweep formats` prints: the list of formats, the formula of a family, the facts and values of one format."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ LEGEND = (
 def format_list() -> str:
     """The facts of representative formats, and the families that all formats belong to."""
     families = [FAMILY_COLUMNS, *family_rows()]
-    more = "`qsweep formats float` tells the law of a family, `qsweep formats e4m3` every value of a format."
+    more = "`qsweep formats float` prints the formula of a family, `qsweep formats e4m3` every value of a format."
     return "\n\n".join([aligned(fact_rows()), "\n".join(LEGEND), aligned(families), more])
 
 
@@ -77,7 +77,7 @@ def family_rows() -> Iterator[list[str]]:
 
 
 def format_page(name: str) -> str:
-    """The law of a family (`range`); the facts and values of a format (`range3`); both of a name that is both.
+    """The formula of a family (`range`); the facts and values of a format (`range3`); both of a name that is both.
 
     Raises:
         UserError: no such format.
@@ -95,7 +95,7 @@ def _of_family(name: str) -> str:
 
 
 def law(family: str) -> str:
-    """The docstring of a family as prose: what it raises is told as what is refused."""
+    """The docstring of a family as prose: what it raises is listed as what is refused."""
     text, _, errors = (inspect.getdoc(FAMILIES[family]) or "").partition("\n\nRaises:\n")
     if not errors:
         return text
@@ -151,7 +151,7 @@ def _equal(text: str, plain: str) -> str:
 def _scale_words(known: Facts, scale: Scale) -> str:
     if not isinstance(scale.per, int):
         return f"{scale.kind}, one per {scale.per}"
-    return f"{scale.kind}, one for {scale.per} values: {known.bits_a_value:g} bits a value"
+    return f"{scale.kind}, one for {scale.per} values: {known.bits_a_value:g} bits per value"
 
 
 def _value_lines(fmt: Format, code: Coding | None) -> Iterator[str]:

@@ -27,7 +27,7 @@ ROUNDING_LAWS = {
         " probability, so a value is drawn toward zero by up to 2^-N of a step"
     ),
 }
-"""The law of each mode; of a value between two neighbours it takes …"""
+"""The rounding rule of each mode; of a value between two neighbours it takes …"""
 ROUNDING = Parameter(
     "rounding",
     Literal[ROUNDINGS],
@@ -37,15 +37,15 @@ ROUNDING = Parameter(
 
 
 def random_bits(rounding: str) -> int | None:
-    """How many random bits a value takes: 0 for a mode without chance, None for as many as there are."""
+    """How many random bits a value takes: 0 for a deterministic mode, None for as many as there are."""
     if rounding == "stochastic":
         return None
     return int(rounding.removeprefix("stochastic")) if rounding.startswith("stochastic") else 0
 
 
 def bitwidth(least: int, most: int) -> Parameter:
-    """The bits a value of a family, sign included."""
-    expected = f"an integer from {least} to {most} (bits a value)"
+    """The bits per value of a family, sign included."""
+    expected = f"an integer from {least} to {most} (bits per value)"
     return Parameter("bitwidth", Annotated[int, Field(ge=least, le=most)], expected, stacks=True)
 
 
@@ -92,7 +92,7 @@ PER = Parameter(
 AXIS = Parameter(
     "axis",
     Annotated[int, Field(ge=-8, le=7)] | Literal["auto"],
-    "auto (channels: the first; groups: the contraction axis, in a tensor by itself the last) or the number of an axis"
+    "auto (channels: the first; groups: the contraction axis, the last where there is none) or the number of an axis"
     " (biases have one, and take that)",
     default="auto",
 )

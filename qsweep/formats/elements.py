@@ -1,6 +1,6 @@
 """What the values of a format are, apart from any scale: a grid of integers, or floating point.
 
-The laws of rounding work on these two. Every value is a float32.
+The rounding rules work on these two. Every value is a float32.
 """
 
 from __future__ import annotations

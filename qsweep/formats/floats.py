@@ -52,7 +52,7 @@ class Float:
 
     def __post_init__(self) -> None:
         if self.compat == "qtorch" and (self.flavour != "standard" or self.saturate):
-            raise BadValueError("QPyTorch's floating point has a law of its own: no flavour, no saturate")
+            raise BadValueError("QPyTorch's floating point has its own rounding rule: no flavour, no saturate")
         if self.exponent == WIDEST and self.kind != "ieee":
             raise BadValueError(f"{self.kind} with {WIDEST} exponent bits has numbers that float32 lacks: flavour ieee")
 

@@ -34,7 +34,7 @@ class Range:
         zero: false only: where r = 0, r becomes the sign of w (+1 or -1; 0 where w is exactly 0)
         k = r clipped to [-2^(b-1), 2^(b-1) - 1], and the stored weight is k / 2^(b-1) / scale
 
-    What follows from the letter of this law:
+    What follows from this formula:
       - The levels are not symmetric: the lowest is -1/scale, the highest one step below +1/scale.
       - One bit has the levels -1/scale and 0. `zero: false` does not make it {-1, +1}: a result of 0 is moved to +1 or
         -1, then +1 is clipped back to 0. Nearest and stochastic alike, a positive weight becomes 0, so a 1-bit layer

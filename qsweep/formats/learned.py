@@ -19,10 +19,10 @@ CLUSTERS = Parameter(
 
 @dataclass(frozen=True)
 class KMeans:
-    """N levels that k-means finds in a tensor, a channel or a group; each value becomes the nearest one.
+    """N levels that k-means finds per tensor, channel or group; each value becomes the nearest one.
 
     Levels are the means of the values that go to them, a minimum of the summed squared error that no single move of a
-    level betters. As many as there are different values, where these are fewer: then nothing changes.
+    level lowers. Where there are fewer different values than N, each is a level, and nothing changes.
 
     `clusters` may be left to a trial's `bitwidth`: 2^B of them.
 

@@ -95,7 +95,7 @@ class QuantizedRelu:
     Stochastic rounding ends at half steps, as QKeras's does in training: one bit more than it says.
 
     Raises:
-        BadValueError: a slope that is no power of two, or that leaves no bit.
+        BadValueError: a slope that is not a power of two, or that leaves no bit.
     """
 
     family: ClassVar[str] = "quantized_relu"
@@ -199,7 +199,7 @@ class StochasticBinary:
     family: ClassVar[str] = "stochastic_binary"
     short: ClassVar[str] = "stochastic_binary"
     parameters: ClassVar[tuple[Parameter, ...]] = (ALPHA, AXIS)
-    summary: ClassVar[str] = "QKeras: a sign by chance in training, times alpha"
+    summary: ClassVar[str] = "QKeras: the sign times alpha, stochastic in training"
     draws: ClassVar[int] = 1
 
     alpha: Alpha = "none"
@@ -220,7 +220,7 @@ class StochasticTernary:
     family: ClassVar[str] = "stochastic_ternary"
     short: ClassVar[str] = "stochastic_ternary"
     parameters: ClassVar[tuple[Parameter, ...]] = (COMPUTED_ALPHA, AXIS)
-    summary: ClassVar[str] = "QKeras: -1, 0 or 1 by chance in training, times alpha"
+    summary: ClassVar[str] = "QKeras: -1, 0 or 1 times alpha, stochastic in training"
     draws: ClassVar[int] = 2
 
     alpha: str
@@ -238,7 +238,7 @@ class Bernoulli:
     family: ClassVar[str] = "bernoulli"
     short: ClassVar[str] = "bernoulli"
     parameters: ClassVar[tuple[Parameter, ...]] = (ALPHA, AXIS)
-    summary: ClassVar[str] = "QKeras: 0 or 1 by chance, times alpha"
+    summary: ClassVar[str] = "QKeras: 0 or 1 times alpha, stochastic in training"
     draws: ClassVar[int] = 1
 
     alpha: Alpha = "none"

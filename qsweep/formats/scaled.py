@@ -50,7 +50,7 @@ Scaling = float | str
 
 @dataclass(frozen=True)
 class Block:
-    """Block floating point: integers of W bits, sign included, under one exponent a tensor, channel or group.
+    """Block floating point: integers of W bits, sign included, under one exponent per tensor, channel or group.
 
     With E the exponent of a group's largest magnitude (2^E ≤ max |x| < 2^(E+1)), the values are k · 2^(E + 2 - W), k
     from -(2^(W-1) - 1) to 2^(W-1) - 1: sign and magnitude. A value that would round to 2^(E+1) becomes the largest.
@@ -59,7 +59,7 @@ class Block:
     `dim: k` is `per: channel, axis: k`.
 
     Raises:
-        BadValueError: one bit, which would leave 0 alone (QPyTorch's rules give it the values of two, rounded coarser).
+        BadValueError: one bit, which would leave only 0 (QPyTorch's rules give it the values of two, rounded coarser).
     """
 
     family: ClassVar[str] = "block"
@@ -152,7 +152,7 @@ class NVFP4:
     family: ClassVar[str] = "nvfp4"
     short: ClassVar[str] = "nvfp4"
     parameters: ClassVar[tuple[Parameter, ...]] = (TENSOR_SCALE, AXIS, ARITHMETIC)
-    summary: ClassVar[str] = "NVIDIA's FP4: e2m1 elements, 16 under an e4m3 scale, and a float32 scale a tensor"
+    summary: ClassVar[str] = "NVIDIA's FP4: e2m1 elements, 16 under an e4m3 scale, all under one float32 scale"
     per: ClassVar[int] = 16
 
     tensor_scale: bool = True
@@ -184,7 +184,7 @@ class Uniform:
     Source: least to greatest as in "Weight quantization after training"; symmetric as in Jacob et al. (2018), 3.
 
     Raises:
-        BadValueError: `po2` where lo and hi are not symmetric; one symmetric bit, which would leave 0 alone.
+        BadValueError: `po2` where lo and hi are not symmetric; one symmetric bit, which would leave only 0.
     """
 
     family: ClassVar[str] = "uniform"
@@ -279,7 +279,7 @@ class PowerOfTwo:
     larger one. `zero: false`: what is below the smallest power becomes that power, with its sign, 0 being positive.
 
     Raises:
-        BadValueError: a scaling that is no power of two.
+        BadValueError: a scaling that is not a power of two.
     """
 
     family: ClassVar[str] = "po2"
