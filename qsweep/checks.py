@@ -243,10 +243,16 @@ def _check_layers(value: object) -> Any:
 STAGE_EXPECTED = f"a mapping with one of {COMPRESS}, {RETRAIN}, such as {{{COMPRESS}: {{weight: uniform8}}}}"
 
 
+MAX_STAGES = 100
+"""Each stage is a trial of its own, with a key and a record."""
+
+
 def _check_stages(value: object) -> list[dict[str, Any]]:
     """What comes after the training, in order."""
     if not isinstance(value, list):
         raise BadValueError(f"found {show(value)}, expected a list of stages, each {STAGE_EXPECTED}")
+    if len(value) > MAX_STAGES:
+        raise BadValueError(f"found {len(value):,} stages, more than {MAX_STAGES}")
     return [stage for _, stage in check_each(enumerate(value), lambda _, stage: _check_stage(stage))]
 
 

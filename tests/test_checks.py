@@ -230,3 +230,8 @@ def test_check_of_stages_says_where_what_is_wrong(value: object, place: tuple[st
     ((found, said),) = caught.value.mistakes
     assert found == place
     assert message in said
+
+
+def test_more_stages_than_anybody_trains_are_refused_at_once() -> None:
+    with pytest.raises(BadValueError, match=r"found 3,000 stages, more than 100"):
+        check("stages", [{"compress": {"weight": "uniform4"}}] * 3000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,14 @@ def test_a_base_that_can_not_be_read_keeps_the_problems_place(tmp_path: Path) ->
     with pytest.raises(SpecError) as caught:
         document(tmp_path, top="trial: {}\nextends: none.yaml")
     assert caught.value.problems[0].line == 2
+
+
+def test_a_fifo_is_not_waited_for_and_a_long_chain_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.yaml")
+    (tmp_path / "top.yaml").write_text("extends: fifo.yaml")
+    with pytest.raises(SpecError, match=r"fifo\.yaml: not an ordinary file"):
+        read_extended(tmp_path / "top.yaml", "top.yaml")
+    for level in range(1100):
+        (tmp_path / f"e{level}.yaml").write_text(f"extends: e{level + 1}.yaml")
+    with pytest.raises(SpecError, match="more than 20 files that extend each other"):
+        read_extended(tmp_path / "e0.yaml", "e0.yaml")
