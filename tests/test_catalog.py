@@ -303,7 +303,7 @@ def test_document_example_does_what_its_comments_say() -> None:
             got = eval(code, scope).tolist()  # noqa: S307
             assert [number(v) for v in got] == comment.split(", ")
             told += 1
-    assert told == 2
+    assert told == 3
 
 
 def test_document_lines_of_prose_are_short() -> None:
