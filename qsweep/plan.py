@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from qsweep import cost
+from qsweep import cost, figures
 from qsweep.blocks import AxisGroup, Block, overlay
 from qsweep.datasets import DATASETS
 from qsweep.describe import describe_choice, describe_role
@@ -21,6 +21,7 @@ from qsweep.reach import ACCURACIES, DEFAULT_REACH, read_reach
 from qsweep.reader import OVERRIDE, Mistakes, Place, dotted
 from qsweep.resolve import TrialError, resolve
 from qsweep.spec import (
+    DRAWN,
     MEASURES,
     METRICS,
     MOST_LINES,
@@ -33,9 +34,11 @@ from qsweep.spec import (
     why_columns,
 )
 from qsweep.trial import Trial, canonical
-from qsweep.vocabulary import CHOICES, COMPRESS, ITERATIONS, ROLES, STAGES, STORED
+from qsweep.vocabulary import CHOICES, COMPRESS, FLOAT32, ITERATIONS, ROLES, STAGES, STORED
 
 VARIANT = "variant"
+PLACES = ("x", "y", "z", "line", "facet")
+"""The fields of a plot that name columns."""
 ROLE_PATHS = tuple(f"quantize.{role}" for role in ROLES)
 
 
@@ -184,7 +187,9 @@ class _Expansion:
                 ("search",), "no trial has an accuracy: none trains last, and `split: all` leaves no test"
             )
         for index, plot in enumerate(self.spec.plots):
-            for field in [f for f in ("x", "y", "z") if plot.get(f) in empty and plot[f].startswith("train")]:
+            if plot.get("x") == "epoch":
+                continue  # the epochs before the compression have them
+            for field in [f for f in PLACES if plot.get(f) in empty and plot[f].startswith("train")]:
                 self.mistakes.add(
                     ("plots", index, field),
                     f"no trial has {plot[field]}: all end with a compression, which is only tested",
@@ -216,14 +221,44 @@ class _Expansion:
 
     def _check_counts(self, plot: Mapping[str, Any], place: Place, rows: Sequence[Row]) -> None:
         """Say before the training that a figure would have more panels or lines than it holds."""
-        for field, most, things in (("facet", MOST_PANELS, "panels"), ("line", MOST_LINES, "lines")):
-            count = len({found for row in rows if (found := self._text_of(row, plot.get(field))) is not None})
-            if count > most:
-                what = f"'{plot[field]}' has {count} values; a figure holds {most} {things}"
-                self.mistakes.add((*place, field), what)
+        kind = plot["kind"]
+        spots = figures.named([self._spot(row, plot) for row in rows if _is_drawn(row.trial, plot)])
+        if kind == "threshold":  # it shows no references
+            spots = [spot for spot in spots if spot.x is not None and spot.series is not None]
+        facets = {spot.facet for spot in spots} - {None}
+        if message := _too_many(plot.get("facet"), len(facets), figures.panels(spots), MOST_PANELS, "panels"):
+            self.mistakes.add((*place, "facet"), message)
+        series, lines = {spot.series for spot in spots} - {None}, {spot.line for spot in spots}
+        if kind in ("lines", "scatter", "threshold") and (
+            message := _too_many(plot.get("line"), len(series), len(lines), MOST_LINES, "lines")
+        ):
+            self.mistakes.add((*place, "line") if "line" in plot else place, message)
+        if kind == "histogram" and not self.spec.search and (most := figures.most_curves(spots)) > MOST_LINES:
+            what = (
+                f"a panel would have {most} lines, one per trial; it holds {MOST_LINES}: give a facet, or another one"
+            )
+            self.mistakes.add(place, what)
+
+    def _spot(self, row: Row, plot: Mapping[str, Any]) -> figures.Spot:
+        """Where a figure shows a row."""
+        upright = "y" if metric_field(plot["kind"]) == "z" and plot["kind"] != "threshold" else "line"
+        x, series, facet = (self._text_of(row, plot.get(field)) for field in ("x", upright, "facet"))
+        lowest = self._text_of(row, plot.get("y")) if plot["kind"] == "threshold" else ""
+        given = {row.trial.columns.get(path) for path in ROLE_PATHS} - {None}
+        formats = ", ".join(sorted(map(str, given - {FLOAT32} or given)))
+        return figures.Spot(
+            row.trial.key,
+            x if lowest is not None else None,
+            series,
+            facet,
+            formats,
+            upright in plot or plot["kind"] == "threshold",
+        )
 
     def _text_of(self, row: Row, column: str | None) -> str | None:
-        """A value of a column, as equal ones are: None where there is none, or where only the training tells it."""
+        """A value of a column, as equal ones are: None where there is none, "" where only the training tells it."""
+        if column in (None, "epoch", "status", *DRAWN):
+            return ""
         columns = {**row.trial.columns, "seed": row.trial.seed, **dict(zip(self.axes, row.axes, strict=True))}
         value = columns.get(column or "")
         if value is None:
@@ -276,6 +311,28 @@ class _Expansion:
                 yield f"no trial reads '{name}': it changes nothing"
         for place, entry in self.idle.items():
             yield f"{dotted(place)} matches no trial: {show(entry)}"
+
+
+def _too_many(column: str | None, values: int, count: int, most: int, things: str) -> str:
+    """What to say of a figure that holds less than it would have; "" where it holds all."""
+    if count <= most:
+        return ""
+    if column is None:
+        return f"{count} {things}, of trials that differ in formats; a figure holds {most} {things}"
+    beyond = f", and {count - values} more {things} are of trials without one" if count > values else ""
+    return f"'{column}' has {values} values{beyond}; a figure holds {most} {things}"
+
+
+def _is_drawn(trial: Trial, plot: Mapping[str, Any]) -> bool:
+    """Whether a trial will have what a plot shows."""
+    if plot["kind"] == "histogram":
+        places = _weight_places(trial.settings)
+        is_open = not places or plot["place"].rpartition(".")[2] not in STORED
+        return bool(trial.settings.get("histogram")) and (is_open or plot["place"] in places)
+    measure = plot.get(metric_field(plot["kind"]) or "")
+    if measure in SIZES:
+        return _has_sizes(trial)
+    return measure in (*METRICS, SECONDS, *why_columns(quantized_roles(trial.settings)))
 
 
 def _has_sizes(trial: Trial) -> bool:

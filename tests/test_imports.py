@@ -50,6 +50,7 @@ WITHOUT_TORCH = (
         "blocks",
         "matching",
         "spec",
+        "figures",
         "plan",
         "schema",
         "environment",

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import gc
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from qsweep.errors import SpecError
+from qsweep.folder import write
 from qsweep.plan import Plan, expand
+from qsweep.plots.cells import picture
+from qsweep.plots.entry import read as read_entry
+from qsweep.plots.threshold import threshold
+from qsweep.reader import read_text
 from qsweep.spec import read
+from qsweep.tables import read_trials
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 GOOD = "trial: {data: digits, model: mlp}\n"
@@ -517,3 +525,74 @@ def test_plot_of_what_some_trial_has_is_fine(tmp_path: Path) -> None:
     float32 = "also: [{trial: {data: digits, model: mlp}}]\n"
     assert plan(tmp_path, QUANTIZED + "plots: [{kind: lines, x: epoch, y: weight_stalled}]\n").rows
     assert plan(tmp_path, QUANTIZED + float32 + "plots: [{kind: scatter, x: bitwidth, y: weight_zero}]\n").rows
+
+
+# --- what a figure holds ----------------------------------------------------------------------------------------------
+
+MIXED = """
+trial: {data: digits, model: mlp, epochs: 1, quantize: {weight: range}}
+grid: {bitwidth: [4, 8], momentum: [0, 0.5]}
+also:
+  - {trial: {quantize: {weight: float32}}, grid: {momentum: [0, 0.5]}}
+  - {trial: {quantize: {weight: e4m3}}, grid: {momentum: [0, 0.9]}}
+  - {trial: {quantize: {weight: e5m2}, optimizer: adam}}
+  - {trial: {quantize: {weight: range}, optimizer: adam}, grid: {bitwidth: [4, 5, 6]}}
+"""
+COLUMNS = ["bitwidth", "momentum", "seed", "quantize.weight", "optimizer", "status"]
+
+
+@pytest.mark.parametrize("kind", ["lines", "scatter", "heatmap", "surface", "threshold"])
+def test_plan_refuses_the_plots_whose_figures_would_have_too_many_panels_or_lines(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures of the plan's own table are the oracle."""
+    own = {"lines": "y: test_loss", "scatter": "y: test_loss", "threshold": "y: bitwidth, z: test_accuracy, reach: 0.9"}
+    across = "line" if kind in own else "y"
+    write(tmp_path / "out", plan(tmp_path, MIXED), "test", {}, {})
+    table = read_trials(tmp_path / "out").assign(status="done", test_accuracy=0.95, test_loss=0.5)
+    for x, series, facet in itertools.product(COLUMNS[:3], [*COLUMNS, None], [*COLUMNS, None]):
+        if across == "y" and series is None:
+            continue
+        named = "".join(f", {field}: {value}" for field, value in ((across, series), ("facet", facet)) if value)
+        entry = f"{{kind: {kind}, x: {x}, {own.get(kind, 'z: test_loss')}{named}}}"
+        panels, lines = _counts(table, read_text(entry, "a plot").value)
+        text = f"{MIXED}plots: [{entry}]\n"
+        monkeypatch.setattr("qsweep.plan.MOST_PANELS", panels)
+        monkeypatch.setattr("qsweep.plan.MOST_LINES", lines if kind in own else 0)
+        assert plan(tmp_path, text).rows
+        if facet:
+            monkeypatch.setattr("qsweep.plan.MOST_PANELS", panels - 1)
+            (line,) = wrong(tmp_path, text)
+            assert f"a figure holds {panels - 1} panels" in line
+            monkeypatch.setattr("qsweep.plan.MOST_PANELS", panels)
+        if kind in own:
+            monkeypatch.setattr("qsweep.plan.MOST_LINES", lines - 1)
+            (line,) = wrong(tmp_path, text)
+            assert f"a figure holds {lines - 1} lines" in line
+
+
+def _counts(table: pd.DataFrame, entry: Mapping[str, Any]) -> tuple[int, int]:
+    """The panels and lines of a figure."""
+    shown = (threshold if entry["kind"] == "threshold" else picture)(table, pd.DataFrame(), read_entry(entry), "title")
+    return len(shown.panels), len(shown.series.places)
+
+
+def test_histogram_of_more_trials_than_a_panel_holds_is_refused(tmp_path: Path) -> None:
+    text = GOOD + "grid: {l1: {linspace: [0, 1, %d]}, momentum: [%s]}\n" + HISTOGRAM
+    faceted = text.replace("weight}", "weight, facet: momentum}")
+    (line,) = wrong(tmp_path, text % (41, "0"), "histogram=10")
+    assert "plots[0]: a panel would have 41 lines, one per trial; it holds 40" in line
+    assert plan(tmp_path, text % (40, "0"), "histogram=10").rows
+    assert wrong(tmp_path, text % (21, "0, 0.5"), "histogram=10")
+    assert plan(tmp_path, faceted % (21, "0, 0.5"), "histogram=10").rows
+    assert wrong(tmp_path, faceted % (41, "0, 0.5"), "histogram=10")
+    references = "also: [{trial: {optimizer: adam}, grid: {l1: {linspace: [0, 1, 20]}}}]\n"  # they stand in both panels
+    assert wrong(tmp_path, references + faceted % (21, "0, 0.5"), "histogram=10")
+    assert plan(tmp_path, references + faceted % (20, "0, 0.5"), "histogram=10").rows
+
+
+def test_training_accuracy_over_the_epochs_before_a_compression_is_fine(tmp_path: Path) -> None:
+    text = GOOD.replace("}", ", stages: [{compress: {weight: uniform4}}]}") + "grid: {lr: [1, 2]}\nplots: [%s]"
+    assert plan(tmp_path, text % "{kind: lines, x: epoch, y: train_accuracy}").rows
+    (line,) = wrong(tmp_path, text % "{kind: lines, x: lr, y: test_loss, line: train_loss}")
+    assert "plots[0].line: no trial has train_loss" in line

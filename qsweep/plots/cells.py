@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from qsweep.errors import UserError
 from qsweep.plots.axes import Axis, Place, Reference, Value, axis, cut, label, word
-from qsweep.plots.entry import OVER_X, Entry, Plot
+from qsweep.plots.entry import HISTOGRAM, OVER_X, Entry, Plot
 from qsweep.plots.rows import Row, read, swept
 from qsweep.spec import MOST_LINES, MOST_PANELS, is_share
 
@@ -161,7 +161,8 @@ def refuse_many(plot: Entry, panels: int, lines: int) -> None:
     if panels > MOST_PANELS:
         raise UserError(f"{where}: facet '{plot.facet}' has {panels} values; a figure holds {MOST_PANELS} panels")
     if lines > MOST_LINES:
-        raise UserError(f"{where}: line '{plot.series}' has {lines} values; a figure holds {MOST_LINES} lines")
+        what = f"a panel has {lines} lines" if plot.kind == HISTOGRAM else f"line '{plot.series}' has {lines} values"
+        raise UserError(f"{where}: {what}; a figure holds {MOST_LINES} lines")
 
 
 def _gather(rows: Sequence[Row], plot: Plot, hidden: Sequence[str]) -> dict[Value | None, Cells]:
