@@ -99,7 +99,7 @@ class Commands(click.Group):
 
 
 def main() -> NoReturn:
-    """Run the command line. Exit codes: 0 fine, 1 a trial failed or a promise broke, 2 the user's to mend, 3 a bug."""
+    """Run the command line. Exit codes: 0 success, 1 a trial failed or a promise broke, 2 user error, 3 internal error."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     os.environ.pop("MPLBACKEND", None)  # notebooks set one that matplotlib refuses outside them; files need none
     prepare()
@@ -145,7 +145,7 @@ def _usage(error: click.ClickException) -> str:
 
 
 def crashed() -> int:
-    """A bug of ours: the traceback goes to a file, and one line says so."""
+    """An internal error: the traceback goes to a file, and one line says so."""
     text = traceback.format_exc()
     try:
         files.write(Path(CRASH_FILE), text)

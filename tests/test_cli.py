@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from qsweep.cli import cli
 
@@ -425,3 +428,20 @@ def test_run_with_a_failed_trial_and_a_failed_figure_exits_with_1(shell: Shell, 
     assert "blocked.png" in err
     assert "2 timeout" in err
     assert "results/two/trials.csv" in out.splitlines()
+
+
+def pages(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words that lead to each command and group of commands."""
+    yield words
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from pages(inner, (*words, name))
+
+
+@pytest.mark.parametrize("words", pages(cli), ids=lambda words: "-".join(words) or "qsweep")
+def test_help_page_fits_80_columns_and_no_summary_is_cut(words: tuple[str, ...]) -> None:
+    page = CliRunner().invoke(cli, [*words, "--help"], env={"COLUMNS": "80"}).output
+    assert page.startswith("Usage: ")
+    assert [line for line in page.splitlines() if len(line) > 80] == []
+    _, _, listed = page.partition("\nCommands:\n")
+    assert [line for line in listed.splitlines() if line.endswith("...")] == []
