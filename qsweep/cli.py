@@ -99,7 +99,7 @@ class Commands(click.Group):
 
 
 def main() -> NoReturn:
-    """Run the command line. Exit codes: 0 success, 1 a trial failed or a promise broke, 2 user error, 3 internal error."""
+    """Run the command line. Exit codes: 0 success, 1 a trial failed or a promise broke, 2 user error, 3 internal."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     os.environ.pop("MPLBACKEND", None)  # notebooks set one that matplotlib refuses outside them; files need none
     prepare()

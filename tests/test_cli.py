@@ -438,7 +438,7 @@ def pages(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple
             yield from pages(inner, (*words, name))
 
 
-@pytest.mark.parametrize("words", pages(cli), ids=lambda words: "-".join(words) or "qsweep")
+@pytest.mark.parametrize("words", [*pages(cli)], ids=lambda words: "-".join(words) or "qsweep")
 def test_help_page_fits_80_columns_and_no_summary_is_cut(words: tuple[str, ...]) -> None:
     page = CliRunner().invoke(cli, [*words, "--help"], env={"COLUMNS": "80"}).output
     assert page.startswith("Usage: ")
