@@ -1,8 +1,9 @@
 """Compressed weights as a file: packed codes and the levels that they stand for, in safetensors; and back.
 
-A tensor is packed in the smallest way that gives every value back: codes between the two ends of each group (level k
-of n is (lo · (n - k) + hi · k) / n, as the format `uniform` has them), codes into a codebook of each group, or into one
-for all of it, or as the float32 that it is. Needs numpy alone to read.
+A tensor in a format whose elements have codes is packed as these codes and the scales of its groups, which takes
+`stored_bits` of the format. Every other one, and one that has left its format, is packed in the smallest way that gives
+every value back: codes between the two ends of each group (level k of n is (lo · (n - k) + hi · k) / n, as the format
+`uniform` has them), codes into a codebook of each group, or into one for all of it, or as the float32 that it is.
 """
 
 from __future__ import annotations
@@ -18,9 +19,15 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from qsweep.catalog.codes import coding
+from qsweep.catalog.encoding import Encoded, are_codes, decoded, encoded, scales_fit
+from qsweep.catalog.facts import is_coded
+from qsweep.errors import UserError
+from qsweep.formats import Format, name_of, parse
+
 Array = NDArray[Any]
-FORMAT, VERSION = "qsweep", 1
-ENDS, CODEBOOK, WHOLE = "ends", "codebook", "whole"
+FORMAT, VERSION = "qsweep", 2
+ENDS, CODEBOOK, WHOLE, CODED = "ends", "codebook", "whole", "coded"
 FLOAT_BITS = 32
 
 
@@ -30,10 +37,12 @@ class Groups:
 
     Attributes:
         axis: of the channels, or along which groups run; counted from 0.
+        format: that the values were rounded to, where it is known.
     """
 
     per: int | str = "tensor"
     axis: int = 0
+    format: Format | None = None
 
     def numbers(self, shape: Sequence[int]) -> NDArray[np.int64]:
         """The number of each value's group, of a tensor of this shape."""
@@ -55,32 +64,49 @@ class Packed:
     Attributes:
         codes: of each value, row-major; none of one kept as it is.
         bits: of a code.
-        levels: the two ends or all levels of each group, (G, n); of one kept as it is, its values.
+        levels: the two ends or all levels of each group, (G, n); of one in the codes of its format, its scales; of one
+            kept as it is, its values.
     """
 
     kind: str
     codes: NDArray[np.int64]
     bits: int
-    levels: NDArray[np.float32]
+    levels: Array
 
     @property
     def total_bits(self) -> int:
         """Of its codes and levels."""
-        return self.codes.size * self.bits + self.levels.size * FLOAT_BITS
+        return self.codes.size * self.bits + self.levels.nbytes * 8
+
+    @property
+    def bits_a_value(self) -> float:
+        """Of its code, and of a value's part of the scales that its format has."""
+        if self.kind == CODED:
+            return self.total_bits / self.codes.size
+        return self.bits if self.codes.size else FLOAT_BITS
 
     @property
     def entropy_bits(self) -> float:
         """The same, if an ideal entropy coder had made the codes shorter (Shannon 1948)."""
         counts = np.unique(self.codes, return_counts=True)[1]
-        return float(-(counts * np.log2(counts / counts.sum())).sum()) + self.levels.size * FLOAT_BITS
+        return float(-(counts * np.log2(counts / counts.sum())).sum()) + self.levels.nbytes * 8
 
 
 # --- packing ----------------------------------------------------------------------------------------------------------
 
 
 def packed(values: NDArray[np.float32], groups: Groups) -> Packed:
-    """A tensor in the smallest way that gives every value back."""
+    """A tensor in the codes of its format, or else in the smallest way that gives every value back."""
+    if groups.format is not None and is_coded(groups.format) and values.size:
+        flat, numbers = np.ascontiguousarray(values).reshape(-1), groups.numbers(values.shape).reshape(-1)
+        if own := encoded(groups.format, flat, numbers):
+            return Packed(CODED, own.codes, _code_bits(groups.format), own.scales)
     return min(_ways(values, groups), key=lambda way: way.total_bits)
+
+
+def _code_bits(fmt: Format) -> int:
+    code = coding(fmt)
+    return code.bits if code else 0
 
 
 def _ways(values: NDArray[np.float32], groups: Groups) -> Iterator[Packed]:
@@ -154,10 +180,12 @@ def to_file(tensors: Mapping[str, Array], groups: Mapping[str, Groups]) -> bytes
             kept[name] = np.asarray(values, order="C")
             continue
         kept[f"{name}.codes"], kept[f"{name}.levels"] = _to_bytes(own.codes, own.bits), own.levels
-        per_group = groups[name] if len(own.levels) > 1 else Groups()
+        per_group = groups[name] if own.kind == CODED or len(own.levels) > 1 else Groups()
         told[name] = {
             "kind": own.kind, "bits": own.bits, "shape": values.shape, "per": per_group.per, "axis": per_group.axis,
         }  # fmt: skip
+        if own.kind == CODED and per_group.format is not None:
+            told[name]["format"] = name_of(per_group.format)
     return _in_order(
         save(kept, {"format": FORMAT, "version": str(VERSION), "packed": json.dumps(told, sort_keys=True)})
     )
@@ -210,6 +238,8 @@ def _unpacked(name: str, own: Any, tensors: dict[str, Array]) -> Array:
     count = math.prod(shape)
     if codes is None or codes.dtype != np.uint8 or codes.ndim != 1 or codes.size != -(-count * bits // 8):
         raise _malformed(f"{name}: its codes are not {count} of {bits} bits")
+    if kind == CODED:
+        return _decoded(name, groups, shape, _from_bytes(codes, bits, count), levels)
     if levels is None or levels.dtype != np.float32 or levels.ndim != 2 or not levels.size:
         raise _malformed(f"{name}: its levels are not a matrix of float32")
     if bits == 0 and count > MOST_WITHOUT_CODES:
@@ -226,12 +256,26 @@ def _unpacked(name: str, own: Any, tensors: dict[str, Array]) -> Array:
     return found
 
 
+def _decoded(
+    name: str, groups: Groups, shape: tuple[int, ...], codes: NDArray[np.int64], scales: Array | None
+) -> Array:
+    """One tensor from the codes and scales of its format."""
+    assert groups.format is not None  # noqa: S101
+    numbers = groups.numbers(shape).reshape(-1)
+    if scales is None or not scales_fit(groups.format, scales, int(numbers.max()) + 1):
+        raise _malformed(f"{name}: its scales are not those of {int(numbers.max()) + 1} groups")
+    if not are_codes(groups.format, codes):
+        raise _malformed(f"{name}: a code that {name_of(groups.format)} does not have")
+    return decoded(groups.format, Encoded(codes, scales), numbers).reshape(shape)
+
+
 def _header(name: str, own: Any) -> tuple[str, int, tuple[int, ...], Groups]:
     """What the header says of one packed tensor, each entry of its type and within its range."""
-    if not isinstance(own, dict) or own.keys() != {"kind", "bits", "shape", "per", "axis"}:
+    if not isinstance(own, dict) or own.keys() - {"format"} != {"kind", "bits", "shape", "per", "axis"}:
         raise _malformed(f"{name}: {own!r:.80}")
     kind, bits, shape, per, axis = (own[entry] for entry in ("kind", "bits", "shape", "per", "axis"))
-    least = {ENDS: 1, CODEBOOK: 0}.get(kind) if isinstance(kind, str) else None
+    fmt = _format(name, own, kind, bits)
+    least = {ENDS: 1, CODEBOOK: 0, CODED: 1}.get(kind) if isinstance(kind, str) else None
     if least is None or not _is_integer(bits, least, FLOAT_BITS):
         raise _malformed(f"{name}: kind {kind!r:.80} of {bits!r:.80} bits")
     if not isinstance(shape, list) or len(shape) > MOST_DIMENSIONS or not all(_is_integer(n, 1) for n in shape):
@@ -240,7 +284,21 @@ def _header(name: str, own: Any) -> tuple[str, int, tuple[int, ...], Groups]:
         raise _malformed(f"{name}: per {per!r:.80}")
     if not _is_integer(axis, 0) or (per != "tensor" and axis >= len(shape)):
         raise _malformed(f"{name}: axis {axis!r:.80} of shape {shape!r:.80}")
-    return kind, bits, tuple(shape), Groups(per, axis)
+    return kind, bits, tuple(shape), Groups(per, axis, fmt)
+
+
+def _format(name: str, own: dict[str, Any], kind: Any, bits: Any) -> Format | None:
+    """That a tensor has the codes of; None of one that is packed otherwise."""
+    text = own.get("format")
+    if kind != CODED and text is None:
+        return None
+    try:
+        fmt = parse(text) if kind == CODED and isinstance(text, str) else None
+    except UserError:
+        fmt = None
+    if fmt is None or not is_coded(fmt) or bits != _code_bits(fmt):
+        raise _malformed(f"{name}: kind {kind!r:.80} in format {text!r:.80} of {bits!r:.80} bits")
+    return fmt
 
 
 MOST_DIMENSIONS = 64

@@ -13,6 +13,7 @@ from typing import Any
 
 from qsweep import online
 from qsweep.architectures import ARCHITECTURES
+from qsweep.catalog.facts import is_coded
 from qsweep.datasets import DATASETS
 from qsweep.describe import describe_layers, describe_role, describe_stages
 from qsweep.formats import BITWIDTH, COMPAT, ROUNDING, KMeans, check_rounding, make, parameters_of, spell
@@ -30,7 +31,7 @@ from qsweep.quantized import (
     rounds_stored,
     stays,
 )
-from qsweep.trial import LOST, MXINT8, NUMERICS, STALLED, Trial, key_of
+from qsweep.trial import CODED_SIZES, LOST, MXINT8, NUMERICS, STALLED, Trial, key_of
 from qsweep.vocabulary import (
     AT,
     BATCH_SIZE,
@@ -149,7 +150,7 @@ class _Resolver:
             given = {**given, CLUSTERS.name: self._clusters(bitwidth, path)}
         own = _Resolver(self.given, self.sources)
         settings = own._format(compression_parameters(given["format"]), given, path)
-        self.parts |= own.parts
+        self.parts |= own.parts | ({CODED_SIZES} if is_coded(make(settings["format"], settings)) else set())
         self.columns.update({name: value for name, value in own.columns.items() if name in REACHING})
         return settings
 

@@ -26,6 +26,8 @@ STALLED = "stalled"
 """The part of trials that keep values under a scale that drifts: `stalled` counted values before, not codes."""
 LOST = "lost"
 """The part of trials with roles whose values do not stay: `zero` counted what was 0 before rounding too."""
+CODED_SIZES = "coded_sizes"
+"""The part of trials that compress to a format with element codes: sizes counted levels before, not scales."""
 
 NUMERICS = {
     "step": 1,
@@ -73,6 +75,7 @@ NUMERICS = {
     "histogram": 1,
     OPERANDS: 1,
     COMPRESS: 1,
+    CODED_SIZES: 1,
     RETRAIN: 1,
 }
 """Version of the arithmetic of each part. Raise one on purpose when a change alters that part's results: the keys of

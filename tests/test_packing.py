@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qsweep.formats import parse
-from qsweep.packing import CODEBOOK, ENDS, MOST_WITHOUT_CODES, WHOLE, Groups, from_file, packed, to_file
+from qsweep.packing import CODEBOOK, CODED, ENDS, MOST_WITHOUT_CODES, WHOLE, Groups, from_file, packed, to_file
 from qsweep.rounding import quantize
 from qsweep.rounding.layout import Layout
 
@@ -118,8 +118,22 @@ def test_tensors_of_one_value_or_none_come_back(shape: tuple[int, ...]) -> None:
 
 
 SEVERAL = to_file(
-    {"a": rounded("uniform3 per=4", 6, 10), "b": rounded("kmeans3", 7, 5), "c": np.full((3, 3), 2, np.float32)},
-    {"a": Groups(4, 1), "b": Groups(), "c": Groups("channel", 0)},
+    {
+        "a": rounded("uniform3 per=4", 6, 10),
+        "b": rounded("kmeans3", 7, 5),
+        "c": np.full((3, 3), 2, np.float32),
+        "d": rounded("block4 per=4", 6, 10),
+        "e": rounded("nvfp4", 3, 20),
+        "f": rounded("uniform4 symmetric=true per=channel", 4, 5),
+    },
+    {
+        "a": Groups(4, 1),
+        "b": Groups(),
+        "c": Groups("channel", 0),
+        "d": Groups(4, 1, parse("block4 per=4")),
+        "e": Groups(16, 1, parse("nvfp4")),
+        "f": Groups("channel", 0, parse("uniform4 symmetric=true per=channel")),
+    },
 )
 
 
@@ -140,8 +154,10 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
     max_leaves=5,
 )
-ODD = st.sampled_from([0, -1, 1, 64, 10**9, "channel", ENDS, CODEBOOK, [], [10**6, 10**6], [0], [60]])
-ENTRY = st.sampled_from(["kind", "bits", "shape", "per", "axis", "more"])
+ODD = st.sampled_from(
+    [0, -1, 1, 4, 64, 10**9, "channel", ENDS, CODEBOOK, CODED, "block4", "mxfp4", "fp9", [], [10**6, 10**6], [0], [60]]
+)
+ENTRY = st.sampled_from(["kind", "bits", "shape", "per", "axis", "format", "more"])
 
 
 def refusal_of(content: bytes) -> str | None:
@@ -154,7 +170,7 @@ def refusal_of(content: bytes) -> str | None:
     return None
 
 
-@given(st.sampled_from("abc"), st.dictionaries(ENTRY, ODD | ANYTHING, min_size=1))
+@given(st.sampled_from("abcdef"), st.dictionaries(ENTRY, ODD | ANYTHING, min_size=1))
 def test_from_file_with_any_other_header_gives_weights_or_a_value_error(tensor: str, entries: dict[str, Any]) -> None:
     refusal = refusal_of(with_entries(SEVERAL, tensor, entries))
     assert refusal is None or "no weights that this qsweep has packed" in refusal

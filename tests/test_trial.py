@@ -685,3 +685,16 @@ def test_columns_of_stages_say_them_in_a_line() -> None:
     stages = [{"compress": {"weight": "uniform8", "bias": "uniform1"}}, {"retrain": {"epochs": 2, "codebook": "free"}}]
     found = make(quantize={}, stages=stages).columns["stages"]
     assert found == "compress weight=uniform8 bias=uniform1 > retrain epochs=2 codebook=free"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_coded"),
+    [
+        *[("uniform4", False), ("uniform4 per=channel", False), ("kmeans4", False), ("fraction3", False)],
+        *[("uniform4 symmetric=true", True), ("uniform4 scaling=1", True), ("block8", True), ("mxfp4", True)],
+        *[("fixed8f6", True), ("e4m3", True), ("range4", True), ("ternary", True)],
+    ],
+)
+def test_compressions_whose_size_counts_scales_have_a_part_of_their_own(name: str, is_coded: bool) -> None:
+    found = make(quantize={}, stages=[{"compress": {"weight": name}}, {"retrain": {}}])
+    assert ["coded_sizes" in each.settings["numerics"] for each in (*found.bases, found)] == [False, is_coded, is_coded]

@@ -44,7 +44,7 @@ def test_every_default_is_a_good_value() -> None:
 def test_parameters_that_came_later_are_out_of_the_key_while_they_mean_what_was_before() -> None:
     catalogs = [*NAMED.values(), *CHOICES.values(), ROLE_PARAMETERS]
     later = {p.name: p.as_before for c in catalogs for own in c.values() for p in own if p.as_before is not ALWAYS}
-    assert later == {"l1": 0.0, "bias": "drawn", "output": "linear"}
+    assert later == {"l1": 0.0, "bias": "drawn", "output": "linear", "arithmetic": "exact"}
 
 
 def test_every_part_that_a_name_stands_for_has_numerics() -> None:
@@ -62,5 +62,9 @@ def test_every_part_that_a_name_stands_for_has_numerics() -> None:
         "operands",
         "compress",
         "retrain",
+        "mxint8",
+        "stalled",
+        "lost",
+        "coded_sizes",
     }
     assert set(parts) | others == set(NUMERICS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qsweep.catalog.codes import coding
@@ -11,13 +13,16 @@ from qsweep.formats import (
     Binary,
     Block,
     Fixed,
+    Float32,
     Format,
     PowerOfTwo,
+    Scaled,
     Ternary,
     Unbounded,
     Uniform,
     name_of,
 )
+from qsweep.formats.groups import LAST, grouping
 
 SHARED_EXPONENT = 8
 FLOAT32 = 32
@@ -31,11 +36,13 @@ class Scale:
         kind: what it is, in words.
         bits: that it takes; 0 where it is told beforehand.
         per: what shares one: `tensor`, `channel`, or a number of values.
+        tensor_bits: of another scale that the whole tensor has beside them.
     """
 
     kind: str
     bits: int
     per: int | str
+    tensor_bits: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,8 @@ def scale(fmt: Format) -> Scale | None:
         case MX():
             return Scale("a power of two, E8M0", SHARED_EXPONENT, fmt.per)
         case NVFP4():
-            return Scale("an e4m3 number" + ", times a float32 of the tensor" * fmt.tensor_scale, 8, fmt.per)
+            of_tensor = ", times a float32 of the tensor" * fmt.tensor_scale
+            return Scale("an e4m3 number" + of_tensor, 8, fmt.per, FLOAT32 * fmt.tensor_scale)
         case Uniform() | Binary() | Ternary() | PowerOfTwo():
             return _of_scaling(fmt)
     return None
@@ -126,3 +134,34 @@ def _of_scaling(fmt: Uniform | Binary | Ternary | PowerOfTwo) -> Scale:
     if isinstance(fmt, Uniform) and not fmt.symmetric:
         return Scale("lo and hi, two float32 numbers", 2 * FLOAT32, fmt.per)
     return Scale("a float32 number", FLOAT32, fmt.per)
+
+
+def is_coded(fmt: Format) -> bool:
+    """Whether a tensor in this format is stored as the codes of its elements and the scales of its groups.
+
+    Not float32, which is stored as it is, and not `uniform` from the least to the greatest value: that one is stored as
+    the two ends of each group, with codes between them no longer than the values need.
+    """
+    is_span = isinstance(fmt, Uniform) and not fmt.symmetric and isinstance(fmt.scaling, str)
+    return coding(fmt) is not None and not is_span and not isinstance(fmt, Float32)
+
+
+def stored_bits(fmt: Format, shape: Sequence[int], contraction: int = LAST) -> int | None:
+    """The bits of a tensor in a format: of its values' codes, and of the scales of its groups.
+
+    None of formats that have no code of so many bits.
+
+    Args:
+        contraction: the axis along which groups run, where the format leaves it open.
+
+    Raises:
+        ValueError: the tensor lacks the axis that the format names.
+    """
+    code, own, count = coding(fmt), scale(fmt), math.prod(shape)
+    if code is None:
+        return None
+    if own is None or not count:
+        return count * code.bits
+    assert isinstance(fmt, Scaled)  # noqa: S101
+    groups = grouping(name_of(fmt), shape, own.per, fmt.axis, contraction)
+    return count * code.bits + groups.count * own.bits + own.tensor_bits

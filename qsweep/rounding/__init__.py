@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qsweep.formats import Float32, Format, KMeans, QKeras, check_rounding, name_of, parse
+from qsweep.formats.groups import LAST
 from qsweep.rounding import kmeans
 from qsweep.rounding.gradients import StraightThrough
-from qsweep.rounding.layout import LAST
 from qsweep.rounding.qkeras import gradient_factor
 from qsweep.rounding.stack import Stack
 

@@ -36,10 +36,11 @@ from qsweep.formats import (
     drifts,
     name_of,
 )
+from qsweep.formats.groups import LAST
 from qsweep.kernels import rounding as kernels
 from qsweep.kernels.compiled import Floats
 from qsweep.rounding import laws, qkeras, qtorch, scales
-from qsweep.rounding.layout import LAST, Layout, channels_of, layout_of
+from qsweep.rounding.layout import Layout, channels_of, layout_of
 from qsweep.rounding.modes import Mode, noise_array
 
 OVERFLOWS = ("saturate", "wrap", "unbounded")

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qsweep.formats import KMeans, Scaled, make
+from qsweep.formats import KMeans, Scaled, make, name_of
+from qsweep.formats.groups import grouping
 from qsweep.packing import Groups
 from qsweep.quantized import kept_formats
-from qsweep.rounding.layout import layout_of
 from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
 from qsweep.vocabulary import RETRAIN, STAGES
@@ -84,9 +84,9 @@ def _levels(values: Tensor, own: Mapping[str, Any]) -> NDArray[np.int64]:
 
 
 def groups_of(own: Mapping[str, Any], shape: Sequence[int]) -> Groups:
-    """Which values of a tensor have levels of their own in a compression's format."""
+    """Which values of a tensor have levels or a scale of their own in a format that is kept."""
     fmt = make(own["format"], own)
-    if not isinstance(fmt, Scaled | KMeans):
-        return Groups()
-    layout = layout_of(fmt, shape, contraction_axis(tuple(shape)))
-    return Groups(layout.per, layout.axis)
+    if not isinstance(fmt, Scaled | KMeans) or not shape:
+        return Groups(format=fmt)
+    found = grouping(name_of(fmt), shape, fmt.per, fmt.axis, contraction_axis(tuple(shape)))
+    return Groups(found.per, found.axis, fmt)

@@ -33,8 +33,8 @@ def sizes(
         is_compression: whether the difference is the rounding's, not that of training.
 
     Returns:
-        `model_bits`: of all parameters, codes and levels included; `compressed_bytes`: of the file that `export`
-        writes; `tensors`: a row for each tensor that is compressed.
+        `model_bits`: of all parameters, codes, scales and levels included; `compressed_bytes`: of the file that
+        `export` writes; `tensors`: a row for each tensor that is compressed.
     """
     arrays = {name: value.detach().cpu().numpy() for name, value in after.items()}
     groups = {name: groups_of(own, arrays[name].shape) for name, (_, own) in formats.items()}
@@ -60,7 +60,7 @@ def _row(name: str, part: str, own: Mapping[str, Any], before: Values, after: Va
         "values": after.size,
         "distinct_before": len(np.unique(before)),
         "distinct": len(np.unique(after)),
-        "bits_a_value": kept.bits if kept.codes.size else FLOAT_BITS,
+        "bits_a_value": kept.bits_a_value,
         "bits": kept.total_bits,
         "entropy_bits": math.ceil(kept.entropy_bits),
         "sqnr": sqnr(before.astype(np.float64), after.astype(np.float64)),
