@@ -14,11 +14,11 @@ from qsweep.data import data_folder, ensure
 from qsweep.datasets import DATASETS
 from qsweep.errors import UserError
 from qsweep.imports import parts_of
-from qsweep.packing import Groups, to_file
-from qsweep.quantized import kept_formats
+from qsweep.packing import Array, Groups, to_file
+from qsweep.quantized import kept_formats, rounds, stays
 from qsweep.show import records_like
 from qsweep.store import Record, Store
-from qsweep.vocabulary import STAGES
+from qsweep.vocabulary import STAGES, STORED
 from qsweep.weights import Weights
 
 ENDING = ".safetensors"
@@ -40,7 +40,8 @@ def export(results: Path, key: str, file: Path, say: Callable[[str], None]) -> i
         sources = store.sources(_digests(record.trial))
     weights = Weights.beside(results, record.environment)
     content = weights.get(record.key) or _made_again(record, sources, weights, say)
-    packed = to_file(load(content), _groups(record))
+    tensors = load(content)
+    packed = to_file(tensors, _groups(record) if STAGES in record.trial else _trained_groups(record.trial, tensors))
     files.write(file, packed)
     return len(packed)
 
@@ -59,6 +60,28 @@ def _groups(record: Record) -> dict[str, Groups]:
 
     formats = kept_formats(record.trial.get(STAGES, []))
     return {own["tensor"]: groups_of(formats[own["part"]], own["shape"]) for own in record.result.get("tensors", ())}
+
+
+def _trained_groups(settings: Mapping[str, Any], tensors: Mapping[str, Array]) -> dict[str, Groups]:
+    """Of the parameters that a trial without stages keeps rounded.
+
+    What is not in its role's format after all, as in a place with another one, is packed by its values.
+    """
+    from qsweep.training.codebooks import groups_of
+
+    roles = {name: _role(name, tensors) for name in tensors}
+    formats = {role: own for role, own in settings.get("quantize", {}).items() if role in STORED}
+    kept = {role: own for role, own in formats.items() if rounds(formats, role) and stays(own)}
+    return {name: groups_of(kept[role], tensors[name].shape) for name, role in roles.items() if role in kept}
+
+
+def _role(name: str, tensors: Mapping[str, Array]) -> str:
+    """That a parameter plays: the weights of norms have one axis, those of linear and convolution layers more."""
+    place, _, own = name.rpartition(".")
+    weight = tensors.get(f"{place}.weight" if place else "weight")
+    if own not in ("weight", "bias") or weight is None:
+        return ""
+    return own if weight.ndim > 1 else "norm"
 
 
 def _digests(settings: Mapping[str, Any]) -> list[str]:

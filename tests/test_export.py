@@ -68,6 +68,29 @@ def test_compressed_weights_come_back_from_a_file_of_the_size_that_the_table_cla
         assert size < len(weights) / 2
 
 
+@pytest.mark.parametrize(
+    ("formats", "bits"),
+    [
+        ({"weight": "block4 per=16"}, {"weight": 4.5, "bias": 5}),
+        ({"weight": "mxfp4", "bias": "fixed8f6"}, {"weight": 4.25, "bias": 8}),
+        ({"weight": "uniform4 symmetric=true", "bias": "float32", "master": "float32"}, {"weight": 4.1, "bias": 32}),
+        ({"weight": {"format": "block4", "at": "operands"}}, {"weight": 32, "bias": 32}),
+    ],
+)
+def test_weights_that_training_keeps_rounded_are_exported_in_their_codes_and_scales(
+    tmp_path: Path, trial: Make, run: Callable[..., list[bytes]], formats: dict[str, Any], bits: dict[str, float]
+) -> None:
+    own = trial(**{**SMALL, "quantize": formats, "model": {"name": "mlp", "hidden": [64]}})
+    (weights,) = run(own)
+    size, _ = said_of(tmp_path, own.key)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    found, expected = from_file(content), load(weights)
+    assert found.keys() == expected.keys()
+    assert all(found[name].tobytes() == value.tobytes() for name, value in expected.items())
+    most = sum(value.size * bits[name.rpartition(".")[2]] for name, value in expected.items()) / 8
+    assert 0.9 * most < size < most + 1500
+
+
 def test_weights_that_were_not_kept_are_trained_again(
     tmp_path: Path, trial: Make, run: Callable[..., list[bytes]]
 ) -> None:
