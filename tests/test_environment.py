@@ -137,7 +137,7 @@ def test_train_stack_fixes_the_mode_before_it_loads_torch() -> None:
 import os, sys
 from qsweep.jobs import train_stack
 assert "torch" not in sys.modules
-train_stack([{"seed": 0, "data": {"name": "digits"}}], sources={}, data_folder="", device="cpu", timeout=None)
+train_stack([{"seed": 0, "data": {"name": "digits"}, "model": {"name": "mlp"}}], sources={}, data_folder="", device="cpu", timeout=None)
 assert "torch" in sys.modules
 print(os.environ["MKL_CBWR"])
 """

@@ -135,7 +135,7 @@ search: {bisect: bitwidth, reach: 0.5}
 """,
     )
     said = project.run("run", "searching.yaml", "--backend", "serial", "--no-plot", code=1)
-    assert "1 base" in said
+    assert "4 will fail: ValueError: not yet" in said  # the base, and the three trials that are needed next
     assert "searched 1 line, not to the end: 3 trials are needed next" in said
     assert [row["status"] for row in project.rows("searching")].count("failed") == 3
 
