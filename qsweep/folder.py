@@ -112,6 +112,25 @@ def write(folder: Path, plan: Plan, spec_owner: str, records: Mapping[str, Recor
     files.write(folder / "provenance.json", json.dumps(_provenance(plan, spec_owner, records, origin), indent=1) + "\n")
 
 
+def set_aside(folder: Path) -> Path | None:
+    """Keep a copy of tables that came from elsewhere, before a run replaces them; where, or None if there are none.
+
+    Raises:
+        UserError: the folder can't be read or written.
+    """
+    try:
+        content = (folder / "trials.csv").read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{folder / 'trials.csv'}: {error.strerror}") from None
+    kept = folder / f"earlier-{hashlib.sha256(content).hexdigest()[:8]}"
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".csv", ".yaml", ".json") and files.is_regular(path):
+            files.write(kept / path.name, path.read_bytes())
+    return kept
+
+
 def _write_sources(folder: Path, plan: Plan) -> None:
     """Keep the users' files that trials of the plan come from, and no others."""
     kept = imports.keep(folder, plan.spec.sources)

@@ -219,6 +219,8 @@ def _run(
     lacking = refuse_if_strict(plan, nets, records, options)
     is_changed = bool(trials)
     stacks = stacks_of(plan, trials, nets, options)
+    if is_changed and target.name not in store.plans() and (kept := folder.set_aside(target)):
+        progress.note(f"{target} has results that are not in this store: its tables are kept in {kept}")
     store.set_plan(target.name, plan.digest, keys, bases)
     store.keep_sources(plan.spec.texts)
     known = count_known(plan, records)

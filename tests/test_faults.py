@@ -156,3 +156,16 @@ def test_exclusions_by_the_thousand_take_no_longer_than_a_few(project: Project) 
     lines = "".join(f"- {{lr: {i}, epochs: 3}}\n" for i in range(2, 2000))
     project.write("q.yaml", f"{TINY.strip()}\nexclude:\n{lines}".replace("[0.5, 0.25]", "[0.5, 0.25, 7.0]"))
     assert "3 trials" in project.out("run", "q.yaml", "-n")
+
+
+def test_a_mailed_folder_that_runs_again_keeps_the_tables_that_came_with_it(project: Project) -> None:
+    project.run("run", "tiny.yaml", *SERIAL)
+    before = project.tables("tiny", ("trials.csv", "history.csv"))
+    shutil.copytree(project.folder / "results" / "tiny", project.folder / "mailed" / "tiny")
+    said = project.run("run", "mailed/tiny/spec.yaml", *SERIAL, "--results", "mailed")
+    assert "has results that are not in this store: its tables are kept in mailed/tiny/earlier-" in said
+    (kept,) = (project.folder / "mailed" / "tiny").glob("earlier-*")
+    assert [(kept / name).read_bytes() for name in ("trials.csv", "history.csv")] == before
+    assert "kept in" not in project.run(
+        "run", "mailed/tiny/spec.yaml", *SERIAL, "--results", "mailed", "-S", "lr=[0.5]"
+    )
