@@ -41,7 +41,7 @@ from qsweep.apart import serve; serve(int(sys.argv[2]), *sys.argv[3:])"""
 
 
 class LostError(Exception):
-    """A call gave no result: its process ended first, or raised what is no error of the call's own."""
+    """A call gave no result: its process ended first, or raised something else than an error."""
 
 
 class OutOfTimeError(Exception):
@@ -156,7 +156,7 @@ def serve(descriptor: int, module: str, prepare: str) -> None:
     """Answer calls until the caller has ended. It runs on one thread, so that it may fork."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal; the driver decides what is kept
     with suppress(OSError):
-        os.dup2(2, 1)  # what a user's code prints is no output of the command
+        os.dup2(2, 1)  # what a user's code prints is not the command's output
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     getattr(importlib.import_module(module), prepare)()
     with socket.socket(fileno=descriptor) as connection, suppress(EOFError, OSError):

@@ -79,7 +79,8 @@ def to_inspect(wanted: Iterable[Trial]) -> list[Trial]:
 def inspect(
     trials: Iterable[Trial], sources: Mapping[str, str], say: Callable[[str], None], limit: float = LIMIT_SECONDS
 ) -> Nets:
-    """Look at the nets of trials. A user's own that can not be built is no error: its trials will fail, and say so.
+    """Look at the nets of trials. A user's own net that cannot be built raises nothing: its trials fail, with
+    the reason.
 
     Args:
         sources: text of users' Python files, by SHA-256.

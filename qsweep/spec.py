@@ -48,10 +48,10 @@ NOT_ROUNDED = "not_rounded"
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 WHY = ("clipped", "zero", "levels", "stalled")
-"""What is told of each quantized role, in columns such as `weight_stalled`: the share of values beyond the format's
-ends before rounding; of what is kept the share of values that are 0, of all else the share of those other than 0 that
-became 0; how many different values there are; and, of what is kept, the share of updates other than 0 that left the
-stored code as it was."""
+"""What is reported for each quantized role, in columns such as `weight_stalled`: the fraction of values that were out of
+range before rounding; of what is kept the fraction that is 0, of all else the fraction of non-zero values that became
+0; the number of different values; and, of what is kept, the fraction of non-zero updates that left the stored code as
+it was."""
 WHY_OF_FLOWS = WHY[:3]
 CLASSES = "predicted_classes"
 """How many classes the net predicts at all on the test set."""

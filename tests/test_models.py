@@ -22,7 +22,7 @@ SHAPE = (1, 8, 8)
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    """What a test has loaded is no module of the next."""
+    """A module that one test has loaded is not there in the next."""
     yield
     loading.forget()
 
