@@ -48,8 +48,8 @@ NOT_ROUNDED = "not_rounded"
 
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 WHY = ("clipped", "zero", "levels", "stalled")
-"""What is reported for each quantized role, in columns such as `weight_stalled`: the fraction of values that were out of
-range before rounding; of what is kept the fraction that is 0, of all else the fraction of non-zero values that became
+"""What is reported for each quantized role, in columns such as `weight_stalled`: the fraction of values out of range
+before rounding; of what is kept the fraction that is 0, of all else the fraction of non-zero values that became
 0; the number of different values; and, of what is kept, the fraction of non-zero updates that left the stored code as
 it was."""
 WHY_OF_FLOWS = WHY[:3]
