@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -103,6 +104,8 @@ def read_text(text: str, shown: str) -> Document:
 
 def _compose(text: str, walk: _Walk) -> yaml.Node | None:
     """The tree of a text; its tags are noted, invalid YAML is raised."""
+    if found := LINE_SEPARATOR.search(text):
+        walk.stop(*_line_and_column(text, found.start()), _found_for(found[0], "an ordinary line end, or a space"))
     try:
         loader = _Loader(text)
     except ReaderError as error:
@@ -115,7 +118,11 @@ def _compose(text: str, walk: _Walk) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark or loader.get_mark()
         what = ", ".join(filter(None, (error.context, error.problem)))
-        walk.stop(mark.line + 1, mark.column + 1, f"invalid YAML: {what}{_suspect(text, mark.line)}")
+        if (at := _suspect(text, mark)) is None:
+            walk.stop(mark.line + 1, mark.column + 1, f"invalid YAML: {what}")
+        walk.stop(
+            *_line_and_column(text, at), f"{_found_for(text[at], _meant(text[at]))} (invalid YAML: {error.problem})"
+        )
     except (ValueError, OverflowError):  # an escape beyond Unicode, "\UFFFFFFFF"
         mark = loader.get_mark()
         walk.stop(mark.line + 1, mark.column + 1, "invalid YAML: there is no such character")
@@ -131,26 +138,34 @@ def _line_and_column(text: str, position: int) -> tuple[int, int]:
 
 def _character(character: str) -> str:
     """A character that one does not see, or takes for another: `U+00A0 (no-break space)`."""
-    name = unicodedata.name(character, "").lower()
+    name = "tab" if character == "\t" else unicodedata.name(character, "").lower()
     return f"U+{ord(character):04X}" + (f" ({name})" if name else "")
 
 
-def _suspect(text: str, line: int) -> str:
-    """Of invalid YAML: the first character near a line that looks like one of YAML's own, and is not."""
+def _found_for(character: str, expected: str) -> str:
+    """What stands in the place of another character, and what to type there."""
+    return f"found {_character(character)}, expected {expected}"
+
+
+def _suspect(text: str, mark: yaml.Mark) -> int | None:
+    """Of invalid YAML: where a character stands that is not one of YAML's own: a tab at the place of the error, or the
+    first one on the lines before it that looks like another."""
+    if text[mark.index : mark.index + 1] == "\t":
+        return int(mark.index)
     lines = text.splitlines(keepends=True)
-    start, end = (sum(map(len, lines[:count])) for count in (max(line - LINES_BEFORE, 0), line + 1))
-    if not (found := LOOKALIKE.search(text, start, end)):
-        return ""
-    at, column = _line_and_column(text, found.start())
-    return f"; line {at}, column {column} has {_character(found[0])}, expected {_meant(found[0])}"
+    start, end = (sum(map(len, lines[:count])) for count in (max(mark.line - LINES_BEFORE, 0), mark.line + 1))
+    found = (match.start() for match in islice(LOOKALIKE.finditer(text, start, end), MOST_LOOKALIKES))
+    return next((at for at in found if not IN_PROSE.match(text[text.rfind("\n", 0, at) + 1 : at])), None)
 
 
 LINES_BEFORE = 2
 """YAML's parser notices some mistakes only lines later."""
+MOST_LOOKALIKES = 100
+"""Of those, how many are looked at."""
 
 
 def _meant(character: str) -> str:
-    return MEANT.get(character, "a space")
+    return "nothing there" if INVISIBLE.fullmatch(character) else MEANT.get(character, "a space")
 
 
 class _Loader(yaml.SafeLoader):
@@ -186,17 +201,25 @@ UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 MEANT = {
-    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", "nothing there"),
     **dict.fromkeys("\u2212\ufe63\uff0d", "a hyphen-minus, -"),
-    **dict.fromkeys("\uff1a\ufe55", "a colon and a space"),
+    **dict.fromkeys("\uff1a\ufe55\u2236\ua789", "a colon and a space"),
     **dict.fromkeys("\uff0c\u3001", "a comma"),
     **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb\uff02", 'a straight quote, "'),
     **dict.fromkeys("\u2018\u2019\u201a\uff07", "a straight quote, '"),
     **dict.fromkeys("\uff3b\uff3d\uff5b\uff5d", "a bracket of ASCII"),
 }
 """What is meant by characters that word processors, web pages and other keyboards put in the place of YAML's own."""
-LOOKALIKE = re.compile(f"[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000{re.escape(''.join(MEANT))}]")
-"""These, and the spaces that are none of YAML's."""
+_INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+)
+INVISIBLE = re.compile(f"[{_INVISIBLE}]")
+"""Characters without width: joiners, marks of direction, fillers."""
+LOOKALIKE = re.compile(f"[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000{_INVISIBLE}{re.escape(''.join(MEANT))}]")
+"""Those of MEANT, invisible ones, and the spaces that are none of YAML's."""
+LINE_SEPARATOR = re.compile("[\u0085\u2028\u2029]")
+"""Line ends to PyYAML, but to no editor: what follows one would stand on another line than the one that is seen."""
+IN_PROSE = re.compile(r"""\s*title\s*:|(.*\s)?#|[^"]*"([^"]*"[^"]*")*[^"]*$|[^']*'([^']*'[^']*')*[^']*$""")
+"""What stands on a line before characters that may be any: those of a title, a comment, a text in quotes."""
 PROSE = ("title",)
 """The end of the places of texts that are read by people alone."""
 
@@ -252,7 +275,7 @@ class _Walk:
         found = LOOKALIKE.search(node.value) and LOOKALIKE.search(self.source, node.start_mark.index)
         if not found:
             return False
-        message = f"found {_character(found[0])}, expected {_meant(found[0])}"
+        message = _found_for(found[0], _meant(found[0]))
         self.wrong(*_line_and_column(self.source, found.start()), place, message)
         return True
 
