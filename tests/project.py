@@ -53,7 +53,11 @@ class Project:
             return list(csv.DictReader(stream))
 
     def records(self) -> list[tuple[str, str]]:
-        """(key, status) of all that is in the store."""
+        """(key, status) of all that is in the store; nothing where a run has only begun to make it."""
         store = self.folder / "results" / "store.db"
+        if not store.exists():
+            return []
         with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'records'").fetchall():
+                return []
             return connection.execute("SELECT key, status FROM records ORDER BY id").fetchall()
