@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from qsweep.errors import cut, did_you_mean, nearest, unknown
+from qsweep.errors import LISTED, cut, few, nearest, unknown
 from qsweep.formats import ROUNDING, split_name
+from qsweep.formats.learned import CLUSTERS
+from qsweep.formats.names import misplaced, no_parameter
 from qsweep.hints import same
 from qsweep.parameters import BadValueError, Parameter, as_integers, check_each, listing, show
 from qsweep.vocabulary import (
@@ -46,8 +48,14 @@ DEFAULT_OWNERS = tuple(NAMED)
 """Parameters beside which stand others that belong to them: `optimizer.lr` is lr."""
 OWNED = {
     **{
-        p.name: f"it is a role's: write `quantize: {{weight: {{format: …, {p.name}: …}}}}`" for p in ROLE_PARTS.values()
+        p.name: f"it is a role's: write `quantize: {{weight: {{format: …, {p.name}: …}}}}`"
+        for p in (*ROLE_PARTS.values(), AT)
     },
+    **{
+        p.name: f"it is a compression's: write `stages: [{{compress: {{weight: {{format: …, {p.name}: …}}}}}}]`"
+        for p in (CLIP, CLUSTERS)
+    },
+    CODEBOOK.name: f"it is a retraining's: write `stages: [{{retrain: {{{CODEBOOK.name}: …}}}}]`",
     **{
         p.name: f"it is the {what}'s: write `{what}: {{name: {name}, {p.name}: …}}`, or `{what}.{p.name}` for an axis"
         for what, choices in CHOICES.items()
@@ -153,12 +161,11 @@ def _short(what: str, text: str) -> dict[str, Any]:
 
 def _check_parameters(known: Mapping[str, Parameter], owner: str, given: Mapping[str, object]) -> dict[str, Any]:
     def one(name: str, value: object) -> Any:
-        if name not in known:
-            allowed = f" (it has: {', '.join(known)})" if known else " (it has none)"
-            raise BadValueError(
-                f"'{owner}' has no parameter '{cut(name)}'{did_you_mean(name, known, 'parameter')}{allowed}"
-            )
-        return known[name].check(value)
+        if name in known:
+            return known[name].check(value)
+        if name in PLAIN and not misplaced(name):
+            raise BadValueError(f"'{owner}' has no parameter '{name}': it is a trial parameter, for `trial` or `grid`")
+        raise BadValueError(no_parameter(owner, name, known))
 
     return dict(check_each(given.items(), one))
 
@@ -182,14 +189,20 @@ def _roles_checker(path: str, rest: list[str]) -> Checker:
     if not rest:
         return _check_roles
     if len(rest) == 1:
-        return partial(_check_role, _one_of("role", ROLES, rest[0]))
-    return _known(role_paths(_one_of("role", ROLES, rest[0])), path)
+        return partial(_check_role, _role_named(rest[0]))
+    return _known(role_paths(_role_named(rest[0])), path)
 
 
 def _known(known: Mapping[str, Parameter], path: str) -> Checker:
-    if path not in known:
-        raise BadValueError(unknown("parameter", path, tuple(known)))
-    return known[path].check
+    if path in known:
+        return known[path].check
+    owner, _, name = path.rpartition(".")
+    near = nearest(name, [each.rpartition(".")[2] for each in known]) or same("parameter", name)
+    if f"{owner}.{near}" in known:
+        raise BadValueError(f"unknown parameter '{cut(path)}'; did you mean '{owner}.{near}'?")
+    hint = misplaced(name) or (f": '{name}' is a trial parameter" if name in PLAIN else "")
+    others = "" if hint else f" ({few(tuple(known), LISTED['parameter'])})"
+    raise BadValueError(f"unknown parameter '{cut(path)}'{hint}{others}")
 
 
 def _check_roles(value: object) -> dict[str, Any]:
@@ -198,9 +211,15 @@ def _check_roles(value: object) -> dict[str, Any]:
     return dict(check_each(value.items(), _check_role))
 
 
+def _role_named(name: str) -> str:
+    if name not in ROLES and (text := OWNED.get(name)):
+        raise BadValueError(f"unknown role '{name}': {text}")
+    return _one_of("role", ROLES, name)
+
+
 def _check_role(role: str, value: object) -> dict[str, Any]:
     """A role's format: a short name, or a mapping with `format` and parameters."""
-    _one_of("role", ROLES, role)
+    _role_named(role)
     return _check_format(value, partial(_role_parameters, role), (ROUNDING, *((AT,) if role in AT_ROLES else ())))
 
 
@@ -273,6 +292,8 @@ def _check_stage(value: object) -> dict[str, Any]:
 
 def _check_compressed(part: str, value: object) -> dict[str, Any]:
     """The format that a part of the model is compressed to. It rounds to nearest."""
+    if part not in COMPRESSIBLE and misplaced(part):
+        raise BadValueError(f"'{part}' stands beside a format: `{COMPRESS}: {{weight: {{format: …, {part}: …}}}}`")
     _one_of("part to compress", COMPRESSIBLE, part)
     return _check_format(value, compression_parameters, (CLIP,))
 

@@ -496,8 +496,9 @@ def formats(names: tuple[str, ...], file: Path | None) -> int:
       qsweep formats "block8 per=16"   a format with parameters
       qsweep formats e4m3 e5m2 --plot  both on one number line
     """
-    from qsweep.catalog import format_list, format_page
+    from qsweep.catalog import check_quoted, format_list, format_page
 
+    check_quoted(names)
     if file is not None:
         from qsweep.plots import values
 
@@ -652,7 +653,7 @@ def store_check(results: Path) -> int:
 
 
 @store.command("prune")
-@click.option("--yes", is_flag=True, help="Delete them; without it, only print what that would free.")
+@click.option("--yes", is_flag=True, help="Delete them; without it, only print what that would delete.")
 @results_option
 def store_prune(yes: bool, results: Path) -> int:
     """Delete weights that no sweep needs any more.
@@ -663,9 +664,9 @@ def store_prune(yes: bool, results: Path) -> int:
     from qsweep.progress import Display
 
     with lock.hold(results, "store prune", Display().note, wait=True):
-        dropped, size = sweep.prune(results, drop=yes)
-    what = f"{size:,} bytes, the weights of {dropped} trials that no sweep has now"
-    click.echo(f"freed {what}" if yes else f"would free {what}" + (": add --yes" if dropped else ""))
+        deleted, size = sweep.prune(results, delete=yes)
+    what = f"{size:,} bytes, the weights of {deleted} trials that no sweep has now"
+    click.echo(f"deleted {what}" if yes else f"would delete {what}" + (": add --yes" if deleted else ""))
     return 0
 
 
@@ -686,9 +687,9 @@ def store_forget(keys: tuple[str, ...], name: str | None, yes: bool, results: Pa
     if not keys and name is None:
         raise UserError("name the trials: `qsweep store forget KEY…`, or `qsweep store forget --sweep NAME`")
     with lock.hold(results, "store forget", Display().note, wait=True):
-        found = forget(results, keys, name, drop=yes)
+        found = forget(results, keys, name, delete=yes)
     what = f"{found.records} records of {found.trials} trials, and {found.bytes:,} bytes of weights"
-    click.echo(f"dropped {what}" if yes else f"would drop {what}: add --yes")
+    click.echo(f"deleted {what}" if yes else f"would delete {what}: add --yes")
     for other, count in found.shared.items():
         click.echo(f"{count} of the trials {'were' if yes else 'are'} in {other} too")
     return 0

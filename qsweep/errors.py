@@ -20,6 +20,19 @@ MAX_SHOWN = 20
 
 MAX_TEXT = 60
 
+MOST_NAMES = 10
+"""Names that a message lists; of longer lists it shows the first ones, or where to find all."""
+
+LISTED = {
+    "parameter": "`qsweep schema` lists all",
+    "key": "`qsweep schema` lists all",
+    "metric": "`qsweep schema` lists all",
+    "place": "`qsweep run -n` lists all",
+    "column": "the first line of trials.csv has all",
+    "sweep": "`qsweep status` lists all",
+}
+"""Where all names of a kind are found."""
+
 OPEN_KINDS = ("format", "model")
 """Kinds of names of which a message lists only some."""
 
@@ -93,7 +106,7 @@ def nearest(name: str, allowed: Sequence[str]) -> str:
     """
     text = name.casefold()
     near = [known for known in allowed if abs(len(known) - len(text)) <= _most_steps(text) and _has_digits(known, text)]
-    distances = {known: _distance(text, known.casefold()) for known in near}
+    distances = {known: distance(text, known.casefold()) for known in near}
     best = min(near, key=lambda known: distances[known], default="")
     return best if best and distances[best] <= _most_steps(text) else ""
 
@@ -110,8 +123,8 @@ def _has_digits(known: str, name: str) -> bool:
     return all(digit in rest for digit in name if digit.isdigit())
 
 
-def _distance(a: str, b: str) -> int:
-    """Letters to insert, drop, replace or swap with a neighbour (optimal string alignment)."""
+def distance(a: str, b: str) -> int:
+    """Letters to insert, delete, replace or swap with a neighbour (optimal string alignment)."""
     before: list[int] = []
     row = list(range(len(b) + 1))
     for i in range(1, len(a) + 1):
@@ -125,9 +138,25 @@ def _distance(a: str, b: str) -> int:
 
 
 def unknown(what: str, name: object, allowed: Sequence[str]) -> str:
-    """The one wording for a name that does not exist: what it is, the nearest right name, and all of them."""
+    """The one wording for a name that does not exist: what it is, the nearest right name, and the others if few."""
     text = cut(str(name))
-    return f"unknown {what} '{text}'{did_you_mean(text, allowed, what)} (one of: {', '.join(allowed)})"
+    near = did_you_mean(text, allowed, what)
+    others = few(allowed, LISTED.get(what, ""), is_short=bool(near))
+    return f"unknown {what} '{text}'{near}" + (f" ({others})" if others else "")
+
+
+def few(names: Sequence[str], where: str = "", is_short: bool = False) -> str:
+    """`one of: a, b, c`; of a long list the first names, how many more there are, and where all are found.
+
+    Args:
+        is_short: whether where they are found says enough of a long list.
+    """
+    if len(names) <= MOST_NAMES:
+        return f"one of: {', '.join(names)}"
+    if is_short:
+        return where
+    more = f"one of: {', '.join(names[:MOST_NAMES])} and {len(names) - MOST_NAMES} more"
+    return f"{more}; {where}" if where else more
 
 
 def cut(text: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qsweep.datasets import DATASETS
-from qsweep.formats import BITWIDTH, MX, NVFP4, make, name_of, parameters_of
+from qsweep.formats import BITWIDTH, MX, NVFP4, Binary, Ternary, make, name_of, parameters_of
+from qsweep.formats.qkeras import Bernoulli, QKerasBinary, QKerasTernary, StochasticBinary, StochasticTernary
 from qsweep.quantized import exceptions, kept_roles, rounds
 from qsweep.reach import ACCURACIES
 from qsweep.spec import CLASSES
@@ -36,9 +37,9 @@ def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -
     told = {part: measures.get(f"{role}_{part}") for part in ("stalled", "clipped", "zero", "levels")}
     things, stays = PLURALS[role], role in kept_roles(trial)
     if (stalled := told["stalled"]) is not None and stalled >= MANY and not _adds_up_elsewhere(role, trial):
-        at_ends = (told["clipped"] or 0) >= stalled / 2 and _has_given_ends(own)
+        at_ends = (told["clipped"] or 0) >= stalled / 2 and _has_given_ends(own) and own["format"] not in SIGNS
         yield _stalled_at_ends(stalled, things, own) if at_ends else _stalled(stalled, role, own)
-    if (clipped := told["clipped"]) is not None and clipped >= SOME:
+    if (clipped := told["clipped"]) is not None and clipped >= SOME and own["format"] not in SIGNS:
         where = f"beyond the ends of {_name(own)}{' after an update' if stays else ''}"
         yield f"{_percent(clipped)} of its {things} lay {where} and were clipped."
     if (zero := told["zero"]) is not None and zero >= MANY:
@@ -46,6 +47,12 @@ def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -
     count = _levels(own)
     if (used := told["levels"]) is not None and count and used < FEW * count:
         yield f"Its {things} use {used:,} of the {count:,} values of {_name(own)}."
+
+
+SIGNS = tuple(
+    fmt.family for fmt in (Binary, Ternary, Bernoulli, QKerasBinary, QKerasTernary, StochasticBinary, StochasticTernary)
+)
+"""Families whose values are a sign times a scale, or 0: nearly all values lie between them or beyond."""
 
 
 def _format_of(role: str, trial: Mapping[str, Any]) -> Mapping[str, Any] | None:

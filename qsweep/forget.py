@@ -15,7 +15,7 @@ from qsweep.weights import Weights
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What forgetting trials drops.
+    """What forgetting trials deletes.
 
     Attributes:
         shared: how many of the trials other sweeps have too, by the sweep's name.
@@ -28,8 +28,8 @@ class Forgotten:
     bytes: int
 
 
-def forget(results: Path, prefixes: Sequence[str], name: str | None, drop: bool) -> Forgotten:
-    """Which records and weights of trials the store has; dropped, if that is asked for.
+def forget(results: Path, prefixes: Sequence[str], name: str | None, delete: bool) -> Forgotten:
+    """Which records and weights of trials the store has; deleted, if that is asked for.
 
     Args:
         prefixes: how keys begin, one trial each.
@@ -39,7 +39,7 @@ def forget(results: Path, prefixes: Sequence[str], name: str | None, drop: bool)
         UserError: there is no such trial or sweep, or the store can't be written.
     """
     path = results / "store.db"
-    with closing(Store.open(path, create=False) if drop else Store.view(path)) as store:
+    with closing(Store.open(path, create=False) if delete else Store.view(path)) as store:
         plans = store.plans()
         if name is not None and name not in plans:
             raise UserError(unknown("sweep", name, tuple(plans)))
@@ -49,8 +49,8 @@ def forget(results: Path, prefixes: Sequence[str], name: str | None, drop: bool)
         weights = Weights.beside(results, "")
         sizes = weights.owners()
         others = {other: len(set(keys) & set(own)) for other, own in plans.items() if other != name}
-        if drop:
+        if delete:
             store.forget(keys)
             for key in keys:
-                weights.drop(key)
+                weights.delete(key)
     return Forgotten(len(keys), records, {n: c for n, c in others.items() if c}, sum(sizes.get(k, 0) for k in keys))

@@ -129,5 +129,5 @@ def conflict(key: str) -> str:
     short = key[:10]
     return (
         f"{short}: two records of one environment differ, and the first counts: `qsweep why {short}` shows both, "
-        f"`qsweep store forget {short}` drops them, and the next run trains it anew"
+        f"`qsweep store forget {short}` deletes them, and the next run trains it anew"
     )

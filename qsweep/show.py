@@ -11,12 +11,14 @@ from typing import Any
 
 from qsweep import aggregate, folder, lowest, tables
 from qsweep.columns import aligned, fitted, wrapped
-from qsweep.errors import UserError, cut
+from qsweep.errors import UserError, cut, distance
 from qsweep.explain import reasons
 from qsweep.spec import METRICS, NOT_ROUNDED
 from qsweep.store import FINAL, STATUSES, Record, Store
 
 SHORT_KEY = 10
+LEAST_DIGITS = 6
+"""Of a key, by which a mistyped one is recognised."""
 LARGE = 1e5
 """From which on a metric is written with an exponent, so that one loss does not widen its column for all rows."""
 INDENT = 2
@@ -191,10 +193,29 @@ def records_like(store: Store, prefix: str) -> list[Record]:
     records = store.like(prefix)
     keys = sorted({record.key for record in records})
     if not records:
-        raise UserError(f"no record's key begins with {prefix}: it has not run yet, or its key is another (trials.csv)")
+        raise UserError(_no_record(prefix, store))
     if len(keys) > 1:
         raise UserError(f"{len(keys)} keys begin with {prefix}: {', '.join(key[:16] for key in keys[:5])} …")
     return records
+
+
+def _no_record(prefix: str, store: Store) -> str:
+    if any(key.startswith(prefix) for key in store.planned()):
+        return f"{prefix} has no record yet: `qsweep run` trains it"
+    near = _nearest_key(prefix, store.keys())
+    meant = f"; did you mean {near[: max(len(prefix), SHORT_KEY)]}?" if near else ""
+    return f"no record's key begins with {prefix}{meant} (`qsweep table` shows the keys)"
+
+
+def _nearest_key(prefix: str, keys: Sequence[str]) -> str:
+    """The key that one meant who mistyped a digit or two of its beginning; "" where that is too short to tell."""
+    count, half = len(prefix), len(prefix) // 2
+    if count < LEAST_DIGITS:
+        return ""
+    near = [key for key in keys if key.startswith(prefix[:half]) or prefix[half:] in key[: count + 2]]
+    steps = {key: distance(prefix, key[:count]) for key in near}
+    best = min(near, key=lambda key: steps[key], default="")
+    return best if best and steps[best] <= 2 else ""
 
 
 def _explain(record: Record, origin: Mapping[str, Any], width: int) -> str:

@@ -250,6 +250,10 @@ class Store:
         rows = self._rows(f"{SELECT} WHERE key BETWEEN ? AND ? ORDER BY id", (prefix, f"{prefix}g"))
         return [record for row in rows if _sound(row) and (record := _to_record(row)) is not None]
 
+    def keys(self) -> list[str]:
+        """The keys of all records."""
+        return [row["key"] for row in self._rows("SELECT DISTINCT key FROM records")]
+
     def statuses(self, keys: Sequence[str]) -> list[str]:
         """The status of each key, `missing` where there is no record: for a look at a sweep that runs."""
         found: dict[str, str] = {}

@@ -92,13 +92,26 @@ def find(name: str, kind: str = "configs") -> Path:
     if path.suffix in SUFFIXES or "/" in name:
         if _is_there(path):
             return path
-        what = "is a folder, not a spec" if path.is_dir() else "is not there"
-        raise UserError(f"{name} {what}{_near(path.stem, kind, path.parent)}")
+        what = "is a folder, not a spec" if _is_folder(path) else "is not there"
+        raise UserError(f"{name} {what}{_meant(path) or _near(path.stem, kind, path.parent)}")
     for place in (Path(kind), Path(), packaged(kind)):
         for found in [place / f"{name}{suffix}" for suffix in SUFFIXES]:
             if _is_there(found):
                 return found
-    raise UserError(f"no '{name}' in ./{kind}, here, or among the packaged ones{_near(name, kind, Path())}")
+    near = _meant(path) or _meant(Path("results", name)) or _near(name, kind, Path())
+    raise UserError(f"no '{name}' in ./{kind}, here, or among the packaged ones{near}")
+
+
+def _meant(path: Path) -> str:
+    """The files that a path means which lacks its end: `ex/spec.yaml` of the folder `ex`, `ex.yaml` of `./ex`."""
+    beside = [path.with_name(f"{name}{suffix}") for name in (path.name, path.stem) for suffix in SUFFIXES if name]
+    inside = [place for suffix in SUFFIXES for place in sorted(path.glob(f"*{suffix}"))] if _is_folder(path) else []
+    found = dict.fromkeys(map(str, [*filter(_is_there, beside), *inside]))
+    return f"; did you mean {' or '.join(f'`{each}`' for each in [*found][:MOST_MEANT])}?" if found else ""
+
+
+MOST_MEANT = 3
+"""Files that a message offers."""
 
 
 def _is_there(path: Path) -> bool:
@@ -108,11 +121,19 @@ def _is_there(path: Path) -> bool:
         return False
 
 
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def _near(name: str, kind: str, beside: Path) -> str:
     """The nearest name, of a file beside the one that is meant too, and the names that need no path."""
     known = sorted({p.stem for place in (Path(kind), packaged(kind)) for p in place.glob("*.yaml")})
     here = sorted({p.stem for suffix in SUFFIXES for p in beside.glob(f"*{suffix}")})
-    return f"{did_you_mean(name, [*known, *here])} (there are: {', '.join(known)})"
+    near = did_you_mean(name, [*known, *here])
+    return near or f" (there are: {', '.join(known)})"
 
 
 # --- running ----------------------------------------------------------------------------------------------------------
@@ -446,8 +467,8 @@ def draw(target: Path, plots: Sequence[Mapping[str, Any]] | None = None) -> Draw
 # --- pruning ----------------------------------------------------------------------------------------------------------
 
 
-def prune(results: Path, drop: bool) -> tuple[int, int]:
-    """Of how many trials weights are kept that no sweep needs, and their bytes; dropped, if that is asked for.
+def prune(results: Path, delete: bool) -> tuple[int, int]:
+    """Of how many trials weights are kept that no sweep needs, and their bytes; deleted, if that is asked for.
 
     Raises:
         UserError: there is no store, or the weights' folder can't be written.
@@ -456,6 +477,6 @@ def prune(results: Path, drop: bool) -> tuple[int, int]:
         weights = Weights.beside(results, "")
         planned = store.planned()
         found = {key: size for key, size in weights.owners().items() if key not in planned}
-    for key in found if drop else ():
-        weights.drop(key)
+    for key in found if delete else ():
+        weights.delete(key)
     return len(found), sum(found.values())

@@ -64,7 +64,7 @@ class Weights:
             found[key] = found.get(key, 0) + path.stat().st_size
         return found
 
-    def drop(self, key: str) -> None:
+    def delete(self, key: str) -> None:
         """Take a trial's weights away, of all environments.
 
         Raises:

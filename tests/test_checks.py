@@ -218,7 +218,7 @@ def test_check_of_stages_gives_each_format_and_parameter_its_one_spelling() -> N
         (
             [{"compress": {"weight": "uniform8 rounding=zero"}}],
             (0, "compress", "weight", "rounding"),
-            "unknown parameter",
+            "it is for roles; compressions round to nearest",
         ),
         ([{"retrain": {"epoch": 3}}], (0, "retrain", "epoch"), "did you mean 'epochs'?"),
         ([{"retrain": {"optimizer": "sdg"}}], (0, "retrain", "optimizer"), "did you mean 'sgd'?"),

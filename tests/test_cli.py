@@ -14,6 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from qsweep.cli import cli
+from qsweep.errors import UserError
+from qsweep.export import export
+from qsweep.show import explanation
+from qsweep.sweep import find
 
 SPEC = """
 trial:
@@ -212,6 +216,20 @@ def test_why_an_unknown_key_is_said(shell: Shell, key: str, message: str) -> Non
     assert message in shell("why", key, code=2)[1]
 
 
+def test_an_unknown_key_gets_the_nearest_key_or_where_the_keys_are_shown(shell: Shell) -> None:
+    key = keys(shell)[0][:10]
+    results = shell.folder / "results"
+    swapped = key[:3] + key[4] + key[3] + key[5:]
+    wrong = swapped if swapped != key else f"{key[:3]}{'0' if key[3] != '0' else '1'}{key[4:]}"
+    for given in (wrong, key[:4] + key[5:], f"{key[:4]}0{key[4:9]}"):
+        with pytest.raises(UserError, match=rf"did you mean {key[:8]}.*\(`qsweep table` shows the keys\)"):
+            explanation(results / "store.db", given)
+        with pytest.raises(UserError, match=f"did you mean {key[:8]}"):
+            export(results, given, Path("w.safetensors"), print)
+    with pytest.raises(UserError, match=r"begins with 0000 \(`qsweep table` shows the keys\)"):
+        explanation(results / "store.db", "0000")
+
+
 def test_plot_draws_sweep_folders_results_folders_and_spec_files(shell: Shell) -> None:
     expected = ["results/tiny/figures/lines-test_accuracy.png", "results/tiny/figures/lines-test_accuracy.pdf"]
     for words in ((), ("results",), ("results/tiny",), ("tiny.yaml",)):
@@ -344,6 +362,25 @@ def test_a_spec_in_this_folder_is_found_by_its_name(shell: Shell) -> None:
     assert shell("run", "tiny", "-n") == shell("run", "tiny.yaml", "-n")
     assert "did you mean 'tiny'?" in shell("run", "tinny", "-n", code=2)[1]
     assert "twin is a folder, not a spec" in shell("run", "./twin", "-n", code=2)[1]
+
+
+def test_a_folder_or_a_name_without_its_end_leads_to_the_spec_that_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("ex/spec.yaml", "other/one.yml", "results/tiny/spec.yaml"):
+        Path(file).parent.mkdir(parents=True)
+        Path(file).touch()
+    for given, meant in (
+        ("ex", "`ex/spec.yaml`"),
+        ("./ex", "`ex/spec.yaml`"),
+        ("ex/spec", "`ex/spec.yaml`"),
+        ("other/one.yaml", "`other/one.yml`"),
+        ("tiny", "`results/tiny/spec.yaml`"),
+        ("results/tiny", "`results/tiny/spec.yaml`"),
+    ):
+        with pytest.raises(UserError, match=f"; did you mean {meant}\\?$"):
+            find(given)
 
 
 def test_results_are_found_by_the_name_of_their_folder(shell: Shell) -> None:

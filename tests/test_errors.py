@@ -81,6 +81,17 @@ def test_unknown_names_what_there_is() -> None:
     assert unknown("format", "fp9", ("float32", "range")) == "unknown format 'fp9' (one of: float32, range)"
 
 
+def test_unknown_shows_a_few_of_many_names_and_where_all_are() -> None:
+    many = tuple(f"name_{letter}" for letter in "abcdefghijklmnopqrst")
+    text = unknown("parameter", "other", many)
+    assert text.endswith("name_i, name_j and 10 more; `qsweep schema` lists all)")
+    assert "name_k" not in text
+    assert unknown("parameter", "nam_c", many) == (
+        "unknown parameter 'nam_c'; did you mean 'name_c'? (`qsweep schema` lists all)"
+    )
+    assert unknown("thing", "nam_c", many) == "unknown thing 'nam_c'; did you mean 'name_c'?"
+
+
 def test_unknown_with_a_long_name_stays_readable() -> None:
     assert len(unknown("format", "x" * 100_000, ("float32",))) < 2 * MAX_TEXT
 

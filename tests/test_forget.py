@@ -1,4 +1,4 @@
-"""Forgetting trials: what is said, what is dropped, and that the next run trains them anew."""
+"""Forgetting trials: what is said, what is deleted, and that the next run trains them anew."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ def project(tmp_path: Path, data_folder: Path) -> Project:
     return made
 
 
-def test_forget_says_first_and_drops_with_yes_and_the_next_run_trains_again(project: Project) -> None:
+def test_forget_says_first_and_deletes_with_yes_and_the_next_run_trains_again(project: Project) -> None:
     key = project.rows("one")[0]["key"]
     before = project.records()
     told = project.out("store", "forget", key[:12])
     assert told.splitlines() == [
-        "would drop 1 records of 1 trials, and 0 bytes of weights: add --yes",
+        "would delete 1 records of 1 trials, and 0 bytes of weights: add --yes",
         "1 of the trials are in one too",
         "1 of the trials are in two too",
     ]
     assert project.records() == before
-    assert project.out("store", "forget", key[:12], "--yes").startswith("dropped 1 records of 1 trials")
+    assert project.out("store", "forget", key[:12], "--yes").startswith("deleted 1 records of 1 trials")
     assert project.records() == [record for record in before if record[0] != key]
     assert "trained 1, known 1" in project.run("run", "one.yaml", "--backend", "serial", "--no-plot")
 
 
-def test_forget_a_sweep_drops_its_trials_with_their_weights(project: Project) -> None:
+def test_forget_a_sweep_deletes_its_trials_with_their_weights(project: Project) -> None:
     keys = {row["key"] for row in project.rows("two")}
     project.out("export", sorted(keys)[0], "w.safetensors")
     assert "2 records of 2 trials, and 0 bytes" not in project.out("store", "forget", "--sweep", "two")

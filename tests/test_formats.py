@@ -188,7 +188,7 @@ def test_split_name_takes_more_parameters_than_the_familys_own() -> None:
         ("range 4", "found '4' behind a format's name, expected parameters as in 'block8 per=32'"),
         (
             "range4 sclae=2",
-            "unknown parameter of range4 'sclae'; did you mean 'scale'? (one of: bitwidth, scale, zero)",
+            "'range4' has no parameter 'sclae'; did you mean 'scale'? (it has: bitwidth, scale, zero)",
         ),
         ("range4 bitwidth=4", "'range4' sets the bitwidth already"),
         ("range4 scale=0", "range4: scale: found 0, expected a number above 0"),
@@ -200,7 +200,7 @@ def test_split_name_takes_more_parameters_than_the_familys_own() -> None:
         ("block8 axis=9", "axis: found 9, expected auto"),
         ("uniform4 scaling=-1", "scaling: found -1, expected computed, po2"),
         ("mxfp8 element=e2m1", "'mxfp8' sets the element already"),
-        ("float32 bitwidth=8", "unknown parameter of float32 'bitwidth'"),
+        ("float32 bitwidth=8", "'float32' has no parameter 'bitwidth'"),
     ],
 )
 def test_a_name_of_no_format_is_refused(text: str, message: str) -> None:

@@ -168,6 +168,75 @@ def test_a_name_with_other_digits_is_never_the_nearest(given: str) -> None:
     assert did_you_mean(given, ("int8", "e4m3", "l1", "cifar10", "cifar100", "stochastic8")) == ""
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("clip", 99, "it is a compression's: write `stages: [{compress: {weight: {format: …, clip: …}}}]`"),
+        ("clusters", 4, "it is a compression's"),
+        ("codebook", "free", "write `stages: [{retrain: {codebook: …}}]`"),
+        ("at", "operands", "`quantize: {weight: {format: …, at: …}}`"),
+        ("quantize.per", 16, "`quantize: {weight: {format: …, per: …}}`"),
+        ("quantize.weight.clip", 99, "for compressions, which cut"),
+        ("quantize.bias.at", "operands", "for the roles weight, activation and error"),
+        ("quantize.weight.lr", 1, "'lr' is a trial parameter"),
+        ("quantize.weight.prr", 16, "did you mean 'quantize.weight.per'?"),
+        ("quantize", {"clip": 99}, "unknown role 'clip': it is a compression's"),
+        (
+            "quantize",
+            {"weight": "uniform4 clip=99"},
+            "'uniform4' has no parameter 'clip'; it is for compressions, which cut",
+        ),
+        (
+            "quantize",
+            {"weight": {"format": "uniform4", "clip": 99}},
+            "it is for compressions, which cut values off",
+        ),
+        ("layers", {"a": {"weight": "uniform4 clip=99"}}, "it is for compressions, which cut"),
+        ("quantize", {"gradient": "e4m3 at=operands"}, "for the roles weight, activation and error"),
+        ("quantize", {"weight": "e4m3 per=16"}, "; block, uniform, po2, ternary, binary, kmeans have it (it has: "),
+        ("quantize", {"weight": {"format": "uniform4", "lr": 1}}, "it is a trial parameter, for `trial` or `grid`"),
+        (
+            "stages",
+            [{"compress": {"weight": "uniform4 rounding=up"}}],
+            "it is for roles; compressions round to nearest",
+        ),
+        ("stages", [{"compress": {"clip": 99}}], "`compress: {weight: {format: …, clip: …}}`"),
+    ],
+)
+def test_parameter_of_a_format_at_a_wrong_place_is_said_to_be_elsewhere(path: str, value: Any, words: str) -> None:
+    with pytest.raises(BadValueError) as caught:
+        check(path, value)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("uniform4 symmetric", "symmetric=true"),
+        ("uniform4 symetric", "symmetric=true"),
+        ("block8 channel", "per=channel"),
+        ("block8 per:16", "per=16"),
+        ("block8 per 16", "per=…"),
+    ],
+)
+def test_parameter_of_a_format_without_its_value_or_name_gets_both(name: str, meant: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"did you mean '{meant}'?")):
+        parse(name)
+
+
+@pytest.mark.parametrize(
+    ("words", "quoted"),
+    [
+        (("block4", "per=16"), "'block4 per=16'"),
+        (("e4m3", "block4", "per=16", "axis=1"), "'block4 per=16 axis=1'"),
+        (("uniform4", "symmetric"), "'uniform4 symmetric=true'"),
+    ],
+)
+def test_format_whose_parameters_a_shell_parted_from_it_is_to_be_quoted(words: tuple[str, ...], quoted: str) -> None:
+    with pytest.raises(UserError, match=f"quote both, {quoted}"):
+        cli.main(["formats", *words], standalone_mode=False)
+
+
 # --- slips ------------------------------------------------------------------------------------------------------------
 
 

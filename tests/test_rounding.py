@@ -639,7 +639,7 @@ def test_an_unknown_rounding_is_refused(rounding: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_stochastic_rounding_without_noise_is_refused(name: str) -> None:
     for rounding in ("stochastic", "stochastic4"):
-        with pytest.raises(ValueError, match=f"{rounding} rounding to .* needs noise"):
+        with pytest.raises(ValueError, match=rf"{rounding} rounding to .* needs noise.*: give `noise=torch.rand\("):
             quantize(torch.zeros(2), parse(name), rounding)
 
 

@@ -161,19 +161,19 @@ def test_run_of_a_known_base_that_can_not_be_made_again_fails_alone(project: Pro
 def test_weights_of_trials_that_have_not_run_yet_are_needed(project: Project) -> None:
     project.write("staged.yaml", (TRAINED + STAGES).replace("epochs: 1}}", "epochs: 100000}}"))
     project.run("run", "staged.yaml", "--backend", "serial", "--no-plot", "--timeout", "3", code=1)
-    assert "would free 0 bytes" in project.out("store", "prune")
+    assert "would delete 0 bytes" in project.out("store", "prune")
 
 
-def test_weights_that_no_sweep_needs_any_more_are_dropped_after_saying_so(project: Project) -> None:
+def test_weights_that_no_sweep_needs_any_more_are_deleted_after_saying_so(project: Project) -> None:
     project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
     assert len(weights(project)) == TRIALS
     project.write("staged.yaml", (TRAINED + STAGES).replace("[3, 2]", "[3]"))
     project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
     said = project.out("store", "prune")
-    assert said.startswith("would free ")
+    assert said.startswith("would delete ")
     assert said.strip().endswith(f"the weights of {COMPRESSED} trials that no sweep has now: add --yes")
     assert len(weights(project)) == TRIALS
-    assert project.out("store", "prune", "--yes") == said.replace("would free", "freed").replace(": add --yes", "")
+    assert project.out("store", "prune", "--yes") == said.replace("would delete", "deleted").replace(": add --yes", "")
     assert len(weights(project)) == TRIALS - COMPRESSED
     assert "trained 0" in project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
 

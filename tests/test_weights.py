@@ -62,5 +62,5 @@ def test_owners_say_how_much_each_trial_keeps_in_all_environments(tmp_path: Path
     weights.put(OTHER, b"others")
     Weights.beside(tmp_path, "elsewhere").put(KEY, b"too")
     assert weights.owners() == {KEY: 7, OTHER: 6}
-    weights.drop(KEY)
+    weights.delete(KEY)
     assert weights.owners() == {OTHER: 6}

@@ -6,6 +6,6 @@ written; `pages` is what `qsweep formats` prints, `document` is docs/formats.md.
 
 from qsweep.catalog.codes import MOST_VALUES, coding, values
 from qsweep.catalog.facts import Facts, facts
-from qsweep.catalog.pages import format_list, format_page
+from qsweep.catalog.pages import check_quoted, format_list, format_page
 
-__all__ = ["MOST_VALUES", "Facts", "coding", "facts", "format_list", "format_page", "values"]
+__all__ = ["MOST_VALUES", "Facts", "check_quoted", "coding", "facts", "format_list", "format_page", "values"]

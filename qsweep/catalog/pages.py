@@ -11,9 +11,10 @@ from qsweep.catalog.codes import MOST_VALUES, Coding, codes, coding, values
 from qsweep.catalog.facts import Facts, Scale, facts
 from qsweep.catalog.spelling import number, power
 from qsweep.columns import aligned, listed
-from qsweep.formats import FAMILIES, Format, parse, split_name
-from qsweep.formats.names import NAMES
-from qsweep.parameters import REQUIRED, as_integers, show
+from qsweep.errors import UserError
+from qsweep.formats import FAMILIES, Format, parameters_of, parse, split_name
+from qsweep.formats.names import NAMES, as_assignment
+from qsweep.parameters import REQUIRED, BadValueError, as_integers, show
 
 WIDTH = 100
 LINE = 120
@@ -71,6 +72,32 @@ def family_rows() -> Iterator[list[str]]:
     for family, cls in FAMILIES.items():
         example = next((name for name in NAMES if split_name(name)[0] == family and name != family), NONE)
         yield [family, example, cls.summary]
+
+
+def check_quoted(names: Sequence[str]) -> None:
+    """Refuse parameters that a shell has parted from their format: `block4 per=16` is two words without quotes.
+
+    Raises:
+        UserError: there is one; the message has the words as they are to be typed.
+    """
+    for start, name in enumerate(names):
+        if parted := list(_parted(name, names[start + 1 :])):
+            raise UserError(
+                f"'{names[start + 1]}' is a parameter of '{name}': quote both, '{' '.join([name, *parted])}'"
+            )
+
+
+def _parted(name: str, following: Sequence[str]) -> Iterator[str]:
+    """The words behind a format's name that are its parameters, as assignments."""
+    try:
+        known = {p.name: p for p in parameters_of(split_name(name)[0])}
+    except BadValueError:  # its page says what is wrong with it
+        return
+    for word in following:
+        is_assignment = re.match(r"\w+=", word) is not None
+        if not (is_assignment or word in known):
+            return
+        yield word if is_assignment else as_assignment(word, known)
 
 
 # --- one page ---------------------------------------------------------------------------------------------------------

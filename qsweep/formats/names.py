@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from functools import cache, partial
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-from qsweep.errors import UserError, cut, did_you_mean, unknown
+from qsweep.errors import UserError, cut, did_you_mean, nearest
 from qsweep.formats.declared import DETERMINISTIC, ROUNDINGS
 from qsweep.formats.floats import ALIASES, Float
 from qsweep.formats.grids import Fixed, Float32, Range, Unbounded
@@ -114,7 +114,7 @@ def split_name(text: str, others: Iterable[Parameter] = ()) -> tuple[str, dict[s
     first, call, rest = _parts(text)
     family, preset = _split_word(first)
     known = {p.name: p for p in (*parameters_of(family), *others)}
-    given = [*_arguments(family, call), *(_assignment(word) for word in rest.split())]
+    given = [*_arguments(family, call), *(_assignment(word, known) for word in rest.split())]
     if twice := [name for name, count in Counter(name for name, _ in given).items() if count > 1]:
         raise BadValueError(f"'{cut(text)}' sets the {twice[0]} twice")
     return family, preset | dict(check_each(given, partial(_check, known, preset, first)))
@@ -139,6 +139,8 @@ def _split_word(word: str) -> tuple[str, dict[str, Any]]:
             known = {p.name: p for p in cls.parameters}
             numbers = [(name, int(digits)) for name, digits in match.groupdict().items()]
             return cls.family, dict(check_each(numbers, partial(_check, known, {}, word)))
+    if "=" in word and "(" not in word:
+        raise BadValueError(f"found '{cut(word)}', expected a format's name before it, as in 'block8 per=32'")
     near = did_you_mean(word, (*NAMES, *_with_numbers(word), *FAMILIES), "format")
     raise BadValueError(
         f"unknown format '{cut(word)}'{near} (such as {', '.join(EXAMPLES)}; `qsweep formats` lists all)"
@@ -168,23 +170,67 @@ def _arguments(family: str, call: str) -> Iterator[tuple[str, object]]:
     for position, word in enumerate(words):
         if "=" not in word and position >= len(names):
             raise BadValueError(f"{family}({call}) has more than {len(names)} parameters: {', '.join(names)}")
-        name, value = _assignment(word if "=" in word else f"{names[position]}={word}")
+        name, value = _assignment(word if "=" in word else f"{names[position]}={word}", {})
         yield name, bool(value) if name in switches and value in (0, 1) else value
 
 
-def _assignment(word: str) -> tuple[str, object]:
+def _assignment(word: str, known: Mapping[str, Parameter]) -> tuple[str, object]:
     name, equals, value = word.partition("=")
     if not equals:
-        raise BadValueError(f"found '{cut(word)}' behind a format's name, expected parameters as in 'block8 per=32'")
+        near = f"; did you mean '{meant}'?" if (meant := as_assignment(word, known)) else ""
+        raise BadValueError(
+            f"found '{cut(word)}' behind a format's name, expected parameters as in 'block8 per=32'{near}"
+        )
     with suppress(ValueError):
         return name, json.loads(value)
     return name, PYTHON.get(value, value.strip("'"))
 
 
+def as_assignment(word: str, known: Mapping[str, Parameter]) -> str:
+    """What is meant by a word without `=`: `symmetric=true` by `symmetric`, `rounding=stochastic` by `stochastic`.
+
+    "" where that is not clear.
+    """
+    name, _, value = word.partition(":")
+    name = name if name in known else nearest(name, tuple(known))
+    if name:
+        return f"{name}={value or ('true' if known[name].type is bool else '…')}"
+    return next((f"{p.name}={word}" for p in known.values() if word in _words_of(p)), "")
+
+
+def _words_of(parameter: Parameter) -> set[object]:
+    """The words that a parameter takes as its value."""
+    types = (parameter.type, *get_args(parameter.type))
+    return {word for own in types if get_origin(own) is Literal for word in get_args(own)}
+
+
+def no_parameter(owner: str, name: str, known: Collection[str]) -> str:
+    """That a format has no parameter of a name: where it belongs or what is near, and all that the format has."""
+    has = f" (it has: {', '.join(known)})" if known else " (it has none)"
+    near = did_you_mean(name, known, "parameter") or misplaced(name)
+    return f"'{cut(owner)}' has no parameter '{cut(name)}'{near}{has}"
+
+
+def misplaced(name: str) -> str:
+    """Of a parameter that exists: `; ` and where it belongs. "" of any other name."""
+    if name in BESIDES:
+        return f"; {BESIDES[name]}"
+    families = [family for family in FAMILIES if name in {p.name for p in parameters_of(family)}]
+    return f"; {', '.join(families)} {'has' if len(families) == 1 else 'have'} it" if families else ""
+
+
+BESIDES = {
+    "clip": "it is for compressions, which cut values off: `stages: [{compress: {weight: {format: …, clip: …}}}]`",
+    "at": "it is for the roles weight, activation and error, which can be rounded at the operands of products",
+    "rounding": "it is for roles; compressions round to nearest, and in Python it is an argument of quantize",
+}
+"""What stands beside a format in some places, and belongs to none."""
+
+
 def _check(known: Mapping[str, Parameter], preset: Mapping[str, Any], word: str, name: str, value: object) -> Any:
     """A parameter's value, where it is one of those known and not set by the word in front already."""
     if name not in known:
-        raise BadValueError(unknown(f"parameter of {word}", name, tuple(known)))
+        raise BadValueError(no_parameter(word, name, tuple(known)))
     if name in preset:
         raise BadValueError(f"'{word}' sets the {name} already")
     try:

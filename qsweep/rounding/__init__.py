@@ -139,6 +139,9 @@ def _refuse(x: Tensor, stack: Stack, rounding: str, noise: Tensor | None, gradie
         return
     shape = tuple(x.shape) if stack.draws == 1 else (stack.draws, *x.shape)
     if noise is None:
-        raise ValueError(f"{rounding} rounding to {name} needs noise: uniform numbers in [0, 1) of the shape {shape}")
+        raise ValueError(
+            f"{rounding} rounding to {name} needs noise, uniform numbers in [0, 1): give `noise=torch.rand({shape})`, "
+            f"or of NumPy `noise=numpy.random.default_rng().random({shape}, 'float32')`"
+        )
     if tuple(noise.shape) != shape or noise.dtype != torch.float32:
         raise ValueError(f"noise for {name}: found {noise.dtype} {tuple(noise.shape)}, expected float32 {shape}")
