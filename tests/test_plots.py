@@ -128,6 +128,11 @@ def test_import_and_draw_leave_matplotlib_and_pyplot_alone(tmp_path: Path) -> No
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
 
 
+def note(drawn: Figure) -> str:
+    """The notes below a figure, on one line."""
+    return " ".join(legend_texts(drawn)[-1].split())
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -184,6 +189,10 @@ def test_draw_table_that_can_not_be_drawn_says_why(
         ([0.0, 0.5, 0.9], "linear", ["0", "0.5", "0.9"]),
         ([-1.0, 1.0], "linear", ["−1", "1"]),
         ([0.25], "linear", ["0.25"]),
+        ([1.0, 1 + 2**-52], "category", ["1", "1.0000000000000002"]),
+        ([1.0, 1 + 1e-6, 3.0], "category", ["1", "1.000001", "3"]),
+        ([-1.0, 0.0, 20240101.0], "category", ["−1", "0", "2.024e7"]),
+        ([-1e308, 1e308], "category", ["−1e308", "1e308"]),
     ],
 )
 def test_axis_numbers_have_the_scale_on_which_they_are_even(values: list[float], scale: str, texts: list[str]) -> None:
@@ -333,6 +342,52 @@ def test_lines_band_is_min_to_max_over_seeds() -> None:
     assert (band.y0, band.y1) == pytest.approx((20.0, 40.0))
     assert list(panel.lines[0].get_ydata()) == pytest.approx([30.0, 30.0])
     assert "line: mean, band: min … max over 3 seeds" in legend_texts(drawn)
+
+
+def test_lines_with_bars_at_some_x_only_say_so() -> None:
+    table = trials({"lr": list(range(1, 26)), "bitwidth": BITS}, seeds=2, accuracy=lambda p: 0.1 * (1 + p["seed"]))
+    drawn = figure(table, {**LINES})
+    (bars, *_) = (c for c in panels(drawn)[0].collections if isinstance(c, LineCollection))
+    assert [segment[0][0] for segment in bars.get_segments()] == [1, 4, 7, 10, 13, 16, 19, 22, 25]
+    assert note(drawn).startswith(
+        "line: mean, bar: min … max over 2 seeds; bars at one learning rate in 3: elsewhere the spread is not drawn"
+    )
+
+
+def test_lines_over_epochs_say_what_is_averaged_and_how_many_trials_a_point_has() -> None:
+    table = trials({"momentum": [0.0, 0.9], "rounding": ["nearest"]}, seeds=2)
+    courses = {key: [0.5 + 0.01 * i] * (3 if i else 2) for i, key in enumerate(table["key"])}
+    drawn = figure(table, EPOCHS, history(courses))
+    assert note(drawn) == "line: mean, band: min … max over 3–4 trials that differ in momentum and seed"
+
+
+def test_lines_with_one_trial_left_at_a_point_say_that_it_has_no_spread() -> None:
+    def status(point: Point) -> str:
+        return "diverged" if point["lr"] == 1 and point["seed"] else "done"
+
+    drawn = figure(trials({"lr": [0.5, 1.0]}, seeds=2, status=status), {**LINES, "line": None})
+    assert note(drawn) == "line: mean, band: min … max over 1–2 seeds; no band where one trial is left"
+
+
+def test_spread_of_a_point_without_a_neighbour_is_a_bar() -> None:
+    table = trials(
+        {"lr": [0.25, 0.5, 1.0]},
+        seeds=2,
+        accuracy=lambda p: 0.5 + 0.1 * p["seed"],
+        status=lambda p: "diverged" if p["lr"] == 0.5 else "done",
+    )
+    (panel,) = panels(figure(table, {**LINES, "line": None}))
+    (bars,) = (c for c in panel.collections if isinstance(c, LineCollection))
+    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [pytest.approx([50, 60])] * 2
+
+
+@pytest.mark.parametrize("kind", ["lines", "scatter"])
+def test_lines_that_lie_under_another_are_named(kind: str) -> None:
+    def accuracy(point: Point) -> float:
+        return {"a": 0.5, "b": 0.5, "c": 0.7, "d": 0.5 if point["lr"] == 1 else 0.6}[point["variant"]]
+
+    table = trials({"variant": ["a", "b", "c", "d"], "lr": LR}, accuracy=accuracy)
+    assert note(figure(table, {**LINES, "kind": kind, "line": "variant"})) == "hidden under b: a"
 
 
 def test_trials_that_are_done_and_have_no_such_measure_are_left_out_not_marked() -> None:
@@ -784,7 +839,47 @@ def test_threshold_draws_the_lowest_bitwidth_over_lr_and_a_gap_where_none_reache
     fine, coarse = (line for line in axes.get_lines() if len(line.get_xdata()) > 1)
     assert dict(zip(fine.get_xdata(), fine.get_ydata(), strict=True)) == {-4.0: 4, -3.0: 3, -2.0: 2, -1.0: 1, 0.0: 1}
     assert dict(zip(coarse.get_xdata(), coarse.get_ydata(), strict=True)) == {-3.0: 4, -2.0: 3, -1.0: 2, 0.0: 1}
-    assert "95% of the best without bitwidth, 80.0 %" in " ".join(legend_texts(drawn)).replace("\n", " ")
+    assert note(drawn) == (
+        "point: lowest bitwidth whose test accuracy is at least 76.0 %, 95% of the best without bitwidth, 80.0 %; "
+        "2 of 2 lines reach it, at 9 of 10 points"
+    )
+
+
+def test_threshold_counts_lines_and_points_and_names_what_is_averaged() -> None:
+    table = trials(
+        {"momentum": [0.0, 0.9], "variant": ["a", "b"], "lr": LR, "bitwidth": BITS},
+        accuracy=lambda p: 0.8 if p["variant"] == "a" and p["lr"] > 0.2 and p["bitwidth"] != 4 else 0.1,
+        seeds=2,
+    )
+    assert note(figure(table, {**THRESHOLD, "line": "variant", "reach": 0.5})) == (
+        "point: lowest bitwidth whose test accuracy is at least 50.0 %; "
+        "mean over 4 trials that differ in momentum and seed; "
+        "1 of 2 lines reach it, at 3 of 10 points; at 3 of them a higher bitwidth does not reach it"
+    )
+
+
+def test_threshold_panels_in_which_nothing_reaches_stay_and_say_how_near_they_come() -> None:
+    def status(point: Point) -> str:
+        return "diverged" if point["rounding"] == "down" else "done"
+
+    def accuracy(point: Point) -> float:
+        return {"nearest": 0.8, "stochastic": 0.9}.get(point["rounding"], 0.6)
+
+    grid: dict[str, list[Any]] = {"rounding": ["nearest", "stochastic", "down", None], "lr": LR, "bitwidth": BITS}
+    table = trials(grid, accuracy=accuracy, status=status)
+    drawn = figure(table, {**THRESHOLD, "facet": "rounding", "reach": 0.85})
+    words = {axes.get_title(): [text.get_text() for text in axes.texts] for axes in panels(drawn)}
+    assert words == {
+        "rounding: nearest": ["none reaches 85.0 %:\nthe best has 80.0 %"],
+        "rounding: stochastic": [],
+        "rounding: down": ["none reaches 85.0 %:\nno trial is done"],
+        "rounding: not applicable": ["none reaches 85.0 %:\nthe best has 60.0 %"],
+    }
+
+
+def test_threshold_counts_trials_that_have_no_place_in_it() -> None:
+    table = through_csv([*rows({"lr": LR, "bitwidth": BITS}), *rows({"lr": [None], "bitwidth": BITS}, weight="b")])
+    assert note(figure(table, {**THRESHOLD, "reach": 0.4})).endswith("; not drawn: 4 trials without learning rate")
 
 
 def test_threshold_takes_a_mean_over_seeds_to_which_a_diverged_one_gives_nothing() -> None:

@@ -73,6 +73,10 @@ DIGITS: Final = 4
 """Of a number in a figure, unless it takes more to tell it from others."""
 LONGEST: Final = 25
 """Characters of a value or a column's name that a figure shows; longer ones are cut."""
+NEAREST: Final = 1e-3
+"""Numbers that are nearer to each other than this part of their mean distance look like one."""
+DRAWN_APART: Final = 1e-11
+"""The same, as a part of the largest of them: drawing takes the difference of floats."""
 
 
 def word(column: str) -> str:
@@ -118,9 +122,9 @@ LOGARITHMS: Final = {"log2": _log2, "log10": math.log10}
 class Axis:
     """The places of one column, in order, on a scale that suits them.
 
-    `scale` is `log2`, `log10` or `linear` for numbers, `category` for the rest; coordinates are logarithms on the first
-    two, and counted from 0 on the last. References stand beyond the last value; 0 stands apart before the first one
-    where the scale is logarithmic.
+    `scale` is `log2`, `log10` or `linear` for numbers, `category` for the rest, and for numbers that no scale tells
+    apart; coordinates are logarithms on the first two, and counted from 0 on the last. References stand beyond the last
+    value; 0 stands apart before the first one where the scale is logarithmic.
     """
 
     column: str
@@ -232,12 +236,25 @@ def axis(column: str, places: Iterable[Place]) -> Axis:
 
 
 def scale_of(numbers: Sequence[float]) -> str:
-    """The scale on which ascending numbers are spread most evenly: `log2`, `log10` or `linear`.
+    """The scale on which ascending numbers are spread most evenly: `log2`, `log10`, `linear` or `category`.
 
     A leading 0 stands apart from a logarithmic scale: weight decay, dropout and penalties nearly always start there.
+    Numbers that would lie on one another on such a scale, or that are too large to subtract, stand evenly apart, as
+    categories do.
     """
+    if not math.isfinite(numbers[-1] - numbers[0]):
+        return "category"
+    scale = _even_scale(numbers)
+    at = LOGARITHMS.get(scale, float)
+    shown = [at(number) for number in numbers if number or scale not in LOGARITHMS]
+    steps = [b - a for a, b in pairwise(shown)]
+    least = max(NEAREST * (shown[-1] - shown[0]) / max(len(steps), 1), DRAWN_APART * max(map(abs, shown)))
+    return scale if all(step > least for step in steps) else "category"
+
+
+def _even_scale(numbers: Sequence[float]) -> str:
     if len(numbers) > 2 and numbers[0] == 0 and not _is_even(numbers):
-        return scale_of(numbers[1:])
+        return _even_scale(numbers[1:])
     if len(numbers) < 2 or numbers[0] <= 0 or all(b - a == 1 for a, b in pairwise(numbers)):
         return "linear"
     if all(_near_whole(math.log2(number)) for number in numbers):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 MOST_BANDS: Final = 3
 """Lines whose bands from min to max can be told apart where they overlap; more lines have bars."""
+MOST_BARS: Final = 12
+"""Of one line."""
+LARGEST: Final = 1e100
+"""Values from here on count as infinite: a sum or a margin of them would be."""
+LEAST: Final = 1e-100
+"""Values below it are too near to 0 for the ends of a logarithmic scale."""
 Shown = TypeVar("Shown")
 ONLY: Final = ""
 """The one series of lines that have no `line`."""
@@ -45,6 +51,11 @@ class Cell:
         return math.fsum(self.values) / len(self.values) if self.values else math.nan
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest of what is done; NaN where nothing is."""
+        return min(self.values, default=math.nan), max(self.values, default=math.nan)
+
+    @property
     def state(self) -> str:
         """`done`, `partly` (some of the trials gave nothing), `diverged`, `empty` or `lacking`."""
         if self.values:
@@ -53,7 +64,7 @@ class Cell:
 
     def add(self, row: Row) -> None:
         """Count one trial in."""
-        if row.status == "done" and math.isfinite(row.value):
+        if row.status == "done" and abs(row.value) < LARGEST:
             self.values.append(row.value)
         elif row.status == "diverged":
             self.diverged += 1
@@ -67,10 +78,11 @@ Cells = dict[tuple[Place, Place], Cell]
 
 
 class Panel(NamedTuple):
-    """One value of the facet: its title, and its cells, which stand at (x, series)."""
+    """One value of the facet: its title, its cells, which stand at (x, series), and why nothing is drawn, if so."""
 
     title: str
     cells: Cells
+    reason: str = "no result"
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,16 @@ class Picture:
         return [cell for panel in self.panels for cell in panel.cells.values()]
 
     @property
+    def has_bands(self) -> bool:
+        """Whether lines have bands from min to max, not bars."""
+        return _has_bands(self.series)
+
+    @cached_property
+    def barred(self) -> set[Place]:
+        """The places on the scale of x at which lines have bars, if they have bars: not at each of many."""
+        return set(self.x.joined[:: _every(self.x)])
+
+    @property
     def states(self) -> set[str]:
         """The states that occur, for the legend."""
         return {cell.state for cell in self.cells}
@@ -108,7 +130,7 @@ class Picture:
     def is_log(self) -> bool:
         """Whether the metric is better seen on a logarithmic scale: losses that span two orders of magnitude."""
         found = [value for cell in self.cells for value in cell.values]
-        return not self.is_share and bool(found) and 0 < 100 * min(found) < max(found)
+        return not self.is_share and bool(found) and LEAST < min(found) < max(found) / 100
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -142,7 +164,7 @@ def picture(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: str)
     x = axis(plot.x, (x for x, s in places if not (isinstance(x, Reference) and isinstance(s, Reference))))
     series = axis(plot.series or ONLY, (s for _, s in places))
     _check_size(plot, panels, x, series)
-    return Picture(plot, plot.title or title, x, series, panels, _notes(plot, panels, len(series.places)))
+    return Picture(plot, plot.title or title, x, series, panels, _notes(plot, panels, x, series))
 
 
 def _check_size(plot: Plot, panels: Sequence[Panel], x: Axis, series: Axis) -> None:
@@ -226,18 +248,45 @@ def loose_title(rows: Sequence[Row], plot: Entry) -> str:
     return cut(min(names)) if is_telling else f"{word(plot.facet)}: not applicable"
 
 
-def _notes(plot: Plot, panels: Sequence[Panel], series: int) -> str:
+def _has_bands(series: Axis) -> bool:
+    return len(series.places) <= MOST_BANDS
+
+
+def _every(x: Axis) -> int:
+    """How many values of x share a bar: it stands at the first of them."""
+    return math.ceil(len(x.joined) / MOST_BARS)
+
+
+def _notes(plot: Plot, panels: Sequence[Panel], x: Axis, series: Axis) -> str:
     """What is averaged, and over how many trials; nothing where each place has one."""
     cells = [cell for panel in panels for cell in panel.cells.values()]
     counts = {len(cell.values) for cell in cells if cell.values}
     if max(counts, default=1) == 1:
         return ""
+    over = averaged(counts, (cell.hidden for cell in cells))
+    if plot.kind == "scatter":
+        return f"one ring per trial: {over} at each place"
+    if plot.kind != "lines":
+        return f"mean over {over}"
+    shape = "band" if _has_bands(series) else "bar"
+    notes = [f"line: mean, {shape}: min … max over {over}"]
+    if 1 in counts:
+        notes.append(f"no {shape} where one trial is left")
+    if shape == "bar" and _every(x) > 1:
+        notes.append(f"bars at one {word(x.column)} in {_every(x)}: elsewhere the spread is not drawn")
+    return "; ".join(notes)
+
+
+def averaged(counts: Collection[int], hidden: Iterable[Sequence[Mapping[str, Value | None]]]) -> str:
+    """Over what means are taken: `3 seeds`, or `6 trials that differ in zero level and seed`.
+
+    Args:
+        counts: how many trials the places have.
+        hidden: of each place, what the axes that the figure doesn't show are in each of its trials.
+    """
     number = "–".join(map(str, sorted({min(counts), max(counts)})))
-    varying = list(dict.fromkeys(column for cell in cells for column in _varying(cell.hidden)))
-    over = f"{number} seeds" if varying == ["seed"] else f"{number} trials that differ in {_listed(varying)}"
-    spread_shown = "band" if series <= MOST_BANDS else "bar"
-    words = {"lines": f"line: mean, {spread_shown}: min … max over {{}}", "scatter": "a ring a trial: {} at each place"}
-    return words.get(plot.kind, "mean over {}").format(over)
+    varying = list(dict.fromkeys(column for place in hidden for column in _varying(place)))
+    return f"{number} seeds" if varying == ["seed"] else f"{number} trials that differ in {_listed(varying)}"
 
 
 def _varying(hidden: Sequence[Mapping[str, Value | None]]) -> list[str]:

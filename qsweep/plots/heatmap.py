@@ -38,16 +38,16 @@ def draw(picture: Picture) -> Figure:
     height = 0.22 * len(picture.series.places) + 0.8
     figure, axes = page.panels(picture, page.WIDTH if wide else 0.6 * page.WIDTH, min(max(height, 1.6), page.WIDTH))
     colours = page.colours(picture)
-    for panel, (each, (_, cells)) in enumerate(zip(axes, picture.panels, strict=True)):
-        _cells(each, picture, cells, colours)
-        outlined.draw(each, panel)
+    for i, (each, panel) in enumerate(zip(axes, picture.panels, strict=True)):
+        _cells(each, picture, panel.cells, colours)
+        outlined.draw(each, i)
     page.outer_labels(figure, axes, picture.x.label, picture.series.label)
     figure.colorbar(colours, ax=axes, label=picture.label, aspect=25, pad=0.02)
     page.add_foot(figure, picture)
     page.lay_out(figure)
     _ticks(axes, picture)
-    for each, (_, cells) in zip(axes, picture.panels, strict=True):
-        _numbers(each, picture, cells, colours)
+    for each, panel in zip(axes, picture.panels, strict=True):
+        _numbers(each, picture, panel.cells, colours)
     return figure
 
 

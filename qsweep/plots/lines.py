@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,8 +12,8 @@ import matplotlib
 from matplotlib.lines import Line2D
 
 from qsweep.plots import page
-from qsweep.plots.axes import Axis, Place, Reference, word
-from qsweep.plots.cells import MOST_BANDS, ONLY, Cell, Cells, Picture, spread
+from qsweep.plots.axes import Axis, Place, Reference
+from qsweep.plots.cells import ONLY, Cell, Cells, Panel, Picture, spread
 
 Course = Sequence[tuple[Place, Cell]]
 
@@ -40,9 +41,6 @@ POINT: Final[dict[str, Any]] = {"linestyle": "none", "marker": "o", "markersize"
 IN_PLACE: Final[dict[str, Any]] = {"ha": "center", "va": "center", "color": "0.35"}
 """Words in the place of values."""
 
-MOST_BARS: Final = 12
-"""Of one line."""
-
 MOST_MARKED: Final = 30
 """Places of x up to which each has a marker."""
 
@@ -55,6 +53,9 @@ RING: Final[dict[str, Any]] = {"marker": "o", "markersize": 4.5, "markerfacecolo
 HANDLE: Final = 40.0
 """Points that an entry of the legend takes besides its text."""
 
+COVERED: Final = 0.005
+"""Heights of a panel by which two lines may differ that look like one: less than a line is wide."""
+
 ROW: Final = 0.045
 """Height of a row of marks, in heights of a panel."""
 
@@ -64,14 +65,15 @@ ROWS: Final = 8
 
 def draw(picture: Picture) -> Figure:
     """The figure of `picture`: a line for each series, dashed black for references."""
+    picture = replace(picture, notes="; ".join(filter(None, (picture.notes, _covered(picture)))))
     _, columns = page.shape(len(picture.panels))
     named = len(picture.series.places) > 1
     width = page.WIDTH if columns > 1 else (0.5 + 0.15 * named) * page.WIDTH
     legend_columns, legend_height = _legend_shape(picture, width) if named else (0, 0.0)
     figure, axes = page.panels(picture, width, 2.3, least=legend_height)
     looks = {series: _look(picture, series) for series in picture.series.places}
-    for each, (_, cells) in zip(axes, picture.panels, strict=True):
-        _panel(each, picture, cells, looks)
+    for each, panel in zip(axes, picture.panels, strict=True):
+        _panel(each, picture, panel, looks)
     page.outer_labels(figure, axes, picture.x.label, picture.label)
     if named:
         _legend(figure, picture, looks, legend_columns)
@@ -81,13 +83,51 @@ def draw(picture: Picture) -> Figure:
     return figure
 
 
+def _covered(picture: Picture) -> str:
+    """Which lines are not seen, since one that is drawn after them lies on all of their points."""
+    courses = [(series, _heights(picture, series)) for series in picture.series.places]
+    under: dict[Place, list[str]] = {}
+    for i, (series, own) in enumerate(courses):
+        above = [other for other, theirs in courses[i + 1 :] if own and _lies_on(theirs, own)]
+        if above:
+            under.setdefault(above[-1], []).append(picture.series.text(series))
+    return "; ".join(f"hidden under {picture.series.text(top)}: {', '.join(names)}" for top, names in under.items())
+
+
+Heights = dict[tuple[int, Place], list[float]]
+"""Where a line passes, or has its rings, by panel and x; in heights of a panel."""
+
+
+def _heights(picture: Picture, series: Place) -> Heights:
+    low, high = _limits(picture)
+    at = math.log if picture.is_log else float
+    return {
+        (i, x): [(at(value) - at(low)) / (at(high) - at(low)) for value in _drawn(picture, cell)]
+        for i, panel in enumerate(picture.panels)
+        for x, cell in _course(picture, spread(panel.cells, picture.x), series)
+        if cell.values
+    }
+
+
+def _drawn(picture: Picture, cell: Cell) -> Sequence[float]:
+    return cell.values if picture.plot.kind == "scatter" else [cell.mean]
+
+
+def _lies_on(upper: Heights, lower: Heights) -> bool:
+    return all(
+        any(abs(theirs - own) < COVERED for theirs in upper.get(place, ()))
+        for place, heights in lower.items()
+        for own in heights
+    )
+
+
 def _look(picture: Picture, series: Place) -> dict[str, Any]:
     """Colour and marker of a line."""
     look = stroke(picture.series, series)
     if isinstance(series, Reference):
         index = picture.series.references.index(series)
         needs_marker = index >= len(DASHES) or any(
-            _lone(_course(picture, cells, series)) for _, cells in picture.panels
+            _lone(_course(picture, panel.cells, series)) for panel in picture.panels
         )
         return {**look, "marker": REFERENCE_MARKERS[index % len(REFERENCE_MARKERS)] if needs_marker else "", **SMALL}
     if picture.plot.kind == "scatter":
@@ -110,7 +150,8 @@ def stroke(axis: Axis, series: Place) -> dict[str, Any]:
     return {"color": OKABE_ITO[index % len(OKABE_ITO)], "linestyle": dash, "linewidth": 1.2}
 
 
-def _panel(axes: Axes, picture: Picture, cells: Cells, looks: dict[Place, dict[str, Any]]) -> None:
+def _panel(axes: Axes, picture: Picture, panel: Panel, looks: dict[Place, dict[str, Any]]) -> None:
+    cells = panel.cells
     draw_course = _rings if picture.plot.kind == "scatter" else _line
     for series, look in looks.items():
         draw_course(axes, picture, _course(picture, cells, series), look)
@@ -119,8 +160,7 @@ def _panel(axes: Axes, picture: Picture, cells: Cells, looks: dict[Place, dict[s
             _level(axes, cell, looks[series])
     _marks(axes, picture, spread(cells, picture.x), looks)
     if not any(cell.values for cell in cells.values()):
-        words = f"no {word(picture.plot.lowest)} reaches it" if picture.plot.lowest else "no result"
-        axes.text(0.5, 0.5, words, transform=axes.transAxes, **IN_PLACE)
+        axes.text(0.5, 0.5, panel.reason, transform=axes.transAxes, **IN_PLACE)
     axes.grid(axis="y", color="0.9", linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -142,27 +182,31 @@ def _line(axes: Axes, picture: Picture, course: Course, look: dict[str, Any]) ->
         steps = list(group)
         x = [picture.x.at(place) for place, _ in steps]
         means = [cell.mean for _, cell in steps]
-        low = [min(cell.values, default=math.nan) for _, cell in steps]
-        high = [max(cell.values, default=math.nan) for _, cell in steps]
         if apart:
-            axes.vlines(x, low, high, color=look["color"], linewidth=0.8)
+            _bars(axes, picture, steps, color=look["color"], linewidth=0.8)
             axes.plot(x, means, **{**look, "linestyle": "none", "marker": look.get("marker") or "o"})
         else:
             axes.plot(x, means, **look)
             if not look["marker"]:
                 lone = [(picture.x.at(place), cell.mean) for place, cell in _lone(steps)]
                 axes.plot([x for x, _ in lone], [y for _, y in lone], **POINT, color=look["color"])
-            _spread(axes, picture, (x, low, high), look)
+            _spread(axes, picture, steps, look)
 
 
-def _spread(axes: Axes, picture: Picture, ends: tuple[list[float], ...], look: dict[str, Any]) -> None:
+def _spread(axes: Axes, picture: Picture, steps: Course, look: dict[str, Any]) -> None:
     """From min to max: a band, or with many lines bars, which let the others be seen; not at each of many places."""
-    x, low, high = ends
-    if len(x) > 1 and len(picture.series.places) <= MOST_BANDS:
+    barred = [step for step in steps if step[0] in picture.barred]
+    if picture.has_bands and len(steps) > 1:
+        x, low, high = zip(*((picture.x.at(place), *cell.ends) for place, cell in steps), strict=True)
         axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
-    elif low != high:
-        every = math.ceil(len(x) / MOST_BARS)
-        axes.vlines(x[::every], low[::every], high[::every], color=look["color"], linewidth=0.7, alpha=0.7)
+        barred = _lone(steps)  # a band takes two places
+    _bars(axes, picture, barred, color=look["color"], linewidth=0.7, alpha=0.7)
+
+
+def _bars(axes: Axes, picture: Picture, steps: Course, **look: Any) -> None:
+    spread_out = [(picture.x.at(place), *cell.ends) for place, cell in steps if cell.ends[0] < cell.ends[1]]
+    if spread_out:
+        axes.vlines(*zip(*spread_out, strict=True), **look)
 
 
 def _rings(axes: Axes, picture: Picture, course: Course, look: dict[str, Any]) -> None:
@@ -230,7 +274,7 @@ def _legend_order(picture: Picture) -> list[Place]:
 
 def _end(picture: Picture, series: Place) -> float:
     """Where the lines of a series end, on average over the panels; NaN where they are empty."""
-    courses = [_course(picture, cells, series) for _, cells in picture.panels]
+    courses = [_course(picture, panel.cells, series) for panel in picture.panels]
     ends = [[cell.mean for place, cell in course if cell.values] for course in courses]
     last = [means[-1] for means in ends if means]
     return math.fsum(last) / len(last) if last else math.nan
@@ -251,21 +295,22 @@ def _scales(axes: Sequence[Axes], picture: Picture) -> None:
         axes[0].set_ylim(0, 1)
         return
     ticks = axes[0].yaxis.get_major_locator().tick_values(low, high)
-    axes[0].set_yticks([tick for tick in ticks if low <= tick <= high])
+    axes[0].set_yticks([tick for tick in ticks if low <= tick <= (min(high, 100.0) if picture.is_share else high)])
     axes[0].minorticks_off()
     axes[0].set_ylim(_bottom(picture, low, high), high)
 
 
 def _limits(picture: Picture) -> tuple[float, float]:
-    """From the least to the largest value; accuracies from 0 to 100 % where they fall below a half."""
+    """From the least to the largest value and 0; accuracies from 0 to 100 % where they fall below a half."""
     found = [value for cell in picture.cells for value in cell.values]
     low, high = min(found, default=0.0), max(found, default=1.0)
-    margin = max(0.06 * (high - low), 1.0 if picture.is_share else 0.0)
     if picture.is_log:
         return low / 1.3, high * 1.3
     if picture.is_share:
+        margin = max(0.06 * (high - low), 1.0)
         return (0.0, 102.0) if low < 50 or not found else (low - margin, min(102.0, high + margin))
-    return min(0.0, low), high + margin or 1.0
+    margin = 0.06 * ((high - low) or abs(high)) or 1.0
+    return low - margin if low < 0 else 0.0, high + margin
 
 
 def _bottom(picture: Picture, low: float, high: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from qsweep.errors import UserError, unknown
@@ -114,9 +115,9 @@ def _is_empty(cell: object) -> bool:
 
 
 def _are_exact(raw: Sequence[object], read: Sequence[Value | None]) -> bool:
-    """Whether numbers can be told apart as floats: integers beyond 2^53 may not be."""
-    large = {str(cell) for cell, value in zip(raw, read, strict=True) if isinstance(value, float) and value >= 2**53}
-    return len({float(text) for text in large}) == len(large)
+    """Whether numbers that differ stay apart as floats: integers beyond ±2^53 may not."""
+    written = {str(cell).strip() for cell, value in zip(raw, read, strict=True) if isinstance(value, float)}
+    return len({Decimal(text) for text in written}) == len({float(text) for text in written})
 
 
 def _value(cell: object) -> Value:

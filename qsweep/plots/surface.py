@@ -153,7 +153,7 @@ def _limits(picture: Picture) -> tuple[tuple[float, float], ...]:
 def _ends(axis: Axis) -> tuple[float, float]:
     first, last = axis.at(axis.places[0]), axis.at(axis.places[-1])
     below, above = (RIBBON * axis.step if axis.is_apart(end) else 0.0 for end in (axis.places[0], axis.places[-1]))
-    return (first - below, last + above) if last > first else (first - 0.5, last + 0.5)
+    return (first - below, last + above) if last > first else (first - 0.5 * axis.step, last + 0.5 * axis.step)
 
 
 def _landscape(axes: Axes3D, picture: Picture, landscape: Sequence[Face], colours: ScalarMappable) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from qsweep.errors import UserError
-from qsweep.plots.axes import Place, Value, axis, label, word
-from qsweep.plots.cells import ONLY, Cell, Cells, Panel, Picture, loose_title, refuse_many, titled
+from qsweep.plots.axes import Place, Value, axis, word
+from qsweep.plots.cells import LARGEST, ONLY, Cell, Cells, Panel, Picture, averaged, loose_title, refuse_many, titled
 from qsweep.plots.entry import Plot
 from qsweep.plots.rows import Row, read
 from qsweep.reach import Edge, edge, mean, read_reach
@@ -17,10 +17,20 @@ from qsweep.reach import Edge, edge, mean, read_reach
 if TYPE_CHECKING:
     import pandas as pd
 
-Seeds = list[float]
-"""What the trials of one place gave, each; NaN for one that diverged."""
-Courses = dict[tuple[Value | None, Place, Value], dict[float, Seeds]]
-"""By facet, line and x: accuracies at the values of the axis."""
+Spot = tuple[Value | None, Value, Value]
+"""Facet, line and x."""
+
+
+@dataclass
+class Trials:
+    """The trials at one value of the axis: what each gave, NaN for one that diverged, and its hidden axes."""
+
+    accuracies: list[float] = field(default_factory=list)
+    hidden: list[Mapping[str, Value | None]] = field(default_factory=list)
+
+
+Courses = dict[Spot, dict[float, Trials]]
+"""At each spot the trials at the values of the axis."""
 
 
 def threshold(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: str) -> Picture:
@@ -32,41 +42,75 @@ def threshold(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: st
     assert plot.lowest is not None  # noqa: S101  # such an entry has one
     rows = read(trials, history, plot)
     courses, references = _courses(rows, plot), _references(rows, plot)
+    if not courses:
+        named = ", ".join(dict.fromkeys(filter(None, (plot.lowest, plot.x, plot.series))))
+        raise UserError(f"plot '{plot.name}': no trial has a value of each of {named}: there is nothing to draw")
     wanted = read_reach(plot.reach)
     target = wanted.target(references) if wanted.is_share else 100 * wanted.value
-    edges = {place: edge({v: mean(seeds) for v, seeds in own.items()}, target) for place, own in courses.items()}
-    facets: dict[Value | None, Cells] = {}
-    for (facet, line, x), found in edges.items():
-        cells = facets.setdefault(facet, {})
-        if found.lowest is not None:
-            cells[x, line] = Cell([found.lowest])
-    panels = tuple(Panel(*panel) for panel in titled(facets, plot.facet, loose_title(rows, plot)))
-    lines = axis(plot.series or ONLY, (line for _, line, _ in courses))
+    edges = {spot: edge(_means(course), target) for spot, course in courses.items()}
+    panels = _panels(plot, courses, edges, target, loose_title(rows, plot))
+    x, lines = axis(plot.x, (x for *_, x in courses)), axis(plot.series or ONLY, (line for _, line, _ in courses))
     refuse_many(plot, len(panels), len(lines.places))
+    notes = [*_notes(plot, target, references, edges, courses), _left_out(rows, plot)]
     shown = replace(plot, metric=plot.lowest)
-    notes = _notes(plot, target, references, edges.values(), rows)
-    return Picture(shown, plot.title or title, axis(plot.x, (x for *_, x in courses)), lines, panels, notes)
+    return Picture(shown, plot.title or title, x, lines, panels, "; ".join(filter(None, notes)))
+
+
+def _means(course: Mapping[float, Trials]) -> dict[float, float]:
+    return {value: mean(trials.accuracies) for value, trials in course.items()}
+
+
+def _panels(plot: Plot, courses: Courses, edges: Mapping[Spot, Edge], target: float, loose: str) -> tuple[Panel, ...]:
+    """A panel for each facet; one in which nothing is reached says how near its trials come."""
+    facets: dict[Value | None, dict[tuple[Place, Place], Spot]] = {}
+    for facet, line, x in courses:
+        facets.setdefault(facet, {})[x, line] = facet, line, x
+    panels = []
+    for title, spots in titled(facets, plot.facet, loose):
+        cells: Cells = {at: Cell([low]) for at, spot in spots.items() if (low := edges[spot].lowest) is not None}
+        accuracies = [accuracy for spot in spots.values() for accuracy in _means(courses[spot]).values()]
+        panels.append(Panel(title, cells, _reason(accuracies, target)))
+    return tuple(panels)
+
+
+def _reason(accuracies: Iterable[float], target: float) -> str:
+    """Why nothing of a panel is drawn, if nothing is."""
+    if math.isnan(target):
+        return "nothing to compare with"
+    best = max((accuracy for accuracy in accuracies if not math.isnan(accuracy)), default=math.nan)
+    ended = "no trial is done" if math.isnan(best) else f"the best has {best:.1f} %"
+    return f"none reaches {target:.1f} %:\n{ended}"
 
 
 def _courses(rows: Sequence[Row], plot: Plot) -> Courses:
     found: Courses = {}
-    lacking: set[tuple[tuple[Value | None, Value, Value], float]] = set()
+    lacking: set[tuple[Spot, float]] = set()
     seen: set[tuple[str, Value | None, Value | None]] = set()
     for row in rows:
-        facet, x, value = (row.places[name] if name else None for name in (plot.facet, plot.x, plot.lowest))
-        line = row.places[plot.series] if plot.series else ONLY
-        if value is None or x is None or line is None:
+        spot = _spot(row, plot)
+        value = row.places[plot.lowest or ""]
+        if value is None or spot is None:
             continue
         if not isinstance(value, float):
             raise UserError(f"plot '{plot.name}': y: '{value}' in {plot.lowest} is no number: nothing is lower than it")
-        if (row.key, facet, line) not in seen:
-            seen.add((row.key, facet, line))
-            found.setdefault((facet, line, x), {}).setdefault(value, []).append(row.value)
+        if abs(value) >= LARGEST:
+            raise UserError(f"plot '{plot.name}': y: {value} in {plot.lowest} is too large to draw")
+        if (row.key, *spot[:2]) not in seen:
+            seen.add((row.key, *spot[:2]))
+            own = found.setdefault(spot, {}).setdefault(value, Trials())
+            own.accuracies.append(row.value)
+            own.hidden.append({name: v for name, v in row.places.items() if name not in plot.columns.values()})
         if not _is_known(row):
-            lacking.add(((facet, line, x), value))
-    for place, value in lacking:  # a mean over some of the seeds is none
-        del found[place][value]
+            lacking.add((spot, value))
+    for spot, value in lacking:  # a mean over some of the seeds is none
+        del found[spot][value]
     return found
+
+
+def _spot(row: Row, plot: Plot) -> Spot | None:
+    """Where a trial belongs; None where it has no x or no line."""
+    x, line = row.places[plot.x], row.places[plot.series] if plot.series else ONLY
+    return None if x is None or line is None else (row.places[plot.facet] if plot.facet else None, line, x)
 
 
 def _is_known(row: Row) -> bool:
@@ -83,20 +127,41 @@ def _references(rows: Iterable[Row], plot: Plot) -> list[float]:
     return [accuracy for own in found.values() if not math.isnan(accuracy := mean(list(own.values())))]
 
 
-def _notes(plot: Plot, target: float, references: Sequence[float], edges: Collection[Edge], rows: Sequence[Row]) -> str:
-    """What is reached, and where it is not all of what lies above."""
+def _notes(
+    plot: Plot, target: float, references: Sequence[float], edges: Mapping[Spot, Edge], courses: Courses
+) -> Iterator[str]:
+    """What a point is, and how many of the lines and points there are."""
     axis_word = word(plot.lowest or "")
     if math.isnan(target):
-        return f"no trial without {axis_word} is done: nothing to take {plot.reach} of"
-    seeds = len({row.places.get("seed") for row in rows})
-    told = [f"lowest that reaches {label(plot.metric).replace('(%)', 'of')} {target:.1f} %"]
-    if read_reach(plot.reach).is_share:
-        told.append(f"{plot.reach} of the best without {axis_word}, {max(references):.1f} %")
-    if seeds > 1:
-        told.append(f"means over {seeds} seeds")
-    uneven = sum(bool(found.fails) for found in edges)
-    if uneven:
-        told.append(f"at {uneven} {'place' if uneven == 1 else 'places'} a higher value fails")
-    if all(found.lowest is None for found in edges):
-        told.append("none reaches it")
-    return "; ".join(told)
+        yield f"no trial without {axis_word} is done: nothing to take {plot.reach} of"
+        return
+    best = (
+        f", {plot.reach} of the best without {axis_word}, {max(references):.1f} %"
+        if read_reach(plot.reach).is_share
+        else ""
+    )
+    yield f"point: lowest {axis_word} whose {word(plot.metric)} is at least {target:.1f} %{best}"
+    places = [trials for course in courses.values() for trials in course.values()]
+    counts = {len(trials.accuracies) for trials in places}
+    if max(counts, default=1) > 1:
+        yield f"mean over {averaged(counts, (trials.hidden for trials in places))}"
+    yield _reached(edges)
+    if uneven := sum(bool(found.fails) for found in edges.values()):
+        yield f"at {uneven} of them a higher {axis_word} does not reach it"
+
+
+def _reached(edges: Mapping[Spot, Edge]) -> str:
+    """How many of the lines, those of all panels, reach the accuracy, and at how many of their points."""
+    points = [spot for spot, found in edges.items() if found.lowest is not None]
+    lines, all_lines = ({spot[:2] for spot in spots} for spots in (points, edges))
+    if not points:
+        return "none reaches it"
+    of_lines = f"{len(lines)} of {len(all_lines)} lines reach it, " if len(all_lines) > 1 else "reached "
+    return f"{of_lines}at {len(points)} of {len(edges)} points"
+
+
+def _left_out(rows: Sequence[Row], plot: Plot) -> str:
+    """How many trials have a value of the axis, and no place in the figure."""
+    keys = {row.key for row in rows if row.places[plot.lowest or ""] is not None and _spot(row, plot) is None}
+    lacked = " or ".join(word(column) for column in (plot.x, plot.series) if column)
+    return f"not drawn: {len(keys)} {'trial' if len(keys) == 1 else 'trials'} without {lacked}" if keys else ""
