@@ -80,7 +80,10 @@ class Packed:
 
     @property
     def bits_a_value(self) -> float:
-        """Of its code, and of a value's part of the scales that its format has."""
+        """As `tensors.csv` has it: of a code; in the codes of a format, with a value's part of the scales.
+
+        All that a value takes, in any kind, is `total_bits` by the number of values.
+        """
         if self.kind == CODED:
             return self.total_bits / self.codes.size
         return self.bits if self.codes.size else FLOAT_BITS

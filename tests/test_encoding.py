@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from qsweep.catalog.facts import facts, stored_bits
 from qsweep.formats import MX, NVFP4, Fixed, Float, Range, Scaled, parse
+from qsweep.formats.declared import DETERMINISTIC
 from qsweep.packing import CODED, Groups, from_file, packed, to_file
 from qsweep.rounding import quantize
 from qsweep.training.codebooks import groups_of
@@ -189,6 +190,19 @@ def test_values_that_left_their_format_are_packed_otherwise_and_counted_so(name:
 def test_values_from_least_to_greatest_are_packed_as_ever() -> None:
     values, groups = rounded("uniform4 per=16", (8, 50)), groups_for("uniform4 per=16", (8, 50))
     assert packed(values, groups).kind == packed(values, Groups(groups.per, groups.axis)).kind != CODED
+
+
+@pytest.mark.parametrize("mode", DETERMINISTIC)
+def test_rounding_gives_no_minus_zero_that_a_format_has_no_code_for(mode: str) -> None:
+    """It would take a level of its own, and the tensor leave its codes. A group of zeros has no power of two between
+    whose two signs it would lie: `binary scaling=po2` has no code for that 0 either."""
+    x = torch.randn((4, 40), generator=torch.Generator().manual_seed(2)) * 0.3
+    x[0, ::2], x[0, 1::2], x[1] = 0.0, -0.0, x[1] * 1e-6
+    for name in [
+        name for name in FORMATS if not any(word in name for word in ("qtorch", "nvidia", "binary scaling=po2"))
+    ]:
+        values = quantize(x, parse(name), mode, contraction=1).numpy()
+        assert packed(values, groups_for(name, (4, 40))).kind == CODED, name
 
 
 def test_minus_zeros_of_qpytorchs_fixed_point_have_no_code_and_come_back() -> None:
