@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from qsweep import environment, files, jobs
 from qsweep.data import data_folder, ensure
 from qsweep.datasets import DATASETS
 from qsweep.errors import UserError
+from qsweep.formats import Format, make, parse
 from qsweep.imports import parts_of
 from qsweep.packing import Array, Groups, to_file
 from qsweep.quantized import kept_formats, rounds, stays
 from qsweep.show import records_like
+from qsweep.spec import STORED_AS
 from qsweep.store import Record, Store
-from qsweep.vocabulary import STAGES, STORED
+from qsweep.vocabulary import FLOAT32, LAYERS, STAGES
 from qsweep.weights import Weights
 
 ENDING = ".safetensors"
@@ -39,9 +42,11 @@ def export(results: Path, key: str, file: Path, say: Callable[[str], None]) -> i
         record = _chosen(records_like(store, key), environment.describe(environment.choose("auto")))
         sources = store.sources(_digests(record.trial))
     weights = Weights.beside(results, record.environment)
-    content = weights.get(record.key) or _made_again(record, sources, weights, say)
+    content = weights.get(record.key)
+    if content is None:
+        content, record = _made_again(record, sources, weights, say)
     tensors = load(content)
-    packed = to_file(tensors, _groups(record) if STAGES in record.trial else _trained_groups(record.trial, tensors))
+    packed = to_file(tensors, _groups(record, tensors))
     files.write(file, packed)
     return len(packed)
 
@@ -54,25 +59,32 @@ def _chosen(records: list[Record], here: str) -> Record:
     return min(done, key=lambda record: record.environment != here)
 
 
-def _groups(record: Record) -> dict[str, Groups]:
-    """Of the tensors that are compressed."""
-    from qsweep.training.codebooks import groups_of
+def _groups(record: Record, tensors: Mapping[str, Array]) -> dict[str, Groups]:
+    """Of the tensors that are compressed; where none is, of those that training keeps rounded."""
+    from qsweep.training.codebooks import groups_in, groups_of
 
-    formats = kept_formats(record.trial.get(STAGES, []))
-    return {own["tensor"]: groups_of(formats[own["part"]], own["shape"]) for own in record.result.get("tensors", ())}
+    if compressed := record.result.get("tensors"):
+        formats = kept_formats(record.trial[STAGES])
+        return {own["tensor"]: groups_of(formats[own["part"]], own["shape"]) for own in compressed}
+    stored = record.run.get(STORED_AS)
+    found = _guessed(record.trial, tensors) if stored is None else {name: parse(text) for name, text in stored.items()}
+    return {name: groups_in(fmt, tensors[name].shape) for name, fmt in found.items()}
 
 
-def _trained_groups(settings: Mapping[str, Any], tensors: Mapping[str, Array]) -> dict[str, Groups]:
-    """Of the parameters that a trial without stages keeps rounded.
+def _guessed(settings: Mapping[str, Any], tensors: Mapping[str, Array]) -> dict[str, Format]:
+    """The formats of parameters that training keeps rounded, by their names: for records from before these were kept.
 
-    What is not in its role's format after all, as in a place with another one, is packed by its values.
+    What is not in this format after all, as in a layer by the user's own hand, is packed by its values.
     """
-    from qsweep.training.codebooks import groups_of
+    given = settings.get(LAYERS)
+    layers = given if isinstance(given, dict) else {}
 
-    roles = {name: _role(name, tensors) for name in tensors}
-    formats = {role: own for role, own in settings.get("quantize", {}).items() if role in STORED}
-    kept = {role: own for role, own in formats.items() if rounds(formats, role) and stays(own)}
-    return {name: groups_of(kept[role], tensors[name].shape) for name, role in roles.items() if role in kept}
+    def at(name: str, role: str) -> Mapping[str, Any]:
+        own = layers.get(name.rpartition(".")[0], {})
+        return {} if own == FLOAT32 else own.get(role, settings.get("quantize", {}).get(role, {}))
+
+    own = {name: (role, at(name, role)) for name in tensors if (role := _role(name, tensors))}
+    return {n: make(at["format"], at) for n, (r, at) in own.items() if rounds({r: at}, r) and stays(at)}
 
 
 def _role(name: str, tensors: Mapping[str, Array]) -> str:
@@ -92,8 +104,10 @@ def _digests(settings: Mapping[str, Any]) -> list[str]:
     return [file, *modules.values()]
 
 
-def _made_again(record: Record, sources: Mapping[str, str], weights: Weights, say: Callable[[str], None]) -> bytes:
-    """Weights that were not kept: those of a trial without stages, by training it once more."""
+def _made_again(
+    record: Record, sources: Mapping[str, str], weights: Weights, say: Callable[[str], None]
+) -> tuple[bytes, Record]:
+    """Weights that were not kept: those of a trial without stages, by training it once more; with what that says."""
     settings = record.trial
     if STAGES in settings:
         raise UserError(f"the weights of {record.key[:10]} are lost: `qsweep run SPEC --force` makes them again")
@@ -102,10 +116,13 @@ def _made_again(record: Record, sources: Mapping[str, str], weights: Weights, sa
             f"the weights of {record.key[:10]} were not kept, nor its model's file: `qsweep run` of its spec keeps that"
         )
     say(f"its weights were not kept: training {record.key[:10]} again, which took {record.seconds:.0f} s")
-    return _trained(record, sources, weights, say)
+    found = _trained(record, sources, weights, say)
+    return found["weights"], replace(record, run=found["run"])
 
 
-def _trained(record: Record, sources: Mapping[str, str], weights: Weights, say: Callable[[str], None]) -> bytes:
+def _trained(
+    record: Record, sources: Mapping[str, str], weights: Weights, say: Callable[[str], None]
+) -> dict[str, Any]:
     settings, place = record.trial, data_folder()
     ensure(DATASETS[settings["data"]["name"]], place, say)
     (found,) = jobs.train_stack(
@@ -118,6 +135,5 @@ def _trained(record: Record, sources: Mapping[str, str], weights: Weights, say: 
         say(f"the record is of another environment ({record.environment}): these weights are this one's")
     elif found["result"] != record.result:
         raise UserError(f"training {record.key[:10]} again gave another result: please report it (`qsweep why`)")
-    content: bytes = found["weights"]
-    Weights(weights.folder, found["environment"]).put(record.key, content)
-    return content
+    Weights(weights.folder, found["environment"]).put(record.key, found["weights"])
+    return found

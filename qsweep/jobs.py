@@ -23,7 +23,7 @@ from qsweep.data import load
 from qsweep.datasets import DATASETS
 from qsweep.environment import describe, fix_products
 from qsweep.errors import UserError
-from qsweep.spec import NOT_ROUNDED
+from qsweep.spec import MODEL_BITS, NOT_ROUNDED, STORED_AS
 from qsweep.trial import key_of
 from qsweep.vocabulary import COMPRESS, ITERATIONS, LOSS, STAGES
 
@@ -43,6 +43,9 @@ FOLDERS = re.compile(
 )
 """The folders of a full path or an address, up to its last name."""
 
+
+OF_THE_RUN = ("log", MODEL_BITS, STORED_AS)
+"""Parts of an outcome that a record has in `run`, which is never compared."""
 
 GRACE_SECONDS = 10
 """What a stack may take beyond its time: one that does not stop by itself is ended then."""
@@ -146,8 +149,8 @@ def _record(settings: Settings, outcome: Mapping[str, Any], device: str, run: Ma
         "key": key_of(settings),
         "environment": describe(device),
         "trial": settings,
-        **{k: v for k, v in outcome.items() if k != "log"},
-        "run": {**run, **({"log": outcome["log"]} if "log" in outcome else {})},
+        **{name: value for name, value in outcome.items() if name not in OF_THE_RUN},
+        "run": {**run, **{name: outcome[name] for name in OF_THE_RUN if name in outcome}},
     }
 
 
@@ -333,7 +336,7 @@ def _outcome(trial: Settings, own: Outcome) -> dict[str, Any]:
     more = {**own.sizes, **({"histograms": own.histograms} if own.histograms else {})}
     lacking = {NOT_ROUNDED: list(own.not_rounded)} if own.not_rounded else {}
     result = {**(own.epochs[-1] | more if own.status == "done" else {}), **lacking}
-    return {"status": own.status, "reason": own.reason, "result": result, "history": history}
+    return {"status": own.status, "reason": own.reason, "result": result, "history": history, **own.kept_sizes}
 
 
 def prepare() -> None:

@@ -16,7 +16,7 @@ from qsweep.describe import describe_choice, describe_role
 from qsweep.errors import did_you_mean, unknown
 from qsweep.matching import Matcher
 from qsweep.parameters import show
-from qsweep.quantized import quantized_roles
+from qsweep.quantized import compresses, is_counted, quantized_roles
 from qsweep.reach import ACCURACIES, DEFAULT_REACH, read_reach
 from qsweep.reader import OVERRIDE, Mistakes, Place, dotted
 from qsweep.resolve import TrialError, resolve
@@ -24,6 +24,7 @@ from qsweep.spec import (
     DRAWN,
     MEASURES,
     METRICS,
+    MODEL_BITS,
     MOST_LINES,
     MOST_PANELS,
     REACH,
@@ -172,7 +173,7 @@ class _Expansion:
         self._check_empty(rows)
         for index, plot in enumerate(self.spec.plots):
             self._check_plot(plot, ("plots", index))
-            self._check_measure(plot, ("plots", index), rows)
+            self._check_measures(plot, ("plots", index), rows)
             self._check_counts(plot, ("plots", index), rows)
             if plot["kind"] == "threshold":
                 self._check_lowest(plot["y"], plot.get(REACH, DEFAULT_REACH), "y", ("plots", index), rows)
@@ -202,22 +203,14 @@ class _Expansion:
             if plot[field] not in (*shown, *MEASURES, "status") and plot[field] not in self.read:
                 self.mistakes.add((*place, field), unknown("column", plot[field], shown))
 
-    def _check_measure(self, plot: Mapping[str, Any], place: Place, rows: Sequence[Row]) -> None:
-        """Say before the training that no trial will have what is to be drawn."""
-        field = metric_field(plot["kind"]) or ""
-        measure = plot.get(field)
-        if measure is None or measure == SECONDS:
-            return
+    def _check_measures(self, plot: Mapping[str, Any], place: Place, rows: Sequence[Row]) -> None:
+        """Say before the training that no trial will have what is to be drawn, or drawn over."""
         trials = [row.trial for row in rows]
-        roles = {role for trial in trials for role in quantized_roles(trial.settings)}
-        if measure in SIZES and not any(map(_has_sizes, trials)):
-            self.mistakes.add((*place, field), f"no trial has {measure}: none compresses or quantizes weights")
-        elif measure in MEASURES and measure not in (*METRICS, *SIZES, *why_columns(roles)):
-            self.mistakes.add((*place, field), f"no trial has {measure}: none quantizes {measure.rpartition('_')[0]}")
-        elif measure.startswith("test_") and all(trial.columns.get("split") == "all" for trial in trials):
-            self.mistakes.add(
-                (*place, field), f"no trial has {measure}: with `split: all` no example is left to test on"
-            )
+        for field in [field for field in PLACES if plot.get(field) in MEASURES]:
+            if why := _why_none_has(plot[field], trials):
+                self.mistakes.add((*place, field), f"no trial has {plot[field]}: {why}")
+            elif plot[field] in SIZES and plot.get("x") == "epoch" and field == metric_field(plot["kind"]):
+                self.mistakes.add((*place, field), f"{plot[field]} is the same in each epoch: give another x")
 
     def _check_counts(self, plot: Mapping[str, Any], place: Place, rows: Sequence[Row]) -> None:
         """Say before the training that a figure would have more panels or lines than it holds."""
@@ -323,6 +316,23 @@ def _too_many(column: str | None, values: int, count: int, most: int, things: st
     return f"'{column}' has {values} values{beyond}; a figure holds {most} {things}"
 
 
+def _why_none_has(measure: str, trials: Sequence[Trial]) -> str:
+    """Why no trial will have a measure; "" where some will."""
+    if measure in SIZES:
+        return "" if any(_has_size(trial, measure) for trial in trials) else _why_no_size(measure)
+    roles = {role for trial in trials for role in quantized_roles(trial.settings)}
+    if measure not in (*METRICS, *why_columns(roles)):
+        return f"none quantizes {measure.rpartition('_')[0]}"
+    without_tests = measure.startswith("test_") and all(trial.columns.get("split") == "all" for trial in trials)
+    return "with `split: all` no example is left to test on" if without_tests else ""
+
+
+def _why_no_size(measure: str) -> str:
+    if measure != MODEL_BITS:
+        return "none has a stage that compresses (a model that training keeps rounded has model_bits)"
+    return "none compresses weights, or keeps them rounded in a format that has codes of a fixed length"
+
+
 def _is_drawn(trial: Trial, plot: Mapping[str, Any]) -> bool:
     """Whether a trial will have what a plot shows."""
     if plot["kind"] == "histogram":
@@ -331,14 +341,13 @@ def _is_drawn(trial: Trial, plot: Mapping[str, Any]) -> bool:
         return bool(trial.settings.get("histogram")) and (is_open or plot["place"] in places)
     measure = plot.get(metric_field(plot["kind"]) or "")
     if measure in SIZES:
-        return _has_sizes(trial)
+        return _has_size(trial, measure)
     return measure in (*METRICS, SECONDS, *why_columns(quantized_roles(trial.settings)))
 
 
-def _has_sizes(trial: Trial) -> bool:
-    """Whether anything of a trial's weights is stored in fewer bits."""
-    is_compressed = any(COMPRESS in stage for stage in trial.settings.get(STAGES, ()))
-    return is_compressed or any(role in STORED for role in quantized_roles(trial.settings))
+def _has_size(trial: Trial, measure: str) -> bool:
+    """Whether a trial will have one of SIZES."""
+    return compresses(trial.settings) or (measure == MODEL_BITS and is_counted(trial.settings))
 
 
 def _lacks(settings: Mapping[str, Any]) -> set[str]:

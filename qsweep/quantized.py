@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qsweep.catalog.codes import coding
 from qsweep.formats import drifts, make
-from qsweep.vocabulary import AT, CODEBOOK, COMPRESS, FLOAT32, KEPT, LAYERS, OPERANDS, RETRAIN, ROLES, STORED
+from qsweep.vocabulary import AT, CODEBOOK, COMPRESS, FLOAT32, KEPT, LAYERS, OPERANDS, RETRAIN, ROLES, STAGES, STORED
 
 
 def exceptions(layers: Any) -> list[Mapping[str, Any]]:
@@ -29,6 +30,18 @@ def kept_formats(stages: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, 
     freed = [i for i, stage in enumerate(stages) if stage.get(RETRAIN, {}).get(CODEBOOK.name) == "free"]
     kept = stages[freed[-1] + 1 if freed else 0 :]
     return {part: own for stage in kept for part, own in stage.get(COMPRESS, {}).items()}
+
+
+def compresses(settings: Mapping[str, Any]) -> bool:
+    """Whether some stage of a trial compresses its model."""
+    return any(COMPRESS in stage for stage in settings.get(STAGES, ()))
+
+
+def is_counted(settings: Mapping[str, Any]) -> bool:
+    """Whether training keeps parameters rounded, all of them in formats that have codes of a fixed length."""
+    everywhere = [settings.get("quantize", {}), *exceptions(settings.get(LAYERS))]
+    kept = [own[role] for own in everywhere for role in STORED if rounds(own, role) and stays(own[role])]
+    return bool(kept) and all(coding(make(own["format"], own)) is not None for own in kept)
 
 
 def quantized_roles(settings: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from qsweep import aggregate, folder, lowest, tables
 from qsweep.columns import aligned, fitted, wrapped
 from qsweep.errors import UserError, cut, distance
 from qsweep.explain import reasons
-from qsweep.spec import METRICS, NOT_ROUNDED
+from qsweep.spec import METRICS, MODEL_BITS, NOT_ROUNDED, STORED_AS
 from qsweep.store import FINAL, STATUSES, Record, Store
 
 SHORT_KEY = 10
@@ -30,13 +30,14 @@ WIDE = 1_000_000
 
 
 def trials_table(sweep: Path, width: int = WIDE) -> str:
-    """The rows of a sweep: key, status, what varies, metrics to 4 digits."""
+    """The rows of a sweep: key, status, what varies, metrics to 4 digits, and bits of models where some are known."""
     trials = tables.read_trials(sweep)
     before = trials.columns[: list(trials.columns).index(METRICS[0])]
     shown = [c for c in before if c in ("key", "status") or trials[c].nunique(dropna=False) > 1]
-    rows = [[*shown, *METRICS]]
+    shown += [*METRICS, *(name for name in [MODEL_BITS] if name in trials)]
+    rows = [shown]
     for row in trials.to_dict("records"):
-        rows.append([_short(name, row[name]) for name in (*shown, *METRICS)])
+        rows.append([_short(name, row[name]) for name in shown])
     return fitted(rows, width)
 
 
@@ -53,6 +54,8 @@ def _short(name: Any, value: Any) -> str:
         return str(value)[:SHORT_KEY]
     if name in METRICS:
         return _digits(value)
+    if name == MODEL_BITS:
+        return f"{value:.0f}"
     return f"{value:g}" if isinstance(value, float) else tables.cell(value)
 
 
@@ -70,6 +73,8 @@ def summary_table(summary: aggregate.Summary, width: int = WIDE) -> str:
         columns.append(
             [name, *_estimate_cells([line.measures[name] for line in summary.lines], bool(summary.baseline))]
         )
+    if MODEL_BITS in summary.measures:
+        columns.append([MODEL_BITS, *_bits_cells([line.measures[MODEL_BITS].mean for line in summary.lines], summary)])
     return fitted(list(zip(*columns, strict=True)), width, max(len(axes), 1))
 
 
@@ -138,6 +143,12 @@ def _estimate_cells(estimates: Sequence[aggregate.Estimate], differences: bool) 
         mean.rjust(before) + (f" ± {half.rjust(after)}" if half else "") + star
         for mean, half, star in zip(means, halves, stars, strict=True)
     ]
+
+
+def _bits_cells(means: Sequence[float], summary: aggregate.Summary) -> list[str]:
+    """Bits of models, which seldom differ between seeds: their means alone."""
+    sign = "+" if summary.baseline else ""
+    return ["" if mean != mean else format(mean, f"{sign}.0f") for mean in means]
 
 
 def _digits(value: float, sign: str = "") -> str:
@@ -231,7 +242,7 @@ def _explain(record: Record, origin: Mapping[str, Any], width: int) -> str:
         names = list(record.history)
         rows = [names, *([_number(v) for v in row] for row in zip(*record.history.values(), strict=True))]
         parts.append("epochs\n" + _shifted(fitted(rows, width - INDENT, lead=2)))
-    if tensors := record.result.get("tensors"):
+    if tensors := tables.tensors(record.trial, record.result):
         names = [name for name in tables.TENSOR_COLUMNS if name in tensors[0]]
         rows = [names, *([_number(own[name]) for name in names] for own in tensors)]
         parts.append("tensors\n" + _shifted(fitted(rows, width - INDENT)))
@@ -274,7 +285,7 @@ def _number(value: Any) -> str:
 
 
 def _plain(run: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in run.items() if k not in ("seconds", "log")}
+    return {k: v for k, v in run.items() if k not in ("seconds", "log", STORED_AS)}
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

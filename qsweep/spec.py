@@ -63,8 +63,12 @@ def why_columns(roles: Collection[str]) -> tuple[str, ...]:
     return (*(f"{role}_{part}" for role, own in parts.items() for part in own), CLASSES)
 
 
-SIZES = ("model_bits", "compressed_bytes")
-"""What is told of compressed models: the bits of all parameters, codes and levels included; the exported file."""
+MODEL_BITS = "model_bits"
+STORED_AS = "stored"
+"""What a record's `run` calls the formats of the parameters that training keeps rounded, by name."""
+SIZES = (MODEL_BITS, "compressed_bytes")
+"""What is told of the size of models: the bits of all parameters, codes, scales and levels included, of those that are
+compressed or that training keeps rounded; and the exported file of compressed ones."""
 MEASURES = (*METRICS, *SIZES, *why_columns(ROLES))
 """All that trials.csv says of what a trial gave."""
 SECONDS = "seconds"

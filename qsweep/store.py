@@ -39,8 +39,9 @@ CREATE TABLE records (
 CREATE INDEX records_key ON records (key);
 CREATE TABLE damaged (id INTEGER PRIMARY KEY, row TEXT NOT NULL);
 """
-"""`result` and `history` are compared and go into tables; `run` and `seconds` never are. A history is kept by column,
-one list a metric: a hundred thousand must be decoded in a second. No STRICT: clusters have SQLite older than 3.37."""
+"""`result` and `history` are compared and go into tables; `run` and `seconds` are never compared. A history is kept by
+column, one list a metric: a hundred thousand must be decoded in a second. No STRICT: clusters have SQLite older than
+3.37."""
 SOURCES = "CREATE TABLE IF NOT EXISTS sources (digest TEXT PRIMARY KEY, text TEXT NOT NULL)"
 """Made with the first source: an older qsweep takes no notice of it."""
 
@@ -67,7 +68,9 @@ class Record:
         result: metrics after the last epoch, and `histograms` by place where the trial asks for some; empty unless
             `done`.
         history: one list a metric, `stage` and `epoch` among them.
-        run: how it was run (stack, threads, device, versions by `run_id`); never compared.
+        run: how it was run (stack, threads, device, versions by `run_id`), and what follows from the settings and
+            the net (`model_bits`, and `stored`, the formats of the parameters that training keeps rounded, by name);
+            never compared.
         seconds: wall seconds of its stack ÷ trials in it.
     """
 

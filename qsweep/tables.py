@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsweep.errors import UserError
+from qsweep.formats import make, name_of
 from qsweep.plan import Plan
-from qsweep.quantized import quantized_roles
-from qsweep.spec import DRAWN, METRICS, NOT_ROUNDED, SIZES, why_columns
+from qsweep.quantized import compresses, kept_formats, quantized_roles
+from qsweep.spec import DRAWN, METRICS, MODEL_BITS, NOT_ROUNDED, SIZES, why_columns
 from qsweep.store import STATUSES, Record
-from qsweep.vocabulary import COMPRESS, STAGES
+from qsweep.vocabulary import STAGES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,9 +49,10 @@ TIMING_COLUMNS = ("key", "environment", "stack", "seconds")
 def trials_csv(plan: Plan, records: Mapping[str, Record]) -> str:
     """One row for each grid point: key, status, axes, seed, metrics, reason, constant parameters."""
     constants = [c for c in _parameters(plan) if c not in plan.axes]
+    measures = (*_measures(plan), *_sizes(plan, records))
     lacking = [NOT_ROUNDED] if any(r.result.get(NOT_ROUNDED) for r in records.values()) else []
-    header = ["key", "status", *plan.axes, "seed", *_measures(plan), *_sizes(plan), "reason", *lacking, *constants]
-    return _csv(header, list(_trial_rows(plan, records, lacking, constants)))
+    header = ["key", "status", *plan.axes, "seed", *measures, "reason", *lacking, *constants]
+    return _csv(header, list(_trial_rows(plan, records, measures, lacking, constants)))
 
 
 def _measures(plan: Plan) -> tuple[str, ...]:
@@ -58,9 +60,11 @@ def _measures(plan: Plan) -> tuple[str, ...]:
     return (*METRICS, *why_columns({role for trial in plan.trials for role in quantized_roles(trial.settings)}))
 
 
-def _sizes(plan: Plan) -> tuple[str, ...]:
-    """The columns of compressed models, where some trial compresses."""
-    return SIZES if any(COMPRESS in stage for t in plan.trials for stage in t.settings.get(STAGES, ())) else ()
+def _sizes(plan: Plan, records: Mapping[str, Record]) -> tuple[str, ...]:
+    """The columns of compressed models, where some trial compresses; else the size of those that training rounds."""
+    if any(compresses(trial.settings) for trial in plan.trials):
+        return SIZES
+    return (MODEL_BITS,) if any(MODEL_BITS in record.run for record in records.values()) else ()
 
 
 def _parameters(plan: Plan) -> list[str]:
@@ -68,12 +72,15 @@ def _parameters(plan: Plan) -> list[str]:
 
 
 def _trial_rows(
-    plan: Plan, records: Mapping[str, Record], lacking: Sequence[str], constants: Sequence[str]
+    plan: Plan,
+    records: Mapping[str, Record],
+    measures: Sequence[str],
+    lacking: Sequence[str],
+    constants: Sequence[str],
 ) -> Iterator[list[Any]]:
-    measures = (*_measures(plan), *_sizes(plan))
     for row in plan.rows:
         record = records.get(row.trial.key)
-        result = record.result if record else {}
+        result = _sized(record) if record else {}
         yield [
             row.trial.key,
             record.status if record else "missing",
@@ -84,6 +91,12 @@ def _trial_rows(
             *("; ".join(result.get(name, ())) for name in lacking),
             *map(row.trial.columns.get, constants),
         ]
+
+
+def _sized(record: Record) -> Mapping[str, Any]:
+    """What a trial gave, with the size of its model: a compression's own number counts."""
+    own = record.run.get(MODEL_BITS)
+    return record.result if own is None else {MODEL_BITS: own, **record.result}
 
 
 def history_csv(plan: Plan, records: Mapping[str, Record]) -> str:
@@ -132,8 +145,16 @@ def _tensor_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[Any
     for trial in plan.trials:
         for number, stage in enumerate((*trial.bases, trial)):
             result = records[stage.key].result if stage.key in records else {}
-            for own in result.get("tensors", ()):
+            for own in tensors(stage.settings, result):
                 yield [trial.key, number, *(own[name] for name in TENSOR_COLUMNS[2:])]
+
+
+def tensors(settings: Mapping[str, Any], result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The compressed tensors of a trial, with the full names of their formats: a record has the family's alone."""
+    found = result.get("tensors", ())
+    formats = kept_formats(settings[STAGES]) if found else {}
+    names = {part: name_of(make(own["format"], own)) for part, own in formats.items()}
+    return [{**own, "format": names[own["part"]]} for own in found]
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -506,7 +506,15 @@ def test_expand_leaves_the_garbage_collector_as_it_was(tmp_path: Path) -> None:
         ("{kind: heatmap, x: lr, y: l1, z: test_loss, facet: l1}", "'l1' has 45 values; a figure holds 24 panels"),
         ("{kind: lines, x: lr, y: weight_stalled}", "plots[0].y: no trial has weight_stalled: none quantizes weight"),
         ("{kind: heatmap, x: lr, y: l1, z: error_zero}", "plots[0].z: no trial has error_zero: none quantizes error"),
-        ("{kind: lines, x: lr, y: model_bits}", "no trial has model_bits: none compresses or quantizes weights"),
+        (
+            "{kind: lines, x: lr, y: model_bits}",
+            "plots[0].y: no trial has model_bits: none compresses weights, or keeps",
+        ),
+        ("{kind: lines, x: model_bits, y: test_loss}", "plots[0].x: no trial has model_bits: none compresses weights"),
+        (
+            "{kind: scatter, x: weight_zero, y: test_loss}",
+            "plots[0].x: no trial has weight_zero: none quantizes weight",
+        ),
     ],
 )
 def test_plot_that_can_not_be_drawn_is_refused_before_training(plot: str, message: str, tmp_path: Path) -> None:
@@ -525,6 +533,25 @@ def test_plot_of_what_some_trial_has_is_fine(tmp_path: Path) -> None:
     float32 = "also: [{trial: {data: digits, model: mlp}}]\n"
     assert plan(tmp_path, QUANTIZED + "plots: [{kind: lines, x: epoch, y: weight_stalled}]\n").rows
     assert plan(tmp_path, QUANTIZED + float32 + "plots: [{kind: scatter, x: bitwidth, y: weight_zero}]\n").rows
+
+
+@pytest.mark.parametrize(
+    ("weight", "plot", "message"),
+    [
+        ("range", "{kind: scatter, x: model_bits, y: test_loss}", ""),
+        ("{format: range, at: operands}", "{kind: scatter, x: model_bits, y: test_loss}", "no trial has model_bits"),
+        ("quantized_bits", "{kind: scatter, x: model_bits, y: test_loss}", "no trial has model_bits"),
+        ("range", "{kind: lines, x: lr, y: compressed_bytes}", "no trial has compressed_bytes: none has a stage that"),
+        ("range", "{kind: lines, x: epoch, y: model_bits}", "model_bits is the same in each epoch: give another x"),
+    ],
+)
+def test_sizes_can_be_drawn_where_trials_will_have_them(tmp_path: Path, weight: str, plot: str, message: str) -> None:
+    trial = f"{{data: digits, model: mlp, bitwidth: 8, quantize: {{weight: {weight}, bias: float32}}}}"
+    text = f"trial: {trial}\ngrid: {{lr: [1, 2]}}\nplots: [{plot}]\n"
+    if message:
+        assert message in wrong(tmp_path, text)[0]
+    else:
+        assert plan(tmp_path, text).rows
 
 
 # --- what a figure holds ----------------------------------------------------------------------------------------------

@@ -531,6 +531,24 @@ def test_scatter_has_a_ring_for_each_trial_that_is_done() -> None:
     assert sorted(rings) == pytest.approx([40, 42, 80, 81, 82])
 
 
+def test_trials_without_a_result_are_no_references_of_a_figure_over_a_measure() -> None:
+    """A trial that failed has no size; one in float32 is done, has none either, and is a reference."""
+    quantized = rows({"bitwidth": [8, 4, 2]}, status=lambda p: {4: "diverged", 2: "failed"}.get(p["bitwidth"], "done"))
+    sizes = {8: 800, 4: 400}
+    table = through_csv(
+        [
+            *({**row, "model_bits": sizes.get(row["bitwidth"])} for row in quantized),
+            *rows({"bitwidth": [None]}, weight="float32"),
+        ]
+    )
+    drawn = figure(table, {"kind": "lines", "x": "model_bits", "y": "test_accuracy"})
+    (panel,) = panels(drawn)
+    assert {x for x, _ in marks(panel, "diverged")} == {400}
+    assert [text.get_text() for text in panel.get_xticklabels()] == ["400", "800"]
+    assert "float32" in legend_texts(drawn)
+    assert not {"failed", "reference"} & {*legend_texts(drawn)}
+
+
 EPOCHS = {"kind": "lines", "x": "epoch", "y": "test_accuracy", "line": "rounding"}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import fake_job
 import pytest
 
-from qsweep import tables
+from qsweep import aggregate, show, tables
 from qsweep.errors import UserError
 from qsweep.plan import Plan, expand
 from qsweep.spec import METRICS, read
@@ -80,6 +80,50 @@ def test_trials_has_these_bytes(plan: Plan) -> None:
             "",
         ]
     )
+
+
+def test_bits_of_models_stand_behind_the_metrics_where_a_record_has_them(plan: Plan, tmp_path: Path) -> None:
+    """A compression's own number counts; a record from before has an empty cell."""
+    a, b, c, _, e = plan.trials
+    counted = {"stack": 4, "model_bits": 2**40}
+    records = {
+        a.key: record(a, result=METRIC, run=counted),
+        b.key: record(b, result={**METRIC, "model_bits": 5}, run=counted),
+        c.key: record(c, status="diverged", reason="NaN", result={}, run=counted),
+        e.key: record(e, result=METRIC),
+    }
+    found = list(csv.DictReader(io.StringIO(tables.trials_csv(plan, records))))
+    assert [row["model_bits"] for row in found] == [str(2**40), "5", str(2**40), "", ""]
+    assert list(found[0])[list(found[0]).index("reason") - 1] == "model_bits"
+    (tmp_path / "trials.csv").write_text(tables.trials_csv(plan, records), encoding="utf-8")
+    shown = [line.split() for line in show.trials_table(tmp_path).splitlines()]
+    assert (shown[0][-1], shown[1][-1], shown[2][-1]) == ("model_bits", "1099511627776", "5")
+    means = show.summary_table(aggregate.over_seeds(tmp_path)).splitlines()
+    assert (means[0].split()[-1], means[1].split()[-1]) == ("model_bits", "1099511627776")
+    against = show.summary_table(aggregate.differences(tmp_path, "lr=0.1")).splitlines()
+    assert against[1].split()[-1] == "-1099511627771"
+
+
+def test_tensors_have_the_full_names_of_their_formats(tmp_path: Path) -> None:
+    """Also those of records that hold the family's name alone."""
+    text = """
+trial:
+  {data: digits, model: softmax, bitwidth: 8,
+   stages: [{compress: {weight: block per=16, bias: e4m3}}, {retrain: {codebook: free}}, {compress: {weight: kmeans5}}]}
+"""
+    (tmp_path / "tiny.yaml").write_text(text)
+    plan = expand(read(tmp_path / "tiny.yaml"))
+    (trial,) = plan.trials
+    row: dict[str, Any] = dict.fromkeys(tables.TENSOR_COLUMNS[2:])
+    parts = {trial.bases[1].key: (("weight", "block"), ("bias", "float")), trial.key: (("weight", "kmeans"),)}
+    records = {
+        one.key: record(one, result={"tensors": [{**row, "part": p, "format": f} for p, f in parts[one.key]]})
+        for one in (trial.bases[1], trial)
+    }
+    found = csv.DictReader(io.StringIO(tables.tensors_csv(plan, records)))
+    assert [(row["stage"], row["part"], row["format"]) for row in found] == [
+        ("1", "weight", "block8 per=16"), ("1", "bias", "e4m3"), ("3", "weight", "kmeans5"),
+    ]  # fmt: skip
 
 
 def test_history_has_these_bytes(plan: Plan) -> None:

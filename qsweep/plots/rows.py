@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from qsweep.errors import UserError, unknown
 from qsweep.plots.axes import Value
 from qsweep.plots.entry import EPOCH, Entry, Plot
-from qsweep.spec import METRICS, is_share
+from qsweep.spec import MEASURES, METRICS, MODEL_BITS, is_share
 from qsweep.vocabulary import ROLES
 
 if TYPE_CHECKING:
@@ -46,11 +46,28 @@ def read(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot) -> list[Row]:
     measured = history if over_epochs else trials
     rows = placed(trials, plot, beside=("x",) if over_epochs else ())
     if plot.metric not in measured.columns:
-        raise UserError(f"plot '{plot.name}': {unknown('column', plot.metric, list(map(str, measured.columns)))}")
+        raise UserError(f"plot '{plot.name}': {_no_column(plot.metric, measured)}")
     if over_epochs:
         return _told(_by_epoch(rows, history, plot.metric), plot)
     metric = numbers(trials[plot.metric], plot.metric)
-    return _told([replace(row, value=value) for row, value in zip(rows, metric, strict=True)], plot)
+    valued = [replace(row, value=value) for row, value in zip(rows, metric, strict=True)]
+    return _told([row for row in valued if _has_place(row, plot)], plot)
+
+
+def _no_column(column: str, table: pd.DataFrame) -> str:
+    """What to say of a column that a table lacks."""
+    if column == MODEL_BITS:
+        return (
+            f"no trial has {column}: none is done, or all ran before it was counted"
+            " (`qsweep store forget --sweep NAME`, then `qsweep run`, trains them again)"
+        )
+    return unknown("column", column, list(map(str, table.columns)))
+
+
+def _has_place(row: Row, plot: Plot) -> bool:
+    """Not what gave nothing, in a figure over something that trials give: it is no reference, which reads no axis."""
+    measured = [column for column in plot.columns.values() if column in MEASURES]
+    return row.status == "done" or all(row.places[column] is not None for column in measured)
 
 
 def _told(rows: list[Row], plot: Plot) -> list[Row]:
@@ -74,7 +91,7 @@ def placed(trials: pd.DataFrame, plot: Entry, beside: Sequence[str] = ()) -> lis
     """
     for what, column in plot.columns.items():
         if column not in trials.columns and what not in beside:
-            raise UserError(f"plot '{plot.name}': {what}: {unknown('column', column, list(map(str, trials.columns)))}")
+            raise UserError(f"plot '{plot.name}': {what}: {_no_column(column, trials)}")
     if trials.empty:
         raise UserError(f"plot '{plot.name}': the table has no rows, so that there is nothing to draw")
     columns = [*plot.columns.values(), *swept(trials)]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qsweep.formats import KMeans, Scaled, make, name_of
+from qsweep.formats import Format, KMeans, Scaled, make, name_of
 from qsweep.formats.groups import grouping
 from qsweep.packing import Groups
 from qsweep.quantized import kept_formats
@@ -85,7 +85,11 @@ def _levels(values: Tensor, own: Mapping[str, Any]) -> NDArray[np.int64]:
 
 def groups_of(own: Mapping[str, Any], shape: Sequence[int]) -> Groups:
     """Which values of a tensor have levels or a scale of their own in a format that is kept."""
-    fmt = make(own["format"], own)
+    return groups_in(make(own["format"], own), shape)
+
+
+def groups_in(fmt: Format, shape: Sequence[int]) -> Groups:
+    """The same of a format."""
     if not isinstance(fmt, Scaled | KMeans) or not shape:
         return Groups(format=fmt)
     found = grouping(name_of(fmt), shape, fmt.per, fmt.axis, contraction_axis(tuple(shape)))

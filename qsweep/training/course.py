@@ -22,6 +22,7 @@ from qsweep.training.histograms import Histogram, histograms
 from qsweep.training.nets import Net
 from qsweep.training.places import places_of
 from qsweep.training.roles import Noise, roles_of
+from qsweep.training.sizes import kept_sizes
 from qsweep.training.step import Stepper
 from qsweep.training.why import Row, Tally, is_watched, levels
 from qsweep.vocabulary import STORED
@@ -34,7 +35,12 @@ PASS_MEMORY = 160 * 1024 * 1024
 @dataclass
 class Outcome:
     """What one trial gave: `done`, or `diverged` in an epoch with a NaN or Inf in a batch loss or a weight, or in what
-    the net makes of the test set after it."""
+    the net makes of the test set after it.
+
+    Attributes:
+        sizes: what a compression left.
+        kept_sizes: of parameters that training keeps rounded, also of a trial that diverged.
+    """
 
     status: str = "done"
     reason: str = ""
@@ -42,6 +48,7 @@ class Outcome:
     histograms: dict[str, Histogram] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     sizes: dict[str, Any] = field(default_factory=dict)
+    kept_sizes: dict[str, Any] = field(default_factory=dict)
     not_rounded: tuple[str, ...] = ()
 
     def diverge(self, where: str) -> None:
@@ -71,7 +78,7 @@ class Course:
         self.shared = shared
         self.stream = Stream(shared["seed"], self.stage)
         self.alive = list(range(len(self.trials)))
-        places = places_of(self.model, self.data.shape)
+        self.places = places = places_of(self.model, self.data.shape)
         self.outcomes = [Outcome(not_rounded=places.not_rounded(trial)) for trial in self.trials]
         self.roles = places.parameters
         self.stepper = Stepper(self.trials, places, self.net.trained, self.codebooks)
@@ -81,6 +88,9 @@ class Course:
 
     def run(self) -> list[Outcome]:
         """Train to the end."""
+        shapes = {name: value.shape[1:] for name, value in self.net.values.items()}
+        for trial, outcome in zip(self.trials, self.outcomes, strict=True):
+            outcome.kept_sizes = kept_sizes(self.places.stored(trial), shapes)
         if self.shared.get("quantize_init") and not self.stage:
             self.stepper.quantize(self.net.trained, self._noise())
         for epoch in range(1, self.shared["epochs"] + 1):

@@ -21,6 +21,8 @@ from qsweep.rounding.modes import Mode
 from qsweep.spec import CLASSES
 from qsweep.streams import Stream
 from qsweep.training.course import TESTED, Outcome
+from qsweep.training.places import places_of
+from qsweep.training.sizes import kept_sizes
 from qsweep.training.why import Row
 from qsweep.vocabulary import FLOAT32, KEPT, WINDOW
 
@@ -53,7 +55,11 @@ def run(model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: E
     course = _Course(model, trials, data, examples)
     for steps in course.parts():
         course.train(steps)
-    return [course.outcome(trial) for trial in course.all]
+    places, shapes = places_of(model, data.shape), {name: p.shape for name, p in model.named_parameters()}
+    outcomes = [course.outcome(trial) for trial in course.all]
+    for settings, outcome in zip(trials, outcomes, strict=True):
+        outcome.kept_sizes = kept_sizes(places.stored(settings), shapes)
+    return outcomes
 
 
 class _Batch(NamedTuple):

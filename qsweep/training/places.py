@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from qsweep.errors import UserError, unknown
+from qsweep.formats import Format, make
 from qsweep.layers import MaskedReLU, ReLU, UngatedReLU
 from qsweep.models import CORE, NORMS
-from qsweep.quantized import exceptions, rounds
+from qsweep.quantized import exceptions, rounds, stays
 from qsweep.training.functions import WITH_OPERANDS, FunctionCalls, Kind, closed_modules, first, own_functions
 from qsweep.training.nets import frozen_parameters
-from qsweep.training.roles import Layers, place_of, roles_of
+from qsweep.training.roles import Layers, place_of, role_at, roles_of
 from qsweep.vocabulary import (
     AT,
     AT_ROLES,
@@ -100,6 +101,12 @@ class Places:
         if given == FLOAT32_ENDS:
             given = dict.fromkeys((self.products[0], self.products[-1]), FLOAT32)
         return {place: self._layer(place, own) for place, own in given.items()}
+
+    def stored(self, settings: Mapping[str, Any]) -> dict[str, Format]:
+        """The parameters that a trial's training keeps rounded, each with its format."""
+        layers = self.layers(settings)
+        own = {name: (role, role_at(settings, layers, role, place_of(name))) for name, role in self.parameters.items()}
+        return {n: make(at["format"], at) for n, (role, at) in own.items() if rounds({role: at}, role) and stays(at)}
 
     def _layer(self, place: str, own: Any) -> Mapping[str, Mapping[str, Any]]:
         if place not in self.names:

@@ -102,11 +102,16 @@ class Quantizers:
 
     def _own(self, trial: int, role: str, place: str) -> Mapping[str, Any]:
         """What a trial says of a role at a place."""
-        exceptions = self._layers[trial].get(place, {})
-        if role in exceptions:
-            return exceptions[role]
-        found: Mapping[str, Any] = self._trials[trial].get("quantize", {}).get(role, {})
-        return found
+        return role_at(self._trials[trial], self._layers[trial], role, place)
+
+
+def role_at(settings: Mapping[str, Any], layers: Layers, role: str, place: str) -> Mapping[str, Any]:
+    """What a trial says of a role at a place; nothing where it says nothing. `layers`: its exceptions."""
+    exceptions = layers.get(place, {})
+    if role in exceptions:
+        return exceptions[role]
+    found: Mapping[str, Any] = settings.get("quantize", {}).get(role, {})
+    return found
 
 
 def contraction_axis(shape: tuple[int, ...]) -> int:

@@ -1,19 +1,53 @@
-"""What compression did to a model: of each tensor the values before and after, its size, and the error."""
+"""What a model takes; and what compression did to it: of each tensor the values before and after, size and error."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qsweep.catalog.facts import is_coded, stored_bits
+from qsweep.formats import Format, name_of
 from qsweep.packing import FLOAT_BITS, Groups, packed, to_file
+from qsweep.spec import MODEL_BITS, STORED_AS
 from qsweep.training.codebooks import groups_of
+from qsweep.training.roles import contraction_axis
 
 Values = NDArray[np.float32]
+
+
+def kept_sizes(stored: Mapping[str, Format], shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """What a record says of a model that training keeps rounded; nothing of one that it does not.
+
+    Args:
+        stored: the format of each parameter that stays rounded, by name.
+        shapes: of all parameters.
+
+    Returns:
+        `stored`: the names of these formats; `model_bits`: of all parameters, codes and scales included, 32 bits a
+        value of those that are not rounded. There is no `model_bits` where a format has no codes of a fixed length.
+    """
+    if not stored:
+        return {}
+    names = {STORED_AS: {name: name_of(fmt) for name, fmt in stored.items()}}
+    bits = [_bits(stored.get(name), tuple(shape)) for name, shape in shapes.items()]
+    known = [own for own in bits if own is not None]
+    return names | ({MODEL_BITS: sum(known)} if len(known) == len(bits) else {})
+
+
+def _bits(fmt: Format | None, shape: tuple[int, ...]) -> int | None:
+    """Of a parameter as `packed` keeps it; None in a format that has no codes of a fixed length."""
+    whole = FLOAT_BITS * math.prod(shape)
+    if fmt is None:
+        return whole
+    own = stored_bits(fmt, shape, contraction_axis(shape))
+    if own is None or is_coded(fmt):
+        return own
+    return min(own, whole)  # two ends for each value of a bias would take more than the bias
 
 
 def sizes(
@@ -44,7 +78,7 @@ def sizes(
     ]
     others = sum(arrays[name].size for name in parameters if name not in formats)
     return {
-        "model_bits": sum(row["bits"] for row in rows) + FLOAT_BITS * others,
+        MODEL_BITS: sum(row["bits"] for row in rows) + FLOAT_BITS * others,
         "compressed_bytes": len(to_file(arrays, groups)),
         "tensors": [row if is_compression else {**row, "sqnr": None} for row in rows],
     }

@@ -245,6 +245,22 @@ def test_diverged_neighbours_leave_and_change_no_bit(data_folder: Path, trial: M
         assert alone[0].epochs == together[i].epochs
 
 
+def test_each_trial_of_a_stack_has_the_size_that_it_has_alone_even_if_it_diverges(
+    data_folder: Path, trial: Make
+) -> None:
+    quantize = {"weight": "uniform symmetric=true", "bias": "float32"}
+    given = [{"bitwidth": 2}, {"bitwidth": 8}, {"bitwidth": 8, "lr": 1e30}]
+    trials = [trial(quantize=quantize, epochs=1, **own) for own in given]
+    together, _, _ = train(trials, data_folder)
+    values = 64 * 33 + 33 * 10
+    sizes = [values * bits + 2 * 32 + (33 + 10) * 32 for bits in (2, 8, 8)]
+    assert [(o.status, o.kept_sizes["model_bits"]) for o in together] == [
+        ("done", sizes[0]), ("done", sizes[1]), ("diverged", sizes[2]),
+    ]  # fmt: skip
+    alone, _, _ = train(trials[1:2], data_folder)
+    assert alone[0].kept_sizes == together[1].kept_sizes
+
+
 def test_all_diverged_ends_the_course(data_folder: Path, trial: Make) -> None:
     outcomes, _, course = train([trial(lr=1e30, quantize={}, epochs=9)], data_folder)
     assert outcomes[0].status == "diverged"

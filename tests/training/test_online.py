@@ -337,6 +337,13 @@ def test_why_tells_which_updates_came_to_nothing(examples: Examples) -> None:
     assert row["weight_stalled"] == 1.0
 
 
+def test_integers_of_a_known_number_of_bits_have_a_size(examples: Examples) -> None:
+    for formats, bits in (("fixed5f4", 5 * (64 * 10 + 10)), ("fraction4", None)):
+        own = trial({"quantize": {"weight": formats, "bias": formats}})
+        (found,) = online.run(new_model(own.settings), [own.settings], DIGITS, examples)
+        assert found.kept_sizes.get("model_bits") == bits
+
+
 def test_a_test_set_is_measured_where_there_is_one(tmp_path: Path) -> None:
     ensure(DIGITS, tmp_path, print)
     standard = load(DIGITS, tmp_path)

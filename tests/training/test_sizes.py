@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from qsweep.formats import parse
 from qsweep.packing import Groups, from_file, to_file
-from qsweep.training.sizes import sizes, sqnr
+from qsweep.training.sizes import kept_sizes, sizes, sqnr
 
 UNIFORM: dict[str, Any] = {
     "format": "uniform",
@@ -56,6 +57,26 @@ def test_a_row_says_what_became_of_a_tensor() -> None:
     }
     signal, noise = 0.9**2 + 2.2**2 + 3**2 + 1.1**2 + 3**2, 0.1**2 + 0.2**2 + 0.1**2
     assert row["sqnr"] == pytest.approx(10 * math.log10(signal / noise), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stored", "bits"),
+    [
+        ({}, None),
+        ({"a.weight": "fixed8f6"}, 6 * 8 + 5 * 32),
+        ({"a.weight": "block4 per=2", "a.bias": "binary"}, 6 * 4 + 4 * 8 + 5 + 32),
+        ({"a.bias": "uniform4 per=channel"}, 6 * 32 + 5 * 32),
+        ({"a.weight": "fixed8f6", "a.bias": "quantized_bits(4,0,1)"}, None),
+        ({"a.weight": "fraction8"}, None),
+    ],
+)
+def test_bits_of_a_model_follow_from_formats_and_shapes(stored: dict[str, str], bits: int | None) -> None:
+    shapes = {"a.weight": (2, 3), "a.bias": (5,)}
+    found = kept_sizes({name: parse(text) for name, text in stored.items()}, shapes)
+    assert found.get("model_bits") == bits
+    assert {name: parse(text) for name, text in found.get("stored", {}).items()} == {
+        name: parse(text) for name, text in stored.items()
+    }
 
 
 def test_training_makes_no_quantization_noise() -> None:
