@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,11 +31,12 @@ WIDE = 1_000_000
 
 
 def trials_table(sweep: Path, width: int = WIDE) -> str:
-    """The rows of a sweep: key, status, what varies, metrics to 4 digits, and bits of models where some are known."""
+    """The rows of a sweep: key, status, what varies, metrics to 4 digits, and bits of models where these vary too."""
     trials = tables.read_trials(sweep)
     before = trials.columns[: list(trials.columns).index(METRICS[0])]
     shown = [c for c in before if c in ("key", "status") or trials[c].nunique(dropna=False) > 1]
-    shown += [*METRICS, *(name for name in [MODEL_BITS] if name in trials)]
+    done = trials[trials["status"] == "done"]
+    shown += [*METRICS, *(name for name in [MODEL_BITS] if name in done and done[name].nunique(dropna=False) > 1)]
     rows = [shown]
     for row in trials.to_dict("records"):
         rows.append([_short(name, row[name]) for name in shown])
@@ -73,8 +75,9 @@ def summary_table(summary: aggregate.Summary, width: int = WIDE) -> str:
         columns.append(
             [name, *_estimate_cells([line.measures[name] for line in summary.lines], bool(summary.baseline))]
         )
-    if MODEL_BITS in summary.measures:
-        columns.append([MODEL_BITS, *_bits_cells([line.measures[MODEL_BITS].mean for line in summary.lines], summary)])
+    bits = _bits_cells(summary)
+    if len({cell for cell, line in zip(bits, summary.lines, strict=True) if line.counts["n"]}) > 1:
+        columns.append([MODEL_BITS, *bits])
     return fitted(list(zip(*columns, strict=True)), width, max(len(axes), 1))
 
 
@@ -145,9 +148,10 @@ def _estimate_cells(estimates: Sequence[aggregate.Estimate], differences: bool) 
     ]
 
 
-def _bits_cells(means: Sequence[float], summary: aggregate.Summary) -> list[str]:
+def _bits_cells(summary: aggregate.Summary) -> list[str]:
     """Bits of models, which seldom differ between seeds: their means alone."""
-    sign = "+" if summary.baseline else ""
+    sign, known = "+" if summary.baseline else "", MODEL_BITS in summary.measures
+    means = [line.measures[MODEL_BITS].mean if known else math.nan for line in summary.lines]
     return ["" if mean != mean else format(mean, f"{sign}.0f") for mean in means]
 
 
