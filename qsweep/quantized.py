@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qsweep.catalog.codes import coding
@@ -46,21 +46,26 @@ def is_counted(settings: Mapping[str, Any]) -> bool:
 
 def quantized_roles(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """What a trial rounds anywhere, in the order of the roles."""
-    everywhere = [settings.get("quantize", {}), *exceptions(settings.get(LAYERS))]
-    return tuple(role for role in ROLES if any(rounds(own, role) for own in everywhere))
+    found = {role for role, _ in _rounded(settings)}
+    return tuple([role for role in ROLES if role in found])
 
 
 def kept_roles(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Of what a trial rounds, the roles whose rounded values stay: none that is rounded for products alone."""
-    everywhere = [settings.get("quantize", {}), *exceptions(settings.get(LAYERS))]
-    return tuple(role for role in KEPT if any(rounds(own, role) and stays(own[role]) for own in everywhere))
+    found = {role for role, own in _rounded(settings) if stays(own)}
+    return tuple([role for role in KEPT if role in found])
 
 
 def keeps_drifting(settings: Mapping[str, Any]) -> bool:
     """Whether values stay rounded from step to step in a format whose scale drifts."""
-    everywhere = [settings.get("quantize", {}), *exceptions(settings.get(LAYERS))]
-    kept = [own[role] for own in everywhere for role in KEPT if rounds(own, role) and stays(own[role])]
+    kept = [own for role, own in _rounded(settings) if role in KEPT and stays(own)]
     return any(drifts(make(own["format"], own)) for own in kept)
+
+
+def _rounded(settings: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each role that is not in float32, with its format: that of the whole net, then those of single places."""
+    for roles in (settings.get("quantize", {}), *exceptions(settings.get(LAYERS))):
+        yield from ((role, own) for role, own in roles.items() if rounds(roles, role))
 
 
 def stays(own: Mapping[str, Any]) -> bool:
