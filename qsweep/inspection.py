@@ -27,7 +27,7 @@ class Nets:
 
     def of(self, trial: Trial) -> Inspection | None:
         """None of a trial whose net was not looked at: nothing was asked that the catalog does not know."""
-        return self.found.get(_case_of(trial))
+        return self.found.get(_case_of(trial)) if self.found else None
 
     def stack(self, trial: Trial) -> bool:
         """Whether a trial's net trains in stacks; not while that is not known."""

@@ -18,7 +18,7 @@ from qsweep.pace import Pace
 from qsweep.plan import Plan, expand
 from qsweep.schedule import Stack
 from qsweep.search import Bisection
-from qsweep.spec import read
+from qsweep.spec import STORE_FILE, read
 from qsweep.store import Record, Store
 from qsweep.trial import Trial
 from qsweep.weights import Weights
@@ -112,12 +112,12 @@ def outlook(path: Path, options: Options, say: Callable[[str], None]) -> Outlook
 def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
     """What running a plan would do, likewise."""
     here = environment.describe(environment.choose(options.device))
-    records, timings = _known(plan, options, here)
+    records = _known(plan, options, here)
     trials = wanted(plan, records, Weights.beside(options.results, here), options)
     shown = [t for t in plan.trials if names_places(t) or rounds_flows(t) or is_in_question(t)]
     nets = inspect([*to_inspect(trials), *shown], plan.spec.texts, say)
     stacks = stacks_of(plan, trials, nets, options)
-    known, pace = count_known(plan, records), Pace(options.at_once, timings)
+    known, pace = count_known(plan, records), Pace(options.at_once, _timings(options, here) if stacks else [])
     failing, lacking = [t for t in trials if nets.failing(t)], refuse_if_strict(plan, nets, records, options)
     return Outlook(plan, folder_name(plan, options), known, stacks, pace, failing, nets, lacking)
 
@@ -137,21 +137,28 @@ def refuse_if_strict(
     return found
 
 
-def _known(
-    plan: Plan, options: Options, here: str
-) -> tuple[Mapping[str, Record], Sequence[tuple[dict[str, Any], float]]]:
-    """What the store has of a plan, and how long trials took; nothing where there is no store yet."""
-    path = options.results / "store.db"
+def _known(plan: Plan, options: Options, here: str) -> Mapping[str, Record]:
+    """What the store has of a plan; nothing where there is no store yet."""
+    path = options.results / STORE_FILE
     if not path.is_file():
-        return {}, []
+        return {}
     with closing(Store.view(path)) as store:
-        return store.look_up([t.key for t in family(plan.trials)], here)[0], store.timings(here)
+        return store.look_up([t.key for t in family(plan.trials)], here)[0]
+
+
+def _timings(options: Options, here: str) -> Sequence[tuple[dict[str, Any], float]]:
+    """How long trials of all sweeps took; nothing where there is no store yet."""
+    path = options.results / STORE_FILE
+    if not path.is_file():
+        return []
+    with closing(Store.view(path)) as store:
+        return store.timings(here)
 
 
 def to_run(plan: Plan, options: Options) -> list[Trial]:
     """The trials that a run of a plan would train first; nothing is written."""
     here = environment.describe(environment.choose(options.device))
-    records, _ = _known(plan, options, here)
+    records = _known(plan, options, here)
     return wanted(plan, records, Weights.beside(options.results, here), options)
 
 
