@@ -110,14 +110,15 @@ class _Expansion:
         self.idle |= {place: entry for kind in ("exclude", "only") for place, entry in _entries(block, kind)}
         self.matchers = [Matcher(list(_entries(block, kind))) for kind in ("exclude", "only")]
         read: set[str] = set()
+        first, *others = self.spec.seeds
         for point in _points(block):
-            for seed in self.spec.seeds:
-                trial = self._trial(block, point, seed)
-                if trial is None:
-                    continue
-                read |= trial.columns.keys()
-                if self._kept(block, point, trial):
-                    yield Row(trial, point.axes(self.axes, trial))
+            trial = self._trial(block, point, first)
+            if trial is None:
+                continue
+            read |= trial.columns.keys()
+            if self._kept(block, point, trial):
+                axes = point.axes(self.axes, trial)
+                yield from (Row(one, axes) for one in (trial, *map(trial.with_seed, others)))
         self.read |= read
         if not self.mistakes.found:
             self._check_axes(block, read)

@@ -106,6 +106,14 @@ class Trial:
     def seed(self) -> int:
         return int(self.settings["seed"])
 
+    def with_seed(self, seed: int) -> Trial:
+        """The same trial under another seed; all but the seeds and keys are the same objects."""
+        found: list[Trial] = []
+        for one in (*self.bases, self):
+            settings = {**one.settings, "seed": seed}
+            found.append(Trial(settings, one.columns, key_of(settings), tuple(found)))
+        return found[-1]
+
     def role(self, role: str) -> Mapping[str, Any]:
         """All that a role uses: its format, and each parameter of it, wherever that is set."""
         absent = {} if role == "master" else {"format": FLOAT32}

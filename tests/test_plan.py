@@ -65,6 +65,20 @@ def test_config_expands_without_a_note(path: Path) -> None:
 # --- order ------------------------------------------------------------------------------------------------------------
 
 
+def test_trials_of_several_seeds_are_those_of_each_seed_alone_and_share_their_columns(tmp_path: Path) -> None:
+    stages = "[{compress: {weight: uniform4}}, {retrain: {codebook: free}}, {compress: {weight: kmeans8}}]"
+    text = f"{QUANTIZED}grid: {{lr: [1, 2], stages: [[], {stages}]}}\n"
+    together = plan(tmp_path, f"{text}seeds: [5, 3]\n").rows
+    for seed, rows in ((5, together[::2]), (3, together[1::2])):
+        alone = plan(tmp_path, f"{text}seeds: [{seed}]\n").rows
+        assert rows == alone
+        assert [row.trial.columns for row in rows] == [row.trial.columns for row in alone]
+        assert [row.trial.bases for row in rows] == [row.trial.bases for row in alone]
+    assert all(
+        one.trial.columns is other.trial.columns for one, other in zip(together[::2], together[1::2], strict=True)
+    )
+
+
 def test_rows_go_by_block_variant_axes_as_written_and_seed_last(tmp_path: Path) -> None:
     text = GOOD + (
         "variants: {a: {}, b: {epochs: 2}}\nzip: {lr: [1, 2], momentum: [0.1, 0.2]}\ngrid: {weight_decay: [0, 0.5]}\n"
