@@ -120,7 +120,8 @@ def wrong(result: Result) -> Iterator[str]:
         which = keys[0] if len(keys) == 1 else f"{len(keys)} of them" if len(groups) > 1 else f"all {len(keys)}"
         yield f"  {which} {status}: {reason} (`qsweep why {keys[0]}`)"
     if len(groups) > SHOWN:
-        yield f"  and {len(groups) - SHOWN} more reasons"
+        left = len(groups) - SHOWN
+        yield f"  and {left} more reason{'s' * (left > 1)}"
     yield from map(conflict, result.summary.conflicts)
 
 

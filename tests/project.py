@@ -11,7 +11,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from commands import qsweep
+
 TABLES = ("trials.csv", "history.csv", "histograms.csv")
+SERIAL = ("--backend", "serial", "--no-plot")
+"""For a run of which it does not matter how it comes about."""
 
 
 class Project:
@@ -33,17 +37,18 @@ class Project:
 
     def run(self, *words: str, code: int = 0, **environment: str) -> str:
         """stderr of a command that is expected to end with a code."""
-        process = self.start(*words, **environment)
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == code, (out, err)
-        return err
+        done = self._ended(*words, **environment)
+        assert done.returncode == code, (done.stdout, done.stderr)
+        return done.stderr
 
     def out(self, *words: str) -> str:
         """stdout of a command that is expected to end well."""
-        process = self.start(*words)
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, (out, err)
-        return out
+        done = self._ended(*words)
+        assert done.returncode == 0, (done.stdout, done.stderr)
+        return done.stdout
+
+    def _ended(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return qsweep(self.folder, {**self.environment, **environment}, *words)
 
     def tables(self, name: str = "small", tables: Sequence[str] = TABLES) -> list[bytes]:
         return [(self.folder / "results" / name / table).read_bytes() for table in tables]

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from commands import qsweep
 
 from qsweep.cli import cli
 from qsweep.errors import UserError
@@ -42,15 +43,7 @@ class Shell:
         self.environment = {**os.environ, "QSWEEP_DATA": str(data), "QSWEEP_OFFLINE": "1", "COLUMNS": "100"}
 
     def __call__(self, *words: str, code: int = 0) -> tuple[str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "qsweep", *words],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        done = qsweep(self.folder, self.environment, *words)
         assert done.returncode == code, (done.stdout, done.stderr)
         assert "Traceback" not in done.stderr
         return done.stdout, done.stderr

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -23,22 +24,20 @@ def test_links_lead_to_files(document: Path) -> None:
         assert target.startswith("http") or (document.parent / target).exists(), target
 
 
-def commands(text: str) -> list[list[str]]:
+def commands_of(text: str) -> list[list[str]]:
     """The indented `qsweep …` lines of a document, without their comments."""
     lines = [line.strip() for line in text.splitlines() if line.startswith("    qsweep ")]
     return [shlex.split(re.split(r"\s{2,}", line)[0], comments=True)[1:] for line in lines]
 
 
 def qsweep(folder: Path, data: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "QSWEEP_DATA": str(data), "QSWEEP_OFFLINE": "1"}
-    command = [sys.executable, "-m", "qsweep", *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return commands.qsweep(folder, {**os.environ, "QSWEEP_DATA": str(data), "QSWEEP_OFFLINE": "1"}, *words)
 
 
 def test_readme_spec_and_commands_run_as_they_stand(tmp_path: Path, data_folder: Path) -> None:
     name = "first.yaml"
     (tmp_path / name).write_text(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0], encoding="utf-8")
-    found = commands(README)
+    found = commands_of(README)
     assert len(found) >= 6
     for words in found:
         done = qsweep(tmp_path, data_folder, *words)
@@ -67,7 +66,7 @@ plots: [{kind: lines, x: lr, y: test_accuracy, line: bitwidth}]
 
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name != "README.md"], ids=lambda p: p.name)
 def test_every_command_of_a_document_runs(document: Path, tmp_path: Path, data_folder: Path) -> None:
-    found = commands(document.read_text(encoding="utf-8"))
+    found = commands_of(document.read_text(encoding="utf-8"))
     if not found:
         return
     for name in ("mine", "first"):
@@ -87,7 +86,7 @@ def test_every_command_of_a_document_runs(document: Path, tmp_path: Path, data_f
 def test_guide_commands_exist_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
     from qsweep.cli import cli
 
-    for words in commands(GUIDE):
+    for words in commands_of(GUIDE):
         command = cli.commands[words[0]]
         if len(words) > 1 and hasattr(command, "commands"):
             assert words[1] in command.commands, words

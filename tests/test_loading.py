@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from project import Project
+from project import SERIAL, Project
 
 from qsweep import imports
 from qsweep.imports import Source, digest_of, imported, read_source
@@ -195,13 +195,18 @@ ENCODED = {
 }
 
 
+def own_models(project: Project, count: int) -> None:
+    """A spec whose models are the nets of n0.py, n1.py …"""
+    models = ", ".join(f"'n{number}.py:net'" for number in range(count))
+    project.write("own.yaml", SPEC.replace("'nets.py:net'", "softmax") + f"grid: {{model: [{models}]}}\n")
+
+
 def test_files_run_as_python_would_run_them(project: Project) -> None:
     files = {name: (body + NET).encode() for name, body in BODIES.items()} | ENCODED
     for number, content in enumerate(files.values()):
         (project.folder / f"n{number}.py").write_bytes(content)
-    models = ", ".join(f"'n{number}.py:net'" for number in range(len(files)))
-    project.write("own.yaml", SPEC.replace("'nets.py:net'", "softmax") + f"grid: {{model: [{models}]}}\n")
-    project.run("run", "own.yaml", "--no-plot", "-j", "1")
+    own_models(project, len(files))
+    project.run("run", "own.yaml", *SERIAL)
     rows = project.rows("own")
     assert {name: row["reason"] for name, row in zip(files, rows, strict=True)} == dict.fromkeys(files, "")
     assert len({row["key"] for row in rows}) == len(files)
@@ -211,7 +216,7 @@ def test_files_run_as_python_would_run_them(project: Project) -> None:
 
 
 def trained(project: Project, *words: str, **environment: str) -> str:
-    said = project.run("run", "own.yaml", "--no-plot", "-j", "1", *words, **environment)
+    said = project.run("run", "own.yaml", *SERIAL, *words, **environment)
     return next(line for line in said.splitlines() if line.startswith("trained"))
 
 
@@ -266,28 +271,30 @@ HIDDEN = {
 }
 
 
-@pytest.mark.parametrize(("text", "name"), HIDDEN.values(), ids=HIDDEN)
-def test_what_the_key_does_not_hold_is_refused_with_its_name(project: Project, text: str, name: str) -> None:
+def test_what_the_key_does_not_hold_is_refused_with_its_name(project: Project) -> None:
     (project.folder / "lib").mkdir()
     project.write("lib/other.py", "x = 1\n")
     project.write("side.py", "x = 1\n")
-    project.write("nets.py", text.replace("HERE", str(project.folder)) + NET)
-    said = project.run("run", "own.yaml", "--no-plot", "-j", "1", code=1)
-    assert f"UserError: the model imports {name}" in said
-    assert "write a plain `import`" in said
-    assert project.rows("own")[0]["status"] == "failed"
+    for number, (text, _) in enumerate(HIDDEN.values()):
+        project.write(f"n{number}.py", text.replace("HERE", str(project.folder)) + NET)
+    own_models(project, len(HIDDEN))
+    project.run("run", "own.yaml", *SERIAL, code=1)
+    for row, (_, name) in zip(project.rows("own"), HIDDEN.values(), strict=True):
+        assert row["status"] == "failed"
+        assert f"UserError: the model imports {name}" in row["reason"]
+        assert "write a plain `import`" in row["reason"]
 
 
 def test_what_is_imported_while_it_trains_is_seen_too(project: Project) -> None:
     body = "import torch\nfrom torch import nn\nclass N(nn.Linear):\n    def forward(self, x):\n        if self.training: __import__('skl' + 'earn.tree')\n        return super().forward(x.flatten(1))\ndef net(shape, classes): return N(64, classes)\n"
     project.write("nets.py", body)
-    assert "the model imports 'sklearn" in project.run("run", "own.yaml", "--no-plot", "-j", "1", code=1)
+    assert "the model imports 'sklearn" in project.run("run", "own.yaml", *SERIAL, code=1)
 
 
 def test_a_neighbour_of_a_name_that_torch_needs_is_refused(project: Project) -> None:
     project.write("numpy.py", "x = 1\n")
     project.write("nets.py", "import numpy\n" + NET)
-    said = project.run("run", "own.yaml", "--no-plot", "-j", "1", code=1)
+    said = project.run("run", "own.yaml", *SERIAL, code=1)
     assert "the model imports its neighbour 'numpy', but torch has a package of that name: rename it" in said
 
 
@@ -314,25 +321,25 @@ def with_sources(project: Project) -> None:
 
 def test_a_mailed_folder_runs_as_it_lies_to_the_same_bytes(project: Project, tmp_path: Path) -> None:
     with_sources(project)
-    project.run("run", "own.yaml", "--no-plot", "-j", "1", "-S", "lr=0.2")
+    project.run("run", "own.yaml", *SERIAL, "-S", "lr=0.2")
     (ran,) = (project.folder / "results").glob("own@*")
     mail = tmp_path / "elsewhere"
     shutil.copytree(ran, mail / "theirs")
     shutil.rmtree(project.folder / "sub")
     there = Project(mail, Path(project.environment["QSWEEP_DATA"]))
-    there.run("run", "theirs/spec.yaml", "--no-plot", "-j", "1")
+    there.run("run", "theirs/spec.yaml", *SERIAL)
     for name in ("trials.csv", "history.csv", "sources/index.json"):
         assert (mail / "results" / ran.name / name).read_bytes() == (ran / name).read_bytes()
     # and where it was made, in place: nothing is trained, and no byte changes
     before = {path: path.read_bytes() for path in ran.rglob("*") if path.suffix in (".csv", ".py")}
-    said = project.run("run", str(ran.relative_to(project.folder) / "spec.yaml"), "--no-plot", "-j", "1")
+    said = project.run("run", str(ran.relative_to(project.folder) / "spec.yaml"), *SERIAL)
     assert "trained 0, known 2" in said
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_kept_source_that_was_changed_is_refused(project: Project) -> None:
     with_sources(project)
-    project.run("run", "own.yaml", "--no-plot", "-j", "1")
+    project.run("run", "own.yaml", *SERIAL)
     kept = project.folder / "results" / "own" / "sources"
     for path in kept.glob("*.py"):
         text = path.read_text()
@@ -346,7 +353,7 @@ def test_a_kept_source_that_was_changed_is_refused(project: Project) -> None:
 
 def test_looking_at_kept_sources_runs_none_of_them(project: Project) -> None:
     project.write("nets.py", f"open({str(project.folder / 'ran')!r}, 'a')\n" + NET)
-    project.run("run", "own.yaml", "--no-plot", "-j", "1")
+    project.run("run", "own.yaml", *SERIAL)
     (project.folder / "ran").unlink()
     key = project.rows("own")[0]["key"]
     for words in (("table",), ("plot",), ("status",), ("why", key), ("store", "check"), ("plot", "own.yaml")):
@@ -356,7 +363,7 @@ def test_looking_at_kept_sources_runs_none_of_them(project: Project) -> None:
 
 def test_weights_of_a_users_own_model_are_exported(project: Project) -> None:
     with_sources(project)
-    project.run("run", "own.yaml", "--no-plot", "-j", "1")
+    project.run("run", "own.yaml", *SERIAL)
     shutil.rmtree(project.folder / "sub")
     for row in project.rows("own"):
         project.run("export", row["key"], "own.safetensors")
