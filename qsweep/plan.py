@@ -27,6 +27,7 @@ from qsweep.spec import (
     MODEL_BITS,
     MOST_LINES,
     MOST_PANELS,
+    MOST_SURFACES,
     REACH,
     SECONDS,
     SIZES,
@@ -220,7 +221,8 @@ class _Expansion:
         if kind == "threshold":  # it shows no references
             spots = [spot for spot in spots if spot.x is not None and spot.series is not None]
         facets = {spot.facet for spot in spots} - {None}
-        if message := _too_many(plot.get("facet"), len(facets), figures.panels(spots), MOST_PANELS, "panels"):
+        most = min(MOST_PANELS, MOST_SURFACES) if kind == "surface" else MOST_PANELS
+        if message := _too_many(plot.get("facet"), len(facets), figures.panels(spots), most, "panels"):
             self.mistakes.add((*place, "facet"), message)
         series, lines = {spot.series for spot in spots} - {None}, {spot.line for spot in spots}
         if kind in ("lines", "scatter", "threshold") and (

@@ -87,6 +87,8 @@ def is_share(measure: str) -> bool:
 MOST_PANELS = 24
 MOST_LINES = 40
 """What a figure holds."""
+MOST_SURFACES = 12
+"""Panels of a figure of surfaces, whose labels hide each other in smaller ones."""
 
 RANGE = "range"
 """The one field of a plot that is not text: the ends of a range to draw over a histogram."""

@@ -517,6 +517,7 @@ def test_expand_leaves_the_garbage_collector_as_it_was(tmp_path: Path) -> None:
             "{kind: lines, x: lr, y: test_loss, facet: l1}",
             "plots[0].facet: 'l1' has 45 values; a figure holds 24 panels",
         ),
+        ("{kind: surface, x: lr, y: l1, z: test_loss, facet: l1}", "'l1' has 45 values; a figure holds 12 panels"),
         ("{kind: heatmap, x: lr, y: l1, z: test_loss, facet: l1}", "'l1' has 45 values; a figure holds 24 panels"),
         ("{kind: lines, x: lr, y: weight_stalled}", "plots[0].y: no trial has weight_stalled: none quantizes weight"),
         ("{kind: heatmap, x: lr, y: l1, z: error_zero}", "plots[0].z: no trial has error_zero: none quantizes error"),

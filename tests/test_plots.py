@@ -162,6 +162,11 @@ def test_draw_wrong_entry_is_named_with_the_nearest_right_one(
         (trials({"lr": [None], "bitwidth": [1]}), HEATMAP, "column 'lr' is empty in every row"),
         (trials({"lr": [1.0], "bitwidth": list(range(41))}), LINES, "has 41 values; a figure holds 40 lines"),
         (trials({"lr": LR, "zero": list(range(25))}), {**HEATMAP, "y": "seed", "facet": "zero"}, "24 panels"),
+        (
+            trials({"lr": LR, "zero": list(range(13))}),
+            {**SURFACE, "y": "seed", "facet": "zero"},
+            "13 values; a figure holds 12 panels of surfaces: a heatmap has room for 24",
+        ),
     ],
 )
 def test_draw_table_that_can_not_be_drawn_says_why(
@@ -395,7 +400,7 @@ def test_trials_that_are_done_and_have_no_such_measure_are_left_out_not_marked()
     table["weight_stalled"] = table["test_accuracy"].where(table["quantize.weight"] != "float32")
     drawn = figure(table, {**HEATMAP, "z": "weight_stalled", "facet": "zero"})
     words = " ".join(text.get_text() for text in drawn.findobj(Text))
-    assert "weight updates undone (%)" in words
+    assert "weight updates lost to rounding (%)" in words
     assert "float32" not in words
     assert "failed" not in words
     table["weight_stalled"] = math.nan
@@ -632,6 +637,89 @@ def test_long_names_and_many_values_are_laid_out_without_complaint(kind: str) ->
     assert len([text for text in shown if text.startswith("…er ")]) == 8, "values that are cut can't be told apart"
 
 
+MANY = [f"variant {i:02d} with words" for i in range(24)]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {**LINES, "line": None},
+        HEATMAP,
+        {"kind": "threshold", "x": "lr", "y": "bitwidth", "z": "test_accuracy", "reach": 0.4},
+    ],
+    ids=lambda entry: str(entry["kind"]),
+)
+def test_figure_of_24_panels_is_little_taller_than_a_page_and_its_bar_than_a_panel_is_wide(
+    entry: Mapping[str, Any],
+) -> None:
+    drawn = figure(trials({"variant": MANY, "lr": LR[:2], "bitwidth": BITS}), {**entry, "facet": "variant"})
+    assert len(panels(drawn)) == 24
+    assert drawn.get_figheight() < 11
+    if bar := colour_bar(drawn):
+        page.lay_out(drawn)
+        assert bar.get_window_extent().height <= page.WIDTH * page.DPI
+
+
+@pytest.mark.parametrize("kind", ["lines", "heatmap"])
+@pytest.mark.parametrize("count", [6, 12, 24])
+def test_names_below_an_axis_do_not_touch(kind: str, count: int) -> None:
+    table = trials({"variant": MANY[:count], "bitwidth": [4]})
+    places = {"y": "test_accuracy"} if kind == "lines" else {"y": "bitwidth", "z": "test_accuracy"}
+    drawn = figure(table, {"kind": kind, "x": "variant", **places})
+    page.lay_out(drawn)
+    labels = panels(drawn)[0].get_xticklabels()
+    assert len(labels) == count
+    drawn.canvas.draw()
+    starts = [label.get_transform().transform(label.get_position())[0] for label in labels]
+    angle = math.radians(labels[0].get_rotation())
+    apart = min(b - a for a, b in itertools.pairwise(starts)) * 72 / page.DPI
+    wide = max(label.get_window_extent().width for label in labels) * 72 / page.DPI
+    assert apart * math.sin(angle) >= page.TICKS if angle else apart > wide
+
+
+def test_names_beside_a_heatmap_of_many_are_thinned_out_before_they_touch() -> None:
+    table = trials({"variant": [f"v{i}" for i in range(150)], "lr": [1.0]})
+    (panel,) = panels(figure(table, {**HEATMAP, "y": "variant"}))
+    room = page.room(panel, horizontal=False) / len(panel.get_yticks())
+    assert room >= 0.8 * page.TICKS
+
+
+def test_ticks_that_do_not_all_fit_stay_evenly_apart() -> None:
+    table = trials({"variant": ["a", "b"], "lr": [2.0**-e for e in range(-2, 20)], "bitwidth": BITS})
+    ticks = panels(figure(table, {**HEATMAP, "facet": "variant"}))[0].get_xticks()
+    assert len({round(b - a, 6) for a, b in itertools.pairwise(ticks)}) == 1
+
+
+def test_titles_with_powers_are_as_long_as_they_look() -> None:
+    assert page.wrapped("learning rate = $2^{-17}$", 1.4) == "learning rate = $2^{-17}$"
+    assert page.wrapped("learning rate = $2^{-17}$", 1.0) == "learning rate\n= $2^{-17}$"
+    assert page.wrapped("x" * 25, 0.5) == "\n".join(["x" * 10, "x" * 10, "x" * 5])
+
+
+def test_heatmap_marks_some_trials_without_a_result_so_that_they_are_seen_on_dark_and_on_light() -> None:
+    def status(point: Point) -> str:
+        return "diverged" if point["seed"] == 1 else "done"
+
+    table = trials({"lr": [0.5, 1.0], "bitwidth": [4]}, status=status, accuracy=lambda p: p["lr"] - 0.4, seeds=2)
+    (panel,) = panels(figure(table, HEATMAP))
+    marked = labelled(panel, "some trials without a result")
+    assert {mark.get_markeredgecolor() for mark in marked} == {"white", "black"} - (
+        {"black"} if len(marked) == 1 else set()
+    )
+
+
+def test_shares_have_no_tick_above_100_per_cent() -> None:
+    (panel,) = panels(figure(trials({"lr": LR}, accuracy=lambda p: 1 - 0.01 * p["lr"]), {**LINES, "line": None}))
+    assert max(panel.get_yticks()) == 100
+
+
+def test_scatter_reference_is_a_ring_in_the_legend_too() -> None:
+    table = through_csv([*rows({"lr": LR, "bitwidth": [4]}), *rows({"lr": LR, "bitwidth": [None]}, weight="float32")])
+    drawn = figure(table, {**LINES, "kind": "scatter"})
+    (handle,) = [h for h in drawn.legends[0].legend_handles if h is not None and h.get_label() == "float32"]
+    assert (handle.get_linestyle(), handle.get_marker()) == ("None", "o")  # type: ignore[attr-defined]
+
+
 # --- histograms -------------------------------------------------------------------------------------------------------
 
 HISTOGRAM = {"kind": "histogram", "place": "a.weight"}
@@ -682,7 +770,7 @@ def test_histogram_of_one_trial_is_filled_with_shares_a_bin(tmp_path: Path) -> N
     assert filled.get_fill()
     assert list(filled.get_data().values) == [12.5, 25.0, 50.0, 12.5]
     assert list(filled.get_data().edges) == [-0.5, -0.25, 0.0, 0.25, 0.5]
-    assert (panel.get_xlabel(), panel.get_ylabel()) == ("weight of a", "weights in a bin (%)")
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("weight of a", "weights per bin (%)")
     assert "8 weights in 4 bins, each 0.25 wide" in legend_texts(drawn)
     assert panel_texts(panel) == []
     names = [path.name for path in draw(table, history({}), [HISTOGRAM], tmp_path, "title", counted(table)).paths]
@@ -738,7 +826,7 @@ def test_histogram_of_several_trials_has_a_line_each_in_the_colours_of_its_colum
         assert not any(line.get_fill() for line in lines_of)
         assert len({tuple(line.get_edgecolor()) for line in lines_of}) == 2
     texts = legend_texts(drawn)
-    assert {"bitwidth (bits)", "2", "4", "one line a trial, 8 weights in 4 bins"} <= set(texts)
+    assert {"bitwidth (bits)", "2", "4", "one line per trial, 8 weights in 4 bins"} <= set(texts)
 
 
 def test_histogram_float32_is_black_in_each_panel() -> None:
@@ -775,6 +863,13 @@ def test_histogram_ranges_of_panels_side_by_side_do_not_touch() -> None:
     assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
     assert 0 < boxes[0].x0 < boxes[-1].x1 < drawn.bbox.x1
     assert all(box.y1 <= title.y0 for box, title in zip(boxes, titles, strict=True))
+
+
+def test_histogram_of_24_panels_says_the_share_inside_in_few_lines() -> None:
+    table = trials({"variant": MANY, "bitwidth": [4]})
+    drawn = histogram_figure(table, counted(table), facet="variant", range=0.25)
+    assert drawn.get_figheight() < 14
+    assert panel_texts(panels(drawn)[0]) == ["±0.25: 75.0 % inside"]
 
 
 def test_histogram_few_levels_beside_many_are_logarithmic() -> None:
@@ -872,7 +967,7 @@ def test_threshold_counts_lines_and_points_and_names_what_is_averaged() -> None:
     assert note(figure(table, {**THRESHOLD, "line": "variant", "reach": 0.5})) == (
         "point: lowest bitwidth whose test accuracy is at least 50.0 %; "
         "mean over 4 trials that differ in momentum and seed; "
-        "1 of 2 lines reach it, at 3 of 10 points; at 3 of them a higher bitwidth does not reach it"
+        "1 of 2 lines reach it, at 3 of 10 points; at 3 of them a higher value does not"
     )
 
 

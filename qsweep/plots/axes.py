@@ -37,7 +37,7 @@ def _why_words_of(role: str) -> dict[str, str]:
         "clipped": f"{PLURALS[role]} clipped",
         "zero": f"{PLURALS[role]} at 0",
         "levels": f"levels that {PLURALS[role]} use",
-        "stalled": f"{role} updates undone",
+        "stalled": f"{role} updates lost to rounding",
     }
 
 
@@ -56,7 +56,7 @@ WORDS: Final = {
     "predicted_classes": "classes predicted",
     "model_bits": "bits of all parameters",
     "compressed_bytes": "bytes of the packed model",
-    SECONDS: "seconds a trial",
+    SECONDS: "seconds per trial",
 }
 INNER_WORDS: Final = {
     "bitwidth": "bits",

@@ -12,7 +12,7 @@ from qsweep.errors import UserError
 from qsweep.plots.axes import Axis, Place, Reference, Value, axis, cut, label, word
 from qsweep.plots.entry import HISTOGRAM, OVER_X, Entry, Plot
 from qsweep.plots.rows import Row, read, swept
-from qsweep.spec import MOST_LINES, MOST_PANELS, is_share
+from qsweep.spec import MOST_LINES, MOST_PANELS, MOST_SURFACES, is_share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -180,11 +180,17 @@ def refuse_many(plot: Entry, panels: int, lines: int) -> None:
         UserError: there are too many panels or lines.
     """
     where = f"plot '{plot.name}'"
+    if plot.kind == "surface" and MOST_SURFACES < panels <= MOST_PANELS:
+        found = f"facet '{plot.facet}' has {panels} values; a figure holds {MOST_SURFACES} panels of surfaces"
+        raise UserError(f"{where}: {found}: a heatmap has room for {MOST_PANELS}")
     if panels > MOST_PANELS:
-        raise UserError(f"{where}: facet '{plot.facet}' has {panels} values; a figure holds {MOST_PANELS} panels")
+        found = f"facet '{plot.facet}' has {panels} values; a figure holds {MOST_PANELS} panels"
+        raise UserError(f"{where}: {found}: name a facet with fewer values")
     if lines > MOST_LINES:
         what = f"a panel has {lines} lines" if plot.kind == HISTOGRAM else f"line '{plot.series}' has {lines} values"
-        raise UserError(f"{where}: {what}; a figure holds {MOST_LINES} lines")
+        raise UserError(
+            f"{where}: {what}; a figure holds {MOST_LINES} lines: name a facet, or a line with fewer values"
+        )
 
 
 def _gather(rows: Sequence[Row], plot: Plot, hidden: Sequence[str]) -> dict[Value | None, Cells]:

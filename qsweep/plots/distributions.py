@@ -243,4 +243,4 @@ def _counted(curves: Sequence[Curve]) -> str:
     name = PLURALS.get(curves[0].role, "values")
     if len(curves) == 1:
         return f"{number} {name} in {count} bins, each {plain(float(f'{curves[0].width:.3g}'))} wide"
-    return f"one line a trial, {number} {name} in {count} bins"
+    return f"one line per trial, {number} {name} in {count} bins"

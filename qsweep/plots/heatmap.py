@@ -22,6 +22,7 @@ GAP: Final = 0.35
 """Between the last value and the references, in cells."""
 
 NUMBERS: Final = 6.0
+INKS: Final = ("black", "white")
 LOOKS: Final = {
     "diverged": {"facecolor": "0.9", "edgecolor": "0.65", "hatch": "/////"},
     "empty": {"facecolor": "0.9", "edgecolor": "0.65"},
@@ -33,22 +34,30 @@ def draw(picture: Picture) -> Figure:
     """The figure of `picture`: equal cells whatever the distance of their values; references beyond a gap."""
     outlined = outlines(picture)
     picture = outlined.picture
-    _, columns = page.shape(len(picture.panels))
+    rows, columns = page.shape(len(picture.panels))
     wide = columns > 1 or len(picture.x.places) > 10
-    height = 0.22 * len(picture.series.places) + 0.8
-    figure, axes = page.panels(picture, page.WIDTH if wide else 0.6 * page.WIDTH, min(max(height, 1.6), page.WIDTH))
+    height = min(max(0.22 * len(picture.series.places) + 0.8, page.LEAST), page.WIDTH)
+    height = page.row_height(rows, height, _least_height(picture))
+    figure, axes = page.panels(picture, page.WIDTH if wide else 0.6 * page.WIDTH, height)
     colours = page.colours(picture)
     for i, (each, panel) in enumerate(zip(axes, picture.panels, strict=True)):
         _cells(each, picture, panel.cells, colours)
         outlined.draw(each, i)
     page.outer_labels(figure, axes, picture.x.label, picture.series.label)
-    figure.colorbar(colours, ax=axes, label=picture.label, aspect=25, pad=0.02)
+    shrink = min(1.0, page.WIDTH / figure.get_figheight())
+    figure.colorbar(colours, ax=axes, label=picture.label, shrink=shrink, aspect=25, pad=0.02)
     page.add_foot(figure, picture)
     page.lay_out(figure)
     _ticks(axes, picture)
     for each, panel in zip(axes, picture.panels, strict=True):
         _numbers(each, picture, panel.cells, colours)
     return figure
+
+
+def _least_height(picture: Picture) -> float:
+    """Inches in which names can stand one above the other; numbers can be thinned out."""
+    named = len(picture.series.places) if picture.series.scale == "category" else 0
+    return min(max(page.LEAST, 1.2 * page.TICKS / 72 * named + 0.6), page.WIDTH)
 
 
 def at(axis: Axis, place: Place) -> float:
@@ -66,31 +75,35 @@ def _box(picture: Picture, place: tuple[Place, Place]) -> tuple[float, float, fl
 
 
 def _cells(axes: Axes, picture: Picture, cells: Cells, colours: ScalarMappable) -> None:
-    for state in page.NAMES:
-        boxes = [_box(picture, place) for place, cell in cells.items() if cell.state == state]
-        _boxes(axes, boxes, state, LOOKS.get(state, {}))
     known = {place: cell for place, cell in cells.items() if cell.values}
     faces = page.rgba(colours, [cell.mean for cell in known.values()])
     _boxes(axes, [_box(picture, place) for place in known], "done", {"facecolor": faces, "edgecolor": "white"})
+    for state, looks in LOOKS.items():
+        boxes = [_box(picture, place) for place, cell in cells.items() if cell.state == state]
+        _boxes(axes, boxes, state, looks)
+        _marks(axes, boxes, state, page.MARK)
+    for ink in INKS:  # in the corner of a cell that has a number
+        inked = [place for place, face in zip(known, faces, strict=True) if _ink(face) == ink]
+        partly = [_box(picture, place) for place in inked if cells[place].state == "partly"]
+        _marks(axes, partly, "partly", ink, (0.85, 0.8))
     axes.set_xlim(-0.5, at(picture.x, picture.x.places[-1]) + 0.5)
     axes.set_ylim(-0.5, at(picture.series, picture.series.places[-1]) + 0.5)
     axes.spines[:].set_visible(False)
 
 
-def _boxes(axes: Axes, boxes: Sequence[tuple[float, float, float]], state: str, looks: Mapping[str, Any]) -> None:
-    if not boxes:
-        return
-    patches = [Rectangle((left, bottom), width, 1) for left, bottom, width in boxes]
-    if state != "partly":
+Boxes = Sequence[tuple[float, float, float]]
+
+
+def _boxes(axes: Axes, boxes: Boxes, state: str, looks: Mapping[str, Any]) -> None:
+    if boxes:
+        patches = [Rectangle((left, bottom), width, 1) for left, bottom, width in boxes]
         axes.add_collection(PatchCollection(patches, label=state, linewidth=0.4, zorder=1, **looks))
-    if state in page.SYMBOLS:
-        # a mark in the middle of an empty cell, in the corner of one that has a number
-        middle = (0.85, 0.8) if state == "partly" else (0.5, 0.5)
-        axes.plot(
-            [left + middle[0] * width for left, _, width in boxes],
-            [bottom + middle[1] for _, bottom, _ in boxes],
-            **page.mark(state),
-        )
+
+
+def _marks(axes: Axes, boxes: Boxes, state: str, colour: str, middle: tuple[float, float] = (0.5, 0.5)) -> None:
+    if boxes:
+        across = [left + middle[0] * width for left, _, width in boxes]
+        axes.plot(across, [bottom + middle[1] for _, bottom, _ in boxes], **page.mark(state, colour))
 
 
 def _ticks(axes: Sequence[Axes], picture: Picture) -> None:
@@ -98,7 +111,8 @@ def _ticks(axes: Sequence[Axes], picture: Picture) -> None:
     x, y = picture.x, picture.series
     across, up = (page.room(axes[0], horizontal) for horizontal in (True, False))
     x_shown = page.fitting(x, lambda place: at(x, place), across / (at(x, x.places[-1]) + 1))
-    y_shown = [*y.ticks(int(up / page.TICKS)), *y.references]
+    step = up / (at(y, y.places[-1]) + 1)
+    y_shown = [*(page.every(y, step) if y.scale == "category" else y.ticks(int(up / page.TICKS))), *y.references]
     turn = page.slant(x, across)
     for i, each in enumerate(axes):
         each.set_xticks([at(x, place) for place in x_shown], [x.text(place) for place in x_shown], **turn)

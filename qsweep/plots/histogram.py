@@ -41,10 +41,12 @@ def draw(shown: Distributions) -> Figure:
     legends = [_legend(shown, panel, across) for panel in shown.panels]
     above = LINE * max(sum(str(entry.get_label()).count("\n") + 1 for entry in entries) for entries in legends)
     titles = [panel.title for panel in shown.panels]
-    figure, axes = page.titled(shown.title, titles, (width, rows * (HEIGHT + above) + 0.7))
+    figure, axes = page.titled(
+        shown.title, titles, (width, rows * page.row_height(rows, HEIGHT + above, page.LEAST + above) + 0.7)
+    )
     for each, panel, entries in zip(axes, shown.panels, legends, strict=True):
         _panel(each, shown, panel, entries)
-        each.set_title(each.get_title(), pad=72 * above + 4)
+        each.set_title(each.get_title(), pad=72 * above + 6)
     page.outer_labels(figure, axes, _value(shown), _height(shown))
     if named:
         _name_lines(figure, shown)
@@ -70,7 +72,7 @@ def _value(shown: Distributions) -> str:
 def _height(shown: Distributions) -> str:
     if shown.is_density:
         return f"share of {shown.roles} ÷ bin width"
-    return f"{shown.roles} in a bin (%)"
+    return f"{shown.roles} per bin (%)"
 
 
 def _panel(axes: Axes, shown: Distributions, panel: Panel, entries: Sequence[Patch]) -> None:
@@ -123,6 +125,8 @@ def _told(shown: Distributions, panel: Panel, band: Band) -> str:
         return band.label
     shares = sorted(100 * curve.inside(band.low, band.high) for curve in panel.curves.values())
     ends = "–".join(dict.fromkeys(f"{share:.1f}" for share in (shares[0], shares[-1])))
+    if page.shape(len(shown.panels))[1] > 2:  # narrow panels
+        return f"{band.label.removeprefix('range ')}: {ends} % inside"
     return f"{band.label}: {ends} % of the {shown.roles} inside"
 
 

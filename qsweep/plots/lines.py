@@ -1,4 +1,4 @@
-"""Lines over one axis: a mean and a band over seeds, gaps and marks where trials gave nothing; or a ring a trial."""
+"""Lines over one axis: a mean and a band over seeds, gaps and marks where trials gave nothing; or a ring per trial."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import matplotlib
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from qsweep.plots import page
 from qsweep.plots.axes import Axis, Place, Reference
@@ -66,11 +67,12 @@ ROWS: Final = 8
 def draw(picture: Picture) -> Figure:
     """The figure of `picture`: a line for each series, dashed black for references."""
     picture = replace(picture, notes="; ".join(filter(None, (picture.notes, _covered(picture)))))
-    _, columns = page.shape(len(picture.panels))
+    rows, columns = page.shape(len(picture.panels))
     named = len(picture.series.places) > 1
-    width = page.WIDTH if columns > 1 else (0.5 + 0.15 * named) * page.WIDTH
+    width = page.WIDTH if columns > 1 or _is_crowded(picture.x) else (0.5 + 0.15 * named) * page.WIDTH
     legend_columns, legend_height = _legend_shape(picture, width) if named else (0, 0.0)
-    figure, axes = page.panels(picture, width, 2.3, least=legend_height)
+    height = page.row_height(rows, 2.3)
+    figure, axes = page.panels(picture, width, height, least=legend_height + page.foot_height(picture, width))
     looks = {series: _look(picture, series) for series in picture.series.places}
     for each, panel in zip(axes, picture.panels, strict=True):
         _panel(each, picture, panel, looks)
@@ -81,6 +83,11 @@ def draw(picture: Picture) -> Figure:
     page.lay_out(figure)
     _scales(axes, picture)
     return figure
+
+
+def _is_crowded(x: Axis) -> bool:
+    """Whether a narrow figure has no room for its names, even slanted."""
+    return x.scale == "category" and page.SLANTED * len(x.places) > 72 * page.BESIDE_LABELS * 0.5 * page.WIDTH
 
 
 def _covered(picture: Picture) -> str:
@@ -124,6 +131,10 @@ def _lies_on(upper: Heights, lower: Heights) -> bool:
 def _look(picture: Picture, series: Place) -> dict[str, Any]:
     """Colour and marker of a line."""
     look = stroke(picture.series, series)
+    if isinstance(series, Reference) and picture.plot.kind == "scatter" and _has_rings(picture, series):
+        index = picture.series.references.index(series)
+        marker = REFERENCE_MARKERS[(index - 1) % len(REFERENCE_MARKERS)] if index else RING["marker"]
+        return {"color": "black", "linestyle": "none", **RING, "marker": marker}
     if isinstance(series, Reference):
         index = picture.series.references.index(series)
         needs_marker = index >= len(DASHES) or any(
@@ -137,6 +148,11 @@ def _look(picture: Picture, series: Place) -> dict[str, Any]:
     index = picture.series.values.index(series)
     few = len(picture.x.values) <= MOST_MARKED
     return {**look, "marker": MARKERS[index % len(MARKERS)] if few else "", **SMALL}
+
+
+def _has_rings(picture: Picture, series: Reference) -> bool:
+    """Whether a reference has places of its own in a scatter; one that doesn't depend on x is a level."""
+    return any(_course(picture, panel.cells, series) for panel in picture.panels)
 
 
 def stroke(axis: Axis, series: Place) -> dict[str, Any]:
@@ -294,7 +310,11 @@ def _scales(axes: Sequence[Axes], picture: Picture) -> None:
         axes[0].set_yticks([])
         axes[0].set_ylim(0, 1)
         return
-    ticks = axes[0].yaxis.get_major_locator().tick_values(low, high)
+    locator = axes[0].yaxis.get_major_locator()
+    is_whole = all(value.is_integer() for cell in picture.cells for value in cell.values)
+    if picture.plot.lowest and is_whole and isinstance(locator, MaxNLocator):
+        locator.set_params(integer=True)
+    ticks = locator.tick_values(low, high)
     axes[0].set_yticks([tick for tick in ticks if low <= tick <= (min(high, 100.0) if picture.is_share else high)])
     axes[0].minorticks_off()
     axes[0].set_ylim(_bottom(picture, low, high), high)

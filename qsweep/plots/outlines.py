@@ -101,7 +101,7 @@ def _title(picture: Picture, title: str, reached: set[At]) -> str:
     """A panel's title with the lowest value that reaches, and the first place where it does."""
     column = word(picture.plot.series or "")
     if not reached:
-        return f"{title}\nno {column} reach it"
+        return f"{title}\nnone reaches it"
     lowest = min(picture.series.values.index(y) for _, y in reached)
     first = min(picture.x.values.index(x) for x, y in reached if picture.series.values.index(y) == lowest)
     y, x = picture.series.values[lowest], picture.x.values[first]

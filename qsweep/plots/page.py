@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -32,8 +34,17 @@ TICKS: Final = 7.5
 WIDTH: Final = 7.0
 """Inches across two columns of a paper."""
 
-CHARACTERS: Final = 14
-"""Of running text, to an inch."""
+TALLEST: Final = 10.0
+"""Inches that all rows of panels take, if they can be read then: figures are printed on a page."""
+
+LEAST: Final = 1.6
+"""Inches of a row of panels that can be read."""
+
+LINE: Final = 0.16
+"""Inches of a line of text."""
+
+SLANTED: Final = 1.2 * TICKS / math.sin(math.radians(35))
+"""Points from one slanted label to the next, so that they don't touch."""
 
 BESIDE_LABELS: Final = 0.8
 """The part of a figure's width that labels and legends leave to its panels, about."""
@@ -85,17 +96,23 @@ def style(text: str = "") -> AbstractContextManager[None]:
     return context
 
 
-def shape(panels: int) -> tuple[int, int]:
-    """Rows and columns of panels."""
-    columns = {1: 1, 2: 2, 4: 2}.get(panels, 3 if panels <= 9 else 4)
+def shape(panels: int, most: int = 4) -> tuple[int, int]:
+    """Rows and columns of panels, of these at most `most`."""
+    columns = {1: 1, 2: 2, 4: 2}.get(panels, 3 if panels <= 9 else most)
     return math.ceil(panels / columns), columns
+
+
+def row_height(rows: int, height: float, least: float = LEAST) -> float:
+    """Inches of a row of panels: `height`, or less where many rows would take more than a page, down to `least`."""
+    return min(height, max(TALLEST / rows, least))
 
 
 def panels(picture: Picture, width: float, height: float, least: float = 0.0) -> tuple[Figure, list[Axes]]:
     """A figure of `width` inches with titles, and an empty panel of `height` inches for each facet."""
     rows, columns = shape(len(picture.panels))
     across = BESIDE_LABELS * width / columns
-    deep = 0.6 * _widest(picture.x) / 72 if slant(picture.x, across * 72) else 0.0
+    turned = slant(picture.x, across * 72)
+    deep = (1.0 if turned.get("rotation") == 90 else 0.6) * _widest(picture.x) / 72 if turned else 0.0
     size = (width, max(rows * height + 0.5, least) + deep)
     return titled(picture.title, [panel.title for panel in picture.panels], size)
 
@@ -121,8 +138,17 @@ def heading(title: str, width: float) -> str:
 
 
 def wrapped(text: str, width: float) -> str:
-    """`text` in lines of `width` inches."""
-    return textwrap.fill(text, max(int(width * CHARACTERS), 10))
+    """`text` in lines of `width` inches; a longer word is cut, mathematics never."""
+    longest = max(int(width * 72 / text_width("x", TEXT)), 10)
+    parts = [[word] if "$" in word else textwrap.wrap(word, longest) for word in text.split()]
+    lines: list[str] = []
+    for part in itertools.chain.from_iterable(parts):
+        joined = f"{lines[-1]} {part}" if lines else part
+        if lines and text_width(joined, TEXT) <= max(width * 72, text_width("x" * 10, TEXT)):
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    return "\n".join(lines)
 
 
 def outer_labels(figure: Figure, axes: Sequence[Axes], x: str, y: str) -> None:
@@ -157,7 +183,7 @@ def room(axes: Axes, horizontal: bool) -> float:
 
 def text_width(text: str, size: float = TICKS) -> float:
     """About how many points a label takes."""
-    small = text.count("^") * (len(text.split("^")[-1]) - 3)
+    small = sum(len(exponent) for exponent in re.findall(r"\^\{(.*?)\}", text))
     plain = sum(character not in "$^{}\\" for character in text)
     return size * 0.64 * (plain - 0.3 * small)
 
@@ -171,12 +197,23 @@ def fitting(axis: Axis, at: Callable[[Place], float], points: float) -> list[Pla
 
 
 def thinned(axis: Axis, at: Callable[[Place], float], points: float) -> list[Place]:
-    """The values whose labels don't touch each other where a step of `at` is `points` wide; categories always all."""
+    """The values whose labels don't touch where a step of `at` is `points` wide; those of categories stand upright."""
     if axis.scale == "category":
-        return list(axis.values)
+        return every(axis, points)
     widest = max(TICKS, *(text_width(axis.text(value)) for value in axis.values))
     length = (at(axis.values[-1]) - at(axis.values[0])) * points
-    return _apart(axis, axis.ticks(1 + int(length / (widest + GAP)))[::-1], at, points)
+    most = 1 + int(length / (widest + GAP))
+    ticks = next((ticks for n in range(most, 1, -1) if _are_apart(axis, ticks := axis.ticks(n), at, points)), None)
+    return ticks or _apart(axis, axis.ticks(2)[::-1], at, points)
+
+
+def every(axis: Axis, points: float) -> list[Place]:
+    """All categories that are `points` apart, or every second, third … where lines of text would touch."""
+    return list(axis.values[:: max(1, math.ceil(0.8 * TICKS / points))])  # few letters are as high as their line
+
+
+def _are_apart(axis: Axis, places: Sequence[Place], at: Callable[[Place], float], points: float) -> bool:
+    return len(_apart(axis, places, at, points)) == len(places)
 
 
 def _apart(axis: Axis, places: Iterable[Place], at: Callable[[Place], float], points: float) -> list[Place]:
@@ -193,7 +230,11 @@ def slant(axis: Axis, points: float) -> dict[str, Any]:
     """How to turn labels that can't be thinned out, where they don't fit side by side into `points`."""
     fits = (_widest(axis) + GAP) * len(axis.places) < points
     fixed = axis.scale == "category" or len(axis.references) > 1
-    return {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if fixed and not fits else {}
+    if fits or not fixed:
+        return {}
+    if axis.scale == "category" and points < SLANTED * len(axis.places):
+        return {"rotation": 90, "ha": "right", "va": "center", "rotation_mode": "anchor"}
+    return {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
 
 
 def _widest(axis: Axis) -> float:
@@ -221,6 +262,13 @@ def foot(picture: Picture, width: float) -> tuple[list[Line2D], int]:
         entries.append(Line2D([], [], linestyle="none", label=wrapped(picture.notes, width)))
     side_by_side = sum(text_width(str(entry.get_label())) + 20 for entry in entries) < width * 72
     return entries, len(entries) if side_by_side else 1
+
+
+def foot_height(picture: Picture, width: float) -> float:
+    """Inches for the marks and notes."""
+    entries, columns = foot(picture, width)
+    lines = sum(1 + str(entry.get_label()).count("\n") for entry in entries)
+    return 0.05 + LINE * (lines if columns == 1 else 1) + 0.1 if entries else 0.05
 
 
 def add_foot(figure: Figure, picture: Picture) -> None:

@@ -26,13 +26,19 @@ Point = tuple[float, float, float]
 RIBBON: Final = 0.3
 """Half the width of a reference's ribbon, in steps of its axis."""
 
+COLUMNS: Final = 3
+"""Of panels: in more, labels hide each other."""
+
 SIDES: Final = (1.25, 1.15, 0.85)
 """Of the box around the landscape."""
 
+RISES: Final = (0.2, 0.4)
+"""Points by which the axes of x and y rise on the page, per point along them."""
+
 ELEVATION: Final = 28
 AZIMUTHS: Final = (-120, -60, 60, 120)
-HEAD, LINE, BAR = 0.3, 0.16, 0.75
-"""Inches for the figure's title, another line of text, and the colour bar."""
+HEAD, BAR = 0.3, 0.75
+"""Inches for the figure's title, and for the colour bar."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ def draw(picture: Picture) -> Figure:
 
 def _figure(picture: Picture) -> tuple[Figure, list[Bbox]]:
     """A figure with titles, and for each panel the part of it that the panel may fill."""
-    rows, columns = page.shape(len(picture.panels))
+    rows, columns = page.shape(len(picture.panels), COLUMNS)
     width = page.WIDTH if columns > 1 else 0.6 * page.WIDTH
     across = (width - BAR) / columns
     up = 0.76 * across
@@ -77,9 +83,9 @@ def _figure(picture: Picture) -> tuple[Figure, list[Bbox]]:
         page.heading(picture.title, width),
         [page.wrapped(panel.title, across) for panel in picture.panels],
     )
-    head = HEAD + LINE * heading.count("\n")
-    over = LINE * max(1.4 + title.count("\n") if title else 0 for title in titles)
-    height = rows * (up + over) + head + _foot(picture, width)
+    head = HEAD + page.LINE * heading.count("\n")
+    over = page.LINE * max(1.4 + title.count("\n") if title else 0 for title in titles)
+    height = rows * (up + over) + head + page.foot_height(picture, width)
     figure = Figure(figsize=(width, height))
     figure.suptitle(heading, y=1 - 0.08 / height, va="top")
     slots = []
@@ -89,13 +95,6 @@ def _figure(picture: Picture) -> tuple[Figure, list[Bbox]]:
         figure.text((left + across / 2) / width, top / height, title, ha="center", va="top")
         slots.append(Bbox.from_bounds(left / width, (top - over - up) / height, across / width, up / height))
     return figure, slots
-
-
-def _foot(picture: Picture, width: float) -> float:
-    """Inches for the marks and notes."""
-    entries, columns = page.foot(picture, width)
-    lines = sum(1 + str(entry.get_label()).count("\n") for entry in entries)
-    return 0.05 + LINE * (lines if columns == 1 else 1) + 0.1 if entries else 0.05
 
 
 def _height(picture: Picture, value: float) -> float:
@@ -204,10 +203,13 @@ def _frame(axes: Axes3D, picture: Picture, azimuth: int) -> None:
     axes.set_box_aspect(SIDES)
     outwards = ("right", "left") if azimuth in (-60, 120) else ("left", "right")
     longest = int(_length(axes) / page.TICKS)  # 3-D axes can't turn long labels
-    for axis, drawn, side in zip((picture.x, picture.series), (axes.xaxis, axes.yaxis), outwards, strict=True):
+    drawn_axes = (axes.xaxis, axes.yaxis)
+    for axis, drawn, side, rise in zip((picture.x, picture.series), drawn_axes, outwards, RISES, strict=True):
         low, high = _ends(axis)
         points = _length(axes) / (high - low)
-        shown = [*page.thinned(axis, axis.at, points), *axis.references]
+        is_named = axis.scale == "category"
+        values = page.every(axis, rise * points) if is_named else page.thinned(axis, axis.at, points)
+        shown = [*values, *axis.references]
         texts = [axis.text(place, longest) for place in shown]
         drawn.set_ticks([axis.at(place) for place in shown], labels=texts, ha=side)
         drawn.labelpad = max(map(page.text_width, texts)) / 4 - 2
@@ -251,7 +253,7 @@ def _colour_bar(figure: Figure, picture: Picture, colours: ScalarMappable) -> No
 def _fit(figure: Figure, axes: Sequence[Axes3D], slots: Sequence[Bbox]) -> None:
     """Let each panel fill its slot, labels included: matplotlib's layouts leave wide margins around 3-D axes."""
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
-    for _ in range(2):  # text keeps its size, so that one pass doesn't do
+    for _ in range(4):  # text keeps its size, so that one pass doesn't do
         figure.draw_without_rendering()
         drawn, slot, box = _drawn(figure, axes[0], renderer), slots[0], axes[0].get_position(original=True)
         scale = min(slot.width / drawn.width, slot.height / drawn.height)

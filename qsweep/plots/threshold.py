@@ -147,7 +147,7 @@ def _notes(
         yield f"mean over {averaged(counts, (trials.hidden for trials in places))}"
     yield _reached(edges)
     if uneven := sum(bool(found.fails) for found in edges.values()):
-        yield f"at {uneven} of them a higher {axis_word} does not reach it"
+        yield f"at {uneven} of them a higher value does not"
 
 
 def _reached(edges: Mapping[Spot, Edge]) -> str:
