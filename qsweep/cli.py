@@ -263,8 +263,10 @@ def _dry_run(paths: Sequence[Path], options: Options) -> int:
             say(note)
         click.echo(report.counts(ahead))
         lines = (*report.stack_sizes(ahead), *report.failing(ahead), *report.places(ahead), *report.not_rounded(ahead))
-        for line in (*lines, *report.time(ahead)):
+        for line in (*lines, *report.data(ahead), *report.time(ahead)):
             click.echo(f"  {line}")
+    if not all(data.has_source for ahead in found for data in ahead.lacking):
+        return 2  # as the run would end
     return 1 if any(ahead.failing for ahead in found) else 0
 
 
@@ -274,7 +276,7 @@ def _run(paths: Sequence[Path], options: Options) -> int:
 
     plans = sweep.read_all(paths, options)
     if len(plans) > 1:  # a single one is looked at when it runs
-        sweep.check_nets(plans, options, say)
+        sweep.check_needs(plans, options, say)
     return max([_run_one(path, plan, options) for path, plan in zip(paths, plans, strict=True)])
 
 

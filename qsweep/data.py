@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import platformdirs
 
@@ -192,6 +192,28 @@ def ensure(dataset: DataSet, folder: Path, say: Callable[[str], None]) -> None:
         say(f"{dataset.name}: {decoded_file(dataset, folder)} is damaged and will be made again")
     _keep(dataset, folder, _obtain(dataset, folder, say))
     say(f"{dataset.name}: ready in {folder}")
+
+
+class Lacking(NamedTuple):
+    """A data set that is not there, in words, and whether `ensure` has a source of it to try."""
+
+    text: str
+    has_source: bool
+
+
+def lacking(dataset: DataSet, folder: Path) -> Lacking | None:
+    """What `ensure` would have to do for a data set, without doing it; None where there is nothing to fetch or read."""
+    before = state(dataset, folder)
+    if before == "ready" or not dataset.raw:  # what an installed library brings is made at once
+        return None
+    there = f"{dataset.name} is {'damaged' if before == 'damaged' else 'not'} in {folder}"
+    if source := next(sources(dataset, folder), None):
+        return Lacking(f"{there}: it would be made from {source.label}, {dataset.size / 1e6:,.0f} MB", True)
+    return Lacking(
+        f"{there}, and can't be fetched while QSWEEP_OFFLINE is set: `qsweep data get {dataset.name}` fetches it, "
+        f"`qsweep data add {dataset.name} DIR` takes it from files, and `-S data=digits` needs none",
+        False,
+    )
 
 
 def add(dataset: DataSet, directory: Path, folder: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from qsweep import cost, environment, schedule
+from qsweep.data import Lacking, data_folder, lacking
+from qsweep.datasets import DATASETS, DataSet
 from qsweep.errors import UserError
 from qsweep.inspection import Nets, inspect, is_in_question, names_places, not_rounded, rounds_flows, to_inspect
 from qsweep.lineage import family, needed
@@ -68,6 +70,7 @@ class Outlook:
     Attributes:
         failing: trials that are to run, and whose nets can not be built.
         not_rounded: what trials ask to round and nothing rounds, by model.
+        lacking: data sets that are not there, of those that the run needs.
     """
 
     plan: Plan
@@ -78,6 +81,7 @@ class Outlook:
     failing: Sequence[Trial]
     nets: Nets
     not_rounded: Mapping[str, Sequence[str]]
+    lacking: Sequence[Lacking] = ()
 
     @property
     def time(self) -> Estimate:
@@ -118,8 +122,20 @@ def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
     nets = inspect([*to_inspect(trials), *shown], plan.spec.texts, say)
     stacks = stacks_of(plan, trials, nets, options)
     known, pace = count_known(plan, records), Pace(options.at_once, _timings(options, here) if stacks else [])
-    failing, lacking = [t for t in trials if nets.failing(t)], refuse_if_strict(plan, nets, records, options)
-    return Outlook(plan, folder_name(plan, options), known, stacks, pace, failing, nets, lacking)
+    failing, unreached = [t for t in trials if nets.failing(t)], refuse_if_strict(plan, nets, records, options)
+    absent = [found for data in data_of(plan, stacked(stacks)) if (found := lacking(data, data_folder()))]
+    return Outlook(plan, folder_name(plan, options), known, stacks, pace, failing, nets, unreached, absent)
+
+
+def data_of(plan: Plan, trials: Sequence[Trial]) -> list[DataSet]:
+    """The data sets that trials need; all of the plan's where a search says later what else is to run."""
+    needing = plan.trials if trials and plan.spec.search else trials
+    return [DATASETS[name] for name in sorted({trial.settings["data"]["name"] for trial in needing})]
+
+
+def stacked(stacks: Sequence[Stack]) -> list[Trial]:
+    """The trials of stacks."""
+    return [trial for stack in stacks for trial in stack]
 
 
 def refuse_if_strict(

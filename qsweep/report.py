@@ -60,6 +60,12 @@ def not_rounded(ahead: Outlook, most: int | None = None) -> Iterator[str]:
         yield f"not rounded in {model}: {', '.join(lacking[:most])}{rest}"
 
 
+def data(ahead: Outlook) -> Iterator[str]:
+    """The data sets that are not there, where they would come from and how large they are."""
+    for found in ahead.lacking:
+        yield found.text
+
+
 def failing(ahead: Outlook) -> Iterator[str]:
     """The trials that will fail because their nets can not be built, by reason."""
     reasons = Counter(own.failure["reason"] for t in ahead.failing if (own := ahead.nets.of(t)) and own.failure)
@@ -121,7 +127,7 @@ def wrong(result: Result) -> Iterator[str]:
         yield f"  {which} {status}: {reason} (`qsweep why {keys[0]}`)"
     if len(groups) > SHOWN:
         left = len(groups) - SHOWN
-        yield f"  and {left} more reason{'s' * (left > 1)}"
+        yield f"  and {left} more reason{'s' * (left > 1)} (the column `reason` of trials.csv)"
     yield from map(conflict, result.summary.conflicts)
 
 

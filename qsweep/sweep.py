@@ -14,7 +14,6 @@ from typing import Any
 import qsweep
 from qsweep import backends, environment, files, folder, jobs, lock, schedule
 from qsweep.data import data_folder, ensure
-from qsweep.datasets import DATASETS
 from qsweep.errors import Problem, SpecError, UserError, did_you_mean
 from qsweep.inspection import Nets, inspect, to_inspect
 from qsweep.lineage import family, giving_weights, taken_over
@@ -22,9 +21,11 @@ from qsweep.outlook import (
     Options,
     Outlook,
     count_known,
+    data_of,
     folder_name,
     plan_of,
     refuse_if_strict,
+    stacked,
     stacks_of,
     to_run,
     wanted,
@@ -158,16 +159,23 @@ def read_all(paths: Sequence[Path], options: Options) -> list[Plan]:
     return plans
 
 
-def check_nets(plans: Sequence[Plan], options: Options, say: Callable[[str], None]) -> None:
-    """Build the nets of several plans, so that none of these runs before all can.
+def check_needs(plans: Sequence[Plan], options: Options, say: Callable[[str], None]) -> None:
+    """Build the nets of several plans and get their data, so that none of these runs before all can.
 
     Raises:
-        UserError: a library does not have a net, a trial names a place that its net lacks, or a strict run has parts
-            that nothing rounds.
+        UserError: a library does not have a net, a trial names a place that its net lacks, a strict run has parts
+            that nothing rounds, or a data set is not to be had.
     """
     for plan in plans:
-        nets = inspect(to_inspect(to_run(plan, options)), plan.spec.texts, say)
+        trials = to_run(plan, options)
+        nets = inspect(to_inspect(trials), plan.spec.texts, say)
         refuse_if_strict(plan, nets, {}, options)
+        _get_data(plan, trials, say)
+
+
+def _get_data(plan: Plan, trials: Sequence[Trial], say: Callable[[str], None]) -> None:
+    for dataset in data_of(plan, trials):
+        ensure(dataset, data_folder(), say)
 
 
 def _check_folders(paths: Sequence[Path], plans: Sequence[Plan], options: Options) -> None:
@@ -240,13 +248,14 @@ def _run(
     lacking = refuse_if_strict(plan, nets, records, options)
     is_changed = bool(trials)
     stacks = stacks_of(plan, trials, nets, options)
+    known = count_known(plan, records)
+    pace = Pace(options.at_once, store.timings(here) if stacks else [])
+    begin(Outlook(plan, target.name, known, stacks, pace, failing, nets, lacking))
+    _get_data(plan, stacked(stacks), progress.note)  # before anything is written: without data there is no sweep
     if is_changed and target.name not in store.plans() and (kept := folder.set_aside(target)):
         progress.note(f"{target} has results that are not in this store: its tables are kept in {kept}")
     store.set_plan(target.name, plan.digest, keys, bases)
     store.keep_sources(plan.spec.texts)
-    known = count_known(plan, records)
-    pace = Pace(options.at_once, store.timings(here) if stacks else [])
-    begin(Outlook(plan, target.name, known, stacks, pace, failing, nets, lacking))
     origin = provenance()
 
     def write() -> None:
@@ -346,9 +355,7 @@ def _train(
         ended: the records of this run, by key; those that are made now are added.
     """
     place = data_folder()
-    trials = [trial for stack in stacks for trial in stack]
-    for name in sorted({trial.settings["data"]["name"] for trial in trials}):
-        ensure(DATASETS[name], place, progress.note)
+    trials = stacked(stacks)
     job = partial(
         jobs.train_stack,
         sources=plan.spec.texts,

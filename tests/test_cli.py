@@ -8,12 +8,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 from commands import qsweep
 
+from qsweep import report
 from qsweep.cli import cli
 from qsweep.errors import UserError
 from qsweep.export import export
@@ -111,6 +114,12 @@ def test_what_a_role_names_and_nothing_rounds_is_said_by_every_command(shell: Sh
 def test_run_refuses_a_place_that_the_net_does_not_have_before_it_trains(shell: Shell) -> None:
     _, err = shell("run", "tiny.yaml", "-S", "layers={conv1: float32}", "--results", "refused", code=2)
     assert "layers: unknown place 'conv1' (one of: linear1, relu1, linear2)" in err
+
+
+def test_run_says_how_many_more_parts_are_not_rounded_and_where_all_are_listed() -> None:
+    ahead: Any = SimpleNamespace(not_rounded={"m": list("abcde")})
+    assert list(report.not_rounded(ahead, report.SHOWN)) == ["not rounded in m: a, b, c and 2 more (`-n` lists them)"]
+    assert list(report.not_rounded(ahead)) == ["not rounded in m: a, b, c, d, e"]
 
 
 def test_run_paths_go_to_stdout_and_words_to_stderr(shell: Shell) -> None:
@@ -349,6 +358,20 @@ def test_all_specs_are_read_and_their_nets_built_before_the_first_trains(shell: 
         _, err = shell("run", "good.yaml", *others, "--backend", "serial", code=2)
         assert all(words in err for words in said), err
         assert not (shell.folder / "results" / "good").exists()
+
+
+def test_data_that_are_not_there_are_said_by_a_dry_run_and_a_run_without_them_leaves_nothing(
+    shell: Shell, tmp_path: Path
+) -> None:
+    here = Shell(tmp_path, Path(shell.environment["QSWEEP_DATA"]))
+    (tmp_path / "large.yaml").write_text(SPEC.replace("digits", "cifar10"))
+    out, _ = here("run", "-n", "large.yaml", code=2)
+    assert "cifar10 is not in " in out
+    assert "can't be fetched while QSWEEP_OFFLINE is set: `qsweep data get cifar10` fetches it" in out
+    assert [path.name for path in tmp_path.iterdir()] == ["large.yaml"]
+    here("run", "large.yaml", "--backend", "serial", code=2)
+    assert "no results in results" in here("status", code=2)[1]
+    assert [path.name for path in (tmp_path / "results").iterdir() if path.is_dir()] == []
 
 
 def test_a_spec_in_this_folder_is_found_by_its_name(shell: Shell) -> None:

@@ -34,7 +34,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from qsweep import sources
-from qsweep.data import add, data_folder, decoded_file, ensure, load, preprocess, state
+from qsweep.data import add, data_folder, decoded_file, ensure, lacking, load, preprocess, state
 from qsweep.datasets import DATASETS
 from qsweep.errors import DataError, UserError
 
@@ -600,6 +600,30 @@ def test_ensure_offline_tries_no_client(
         ensure(MNIST, folder, said.append)
     assert said == []
     assert not (world / "called").exists()
+
+
+def test_lacking_says_where_data_would_come_from_how_large_they_are_or_how_to_get_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cifar = DATASETS["cifar10"]
+    found = lacking(cifar, folder)
+    assert found == (f"cifar10 is not in {folder}: it would be made from torchvision's mirrors, 184 MB", True)
+    monkeypatch.setenv("QSWEEP_OFFLINE", "1")
+    found = lacking(cifar, folder)
+    assert found is not None
+    assert not found.has_source
+    assert "`qsweep data get cifar10` fetches it, `qsweep data add cifar10 DIR` takes it from files" in found.text
+    write_raw(folder / "mnist")
+    found = lacking(MNIST, folder)
+    assert found is not None
+    assert f"it would be made from the files in {folder / 'mnist'}" in found.text
+    assert lacking(DATASETS["digits"], folder) is None, "an installed library brings it"
+    ensure(MNIST, folder, lambda text: None)
+    assert lacking(MNIST, folder) is None
+    decoded_file(MNIST, folder).write_bytes(b"")
+    found = lacking(MNIST, folder)
+    assert found is not None
+    assert "mnist is damaged in " in found.text
 
 
 def test_ensure_offline_decodes_what_lies_in_the_folder(
