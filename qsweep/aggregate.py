@@ -17,7 +17,7 @@ from pathlib import Path
 
 from qsweep import tables
 from qsweep.errors import MAX_SHOWN, UserError, cut, did_you_mean, unknown
-from qsweep.spec import MEASURES
+from qsweep.spec import MEASURES, NOT_ROUNDED
 from qsweep.store import STATUSES
 
 CONFIDENCE = 0.95
@@ -70,8 +70,11 @@ class Summary:
     """A table over seeds.
 
     Attributes:
+        axes: and the parameters that no grid sweeps and that differ between points all the same.
         baseline: the cells that differences are to; empty in a table of means.
         alone: points that no point of the baseline can be compared with.
+        shown: those of the axes that a reader needs to tell the lines apart.
+        kinds: of these, the parameter that says what the lines are that lack an axis.
     """
 
     axes: tuple[str, ...]
@@ -79,6 +82,8 @@ class Summary:
     lines: tuple[Line, ...]
     baseline: Cells
     alone: int = 0
+    shown: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
 
 def over_seeds(folder: Path) -> Summary:
@@ -88,7 +93,17 @@ def over_seeds(folder: Path) -> Summary:
         UserError: there is no such table.
     """
     axes, measures, points = read_points(folder)
-    return Summary(axes, measures, tuple(_mean_line(point, measures) for point in points), {})
+    rows = [next(iter(point.trials.values())) for point in points]
+    header = list(rows[0])
+    swept = _swept(header)
+    shown = [*swept, *telling_apart(rows, swept, axes[len(swept) :])]
+    more = naming_kinds(rows, shown, swept, [name for name in _parameters(header) if name not in axes])
+    named = (
+        Point({**point.place, **{name: row[name] for name in more}}, point.trials)
+        for point, row in zip(points, rows, strict=True)
+    )
+    lines = tuple(_mean_line(point, measures) for point in named)
+    return Summary((*axes, *more), measures, lines, {}, shown=(*shown, *more), kinds=tuple(more))
 
 
 def differences(folder: Path, against: str) -> Summary:
@@ -111,7 +126,11 @@ def differences(folder: Path, against: str) -> Summary:
     places = (_common_place(point, base, axes, baseline) for point, base in pairs)
     lines = tuple(_difference_line(place, *pair, measures) for place, pair in zip(places, pairs, strict=True))
     _check_pairs(folder, words(baseline), others, lines)
-    return Summary(axes, measures, lines, baseline, alone)
+    swept = _swept(list(next(iter(points[0].trials.values()))))
+    rows = [{**line.place, "key": str(number)} for number, line in enumerate(lines)]
+    return Summary(
+        axes, measures, lines, baseline, alone, shown=(*swept, *telling_apart(rows, swept, axes[len(swept) :]))
+    )
 
 
 def csv_text(summary: Summary) -> str:
@@ -179,18 +198,88 @@ class Point:
 
 def read_points(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...], list[Point]]:
     """The axes of a table, what it measures, and its points in the order in which they stand there."""
+    header, rows = read_rows(folder)
+    axes = _swept(header)
+    axes += _differing(rows, axes, _parameters(header))
+    measures = tuple(name for name in header if name in MEASURES)
+    return tuple(axes), measures, _points(rows, axes, folder / "trials.csv")
+
+
+def read_rows(folder: Path) -> tuple[list[str], list[Cells]]:
+    """The columns of a sweep's table, and its rows as text.
+
+    Raises:
+        UserError: there is no such table.
+    """
     tables.read_trials(folder)  # says what is wrong with the table
-    path = folder / "trials.csv"
-    with path.open(newline="", encoding="utf-8-sig") as stream:
+    with (folder / "trials.csv").open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream, restval="")
         rows: list[Cells] = list(reader)
-        header = list(reader.fieldnames or ())
-    axes = header[header.index("status") + 1 : header.index("seed")]
-    axes += _telling_apart(rows, axes, header[header.index("reason") + 1 :] if "reason" in header else [])
-    return tuple(axes), tuple(name for name in header if name in MEASURES), _points(rows, axes, path)
+        return list(reader.fieldnames or ()), rows
 
 
-def _telling_apart(rows: Iterable[Cells], axes: Sequence[str], parameters: Sequence[str]) -> list[str]:
+def _swept(header: Sequence[str]) -> list[str]:
+    """The axes of a table."""
+    return list(header[header.index("status") + 1 : header.index("seed")])
+
+
+def _parameters(header: Sequence[str]) -> list[str]:
+    """The parameters of a table that are not axes."""
+    after = header[header.index("reason") + 1 :] if "reason" in header else ()
+    return [name for name in after if name != NOT_ROUNDED]
+
+
+def columns_to_tell(header: Sequence[str], rows: Sequence[Cells]) -> list[str]:
+    """The columns that a reader needs to tell the rows of a table apart, besides key, status and seed."""
+    swept, parameters = _swept(header), _parameters(header)
+    shown = [*swept, *telling_apart(rows, [*swept, "seed"], parameters)]
+    return [*shown, *naming_kinds(rows, shown, swept, parameters)]
+
+
+def telling_apart(rows: Sequence[Cells], axes: Sequence[str], parameters: Sequence[str]) -> list[str]:
+    """Few parameters by which trials differ that have equal cells on the axes, formats before all others."""
+    ordered = sorted(parameters, key=lambda name: not name.startswith(ROLE_COLUMNS))
+    chosen: list[str] = []
+    while alike := _alike(rows, [*axes, *chosen]):
+        gains = {name: sum(len({row[name] for row in group}) - 1 for group in alike) for name in ordered}
+        best = max(ordered, key=lambda name: gains[name], default="")
+        if not best or not gains[best]:
+            break
+        chosen.append(best)
+    return chosen
+
+
+def _alike(rows: Iterable[Cells], names: Sequence[str]) -> list[list[Cells]]:
+    """The groups of several trials that have equal cells in these columns."""
+    groups: dict[tuple[str, ...], dict[str, Cells]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in names), {})[row["key"]] = row
+    return [list(group.values()) for group in groups.values() if len(group) > 1]
+
+
+def naming_kinds(
+    rows: Sequence[Cells], shown: Sequence[str], axes: Sequence[str], parameters: Sequence[str]
+) -> list[str]:
+    """The parameter that says what the rows are that lack an axis which others have, as a float32 reference lacks the
+    bitwidths of a grid; none where a column that is shown says it."""
+    kinds: dict[tuple[bool, ...], list[Cells]] = {}
+    for row in rows:
+        kinds.setdefault(tuple(bool(row[name]) for name in axes), []).append(row)
+
+    def parts(name: str) -> bool:
+        found = [{row[name] for row in kind} for kind in kinds.values()]
+        return "" not in set().union(*found) and sum(map(len, found)) == len(set().union(*found))
+
+    if len(kinds) < 2 or any(map(parts, shown)):
+        return []
+    return [name for name in sorted(parameters, key=lambda name: not name.startswith(ROLE_COLUMNS)) if parts(name)][:1]
+
+
+ROLE_COLUMNS = "quantize."
+"""How the columns begin that say what a role is rounded to."""
+
+
+def _differing(rows: Iterable[Cells], axes: Sequence[str], parameters: Sequence[str]) -> list[str]:
     """The parameters that no grid sweeps, and that differ all the same at one place and seed: two grids of one spec
     have the same axes and another `trial`. Their means are not to be mixed."""
     first: dict[tuple[str, ...], Cells] = {}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from qsweep import __version__, files
+from qsweep.columns import WIDE
 from qsweep.environment import fix_products
 from qsweep.errors import UserError, cut, did_you_mean
 from qsweep.terminal import emit, finish, prepare, say
@@ -399,11 +400,9 @@ def table(
     return 0
 
 
-def _width() -> int:
+def _width(piped: int = WIDE) -> int:
     """Of the terminal; what is piped does not depend on one."""
-    from qsweep.show import WIDE
-
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDE
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else piped
 
 
 def _at(path: Path, results: Path) -> Path:
@@ -432,7 +431,10 @@ def _table(target: Path, aggregate: bool, against: str | None, as_csv: bool) -> 
     if not aggregate and against is None:
         return (show.trials_text(target) if as_csv else show.trials_table(target, _width())), ""
     summary = over_seeds(target) if against is None else differences(target, against)
-    return (csv_text(summary) if as_csv else show.summary_table(summary, _width())), show.summary_note(summary)
+    if as_csv:
+        return csv_text(summary), show.summary_note(summary, WIDE)
+    width = _width(show.PAGE)
+    return show.summary_table(summary, width), show.summary_note(summary, width)
 
 
 def _lowest(target: Path, axis: str, reach: str | None) -> tuple[str, str]:

@@ -6,6 +6,8 @@ import math
 import textwrap
 from collections.abc import Sequence
 
+WIDE = 1_000_000
+"""Width of what is not shown on a terminal: a program that reads it gets the same columns everywhere."""
 GAP = "    "
 """Between the columns of a list."""
 LEAST_TEXT = 24
@@ -27,13 +29,14 @@ def fitted(rows: Sequence[Sequence[str]], width: int, lead: int = 1) -> str:
     columns = list(zip(*rows, strict=True))
     parts: list[list[Sequence[str]]] = [[]]
     for column in columns[lead:]:
-        if parts[-1] and _width([*columns[:lead], *parts[-1], column]) > width:
+        if parts[-1] and width_of([*columns[:lead], *parts[-1], column]) > width:
             parts.append([])
         parts[-1].append(column)
     return "\n\n".join(aligned(list(zip(*columns[:lead], *part, strict=True))) for part in parts)
 
 
-def _width(columns: Sequence[Sequence[str]]) -> int:
+def width_of(columns: Sequence[Sequence[str]]) -> int:
+    """Of a line of columns of text."""
     return sum(max(map(len, column)) + 2 for column in columns) - 2
 
 

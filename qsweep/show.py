@@ -7,11 +7,12 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from qsweep import aggregate, folder, lowest, tables
-from qsweep.columns import aligned, fitted, wrapped
+from qsweep.columns import WIDE, aligned, fitted, width_of, wrapped
 from qsweep.errors import UserError, cut, distance
 from qsweep.explain import reasons
 from qsweep.spec import METRICS, MODEL_BITS, NOT_ROUNDED, STORED_AS
@@ -23,20 +24,21 @@ LEAST_DIGITS = 6
 LARGE = 1e5
 """From which on a metric is written with an exponent, so that one loss does not widen its column for all rows."""
 INDENT = 2
-WIDE = 1_000_000
-"""Width of what is not shown on a terminal: a program that reads it gets the same columns everywhere."""
+PAGE = 80
+"""Columns of a table of means: in a wider terminal it has more of the metrics."""
 
 
 # --- table ------------------------------------------------------------------------------------------------------------
 
 
 def trials_table(sweep: Path, width: int = WIDE) -> str:
-    """The rows of a sweep: key, status, what varies, metrics to 4 digits, and bits of models where these vary too."""
+    """The rows of a sweep: key, status, what tells them apart, metrics to 4 digits, bits of models where these vary."""
     trials = tables.read_trials(sweep)
-    before = trials.columns[: list(trials.columns).index(METRICS[0])]
-    shown = [c for c in before if c in ("key", "status") or trials[c].nunique(dropna=False) > 1]
+    told = [*aggregate.columns_to_tell(*aggregate.read_rows(sweep)), "seed"]
+    varying = [name for name in told if trials[name].nunique(dropna=False) > 1]
     done = trials[trials["status"] == "done"]
-    shown += [*METRICS, *(name for name in [MODEL_BITS] if name in done and done[name].nunique(dropna=False) > 1)]
+    sizes = [name for name in [MODEL_BITS] if name in done and done[name].nunique(dropna=False) > 1]
+    shown = ["key", "status", *varying, *METRICS, *sizes]
     rows = [shown]
     for row in trials.to_dict("records"):
         rows.append([_short(name, row[name]) for name in shown])
@@ -64,25 +66,51 @@ def _short(name: Any, value: Any) -> str:
 # --- table over seeds -------------------------------------------------------------------------------------------------
 
 
-def summary_table(summary: aggregate.Summary, width: int = WIDE) -> str:
-    """The axes that vary, how many trials each line speaks of, and each metric ± half of its 95 % interval."""
-    several = {name for name in summary.axes if len({line.place[name] for line in summary.lines}) > 1}
+def summary_table(summary: aggregate.Summary, width: int = PAGE) -> str:
+    """The axes that vary, how many trials each line speaks of, and each metric ± half of its 95 % interval, as many as
+    fit."""
+    places, measured = _summary_columns(summary, width)
+    axes = sum(name in summary.axes for name, *_ in places)
+    return fitted(list(zip(*places, *measured.values(), strict=True)), width, max(axes, 1))
+
+
+def _summary_columns(summary: aggregate.Summary, width: int) -> tuple[list[list[str]], dict[str, list[str]]]:
+    """The columns that say what a line is, and those of the metrics that fit beside them: one at least."""
+    several = {name for name in summary.shown if len({line.place[name] for line in summary.lines}) > 1}
     axes = [name for name in summary.axes if name in several or name in summary.baseline]
     counts = [name for name in _count_names(summary) if name == "n" or any(line.counts[name] for line in summary.lines)]
     columns = [[name, *(_axis_cell(line.place[name]) for line in summary.lines)] for name in axes]
     columns += [[name, *(str(line.counts[name] or "·") for line in summary.lines)] for name in counts]
+    measured = _measured(summary)
+    if width_of([*columns, *list(measured.values())[:1]]) > width:
+        columns = [column for column in columns if column[0] not in summary.kinds]
+    while len(measured) > 1 and width_of([*columns, *measured.values()]) > width:
+        measured.popitem()
+    return columns, measured
+
+
+def _measured(summary: aggregate.Summary) -> dict[str, list[str]]:
+    """The column of each metric that some line has, and of the bits of models where they vary, the most telling ones
+    first."""
+    columns = {}
     for name in METRICS:
-        columns.append(
-            [name, *_estimate_cells([line.measures[name] for line in summary.lines], bool(summary.baseline))]
-        )
-    bits = _bits_cells(summary)
-    if len({cell for cell, line in zip(bits, summary.lines, strict=True) if line.counts["n"]}) > 1:
-        columns.append([MODEL_BITS, *bits])
-    return fitted(list(zip(*columns, strict=True)), width, max(len(axes), 1))
+        estimates = [line.measures[name] for line in summary.lines]
+        if any(e.mean == e.mean for e in estimates):
+            columns[name] = [name, *_estimate_cells(estimates, bool(summary.baseline))]
+        bits = _bits_cells(summary)
+        is_done = [line.counts["n"] for line in summary.lines]
+        if name == METRICS[0] and len({*compress(bits, is_done)}) > 1:
+            columns[MODEL_BITS] = [MODEL_BITS, *bits]
+    return columns
 
 
-def summary_note(summary: aggregate.Summary) -> str:
-    """How to read the table, in a line or two."""
+def summary_note(summary: aggregate.Summary, width: int = PAGE) -> str:
+    """How to read the table, and what did not fit into it."""
+    left_out = [name for name in _measured(summary) if name not in _summary_columns(summary, width)[1]]
+    return _reading(summary) + (f"; --csv and a wider terminal have {', '.join(left_out)} too" if left_out else "")
+
+
+def _reading(summary: aggregate.Summary) -> str:
     if not summary.baseline:
         return "mean ± half of its 95 % interval, over n seeds that are done"
     paired = f"each minus the trial of its seed with {aggregate.words(summary.baseline)}"

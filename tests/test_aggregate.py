@@ -153,9 +153,61 @@ def test_a_real_plan_that_has_not_run_gives_a_table_of_missing_trials(tmp_path: 
     (tmp_path / "a.yaml").write_text(text + "also: [{trial: {quantize: {}}, grid: {lr: [0.1]}}]\nseeds: 3\n")
     (tmp_path / "trials.csv").write_text(trials_csv(expand(read(tmp_path / "a.yaml")), {}), encoding="utf-8")
     summary = over_seeds(tmp_path)
-    assert places(summary) == ["0.1 4", "0.1 2", "1.0 4", "1.0 2", "0.1 -"]
+    assert places(summary) == ["0.1 4 range", "0.1 2 range", "1.0 4 range", "1.0 2 range", "0.1 - float32"]
     assert [line.counts["missing"] for line in summary.lines] == [3] * 5
-    assert summary_table(summary).splitlines()[0].split()[:4] == ["lr", "bitwidth", "n", "missing"]
+    assert summary_table(summary).splitlines()[0].split() == ["lr", "bitwidth", "quantize.weight", "n", "missing"]
+
+
+PLANS = {
+    "a reference without the axis": (
+        "trial: {data: digits, model: softmax, quantize: {weight: range}}\ngrid: {bitwidth: [4, 2]}\n"
+        "also: [{trial: {quantize: {}}}]\n",
+        ["bitwidth", "quantize.weight"],
+    ),
+    "references that differ in their format": (
+        "trial: {data: digits, model: softmax, quantize: {weight: range}}\ngrid: {bitwidth: [4, 2]}\n"
+        "also: [{trial: {quantize: {}}}, {trial: {quantize: {weight: bf16}, rounding: stochastic}}]\n",
+        ["bitwidth", "quantize.weight"],
+    ),
+    "grids that differ in several parameters": (
+        "trial: {data: digits, model: softmax}\ngrid: {lr: [0.5, 0.25]}\n"
+        "also: [{trial: {epochs: 2, batch_size: 8}}, {trial: {epochs: 3, batch_size: 9, optimizer: adam}}]\n",
+        ["lr", "optimizer"],
+    ),
+    "variants, which say it": (
+        "trial: {data: digits, model: softmax}\nvariants: {a: {quantize: {weight: range4}}, b: {}}\n"
+        "grid: {lr: [0.5, 0.25]}\n",
+        ["variant", "lr"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), PLANS.values(), ids=PLANS)
+def test_tables_show_the_few_columns_that_tell_their_rows_apart(tmp_path: Path, text: str, told: list[str]) -> None:
+    (tmp_path / "a.yaml").write_text(text + "seeds: 2\n")
+    csv_of_plan = trials_csv(expand(read(tmp_path / "a.yaml")), {})
+    (tmp_path / "trials.csv").write_text(csv_of_plan, encoding="utf-8")
+    head, *rows = [line.split() for line in trials_table(tmp_path).splitlines()]
+    assert head == ["key", "status", *told, "seed", *METRICS]
+    assert len({tuple(row[1:]) for row in rows}) == len(rows)
+    head, *rows = [line.split() for line in summary_table(over_seeds(tmp_path)).splitlines()]
+    assert head == [*told, "n", "missing"]
+    assert len({tuple(row) for row in rows}) == len(rows)
+
+
+def test_means_name_no_kinds_of_lines_where_that_would_leave_no_room_for_the_accuracy(tmp_path: Path) -> None:
+    rows = [f"{'x' * 30} {bits} 1 | 0 | 0.5 | {what}" for bits, what in (("4", "range"), ("-", "float32"))]
+    rows += [f"{'y' * 30} 4 1 | 0 | 0.5 | range"]
+    summary = over_seeds(table(tmp_path, "variant bitwidth lr", rows, "quantize.weight"))
+    assert summary_table(summary).splitlines()[0].split()[:3] == ["variant", "bitwidth", "quantize.weight"]
+    assert summary_table(summary, 60).splitlines()[0].split() == ["variant", "bitwidth", "n", "test_accuracy"]
+
+
+def test_what_nothing_rounds_is_a_result_and_tells_no_rows_apart(tmp_path: Path) -> None:
+    rows = ["1 | 0 | 0.5 | - 5", "1 | 1 | 0.5 | - 5", "1 | 0 | 0.9 | w 10", "1 | 1 | 0.9 | w 10"]
+    folder = table(tmp_path, "lr", [row.replace("| - ", "| · ") for row in rows], "not_rounded epochs")
+    assert over_seeds(folder).axes == ("lr", "epochs")
+    assert "not_rounded" not in trials_table(folder) + summary_table(over_seeds(folder))
 
 
 # --- differences ------------------------------------------------------------------------------------------------------
@@ -281,10 +333,36 @@ def test_a_sweep_without_axes_has_nothing_to_compare(tmp_path: Path) -> None:
 def test_text_has_what_varies_counts_that_are_not_zero_and_half_intervals_in_line(tmp_path: Path) -> None:
     rows = ["a 1 | 0 | 0.5", "a 1 | 1 | 0.6", "b 1 | 0 | 0.7", "b 1 | 1 | diverged"]
     head, a, b = summary_table(over_seeds(table(tmp_path, "rounding lr", rows))).splitlines()
-    assert head.split() == ["rounding", "n", "diverged", *METRICS]
+    assert head.split() == ["rounding", "n", "diverged", "test_accuracy", "test_loss"]
     assert a.split()[:6] == ["a", "2", "·", "0.5500", "±", "0.6353"]
     assert b.split()[:4] == ["b", "1", "1", "0.7000"]
     assert a.index("0.5500") == b.index("0.7000")
+
+
+def test_means_take_no_more_than_80_columns_and_say_which_metrics_are_left_out(tmp_path: Path) -> None:
+    rows = [f"a 1 | {seed} | 0.{seed}1 | 10{seed}" for seed in (1, 2)] + [
+        f"b 1 | {seed} | 0.5 | 900" for seed in (1, 2)
+    ]
+    path = table(tmp_path, "rounding lr", rows, "model_bits") / "trials.csv"
+    head, *lines = path.read_text().splitlines()
+    full = [line.replace(",,,", f",0.{number}2,1.{number}3,") for number, line in enumerate(lines)]
+    path.write_text("\n".join([head, *full, ""]))
+    summary = over_seeds(tmp_path)
+    text = summary_table(summary)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.splitlines()[0].split() == [
+        "rounding",
+        "n",
+        "test_accuracy",
+        "model_bits",
+        "test_loss",
+        "train_accuracy",
+    ]
+    assert [line.split()[5:8] for line in text.splitlines()[1:]] == [["102", "0.4800", "±"], ["900", "1.5000", "±"]]
+    assert summary_note(summary).endswith("; --csv and a wider terminal have train_loss too")
+    assert summary_table(summary, 200).splitlines()[0].split()[-1] == "train_loss"
+    assert "wider" not in summary_note(summary, 200)
+    assert "model_bits" in trials_table(tmp_path).splitlines()[0]
 
 
 def test_text_of_differences_has_signs_and_stars(tmp_path: Path) -> None:
