@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from qsweep import jobs
 from qsweep.architectures import architecture_of
 from qsweep.errors import UserError
 from qsweep.jobs import Inspection
-from qsweep.quantized import quantized_roles
+from qsweep.quantized import quantized_roles, with_axes
 from qsweep.spec import NOT_ROUNDED
 from qsweep.store import Record
 from qsweep.trial import Trial, canonical
@@ -73,7 +74,7 @@ def not_rounded(trials: Iterable[Trial], nets: Nets, records: Mapping[str, Recor
 
 def to_inspect(wanted: Iterable[Trial]) -> list[Trial]:
     """Of trials that are to run, those whose nets have to be built to know whether and how they can."""
-    return [trial for trial in wanted if is_open(trial) or names_places(trial)]
+    return [trial for trial in wanted if is_open(trial) or names_places(trial) or with_axes(trial.settings)]
 
 
 def inspect(
@@ -87,7 +88,8 @@ def inspect(
         limit: wall seconds a net.
 
     Raises:
-        UserError: a library does not have a net, or none for such images; or a trial names a place that its net lacks.
+        UserError: a library does not have a net, or none for such images; or a trial names a place that its net lacks,
+            or an axis that its values lack.
     """
     nets: dict[str, dict[str, Trial]] = {}
     for trial in trials:
@@ -106,9 +108,8 @@ def _check(looked_at: list[tuple[Trial, Inspection]], say: Callable[[str], None]
         raise UserError(str(own.failure["reason"]))
     if not own.is_known:
         say(f"{first.columns['model']} was not built within {limit:g} s: what it is like will show when it trains")
-    for _, one in looked_at:
-        if one.wrong_layers:
-            raise UserError(one.wrong_layers)
+    if misfits := dict.fromkeys(one.misfit for _, one in looked_at if one.misfit):
+        raise UserError("\n".join(misfits))
 
 
 def _net_of(trial: Trial) -> str:
@@ -121,4 +122,9 @@ def _case_of(trial: Trial) -> str:
     own = settings.get("quantize", {})
     rounded = {role: own.get(role, {}).get(AT.name) for role in quantized_roles(settings)}
     compressed = sorted({part for stage in settings.get(STAGES, ()) for part in stage.get(COMPRESS, ())})
-    return canonical([_net_of(trial), rounded, settings.get(LAYERS), compressed])
+    return canonical([_net_of(trial), rounded, settings.get(LAYERS), compressed, _axes_of(settings)])
+
+
+def _axes_of(settings: Mapping[str, Any]) -> Any:
+    """All formats of a trial, where some of them name an axis."""
+    return [settings.get("quantize"), settings.get(STAGES)] if with_axes(settings) else None

@@ -234,7 +234,7 @@ class Inspection:
         is_known: whether the net was built at all in the time that there was.
         stacks: whether trials of this net train in stacks.
         places: the names of its places.
-        wrong_layers: what is wrong with the trial's `layers`; "" for nothing.
+        misfit: what the trial asks of this net that it lacks: a place of `layers`, an axis of a format; "" for nothing.
         not_rounded: what the trial's roles name and nothing rounds.
     """
 
@@ -242,7 +242,7 @@ class Inspection:
     is_known: bool = True
     stacks: bool = False
     places: tuple[str, ...] = ()
-    wrong_layers: str = ""
+    misfit: str = ""
     not_rounded: tuple[str, ...] = ()
 
 
@@ -283,8 +283,9 @@ def _inspect(trials: Sequence[Settings], sources: Mapping[str, str]) -> list[Ins
 def _inspection(settings: Settings, is_stacking: bool, places: Places) -> Inspection:
     try:
         places.layers(settings)
+        places.check_axes(settings)
     except UserError as error:
-        return Inspection(stacks=is_stacking, places=places.names, wrong_layers=str(error))
+        return Inspection(stacks=is_stacking, places=places.names, misfit=str(error))
     return Inspection(stacks=is_stacking, places=places.names, not_rounded=places.not_rounded(settings))
 
 

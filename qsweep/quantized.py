@@ -44,6 +44,18 @@ def is_counted(settings: Mapping[str, Any]) -> bool:
     return bool(kept) and all(coding(make(own["format"], own)) is not None for own in kept)
 
 
+def names_axis(own: Mapping[str, Any]) -> bool:
+    """Whether a format names the axis of its channels or groups, by number."""
+    return isinstance(own.get("axis"), int)
+
+
+def with_axes(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The formats of a trial that name an axis."""
+    parts = [stage.get(COMPRESS, {}) for stage in settings.get(STAGES, [])]
+    everywhere = [settings.get("quantize", {}), *exceptions(settings.get(LAYERS)), *parts]
+    return [own for roles in everywhere for own in roles.values() if names_axis(own)]
+
+
 def quantized_roles(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """What a trial rounds anywhere, in the order of the roles."""
     found = {role for role, _ in _rounded(settings)}

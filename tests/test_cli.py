@@ -344,6 +344,8 @@ def test_all_specs_are_read_and_their_nets_built_before_the_first_trains(shell: 
     (shell.folder / "typo.yaml").write_text(SPEC.replace("epochs", "epoch"))
     (shell.folder / "typos.yaml").write_text(SPEC.replace("mlp", "mpl"))
     (shell.folder / "place.yaml").write_text(SPEC.replace("  epochs: 2", "  epochs: 2\n  layers: {conv1: float32}"))
+    axis = "quantize: {weight: uniform4 per=channel axis=3}"
+    (shell.folder / "axis.yaml").write_text(SPEC.replace("quantize: {weight: range4}", axis))
     (shell.folder / "twin").mkdir()
     (shell.folder / "twin" / "good.yaml").write_text(SPEC)
     for others, said in (
@@ -352,6 +354,13 @@ def test_all_specs_are_read_and_their_nets_built_before_the_first_trains(shell: 
             ("typo.yaml:5:3", "typos.yaml:4:3", "did you mean 'epochs'", "did you mean 'mlp'"),
         ),
         (("place.yaml",), ("unknown place 'conv1'",)),
+        (
+            ("axis.yaml",),
+            (
+                "quantize.weight: ",
+                "there is no axis 3 in linear1.weight of shape (9, 64); linear2.weight",
+            ),
+        ),
         (("nowhere.yaml",), ("nowhere.yaml is not there",)),
         (("twin/good.yaml",), ("good.yaml and twin/good.yaml would both write results/good",)),
     ):

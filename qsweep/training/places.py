@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from qsweep.errors import UserError, unknown
-from qsweep.formats import Format, make
+from qsweep.formats import Format, make, name_of
+from qsweep.formats.groups import grouping
 from qsweep.layers import MaskedReLU, ReLU, UngatedReLU
 from qsweep.models import CORE, NORMS
-from qsweep.quantized import exceptions, rounds, stays
+from qsweep.quantized import exceptions, names_axis, rounds, stays
 from qsweep.training.functions import WITH_OPERANDS, FunctionCalls, Kind, closed_modules, first, own_functions
 from qsweep.training.nets import frozen_parameters
 from qsweep.training.roles import Layers, place_of, role_at, roles_of
@@ -63,6 +64,28 @@ class Unreached(NamedTuple):
     at: str = AT.default
 
 
+class Values(NamedTuple):
+    """Values that roles may round together, and their shape.
+
+    Attributes:
+        place: by which formats are chosen.
+        what: `linear1.weight`, `relu1`, `the error operand of linear1`.
+        roles: those that round them; of a parameter also `compress weight` and its like.
+        at: where they do: outputs or operands.
+        shape: of activations and errors, the batch in front.
+    """
+
+    place: str
+    what: str
+    roles: tuple[str, ...]
+    shape: tuple[int, ...]
+    at: str = AT.default
+
+    def __str__(self) -> str:
+        first = "batch" if {*self.roles} & {*FLOWS} else str(self.shape[0])
+        return f"{self.what} of shape ({', '.join([first, *map(str, self.shape[1:])])})"
+
+
 @dataclass(frozen=True)
 class Places:
     """The places of a net, in the order in which it calls them.
@@ -76,6 +99,7 @@ class Places:
         names: all places, layers with parameters and calls with outputs.
         calls: everything that may be a place and was called.
         unreached: what roles may name and nothing rounds.
+        values: of several axes, of which a format may name one.
     """
 
     outputs: tuple[str, ...]
@@ -84,6 +108,22 @@ class Places:
     names: tuple[str, ...]
     calls: frozenset[str] = frozenset()
     unreached: tuple[Unreached, ...] = ()
+    values: tuple[Values, ...] = ()
+
+    def check_axes(self, settings: Mapping[str, Any]) -> None:
+        """Make sure that values have the axes that a trial's formats name.
+
+        Raises:
+            UserError: with each format whose axis some of its values lack.
+        """
+        found: dict[str, list[Values]] = {}
+        for values in self.values:
+            for path, own in _formats_for(values, settings):
+                if values.at == own.get(AT.name, AT.default) and lacks_axis(own, values.shape):
+                    fmt = make(own["format"], own)
+                    found.setdefault(f"{path}: {name_of(fmt)}: there is no axis {own['axis']} in ", []).append(values)
+        if found:
+            raise UserError("\n".join(f"{text}{_few(lacking)}" for text, lacking in found.items()))
 
     def not_rounded(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """What a trial's roles name and nothing rounds or compresses; empty where all is as it asks."""
@@ -130,6 +170,43 @@ class Places:
         return (*(role for role in ROLES if role in stored | moved | flows), *operands)
 
 
+def _few(lacking: Sequence[Values]) -> str:
+    more = len(lacking) - SHOWN
+    return "; ".join(map(str, lacking[:SHOWN])) + (f"; and {more} more" if more > 0 else "")
+
+
+SHOWN = 3
+"""Of values that lack an axis, those that are named."""
+
+
+def _formats_for(values: Values, settings: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The formats that a trial has for some values, with where it says so."""
+    layers = settings.get(LAYERS, {})
+    exceptions_there = layers.get(values.place, {}) if isinstance(layers, dict) else {}
+    for role in values.roles:
+        if exceptions_there == FLOAT32:
+            break
+        if role in exceptions_there:
+            yield f"{LAYERS}.{values.place}.{role}", exceptions_there[role]
+        elif role in settings.get("quantize", {}):
+            yield f"quantize.{role}", settings["quantize"][role]
+    for index, stage in enumerate(settings.get(STAGES, [])):
+        for part, own in stage.get(COMPRESS, {}).items():
+            if f"{COMPRESS} {part}" in values.roles:
+                yield f"{STAGES}.{index}.{COMPRESS}.{part}", own
+
+
+def lacks_axis(own: Mapping[str, Any], shape: Sequence[int]) -> bool:
+    """Whether a format names an axis that values of a shape lack."""
+    if not names_axis(own):
+        return False
+    try:
+        grouping("", shape, "channel", own["axis"])
+    except ValueError:
+        return True
+    return False
+
+
 def _asked(settings: Mapping[str, Any]) -> set[tuple[str, str]]:
     """What a trial rounds anywhere: roles, each with where; and the parts of parameters that it compresses."""
     everywhere = [settings.get("quantize", {}), *exceptions(settings.get(LAYERS))]
@@ -140,12 +217,14 @@ def _asked(settings: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class _Call:
-    """A call that was seen: its name, what it is of, its first input and its output (kept: ids stay theirs)."""
+    """A call that was seen: its name, what it is of, its first input, its output and, of a product, its weight (kept:
+    ids stay theirs)."""
 
     name: str
     of: nn.Module | Kind
     given: Any
     output: Any
+    weight: Any = None
 
     @property
     def is_activation(self) -> bool:
@@ -182,12 +261,41 @@ def places_of(net: nn.Module, shape: tuple[int, ...]) -> Places:
     parameters = {name: role for name, role in roles.items() if name not in frozen}
     there = {*map(place_of, parameters), *outputs, *products}
     names = tuple(dict.fromkeys(call.name for call in calls if call.name in there))
+    values = (
+        *(_values_of(net, name, role, name in frozen) for name, role in roles.items()),
+        *(Values(c.name, c.name, FLOWS, tuple(c.output.shape)) for c in calls if c.name in outputs),
+        *(values for call in calls if call.has_operands for values in _operands(call)),
+    )
     unreached = (
         *_unreached_parameters(net, roles, frozen),
         *_unreached_calls(calls),
         *(Unreached(f"inside of {name}", FLOWS) for name in (*closed_modules(net), *own_functions(output))),
     )
-    return Places(tuple(outputs), tuple(products), parameters, names, frozenset(c.name for c in calls), unreached)
+    return Places(
+        tuple(outputs),
+        tuple(products),
+        parameters,
+        names,
+        frozenset(call.name for call in calls),
+        unreached,
+        tuple(own for own in values if len(own.shape) > 1),
+    )
+
+
+def _values_of(net: nn.Module, name: str, role: str, is_frozen: bool) -> Values:
+    """A parameter, with the roles that round it and what moves it in a step, and what compresses it."""
+    moved = [own for own in ROLES if own not in (*STORED, *FLOWS)]
+    roles = () if is_frozen else (role, *moved)
+    return Values(place_of(name), name, (*roles, f"{COMPRESS} {role}"), tuple(net.get_parameter(name).shape))
+
+
+def _operands(call: _Call) -> Iterator[Values]:
+    """What a product takes, as it is rounded: examples of a linear layer's input and error in one axis."""
+    for role, tensor in (("activation", call.given), ("error", call.output), ("weight", call.weight)):
+        if isinstance(tensor, Tensor):
+            is_flat = call.is_linear and role != "weight" and tensor.dim() > 1
+            shape = tuple(tensor.flatten(0, -2).shape if is_flat else tensor.shape)
+            yield Values(call.place, f"the {role} operand of {call.name}", (role,), shape, OPERANDS)
 
 
 def _unreached_parameters(net: nn.Module, roles: Mapping[str, str], frozen: Collection[str]) -> Iterator[Unreached]:
@@ -247,19 +355,20 @@ def _watched(net: nn.Module) -> Iterator[list[_Call]]:
     calls: list[_Call] = []
     counts: Counter[str] = Counter()
 
-    def note(place: str, of: nn.Module | Kind, given: Any, output: Any) -> None:
+    def note(place: str, of: nn.Module | Kind, given: Any, output: Any, weight: Any) -> None:
         counts[place] += 1
-        calls.append(_Call(call_name(place, counts[place]), of, given, output))
+        calls.append(_Call(call_name(place, counts[place]), of, given, output, weight))
 
     def watch(place: str, layer: nn.Module) -> Any:
         def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            note(place, layer, inputs[0] if inputs else None, first(output))
+            note(place, layer, inputs[0] if inputs else None, first(output), getattr(layer, "weight", None))
 
         return layer.register_forward_hook(hook)
 
     def handle(place: str, kind: Kind, function: Any, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
         result = function(*args, **given)
-        note(place, kind, next(iter((*args, *given.values())), None), first(result))
+        weight = args[1] if len(args) > 1 else given.get("weight")
+        note(place, kind, next(iter((*args, *given.values())), None), first(result), weight)
         return result
 
     functions = FunctionCalls(GIVING, handle)

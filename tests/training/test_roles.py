@@ -5,6 +5,7 @@ The hand-written loop rounds where docs/design.md says; the course must end with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -306,6 +307,71 @@ def test_an_exception_can_round_what_is_left_in_float32_elsewhere(trial: Make) -
 def test_an_exception_that_matches_nothing_is_an_error(trial: Make, layers: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         train([trial_of(trial, "dense", {"weight": "fixed3f2"}, layers=layers)])
+
+
+CHANNELS = "uniform4 per=channel axis=3"
+WEIGHTS = "linear1.weight of shape (33, 64); linear2.weight of shape (10, 33)"
+FLOWING = "relu1 of shape (batch, 33); linear2 of shape (batch, 10)"
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "lacking"),
+    [
+        *(({"quantize": {role: CHANNELS}}, f"quantize.{role}", WEIGHTS) for role in ("weight", "gradient", "update")),
+        ({"quantize": {"weight": "uniform4", "master": CHANNELS}}, "quantize.master", WEIGHTS),
+        ({"quantize": {"momentum": CHANNELS}, "momentum": 0.9}, "quantize.momentum", WEIGHTS),
+        *(({"quantize": {role: CHANNELS}}, f"quantize.{role}", FLOWING) for role in ("activation", "error")),
+        (
+            {"quantize": {"weight": f"{CHANNELS} at=operands"}},
+            "quantize.weight",
+            "the weight operand of linear1 of shape (33, 64); ",
+        ),
+        (
+            {"quantize": {"error": f"{CHANNELS} at=operands"}},
+            "quantize.error",
+            "the error operand of linear1 of shape (batch, 33); ",
+        ),
+        ({"quantize": {"weight": "mxfp4 axis=2"}}, "quantize.weight", WEIGHTS),
+        ({"quantize": {"weight": "quantized_bits(4,0,1) axis=2"}}, "quantize.weight", WEIGHTS),
+        (
+            {"layers": {"linear1": {"weight": CHANNELS}}, "quantize": {}},
+            "layers.linear1.weight",
+            "linear1.weight of shape (33, 64)",
+        ),
+        (
+            {"quantize": {"weight": CHANNELS}, "layers": {"linear1": "float32"}},
+            "quantize.weight",
+            "linear2.weight of shape (10, 33)",
+        ),
+        (
+            {"quantize": {}, "stages": [{"compress": {"weight": "kmeans4 per=channel axis=2"}}]},
+            "stages.0.compress.weight",
+            WEIGHTS,
+        ),
+    ],
+)
+def test_an_axis_that_values_lack_is_found_in_the_net_with_role_place_and_shape(
+    trial: Make, given: Any, path: str, lacking: str
+) -> None:
+    settings = trial(**{"rounding": "nearest", **given}).settings
+    net = build(settings["model"], {}, DIGITS.shape, DIGITS.classes)
+    with pytest.raises(UserError, match=rf"^{re.escape(path)}: .*: there is no axis [23] in {re.escape(lacking)}"):
+        places_of(net, DIGITS.shape).check_axes(settings)
+
+
+@pytest.mark.parametrize(
+    "quantize",
+    [
+        {"bias": CHANNELS},
+        {"weight": "uniform4 per=channel axis=-2"},
+        {"activation": "block4 per=16 axis=1 at=operands"},
+    ],
+)
+def test_an_axis_that_values_have_is_no_mistake(trial: Make, quantize: Any) -> None:
+    settings = trial(rounding="nearest", quantize=quantize).settings
+    net = build(settings["model"], {}, DIGITS.shape, DIGITS.classes)
+    places_of(net, DIGITS.shape).check_axes(settings)
+    train([trial_of(trial, "dense", quantize)])
 
 
 def test_a_layer_called_twice_draws_for_each_of_its_products(trial: Make) -> None:
