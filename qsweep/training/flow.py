@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor
 from torch.autograd.function import once_differentiable
 
 from qsweep.layers import Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU, back_through_relu, relu, relu_
@@ -63,6 +64,8 @@ class Flow:
             is_in_place = self._is_chain and type(layer) is ReLU
             if is_in_place:
                 layer.forward = partial(self._relu, place, layer)
+            elif getattr(layer, "inplace", False):
+                layer.forward = partial(self._overwriting, place, layer)
             else:
                 layer.register_forward_hook(partial(self._output, place))
         for place in self._products & self._layers.keys():
@@ -102,6 +105,19 @@ class Flow:
         """In place of the forward of a ReLU in a chain, whose output no one else holds: rounded where it lies."""
         gate = self._next_gate(place)
         return relu(x) if gate is None else _RoundedReLU.apply(x, gate, False, [], self._witness())
+
+    def _overwriting(self, place: str, layer: nn.Module, x: Tensor) -> Tensor:
+        """In place of the forward of a layer that writes its output over its input: a net may ignore what it returns
+        and go on with its input, which has to be rounded too."""
+        forward: Any = type(layer).forward
+        gate = self._next_gate(place)
+        if gate is None:
+            output: Tensor = forward(layer, x)
+            return output
+        rounded = self._through(forward(layer, x.clone()), gate)
+        if is_batchedtensor(x) or not is_batchedtensor(rounded):  # else all trials share x: it has room for one
+            x.copy_(rounded)
+        return rounded  # not `x`: through copy_, the bits of gradients would differ
 
     def _through(self, output: Tensor, gate: Gate) -> Tensor:
         rounded: Tensor = _Through.apply(output, gate, False, self._witness())

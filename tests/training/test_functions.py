@@ -88,6 +88,7 @@ WAYS = {
     "in place": "return self.two(F.relu(self.one(x.flatten(1)), inplace=True))",
     "in place by position": "return self.two(F.relu(self.one(x.flatten(1)), True))",
     "in place, its output not looked at": "x = self.one(x.flatten(1))\nx.relu_()\nreturn self.two(x)",
+    "a module in place, its output not looked at": "x = self.one(x.flatten(1))\nself.act(x)\nreturn self.two(x)",
     "in place as a statement": "x = self.one(x.flatten(1))\nF.relu(x, inplace=True)\nreturn self.two(x)",
 }
 
@@ -98,10 +99,11 @@ def test_a_relu_by_any_spelling_is_rounded_as_the_module_is(
     trial: Make, forward: str, quantize: dict[str, str]
 ) -> None:
     expected, losses, _ = trained(MODULES, trial, quantize=quantize)
-    found, same, _ = trained(module(DENSE, forward), trial, quantize=quantize)
+    init = DENSE + "\nself.act = nn.ReLU(inplace=True)" if "self.act" in forward else DENSE
+    found, same, _ = trained(module(init, forward), trial, quantize=quantize)
     assert torch.equal(losses, same)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
-    _, other, _ = trained(module(DENSE, forward), trial, quantize={})
+    _, other, _ = trained(module(init, forward), trial, quantize={})
     assert not torch.equal(losses, other), "rounding changes nothing"
 
 
