@@ -21,7 +21,7 @@ from qsweep.quantized import kept_formats, rounds, stays
 from qsweep.show import records_like
 from qsweep.spec import STORED_AS
 from qsweep.store import Record, Store
-from qsweep.vocabulary import FLOAT32, LAYERS, STAGES
+from qsweep.vocabulary import FLOAT32, ITERATIONS, LAYERS, STAGES
 from qsweep.weights import Weights
 
 ENDING = ".safetensors"
@@ -109,6 +109,8 @@ def _made_again(
 ) -> tuple[bytes, Record]:
     """Weights that were not kept: those of a trial without stages, by training it once more; with what that says."""
     settings = record.trial
+    if ITERATIONS.name in settings:
+        raise UserError(f"{record.key[:10]} trained on one example at a time ({ITERATIONS.name}): it keeps no weights")
     if STAGES in settings:
         raise UserError(f"the weights of {record.key[:10]} are lost: `qsweep run SPEC --force` makes them again")
     if set(_digests(settings)) - sources.keys():

@@ -14,10 +14,12 @@ import pytest
 from safetensors.numpy import load
 
 from qsweep import jobs
+from qsweep.checks import check
 from qsweep.environment import describe
 from qsweep.errors import UserError
 from qsweep.export import export
 from qsweep.packing import from_file
+from qsweep.resolve import resolve
 from qsweep.store import Store
 from qsweep.trial import Trial
 from qsweep.weights import Weights
@@ -42,8 +44,9 @@ def run(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> C
                     [one.settings], found[-1:], sources=sources or {}, data_folder=str(data_folder), device="cpu", timeout=None,
                     kept=[one.key],
                 )  # fmt: skip
-                found.append(record["weights"])
-                weights.put(one.key, record["weights"])
+                found.append(record.get("weights", b""))
+                if "weights" in record:
+                    weights.put(one.key, record["weights"])
                 store.add([{**record, **changed}], store.begin_run({}))
         return found
 
@@ -187,7 +190,7 @@ def test_weights_that_were_not_kept_are_trained_again(
 ) -> None:
     own = trial(**SMALL)
     (weights,) = run(own)
-    Weights.beside(tmp_path, "").drop(own.key)
+    Weights.beside(tmp_path, "").delete(own.key)
     size, said = said_of(tmp_path, own.key)
     assert "were not kept: training" in said[0]
     assert from_file((tmp_path / "model.safetensors").read_bytes()).keys() == load(weights).keys()
@@ -200,7 +203,7 @@ def test_weights_that_a_stage_left_and_that_are_lost_are_said(
 ) -> None:
     own = trial(**SMALL, stages=[COMPRESS])
     run(own)
-    Weights.beside(tmp_path, "").drop(own.key)
+    Weights.beside(tmp_path, "").delete(own.key)
     with pytest.raises(UserError, match="are lost: `qsweep run SPEC --force` makes them again"):
         said_of(tmp_path, own.key)
 
@@ -212,11 +215,19 @@ def test_a_trial_that_is_not_done_has_no_weights(tmp_path: Path, trial: Make, ru
         said_of(tmp_path, own.key)
 
 
+def test_a_trial_on_single_examples_has_no_weights(tmp_path: Path, run: Callable[..., list[bytes]]) -> None:
+    given = {"data": "digits", "model": "softmax", "lr": 0.1, "loss": "squared_error", "iterations": 20, "window": 10}
+    own = resolve({name: check(name, value) for name, value in given.items()}, 0)
+    run(own)
+    with pytest.raises(UserError, match=r"trained on one example at a time \(iterations\): it keeps no weights"):
+        said_of(tmp_path, own.key)
+
+
 def test_a_record_that_does_not_come_out_again_is_said(
     tmp_path: Path, trial: Make, run: Callable[..., list[bytes]]
 ) -> None:
     own = trial(**SMALL)
     run(own, result={"test_accuracy": 0.5})
-    Weights.beside(tmp_path, "").drop(own.key)
+    Weights.beside(tmp_path, "").delete(own.key)
     with pytest.raises(UserError, match="gave another result"):
         said_of(tmp_path, own.key)
