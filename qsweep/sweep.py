@@ -461,14 +461,19 @@ def draw(target: Path, plots: Sequence[Mapping[str, Any]] | None = None) -> Draw
 
     from qsweep import tables
 
-    trials, history, histograms, timings = (
-        read_table(target)
-        for read_table in (tables.read_trials, tables.read_history, tables.read_histograms, tables.read_timings)
+    trials, histograms, timings = (
+        read_table(target) for read_table in (tables.read_trials, tables.read_histograms, tables.read_timings)
     )
+    # large histories are not kept beside every published table, and only plots over epochs read them
+    history = tables.read_history(target) if _are_over_epochs(wanted) else trials.iloc[:0]
     seconds = dict(zip(timings["key"], timings["seconds"], strict=True))
     timed = trials.assign(seconds=trials["key"].map(seconds))
     title = str(spec.get("title") or target.name)
     return draw_plots(timed, history, wanted, target / "figures", title, histograms)
+
+
+def _are_over_epochs(plots: Sequence[Mapping[str, Any]]) -> bool:
+    return isinstance(plots, list | tuple) and any(isinstance(p, Mapping) and p.get("x") == "epoch" for p in plots)
 
 
 # --- pruning ----------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 import subprocess
@@ -45,6 +46,7 @@ from qsweep.plots.axes import Reference, axis, plain, scale_of
 from qsweep.plots.cells import picture
 from qsweep.plots.distributions import distributions
 from qsweep.plots.entry import Histogram, named, read
+from qsweep.sweep import draw as draw_folder
 
 
 def refusal(*given: Any) -> str:
@@ -92,6 +94,16 @@ def test_draw_file_that_can_not_be_written_is_reported_and_the_others_are_drawn(
     drawn = draw(trials({"lr": LR[:2]}), history({}), entries, tmp_path, "title")
     assert [path.name for path in drawn.paths] == ["good.png", "good.pdf"]
     assert "bad.png" in drawn.failures[0]
+
+
+def test_draw_folder_without_a_history_draws_what_is_not_over_epochs(tmp_path: Path) -> None:
+    trials({"lr": LR[:2]}).to_csv(tmp_path / "trials.csv", index=False)
+    lines = {**LINES, "line": None}
+    (tmp_path / "spec.yaml").write_text(json.dumps({"plots": [lines]}))
+    drawn = draw_folder(tmp_path)
+    assert [path.name for path in drawn.paths] == ["lines-test_accuracy.png", "lines-test_accuracy.pdf"]
+    with pytest.raises(UserError, match=r"no table at .*history.csv"):
+        draw_folder(tmp_path, [{**lines, "x": "epoch"}])
 
 
 def test_draw_no_entries_gives_no_files(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ class Outlines:
         if reached := self.reached[panel]:
             for zorder, look in ((4, AROUND), (5, REACHED)):
                 sides = list(self._around(reached))
-                axes.add_collection(LineCollection(sides, zorder=zorder, capstyle="projecting", **look))
+                axes.add_collection(LineCollection(sides, zorder=zorder, clip_on=False, capstyle="projecting", **look))
 
     def _around(self, cells: Collection[At]) -> Iterator[list[tuple[float, float]]]:
         """The sides of cells beyond which there is none of them."""

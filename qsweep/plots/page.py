@@ -193,7 +193,7 @@ def fitting(axis: Axis, at: Callable[[Place], float], points: float) -> list[Pla
     values = thinned(axis, at, points)
     if axis.scale == "category":
         return [*values, *axis.references]
-    return _apart(axis, [*axis.references, *reversed(values)], at, points)
+    return _apart(axis, [*axis.references, *values], at, points)
 
 
 def thinned(axis: Axis, at: Callable[[Place], float], points: float) -> list[Place]:
@@ -204,7 +204,7 @@ def thinned(axis: Axis, at: Callable[[Place], float], points: float) -> list[Pla
     length = (at(axis.values[-1]) - at(axis.values[0])) * points
     most = 1 + int(length / (widest + GAP))
     ticks = next((ticks for n in range(most, 1, -1) if _are_apart(axis, ticks := axis.ticks(n), at, points)), None)
-    return ticks or _apart(axis, axis.ticks(2)[::-1], at, points)
+    return ticks or _apart(axis, axis.ticks(2), at, points)
 
 
 def every(axis: Axis, points: float) -> list[Place]:
