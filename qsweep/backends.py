@@ -97,14 +97,22 @@ def _open_local(workers: int) -> Executor:
     """loky's executor, which survives a killed worker. It is kept for the next sweep: a worker takes long to start."""
     from joblib.externals.loky import get_reusable_executor
 
-    executor: Executor = get_reusable_executor(
-        max_workers=workers,
-        timeout=IDLE_SECONDS,
-        initializer=_begin_worker,
-        initargs=(os.getpid(),),
-        env=worker_environment(),
-    )
-    return executor
+    # Ctrl-C reaches workers too, and the driver decides what is kept. A process starts with its maker's mask, so that
+    # no moment is left in which a worker that still imports could be interrupted.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        executor: Any = get_reusable_executor(
+            max_workers=workers,
+            timeout=IDLE_SECONDS,
+            initializer=_begin_worker,
+            initargs=(os.getpid(),),
+            env=worker_environment(),
+        )
+        executor._ensure_executor_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    opened: Executor = executor
+    return opened
 
 
 def worker_environment() -> dict[str, str]:
@@ -117,7 +125,6 @@ def worker_environment() -> dict[str, str]:
 
 
 def _begin_worker(driver: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers too; the driver decides what is kept
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
 
 

@@ -135,9 +135,5 @@ def fail(error: type[BaseException]) -> None:
     raise error("on purpose")
 
 
-def ignores_interrupts() -> bool:
-    return signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-
-
 def kill_yourself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from concurrent.futures import BrokenExecutor, Executor
 from pathlib import Path
+from typing import Any
 
 import fake_job
 import pytest
@@ -62,8 +64,17 @@ def test_serial_lets_an_interrupt_through_at_once() -> None:
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
-def test_local_workers_ignore_interrupts() -> None:
-    assert backend("local", 2).open().submit(fake_job.ignores_interrupts).result(30)
+def test_local_workers_ignore_interrupts_from_their_first_moment() -> None:
+    chosen = backend("local", 2)
+    chosen.kill(chosen.open())
+    executor: Any = chosen.open()
+    future = executor.submit(os.getpid)
+    while not future.done():
+        for pid in list(executor._processes):
+            os.kill(pid, signal.SIGINT)
+        time.sleep(0.01)
+    assert future.result() in executor._processes
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())  # the driver is interrupted as before
 
 
 def test_local_workers_ask_for_huge_pages_beside_what_the_user_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
