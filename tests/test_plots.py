@@ -689,6 +689,13 @@ def test_names_below_an_axis_do_not_touch(kind: str, count: int) -> None:
     assert apart * math.sin(angle) >= page.TICKS if angle else apart > wide
 
 
+def test_heatmaps_of_many_rows_in_many_panels_keep_their_numbers() -> None:
+    table = trials({"variant": MANY[:7], "lr": LR, "bitwidth": list(range(1, 24))})
+    drawn = figure(table, {**HEATMAP, "facet": "variant"})
+    assert [len(panel.texts) for panel in panels(drawn)] == [5 * 23] * 7
+    assert drawn.get_figheight() < 13
+
+
 def test_names_beside_a_heatmap_of_many_are_thinned_out_before_they_touch() -> None:
     table = trials({"variant": [f"v{i}" for i in range(150)], "lr": [1.0]})
     (panel,) = panels(figure(table, {**HEATMAP, "y": "variant"}))

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 GAP: Final = 0.35
 """Between the last value and the references, in cells."""
 
+TITLE: Final = 0.8
+"""Inches of a panel for its title and labels."""
+
 NUMBERS: Final = 6.0
 INKS: Final = ("black", "white")
 LOOKS: Final = {
@@ -55,9 +58,8 @@ def draw(picture: Picture) -> Figure:
 
 
 def _least_height(picture: Picture) -> float:
-    """Inches in which names can stand one above the other; numbers can be thinned out."""
-    named = len(picture.series.places) if picture.series.scale == "category" else 0
-    return min(max(page.LEAST, 1.2 * page.TICKS / 72 * named + 0.6), page.WIDTH)
+    """Inches of a panel in which names can stand one above the other, and numbers in the cells beside them."""
+    return min(max(page.LEAST, 1.2 * page.TICKS / 72 * len(picture.series.places) + TITLE), page.WIDTH)
 
 
 def at(axis: Axis, place: Place) -> float:
