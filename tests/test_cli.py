@@ -369,7 +369,7 @@ def test_all_specs_are_read_and_their_nets_built_before_the_first_trains(shell: 
         assert not (shell.folder / "results" / "good").exists()
 
 
-def test_data_that_are_not_there_are_said_by_a_dry_run_and_a_run_without_them_leaves_nothing(
+def test_data_that_are_not_there_are_said_by_a_dry_run_and_status_has_no_sweep_without_them(
     shell: Shell, tmp_path: Path
 ) -> None:
     here = Shell(tmp_path, Path(shell.environment["QSWEEP_DATA"]))
