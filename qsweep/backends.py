@@ -95,10 +95,14 @@ class SerialExecutor(Executor):
 
 def _open_local(workers: int) -> Executor:
     """loky's executor, which survives a killed worker. It is kept for the next sweep: a worker takes long to start."""
+    from multiprocessing import resource_tracker
+
     from joblib.externals.loky import get_reusable_executor
 
     # Ctrl-C reaches workers too, and the driver decides what is kept. A process starts with its maker's mask, so that
-    # no moment is left in which a worker that still imports could be interrupted.
+    # no moment is left in which a worker that still imports could be interrupted. (The tracker, where it has to start,
+    # lets interrupts in again.)
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         executor: Any = get_reusable_executor(

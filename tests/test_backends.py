@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from concurrent.futures import BrokenExecutor, Executor
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def test_serial_lets_an_interrupt_through_at_once() -> None:
 def test_local_workers_ignore_interrupts_from_their_first_moment() -> None:
     chosen = backend("local", 2)
     chosen.kill(chosen.open())
+    resource_tracker._resource_tracker._stop()  # as in a process that has started nothing yet
     executor: Any = chosen.open()
     future = executor.submit(os.getpid)
     while not future.done():
