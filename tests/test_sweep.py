@@ -345,6 +345,11 @@ def test_run_without_data_and_network_says_what_to_do_and_leaves_no_sweep(projec
     assert not list((project.folder / "results").glob("small@*"))
 
 
+def _only_override(project: Project) -> str:
+    (name,) = [p.name for p in (project.folder / "results").glob("small@*")]
+    return name
+
+
 def test_run_a_timeout_has_a_row_and_is_tried_again(project: Project) -> None:
     said = project.run("run", "small.yaml", "--no-plot", "--timeout", "0.0001", "-S", "lr=[0.5]", code=1)
     assert "took longer than 0.0001 s" in said
