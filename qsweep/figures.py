@@ -45,7 +45,7 @@ class Spot:
 def named(found: Sequence[Spot]) -> list[Spot]:
     """Those of references under the names that the figure gives them: their formats, if no other trial has these."""
     others = {"", *(spot.name for spot in found if spot.is_whole)}
-    return [replace(spot, name="reference") if spot.name in others else spot for spot in found]
+    return [replace(spot, name="reference") if spot.is_reference and spot.name in others else spot for spot in found]
 
 
 def panels(spots: Sequence[Spot]) -> int:

@@ -238,8 +238,9 @@ class _Expansion:
     def _spot(self, row: Row, plot: Mapping[str, Any]) -> figures.Spot:
         """Where a figure shows a row."""
         upright = "y" if metric_field(plot["kind"]) == "z" and plot["kind"] != "threshold" else "line"
-        x, series, facet = (self._text_of(row, plot.get(field)) for field in ("x", upright, "facet"))
-        lowest = self._text_of(row, plot.get("y")) if plot["kind"] == "threshold" else ""
+        columns = {**row.trial.columns, "seed": row.trial.seed, **dict(zip(self.axes, row.axes, strict=True))}
+        x, series, facet = (_text_of(columns, plot.get(field)) for field in ("x", upright, "facet"))
+        lowest = _text_of(columns, plot.get("y")) if plot["kind"] == "threshold" else ""
         given = {row.trial.columns.get(path) for path in ROLE_PATHS} - {None}
         formats = ", ".join(sorted(map(str, given - {FLOAT32} or given)))
         return figures.Spot(
@@ -250,17 +251,6 @@ class _Expansion:
             formats,
             upright in plot or plot["kind"] == "threshold",
         )
-
-    def _text_of(self, row: Row, column: str | None) -> str | None:
-        """A value of a column, as equal ones are: None where there is none, "" where only the training tells it."""
-        if column in (None, "epoch", "status", *DRAWN):
-            return ""
-        columns = {**row.trial.columns, "seed": row.trial.seed, **dict(zip(self.axes, row.axes, strict=True))}
-        value = columns.get(column or "")
-        if value is None:
-            return None
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return repr(float(value)) if is_number and abs(value) < 2**53 else repr(value)
 
     def _check_lowest(self, axis: str, reach: object, field: str, place: Place, rows: Sequence[Row]) -> None:
         """The lowest value is asked for of an axis of numbers, as a share of what trials without it reach."""
@@ -309,6 +299,17 @@ class _Expansion:
             yield f"{dotted(place)} matches no trial: {show(entry)}"
 
 
+def _text_of(columns: Mapping[str, Any], name: str | None) -> str | None:
+    """The value of a column, as equal ones are: None where there is none, "" where only the training tells it."""
+    if name in (None, "epoch", "status", *DRAWN):
+        return ""
+    value = columns.get(name or "")
+    if value is None:
+        return None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return repr(float(value)) if is_number and abs(value) < 2**53 else repr(value)
+
+
 def _too_many(column: str | None, values: int, count: int, most: int, things: str) -> str:
     """What to say of a figure that holds less than it would have; "" where it holds all."""
     if count <= most:
@@ -345,7 +346,7 @@ def _is_drawn(trial: Trial, plot: Mapping[str, Any]) -> bool:
     measure = plot.get(metric_field(plot["kind"]) or "")
     if measure in SIZES:
         return _has_size(trial, measure)
-    return measure in (*METRICS, SECONDS, *why_columns(quantized_roles(trial.settings)))
+    return measure in (*METRICS, SECONDS) or measure in why_columns(quantized_roles(trial.settings))
 
 
 def _has_size(trial: Trial, measure: str) -> bool:
