@@ -44,7 +44,7 @@ PLACES = ("x", "y", "z", "line", "facet")
 ROLE_PATHS = tuple(f"quantize.{role}" for role in ROLES)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One grid point: its trial, and the values of the plan's axes (None where its trial reads no such parameter)."""
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from io import UnsupportedOperation
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ INSERT = f"INSERT INTO records ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * l
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """What a trial gave in one environment.
 
@@ -540,11 +541,11 @@ def _to_record(row: Row) -> Record | None:
         return None
     if len(parts) != 3 or not all(isinstance(part, dict) for part in parts):
         return None
-    result, history, run = parts
+    result, history, run = (dict(zip(_shared(tuple(part)), part.values(), strict=True)) for part in parts)
     return Record(
         row["key"],
-        row["environment"],
-        row["status"],
+        sys.intern(row["environment"]),
+        sys.intern(row["status"]),
         row["reason"],
         row["trial"],
         result,
@@ -553,6 +554,13 @@ def _to_record(row: Row) -> Record | None:
         row["run_id"],
         row["seconds"],
     )
+
+
+@lru_cache
+def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names, as the same objects for all records that have these: each would hold its own, which take more memory than
+    the numbers under them."""
+    return names
 
 
 def _checksum(row: Row) -> str:

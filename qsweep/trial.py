@@ -86,7 +86,7 @@ SWITCHES = ("momentum", "weight_decay")
 """Stacking parameters whose 0 leaves a part of the step out: in a stack all use that part, or none does."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One resolved set of parameters.
 
