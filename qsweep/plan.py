@@ -41,6 +41,8 @@ from qsweep.vocabulary import CHOICES, COMPRESS, FLOAT32, ITERATIONS, ROLES, STA
 VARIANT = "variant"
 PLACES = ("x", "y", "z", "line", "facet")
 """The fields of a plot that name columns."""
+TOLD_BY_TRAINING = frozenset(("epoch", "status", *DRAWN))
+"""Columns of which a plan knows no value."""
 ROLE_PATHS = tuple(f"quantize.{role}" for role in ROLES)
 
 
@@ -70,6 +72,11 @@ class Plan:
     def trials(self) -> list[Trial]:
         """The distinct trials, in the order of their first row."""
         return list({row.trial.key: row.trial for row in self.rows}.values())
+
+    @cached_property
+    def quantized_roles(self) -> frozenset[str]:
+        """The roles that some trial quantizes."""
+        return frozenset(role for trial in self.trials for role in quantized_roles(trial.settings))
 
     @cached_property
     def digest(self) -> str:
@@ -301,9 +308,9 @@ class _Expansion:
 
 def _text_of(columns: Mapping[str, Any], name: str | None) -> str | None:
     """The value of a column, as equal ones are: None where there is none, "" where only the training tells it."""
-    if name in (None, "epoch", "status", *DRAWN):
+    if name is None or name in TOLD_BY_TRAINING:
         return ""
-    value = columns.get(name or "")
+    value = columns.get(name)
     if value is None:
         return None
     is_number = isinstance(value, int | float) and not isinstance(value, bool)

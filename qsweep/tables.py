@@ -11,14 +11,13 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsweep.errors import UserError
 from qsweep.formats import make, name_of
 from qsweep.plan import Plan
-from qsweep.quantized import compresses, kept_formats, quantized_roles
+from qsweep.quantized import compresses, kept_formats
 from qsweep.spec import DRAWN, METRICS, MODEL_BITS, NOT_ROUNDED, SIZES, why_columns
 from qsweep.store import STATUSES, Record
 from qsweep.vocabulary import STAGES
@@ -57,7 +56,7 @@ def trials_csv(plan: Plan, records: Mapping[str, Record]) -> str:
 
 def _measures(plan: Plan) -> tuple[str, ...]:
     """The metrics, then the why columns of each role that some trial quantizes."""
-    return (*METRICS, *why_columns({role for trial in plan.trials for role in quantized_roles(trial.settings)}))
+    return (*METRICS, *why_columns(plan.quantized_roles))
 
 
 def _sizes(plan: Plan, records: Mapping[str, Record]) -> tuple[str, ...]:
@@ -110,7 +109,7 @@ def _history_rows(plan: Plan, records: Mapping[str, Record], header: Sequence[st
         for stage in (*trial.bases, trial):
             history = records[stage.key].history if stage.key in records else {}
             count = len(history.get("epoch", ()))
-            columns = [history.get(name, [None] * count) for name in header[1:]]
+            columns = [history.get(name) or [None] * count for name in header[1:]]
             for values in zip(*columns, strict=True):
                 yield [trial.key, *values]
 
@@ -186,7 +185,6 @@ def cell(value: Any) -> str:
     return repr(value)
 
 
-@lru_cache(maxsize=1024)  # the same few words stand in thousands of rows
 def _text(text: str) -> str:
     """Without what no two readers of CSV agree about: carriage returns, zero bytes, halves of a character."""
     text = f"'{text}" if text.startswith(FORMULA_SIGNS) else text
