@@ -1,9 +1,10 @@
-"""Start-up: `qsweep --help`, the first words of a run, and a run of 10,000 trials that are all known."""
+"""Start-up: `qsweep --help`, the first words of commands, and runs and looks at 100,000 trials that are all known."""
 
 from __future__ import annotations
 
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,13 +19,18 @@ from qsweep.plan import expand
 from qsweep.spec import read
 from qsweep.store import Store
 
-N = 7
+SCALE = 1 if sys.platform == "darwin" else 1024
+N, N_MANY = 7, 3
+TRIALS = 100_000
 SPEC = """
 trial: {data: digits, model: {name: mlp, hidden: [8]}, scale: 2, rounding: stochastic, quantize: {weight: range}}
 grid:
   lr: {linspace: [0.001, 0.1, 1250]}
   bitwidth: {range: [8, 1]}
+seeds: 10
 """
+WHOLE = (["--help"], ["run", "many.yaml"], ["run", "many.yaml", "-n"], ["table", "many"], ["status"])
+"""Commands to see the end of."""
 FIRST = (
     *(["run", "lr_bitwidth"], ["run", "lr_bitwidth", "-n"], ["table", "results/many"], ["status"], ["data", "list"]),
     *(["schema"], ["formats"], ["why", "00"]),
@@ -48,6 +54,25 @@ def _record(key: str, settings: object, result: dict[str, float]) -> dict[str, o
     return {**head, "result": result, "history": history, "run": run}
 
 
+LAUNCHER = """
+import os, subprocess, sys, time
+begun = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+assert status == 0
+print(time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
+"""A process starts with the peak of the one that started it, and this one has imported torch."""
+
+
+def spent(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[float, float, float]:
+    """Wall seconds, CPU seconds and peak MB of a whole process."""
+    launched = [sys.executable, "-c", LAUNCHER, *command]
+    done = subprocess.run(launched, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    wall, cpu, peak = map(float, done.stdout.split())
+    return wall, cpu, peak * SCALE / 1e6
+
+
 def first_words(command: list[str], folder: Path, environment: dict[str, str]) -> None:
     """Run a command until it says anything."""
     with subprocess.Popen(
@@ -59,17 +84,19 @@ def first_words(command: list[str], folder: Path, environment: dict[str, str]) -
 
 
 def main() -> None:
-    """Whole processes, n runs each after one to warm up."""
+    """Whole processes, n runs each; of first words after one to warm up."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fill(folder)
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        for words in (["--help"], ["run", "many.yaml", "-n"], ["run", "many.yaml"]):
+        for words in WHOLE:
             command = [sys.executable, "-m", "qsweep", *words]
-            once = partial(subprocess.run, command, cwd=folder, env=environment, capture_output=True, check=True)
-            times = [seconds(once) for _ in range(N + 1)][1:]
-            known = " (10,000 known trials)" if "many.yaml" in words else ""
-            print(f"qsweep {' '.join(words)}{known}: {spread(times)} s")
+            n = N if words == ["--help"] else N_MANY
+            walls, cpus, peaks = map(list, zip(*[spent(command, folder, environment) for _ in range(n)], strict=True))
+            print(f"qsweep {' '.join(words)}: {spread(walls)} s, {spread(cpus)} s of CPU, {spread(peaks, 0)} MB")
+            if words[0] == "run":
+                each = statistics.median(cpus) / TRIALS * 1e6, statistics.median(peaks) / TRIALS * 1e3
+                print(f"  each of {TRIALS:,} known trials: {each[0]:.0f} µs of CPU, {each[1]:.1f} KB")
         for words in FIRST:
             command = [sys.executable, "-m", "qsweep", *words]
             times = [seconds(partial(first_words, command, folder, environment)) for _ in range(N + 1)][1:]
