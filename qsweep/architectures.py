@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -197,3 +198,15 @@ ARCHITECTURES = {
 def architecture_of(model: Mapping[str, Any]) -> Architecture | None:
     """The architecture that a trial's `model` settings name; None of an open one, a user's own or a library's."""
     return None if "source" in model else ARCHITECTURES.get(model["name"])
+
+
+SOURCE = re.compile(r"([^:]+\.py):([A-Za-z_]\w*)")
+"""A user's model: a Python file, and the function in it that builds the net."""
+LIBRARY = re.compile(r"torchvision:([a-z]\w*)")
+"""A classifier of torchvision.models; which there are, only the installed version knows."""
+OPEN_MODELS = ("torchvision:NAME", "FILE.py:FUNCTION")
+
+
+def is_open(model: str) -> bool:
+    """Whether a model's parameters and layers are its function's own affair: a user's, or a library's."""
+    return SOURCE.fullmatch(model) is not None or LIBRARY.fullmatch(model) is not None

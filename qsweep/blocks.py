@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from qsweep import axes
+from qsweep.architectures import SOURCE, is_open
 from qsweep.checks import Checker, checker
 from qsweep.errors import cut
 from qsweep.imports import Source, read_kept, read_source
 from qsweep.parameters import BadValueError, check_each, show
 from qsweep.reader import OVERRIDE, Mistakes, Place
 from qsweep.trial import canonical
-from qsweep.vocabulary import SOURCE, TRIAL_NAMES, is_open
+from qsweep.vocabulary import TRIAL_NAMES
 
 BLOCK_KEYS = ("trial", "grid", "zip", "variants", "exclude", "only")
 BLOCK_EXPECTED = "a mapping with trial, grid, …"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from qsweep.architectures import OPEN_MODELS, is_open
 from qsweep.errors import LISTED, cut, few, nearest, unknown
 from qsweep.formats import ROUNDING, split_name
 from qsweep.formats.learned import CLUSTERS
@@ -26,7 +27,6 @@ from qsweep.vocabulary import (
     LAYERS,
     LEARNED,
     NAMED,
-    OPEN_MODELS,
     OPTIMIZERS,
     PLAIN,
     RETRAIN,
@@ -37,7 +37,6 @@ from qsweep.vocabulary import (
     STD,
     TRIAL_NAMES,
     compression_parameters,
-    is_open,
     role_parameters,
     role_paths,
 )

@@ -221,12 +221,12 @@ def run(specs: tuple[str, ...], dry_run: bool, **given: Any) -> int:
     specs are checked before the first trial is trained. Nothing is trained twice: run again after an interruption, or
     after editing the grid, and only what is missing is trained.
     """
-    from qsweep import sweep
+    from qsweep.find import find
 
     options = _options(given)
     if options.name and len(specs) > 1:
         raise UserError("--name names one folder: run one spec at a time with it")
-    paths = [sweep.find(name) for name in specs]
+    paths = [find(name) for name in specs]
     return _dry_run(paths, options) if dry_run else _run(paths, options)
 
 
@@ -546,13 +546,13 @@ def reproduce(studies: tuple[str, ...], jobs: int | None, results: Path) -> int:
 
     STUDY is the name of a study, or a YAML file. Without STUDY: all of them.
     """
-    from qsweep import sweep
     from qsweep.backends import default_workers
+    from qsweep.find import find
     from qsweep.outlook import Options
     from qsweep.study import all_studies, read_study
 
     options = Options(results=results, workers=jobs or default_workers())
-    found = [read_study(path) for path in [sweep.find(name, "sweeps") for name in studies] or all_studies()]
+    found = [read_study(path) for path in [find(name, "sweeps") for name in studies] or all_studies()]
     code = 0
     for study in found:
         say(f"{study.title} ({study.document})")

@@ -16,9 +16,9 @@ from qsweep.datasets import DATASETS
 from qsweep.errors import UserError
 from qsweep.formats import Format, make, parse
 from qsweep.imports import parts_of
+from qsweep.keys import records_like
 from qsweep.packing import Array, Groups, to_file
 from qsweep.quantized import kept_formats, rounds, stays
-from qsweep.show import records_like
 from qsweep.spec import STORED_AS
 from qsweep.store import Record, Store
 from qsweep.vocabulary import FLOAT32, ITERATIONS, LAYERS, STAGES

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qsweep.errors import UserError, unknown
-from qsweep.show import records_like
+from qsweep.keys import records_like
 from qsweep.store import Store
 from qsweep.weights import Weights
 

@@ -16,11 +16,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qsweep import loading
-from qsweep.architectures import ARCHITECTURES, ConvolutionShape, LinearShape, architecture_of
+from qsweep.architectures import ARCHITECTURES, LIBRARY, ConvolutionShape, LinearShape, architecture_of
 from qsweep.errors import UserError, unknown
 from qsweep.layers import Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU
 from qsweep.streams import Stream
-from qsweep.vocabulary import LIBRARY
 
 CORE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Layers whose `weight` and `bias` are the roles of that name."""

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from qsweep import online
-from qsweep.architectures import ARCHITECTURES
+from qsweep.architectures import ARCHITECTURES, LIBRARY, SOURCE
 from qsweep.catalog.facts import is_coded
 from qsweep.datasets import DATASETS
 from qsweep.describe import describe_layers, describe_role, describe_stages
@@ -47,7 +47,6 @@ from qsweep.vocabulary import (
     HISTOGRAM,
     ITERATIONS,
     LAYERS,
-    LIBRARY,
     LOSS_SCALE,
     NAMED,
     ONLINE_PARAMETERS,
@@ -57,7 +56,6 @@ from qsweep.vocabulary import (
     RETRAIN,
     ROLE_DEFAULTS,
     ROLES,
-    SOURCE,
     STAGES,
     TRAINING_PARAMETERS,
     WAYS,

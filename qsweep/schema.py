@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from qsweep.architectures import LIBRARY, SOURCE
 from qsweep.axes import GENERATORS, MAX_VALUES, USAGE
 from qsweep.formats import FAMILIES
 from qsweep.formats.names import pattern_of
@@ -21,7 +22,6 @@ from qsweep.vocabulary import (
     FLOAT32,
     FLOAT32_ENDS,
     LAYERS,
-    LIBRARY,
     NAMED,
     OPTIMIZERS,
     PLAIN,
@@ -29,7 +29,6 @@ from qsweep.vocabulary import (
     RETRAINING,
     ROLE_PARAMETERS,
     ROLES,
-    SOURCE,
     STAGES,
     compression_parameters,
     role_parameters,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from qsweep.errors import unknown
+from qsweep.find import packaged
 from qsweep.reader import Mistakes, read_file
-from qsweep.sweep import packaged
 
 KEYS = ("title", "document", "configs")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import qsweep
 from qsweep import backends, environment, files, folder, jobs, lock, schedule
 from qsweep.data import data_folder, ensure
-from qsweep.errors import Problem, SpecError, UserError, did_you_mean
+from qsweep.errors import Problem, SpecError, UserError
+from qsweep.find import packaged
 from qsweep.inspection import Nets, inspect, to_inspect
 from qsweep.lineage import family, giving_weights, taken_over
 from qsweep.outlook import (
@@ -72,69 +72,6 @@ class Result:
 
 
 # --- finding specs ----------------------------------------------------------------------------------------------------
-
-
-def packaged(kind: str) -> Path:
-    """Where the package's own `configs` or `sweeps` lie: inside the wheel, or beside the source."""
-    inside = Path(qsweep.__file__).parent / kind
-    return inside if inside.is_dir() else Path(qsweep.__file__).parent.parent / kind
-
-
-SUFFIXES = (".yaml", ".yml")
-
-
-def find(name: str, kind: str = "configs") -> Path:
-    """The file that a name means: a path, or a bare name in ./configs, here, or among the packaged ones.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    path = Path(name)
-    if path.suffix in SUFFIXES or "/" in name:
-        if _is_there(path):
-            return path
-        what = "is a folder, not a spec" if _is_folder(path) else "is not there"
-        raise UserError(f"{name} {what}{_meant(path) or _near(path.stem, kind, path.parent)}")
-    for place in (Path(kind), Path(), packaged(kind)):
-        for found in [place / f"{name}{suffix}" for suffix in SUFFIXES]:
-            if _is_there(found):
-                return found
-    near = _meant(path) or _meant(Path("results", name)) or _near(name, kind, Path())
-    raise UserError(f"no '{name}' in ./{kind}, here, or among the packaged ones{near}")
-
-
-def _meant(path: Path) -> str:
-    """The files that a path means which lacks its end: `ex/spec.yaml` of the folder `ex`, `ex.yaml` of `./ex`."""
-    beside = [path.with_name(f"{name}{suffix}") for name in (path.name, path.stem) for suffix in SUFFIXES if name]
-    inside = [place for suffix in SUFFIXES for place in sorted(path.glob(f"*{suffix}"))] if _is_folder(path) else []
-    found = dict.fromkeys(map(str, [*filter(_is_there, beside), *inside]))
-    return f"; did you mean {' or '.join(f'`{each}`' for each in [*found][:MOST_MEANT])}?" if found else ""
-
-
-MOST_MEANT = 3
-"""Files that a message offers."""
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # no system has so long a name
-        return False
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def _near(name: str, kind: str, beside: Path) -> str:
-    """The nearest name, of a file beside the one that is meant too, and the names that need no path."""
-    known = sorted({p.stem for place in (Path(kind), packaged(kind)) for p in place.glob("*.yaml")})
-    here = sorted({p.stem for suffix in SUFFIXES for p in beside.glob(f"*{suffix}")})
-    near = did_you_mean(name, [*known, *here])
-    return near or f" (there are: {', '.join(known)})"
 
 
 # --- running ----------------------------------------------------------------------------------------------------------

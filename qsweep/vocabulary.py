@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from math import frexp
 from typing import Annotated, Any, Final, Literal
@@ -257,15 +256,3 @@ RETRAINING = listing((EPOCHS, BATCH_SIZE, *(p for own in OPTIMIZERS.values() for
 
 DEFAULTS: dict[str, Any] = {"optimizer": "sgd", "init": {"name": "torch"}, "model": {}, "quantize": {}}
 TRIAL_NAMES = ("data", "model", "init", "optimizer", "quantize", LAYERS, STAGES, *PLAIN)
-SOURCE = re.compile(r"([^:]+\.py):([A-Za-z_]\w*)")
-"""A user's model: a Python file, and the function in it that builds the net."""
-LIBRARY = re.compile(r"torchvision:([a-z]\w*)")
-"""A classifier of torchvision.models; which there are, only the installed version knows."""
-
-
-OPEN_MODELS = ("torchvision:NAME", "FILE.py:FUNCTION")
-
-
-def is_open(model: str) -> bool:
-    """Whether a model's parameters and layers are its function's own affair: a user's, or a library's."""
-    return SOURCE.fullmatch(model) is not None or LIBRARY.fullmatch(model) is not None

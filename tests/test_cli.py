@@ -20,8 +20,8 @@ from qsweep import report
 from qsweep.cli import cli
 from qsweep.errors import UserError
 from qsweep.export import export
+from qsweep.find import find
 from qsweep.show import explanation
-from qsweep.sweep import find
 
 SPEC = """
 trial:
