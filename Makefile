@@ -49,12 +49,12 @@ bench: $(STAMP)
 	for file in benchmarks/*.py; do $(PY) $$file || exit 1; done
 
 docs: $(STAMP)
-	$(PY) -m qsweep.catalog.document docs/formats.md
+	$(PY) -m qsweep.cli.format_document docs/formats.md
 
 install: $(STAMP)
 
 $(VENV)/bin/python:
-	@$(BASE_PYTHON) qsweep/preflight.py
+	@$(BASE_PYTHON) tools/preflight.py
 	@$(BASE_PYTHON) -m venv $(VENV)
 
 $(VENV)/.make: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -10,11 +10,11 @@ from functools import partial
 from measure import as_a_worker, seconds, spread
 from torch import Tensor
 
-from qsweep.datasets import DATASETS
+from qsweep.data.catalog import DATASETS
 from qsweep.formats import Format, parse
-from qsweep.models import build, initialize
+from qsweep.kernels.streams import Stream
+from qsweep.models.build import build, initialize
 from qsweep.rounding import kmeans, quantize
-from qsweep.streams import Stream
 
 N, LEVELS = 7, 8
 MNIST = DATASETS["mnist"]

@@ -18,16 +18,16 @@ import torch
 from measure import as_a_worker, ratios, spread
 from torch import nn
 
-from qsweep.backends import worker_environment
-from qsweep.data import data_folder, ensure, load
-from qsweep.datasets import DATASETS
-from qsweep.models import build, initialize
-from qsweep.plan import expand
-from qsweep.spec import read
-from qsweep.streams import Stream
+from qsweep.data.catalog import DATASETS
+from qsweep.data.files import data_folder, ensure, load
+from qsweep.kernels.streams import Stream
+from qsweep.models.build import build, initialize
+from qsweep.runner.backends import worker_environment
+from qsweep.spec.file import read
+from qsweep.spec.plan import expand
 from qsweep.training.course import Course, Totals
 from qsweep.training.nets import plain_net
-from qsweep.trial import Trial
+from qsweep.trial.key import Trial
 
 STEPS, N = 40, 9
 MNIST = DATASETS["mnist"]

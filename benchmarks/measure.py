@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import torch
 
-from qsweep.backends import worker_environment
-from qsweep.jobs import keep_memory
+from qsweep.runner.backends import worker_environment
+from qsweep.training.job import keep_memory
 
 
 def as_a_worker() -> None:

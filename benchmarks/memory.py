@@ -6,11 +6,11 @@ import resource
 import sys
 from pathlib import Path
 
-from qsweep.data import data_folder, ensure
-from qsweep.datasets import DATASETS
-from qsweep.jobs import train_stack
-from qsweep.plan import expand
-from qsweep.spec import read
+from qsweep.data.catalog import DATASETS
+from qsweep.data.files import data_folder, ensure
+from qsweep.spec.file import read
+from qsweep.spec.plan import expand
+from qsweep.training.job import train_stack
 
 SCALE = 1 if sys.platform == "darwin" else 1024
 

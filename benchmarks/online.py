@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 from measure import as_a_worker, ratios, spread
 
-from qsweep.data import data_folder, ensure, load
-from qsweep.datasets import DATASETS
-from qsweep.models import build, initialize
-from qsweep.plan import Plan, expand
-from qsweep.spec import read
-from qsweep.streams import Stream
-from qsweep.training import online
-from qsweep.trial import Trial, stack_signature
+from qsweep.data.catalog import DATASETS
+from qsweep.data.files import data_folder, ensure, load
+from qsweep.kernels.streams import Stream
+from qsweep.models.build import build, initialize
+from qsweep.spec.file import read
+from qsweep.spec.plan import Plan, expand
+from qsweep.training import one_example
+from qsweep.trial.key import Trial, stack_signature
 
 N, STACK, PLAIN_TRIALS, STEPS = 9, 16, 4, 600
 MNIST = DATASETS["mnist"]
@@ -44,7 +44,7 @@ def ours(trials: Sequence[Trial], iterations: int) -> Callable[[], None]:
     def steps() -> None:
         model = build(settings[0]["model"], {}, MNIST.shape, MNIST.classes)
         initialize(model, settings[0]["init"], Stream(0))
-        online.run(model, settings, MNIST, examples)
+        one_example.run(model, settings, MNIST, examples)
 
     return steps
 

@@ -14,8 +14,8 @@ from measure import as_a_worker, ratios, spread
 from torch import Tensor
 
 from qsweep.formats import Block, Fixed, Float, Format
+from qsweep.kernels.streams import Stream
 from qsweep.rounding import Stack, quantize
-from qsweep.streams import Stream
 
 SIZE, P, N = 670_000, 16, 15
 REPEATS = 8

@@ -15,13 +15,13 @@ from typing import Any
 
 from measure import seconds, spread
 
-from qsweep import schedule
-from qsweep.backends import BACKENDS, backend
-from qsweep.plan import Plan, expand
-from qsweep.spec import read
-from qsweep.store import Store
-from qsweep.tables import trials_csv
-from qsweep.trial import key_of
+from qsweep.results.store import Store
+from qsweep.results.tables import trials_csv
+from qsweep.runner import schedule
+from qsweep.runner.backends import BACKENDS, backend
+from qsweep.spec.file import read
+from qsweep.spec.plan import Plan, expand
+from qsweep.trial.key import key_of
 
 N = 7
 WORKERS = 2

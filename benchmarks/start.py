@@ -14,10 +14,10 @@ from pathlib import Path
 
 from measure import seconds, spread
 
-from qsweep.environment import describe
-from qsweep.plan import expand
-from qsweep.spec import read
-from qsweep.store import Store
+from qsweep.results.store import Store
+from qsweep.spec.file import read
+from qsweep.spec.plan import expand
+from qsweep.trial.environment import describe
 
 SCALE = 1 if sys.platform == "darwin" else 1024
 N, N_MANY = 7, 3

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from measure import as_a_worker, ratios, spread
 
-from qsweep.data import data_folder, ensure, load
-from qsweep.datasets import DATASETS
-from qsweep.models import build, initialize
-from qsweep.plan import expand
-from qsweep.spec import read
-from qsweep.streams import Stream
+from qsweep.data.catalog import DATASETS
+from qsweep.data.files import data_folder, ensure, load
+from qsweep.kernels.streams import Stream
+from qsweep.models.build import build, initialize
+from qsweep.spec.file import read
+from qsweep.spec.plan import expand
 from qsweep.training.course import Course, Totals
 from qsweep.training.nets import stacked_net
 from qsweep.training.why import Tally

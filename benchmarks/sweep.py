@@ -15,10 +15,10 @@ from pathlib import Path
 from measure import as_a_worker, seconds, spread
 from step import course
 
-from qsweep import sweep
-from qsweep.backends import default_workers
-from qsweep.outlook import Options
-from qsweep.progress import Display
+from qsweep.cli.progress import Display
+from qsweep.runner import sweep
+from qsweep.runner.backends import default_workers
+from qsweep.runner.outlook import Options
 from qsweep.training.course import Totals
 
 CONFIG = Path(__file__).parent.parent / "configs" / "lr_bitwidth.yaml"

@@ -1,5 +1,5 @@
 """`python -m qsweep` is `qsweep`."""
 
-from qsweep.cli import main
+from qsweep.cli.main import main
 
 main()

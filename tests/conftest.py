@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from qsweep.checks import check
-from qsweep.data import ensure
-from qsweep.datasets import DATASETS
-from qsweep.environment import fix_products
-from qsweep.resolve import resolve
-from qsweep.trial import Trial
+from qsweep.data.catalog import DATASETS
+from qsweep.data.files import ensure
+from qsweep.trial.checks import check
+from qsweep.trial.environment import fix_products
+from qsweep.trial.key import Trial
+from qsweep.trial.resolve import resolve
 
 fix_products()  # before a test module imports torch
 

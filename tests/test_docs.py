@@ -11,8 +11,8 @@ from pathlib import Path
 
 import commands
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
@@ -84,7 +84,7 @@ def test_every_command_of_a_document_runs(document: Path, tmp_path: Path, data_f
 
 
 def test_guide_commands_exist_with_their_options(capsys: pytest.CaptureFixture[str]) -> None:
-    from qsweep.cli import cli
+    from qsweep.cli.main import cli
 
     for words in commands_of(GUIDE):
         command = cli.commands[words[0]]
@@ -99,7 +99,7 @@ def test_guide_commands_exist_with_their_options(capsys: pytest.CaptureFixture[s
 
 
 def test_guide_parameters_are_those_of_a_trial() -> None:
-    from qsweep.vocabulary import TRIAL_NAMES
+    from qsweep.trial.parameters import TRIAL_NAMES
 
     table = GUIDE.split("## Axes")[0]
     for name in TRIAL_NAMES:

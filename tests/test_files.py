@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import SUPPORT
 
 from qsweep import files
 from qsweep.errors import UserError
-
-TESTS = Path(__file__).parent
 
 
 def test_write_makes_the_folder_and_puts_text_and_bytes(tmp_path: Path) -> None:
@@ -139,7 +138,7 @@ while True:
 @pytest.mark.parametrize("seconds", [0.01, 0.03])
 def test_write_killed_at_any_time_leaves_whole_content(tmp_path: Path, seconds: float) -> None:
     path = tmp_path / "table.csv"
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, cwd=TESTS)
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, cwd=SUPPORT)
     assert process.stdout is not None
     process.stdout.readline()
     deadline = time.monotonic() + seconds

@@ -11,15 +11,15 @@ import pytest
 import torch
 import torchvision
 
-from qsweep.checks import check
-from qsweep.cli import cli
-from qsweep.datasets import DATASETS
+from qsweep.cli.main import cli
+from qsweep.data.catalog import DATASETS
 from qsweep.errors import UserError, did_you_mean, unknown
 from qsweep.formats import FAMILIES, ROUNDING, parse
 from qsweep.hints import EXPLAINED, SAME, explained, same, simplified
-from qsweep.parameters import BadValueError
-from qsweep.spec import DRAWN, PLOT_FIELDS, TOP_KEYS
-from qsweep.vocabulary import CHOICES, LOSS, OPTIMIZERS, ROLES, TRIAL_NAMES
+from qsweep.parameter import BadValueError
+from qsweep.spec.file import DRAWN, PLOT_FIELDS, TOP_KEYS
+from qsweep.trial.checks import check
+from qsweep.trial.parameters import CHOICES, LOSS, OPTIMIZERS, ROLES, TRIAL_NAMES
 
 OPTIONS = {name for command in cli.commands.values() for option in command.params for name in option.opts}
 SUBCOMMANDS = [sub for group in cli.commands.values() for sub in getattr(group, "commands", {}).values()]

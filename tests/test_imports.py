@@ -1,4 +1,4 @@
-"""The order of the modules, and which of them do without torch."""
+"""The order of the wings, and what does without torch."""
 
 from __future__ import annotations
 
@@ -10,101 +10,50 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from paths import CONFIGS
 
 import qsweep
-from qsweep.plan import expand
-from qsweep.spec import read
-from qsweep.tables import trials_csv
+from qsweep.results.tables import trials_csv
+from qsweep.spec.file import read
+from qsweep.spec.plan import expand
 
 PACKAGE = Path(qsweep.__file__).parent
-CONFIGS = PACKAGE.parent / "configs"
 
-WITHOUT_TORCH = (
-    *(
-        "hints",
-        "errors",
-        "files",
-        "terminal",
-        "parameters",
-        "columns",
-        "formats",
-        "catalog",
-        "reference",
-        "architectures",
-        "datasets",
-    ),
-    *(
-        "cost",
-        "vocabulary",
-        "online",
-        "checks",
-        "quantized",
-        "trial",
-        "describe",
-        "resolve",
-        "reach",
-        "reader",
-        "axes",
-        "extends",
-        "imports",
-        "blocks",
-        "matching",
-        "find",
-        "spec",
-        "figures",
-        "plan",
-        "schema",
-        "environment",
-    ),
-    *(
-        "provenance",
-        "packing",
-        "store",
-        "keys",
-        "weights",
-        "lineage",
-        "tables",
-        "aggregate",
-        "lowest",
-        "explain",
-        "folder",
-        "plots",
-    ),
+WINGS = (
+    *("hints", "errors", "files", "parameter", "kernels", "data", "models", "formats", "rounding"),
+    *("trial", "spec", "training", "results", "plots", "runner", "cli"),
 )
-WITH_TORCH = (
-    *(
-        "kernels",
-        "streams",
-        "rounding",
-        "sources",
-        "data",
-        "layers",
-        "loading",
-        "models",
-        "training",
-        "apart",
-        "jobs",
-        "inspection",
-        "backends",
-        "schedule",
-        "pace",
-        "search",
-    ),
-    *("outlook", "lock", "sweep", "study", "progress", "show", "report", "export", "forget", "cli"),
-)
-ORDER = (*WITHOUT_TORCH, *WITH_TORCH)
-"""Each module, or package, imports only what stands before it."""
+"""Each file or folder of qsweep/ imports only those before it."""
 
-ENTRY_POINTS = ("__init__", "__main__", "preflight")
+ENTRY_POINTS = ("__init__", "__main__")
 """Run rather than imported."""
 
+NEVER = (("training", "results"), ("rounding", "trial"), ("formats", "trial"), ("results", "training"))
+"""What the first of each pair does not reach, by whatever way."""
 
-def files_of(module: str) -> list[Path]:
-    return sorted((PACKAGE / module).rglob("*.py")) if (PACKAGE / module).is_dir() else [PACKAGE / f"{module}.py"]
+WITHOUT_TORCH = ("hints", "errors", "files", "parameter", "formats", "trial", "spec", "results", "plots")
+AND = (
+    "data.catalog",
+    "models.catalog",
+    "models.imports",
+    "cli.columns",
+    "cli.format_pages",
+    "cli.show",
+    "cli.terminal",
+)
+"""What loads no torch: whole wings, and files of others."""
+
+
+def name_of(path: Path) -> str:
+    """The module of a file: `trial.key`, `plots` for its `__init__`."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imported(path: Path) -> Iterator[str]:
-    """What a file imports of qsweep anywhere in it, in functions and for type checking too: `trial`, `plots.entry`."""
+    """What a file imports of qsweep anywhere in it, in functions and for type checking too: `trial.key`, `files`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name.removeprefix("qsweep.") for alias in node.names if alias.name.startswith("qsweep."))
@@ -112,30 +61,41 @@ def imported(path: Path) -> Iterator[str]:
             assert node.level == 0, f"{path.name}: imports are written in full"
             if node.module == "qsweep" or f"{node.module}".startswith("qsweep."):
                 prefix = f"{node.module}.".removeprefix("qsweep.")
-                inner = [f"{prefix}{alias.name}" for alias in node.names if is_module(f"{prefix}{alias.name}")]
+                inner = [f"{prefix}{alias.name}" for alias in node.names if f"{prefix}{alias.name}" in MODULES]
                 yield from inner or ([prefix[:-1]] if prefix else [])
 
 
-def is_module(name: str) -> bool:
-    path = PACKAGE / name.replace(".", "/")
-    return path.is_dir() or path.with_suffix(".py").is_file()
+IMPORTS = {name: set(imported(path)) for name, path in MODULES.items()}
 
 
-def test_order_has_every_module_once() -> None:
-    there = {p.stem for p in PACKAGE.glob("*.py")} | {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
-    assert sorted(ORDER) == sorted(there - set(ENTRY_POINTS))
+def wing(module: str) -> str:
+    return module.split(".")[0]
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_module_imports_only_what_stands_before_it(module: str) -> None:
-    used = {name.split(".")[0] for path in files_of(module) for name in imported(path)}
-    assert used <= {*ORDER[: ORDER.index(module)], module}
+def test_every_wing_is_in_the_order_once_and_there_are_few() -> None:
+    assert sorted(WINGS) == sorted({wing(name) for name in MODULES} - {*ENTRY_POINTS})
+    assert len(WINGS) <= 16
 
 
-@pytest.mark.parametrize("package", [name for name in ORDER if (PACKAGE / name).is_dir()])
-def test_package_has_no_circle_inside(package: str) -> None:
-    graph = {f"{package}.{path.stem}": set(imported(path)) for path in files_of(package)}
-    assert list(TopologicalSorter(graph).static_order())
+@pytest.mark.parametrize("own", WINGS)
+def test_wing_imports_only_wings_before_it(own: str) -> None:
+    used = {wing(name) for module, names in IMPORTS.items() if wing(module) == own for name in names}
+    assert used <= {*WINGS[: WINGS.index(own)], own}
+
+
+def test_no_file_imports_itself_by_a_detour() -> None:
+    """A wing's `__init__` may give names on: who imports them from a file inside it makes a circle too."""
+    assert list(TopologicalSorter(IMPORTS).static_order())
+
+
+@pytest.mark.parametrize(("own", "other"), NEVER)
+def test_wing_never_reaches_another(own: str, other: str) -> None:
+    reached: set[str] = set()
+    ahead = {name for name in MODULES if wing(name) == own}
+    while ahead:
+        reached |= ahead
+        ahead = {used for name in ahead for used in IMPORTS.get(name, ())} - reached
+    assert other not in {wing(name) for name in reached}
 
 
 # --- no torch, in fresh interpreters ----------------------------------------------------------------------------------
@@ -149,9 +109,9 @@ def loads_no_torch(lines: list[str], cwd: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_modules_above_the_bar_load_no_torch(tmp_path: Path) -> None:
-    inner = [f"{p.parent.name}.{p.stem}" for name in WITHOUT_TORCH for p in files_of(name) if p.parent.name == name]
-    loads_no_torch([f"import qsweep.{name}" for name in (*WITHOUT_TORCH, *inner)], tmp_path)
+def test_modules_that_do_not_train_load_no_torch(tmp_path: Path) -> None:
+    names = [name for name in MODULES if wing(name) in WITHOUT_TORCH]
+    loads_no_torch([f"import qsweep.{name}" for name in (*names, *AND)], tmp_path)
 
 
 def test_commands_that_do_not_train_load_no_torch(tmp_path: Path) -> None:
@@ -169,4 +129,4 @@ def test_commands_that_do_not_train_load_no_torch(tmp_path: Path) -> None:
         ["formats", "e2m1", "--plot"],
     )
     calls = [f"assert not cli({command!r}, standalone_mode=False)" for command in commands]
-    loads_no_torch(["from qsweep.cli import cli", *calls], tmp_path)
+    loads_no_torch(["from qsweep.cli.main import cli", *calls], tmp_path)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from qsweep.parameters import ALWAYS, REQUIRED, BadValueError, Parameter, as_integers, check_each, listing, show
+from qsweep.parameter import ALWAYS, REQUIRED, BadValueError, Parameter, as_integers, check_each, listing, show
 
 NUMBER = Parameter("lr", Annotated[float, Field(gt=0, allow_inf_nan=False)], "a number above 0", default=0.1)
 COUNT = Parameter("epochs", Annotated[int, Field(ge=1, le=1000)], "an integer from 1 to 1000")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from qsweep.parameters import Parameter
+from qsweep.parameter import Parameter
 
 DETERMINISTIC = ("nearest", "away", "zero", "up", "down")
 MOST_RANDOM_BITS = 23

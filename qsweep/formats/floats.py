@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from qsweep.formats.declared import COMPAT, EXPONENT, FLAVOUR, MANTISSA, SATURATE
 from qsweep.formats.elements import Floating
-from qsweep.parameters import BadValueError, Parameter
+from qsweep.parameter import BadValueError, Parameter
 
 OCP = {(4, 3): "nan", (5, 2): "ieee", (3, 2): "finite", (2, 3): "finite", (2, 1): "finite"}
 """Exponent and mantissa bits of the formats that OCP defines, and their flavour."""

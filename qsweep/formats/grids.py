@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from qsweep.formats.declared import COMPAT, FRACTION, OVERFLOW, SCALE, SYMMETRIC, ZERO, bitwidth
 from qsweep.formats.elements import Grid
-from qsweep.parameters import BadValueError, Parameter
+from qsweep.parameter import BadValueError, Parameter
 
 RANGE_BITWIDTH = bitwidth(1, 16)
 FIXED_BITWIDTH = bitwidth(1, 24)

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from qsweep.formats.declared import AXIS, PER
-from qsweep.parameters import Parameter
+from qsweep.parameter import Parameter
 
 CLUSTERS = Parameter(
     "clusters",

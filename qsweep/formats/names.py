@@ -33,7 +33,7 @@ from qsweep.formats.qkeras import (
     StochasticTernary,
 )
 from qsweep.formats.scaled import MX, NVFP4, Binary, Block, PowerOfTwo, Ternary, Uniform
-from qsweep.parameters import REQUIRED, BadValueError, Parameter, check_each
+from qsweep.parameter import REQUIRED, BadValueError, Parameter, check_each
 
 Format = (
     Float32

@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from qsweep.formats.declared import AXIS, SYMMETRIC, bitwidth
-from qsweep.parameters import BadValueError, Parameter
+from qsweep.parameter import BadValueError, Parameter
 
 Alpha = float | str
 AUTO = ("auto", "auto_po2")

@@ -32,7 +32,7 @@ from qsweep.formats.declared import (
 )
 from qsweep.formats.elements import Floating, Grid, Law
 from qsweep.formats.floats import Float
-from qsweep.parameters import BadValueError, Parameter
+from qsweep.parameter import BadValueError, Parameter
 
 BLOCK_BITWIDTH = bitwidth(1, 24)
 UNIFORM_BITWIDTH = bitwidth(1, 16)

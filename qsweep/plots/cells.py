@@ -12,7 +12,7 @@ from qsweep.errors import UserError
 from qsweep.plots.axes import Axis, Place, Reference, Value, axis, cut, label, word
 from qsweep.plots.entry import HISTOGRAM, OVER_X, Entry, Plot
 from qsweep.plots.rows import Row, read, swept
-from qsweep.spec import MOST_LINES, MOST_PANELS, MOST_SURFACES, is_share
+from qsweep.spec.file import MOST_LINES, MOST_PANELS, MOST_SURFACES, is_share
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from qsweep.errors import UserError, unknown
 from qsweep.formats import ROUNDING, Fixed, Format, Range, make, name_of, parameters_of, split_name
-from qsweep.parameters import REQUIRED, BadValueError, listing
+from qsweep.parameter import REQUIRED, BadValueError, listing
 from qsweep.plots.axes import Axis, Place, Reference, Value, axis, plain
 from qsweep.plots.cells import ONLY, loose_title, reference_names, refuse_many, titled
 from qsweep.plots.entry import Histogram
 from qsweep.plots.rows import Row, placed, values
-from qsweep.vocabulary import ROLE_DEFAULTS
+from qsweep.trial.parameters import ROLE_DEFAULTS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from qsweep.errors import UserError, unknown
-from qsweep.parameters import BadValueError, show
-from qsweep.reach import DEFAULT_REACH
-from qsweep.spec import DRAWN, RANGE, plot_range
+from qsweep.parameter import BadValueError, show
+from qsweep.spec.file import DRAWN, RANGE, plot_range
+from qsweep.trial.reach import DEFAULT_REACH
 
 EPOCH: Final = "epoch"
 HISTOGRAM: Final = "histogram"

@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 
 from qsweep.plots.axes import Place, Reference, word
 from qsweep.plots.cells import Cells, Panel, Picture
-from qsweep.reach import read_reach
+from qsweep.trial.reach import read_reach
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

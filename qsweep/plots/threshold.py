@@ -12,7 +12,7 @@ from qsweep.plots.axes import Place, Value, axis, word
 from qsweep.plots.cells import LARGEST, ONLY, Cell, Cells, Panel, Picture, averaged, loose_title, refuse_many, titled
 from qsweep.plots.entry import Plot
 from qsweep.plots.rows import Row, read
-from qsweep.reach import Edge, edge, mean, read_reach
+from qsweep.trial.reach import Edge, edge, mean, read_reach
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from qsweep.catalog import MOST_VALUES, Facts, facts, values
-from qsweep.catalog.spelling import power
 from qsweep.errors import UserError
 from qsweep.formats import parse
+from qsweep.formats.codes import MOST_VALUES, values
+from qsweep.formats.facts import Facts, facts
+from qsweep.formats.numbers import power
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

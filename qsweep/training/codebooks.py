@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from qsweep.formats import Format, KMeans, Scaled, make, name_of
 from qsweep.formats.groups import grouping
-from qsweep.packing import Groups
-from qsweep.quantized import kept_formats
+from qsweep.formats.packing import Groups
 from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
-from qsweep.vocabulary import RETRAIN, STAGES
+from qsweep.trial.parameters import RETRAIN, STAGES
+from qsweep.trial.quantized import kept_formats
 
 Settings = Mapping[str, Any]
 

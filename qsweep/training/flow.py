@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor
 from torch.autograd.function import once_differentiable
 
-from qsweep.layers import Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU, back_through_relu, relu, relu_
+from qsweep.models.layers import Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU, back_through_relu, relu, relu_
 from qsweep.rounding import Stack
 from qsweep.training.functions import FunctionCalls, Kind, first, in_place_of, name_of, with_first
 from qsweep.training.gates import Gate, Pass, no_view, stacked, trials_in_front
@@ -269,7 +269,7 @@ class _Through(torch.autograd.Function):
 
 
 class _RoundedReLU(torch.autograd.Function):
-    """A ReLU and what rounds its output, in place both ways; see `qsweep.layers` for what is kept."""
+    """A ReLU and what rounds its output, in place both ways; see `qsweep.models.layers` for what is kept."""
 
     @staticmethod
     def forward(x: Tensor, gate: Gate, is_stacked: bool, kept: list[Tensor], witness: Tensor | None) -> Tensor:

@@ -15,8 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from qsweep.layers import Dropout
-from qsweep.models import CORE, NORMS
+from qsweep.models.build import CORE, NORMS
+from qsweep.models.layers import Dropout
 
 
 class Kind(Enum):

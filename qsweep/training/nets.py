@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from qsweep.training.matrix_products import NoVectors, has_vectors
-from qsweep.vocabulary import CROSS_ENTROPY, SQUARED_ERROR
+from qsweep.trial.parameters import CROSS_ENTROPY, SQUARED_ERROR
 
 Values = dict[str, Tensor]
 """Tensors by parameter name, each (P, *shape)."""

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from qsweep.errors import UserError, unknown
 from qsweep.formats import Format, make, name_of
 from qsweep.formats.groups import grouping
-from qsweep.layers import MaskedReLU, ReLU, UngatedReLU
-from qsweep.models import CORE, NORMS
-from qsweep.quantized import exceptions, names_axis, rounds, stays
+from qsweep.models.build import CORE, NORMS
+from qsweep.models.layers import MaskedReLU, ReLU, UngatedReLU
 from qsweep.training.functions import WITH_OPERANDS, FunctionCalls, Kind, closed_modules, first, own_functions
 from qsweep.training.nets import frozen_parameters
 from qsweep.training.roles import Layers, place_of, role_at, roles_of
-from qsweep.vocabulary import (
+from qsweep.trial.parameters import (
     AT,
     AT_ROLES,
     COMPRESS,
@@ -33,6 +32,7 @@ from qsweep.vocabulary import (
     STAGES,
     STORED,
 )
+from qsweep.trial.quantized import exceptions, names_axis, rounds, stays
 
 ACTIVATIONS = (
     *(MaskedReLU, ReLU, UngatedReLU),

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from qsweep.formats import make
 from qsweep.formats.declared import random_bits
-from qsweep.models import CORE, NORMS
-from qsweep.quantized import kept_roles, quantized_roles
+from qsweep.kernels.streams import Stream
+from qsweep.models.build import CORE, NORMS
 from qsweep.rounding import Stack
-from qsweep.streams import Stream
-from qsweep.vocabulary import AT, FLOAT32
+from qsweep.trial.parameters import AT, FLOAT32
+from qsweep.trial.quantized import kept_roles, quantized_roles
 
 PARAMETERS = ("weight", "bias")
 """Names of the parameters that play a role."""
@@ -34,7 +34,7 @@ def _named_roles(net: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def parts_of(net: nn.Module) -> dict[str, str]:
-    """What each parameter that can be compressed is, by name: one of qsweep.vocabulary.COMPRESSIBLE."""
+    """What each parameter that can be compressed is, by name: one of qsweep.trial.parameters.COMPRESSIBLE."""
     of_norms = {"weight": "norm_scale", "bias": "norm_shift"}
     found = {name: of_norms.get(name.rpartition(".")[2]) if r == "norm" else r for name, r in roles_of(net).items()}
     return {name: part for name, part in found.items() if part}

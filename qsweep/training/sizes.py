@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from qsweep.catalog.facts import is_coded, stored_bits
 from qsweep.formats import Format, name_of
-from qsweep.packing import FLOAT_BITS, Groups, packed, to_file
-from qsweep.spec import MODEL_BITS, STORED_AS
+from qsweep.formats.facts import is_coded, stored_bits
+from qsweep.formats.packing import FLOAT_BITS, Groups, packed, to_file
+from qsweep.spec.file import MODEL_BITS, STORED_AS
 from qsweep.training.codebooks import groups_of
 from qsweep.training.roles import contraction_axis
 

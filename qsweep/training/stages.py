@@ -13,18 +13,18 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from qsweep.data import Examples
-from qsweep.datasets import DataSet
+from qsweep.data.catalog import DataSet
+from qsweep.data.files import Examples
 from qsweep.formats import make
-from qsweep.quantized import kept_formats
 from qsweep.rounding.clipping import compressed
-from qsweep.spec import CLASSES
+from qsweep.spec.file import CLASSES
 from qsweep.training.codebooks import codebooks
 from qsweep.training.course import TESTED, Course, Outcome
 from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
 from qsweep.training.sizes import sizes
-from qsweep.vocabulary import CLIP, CODEBOOK, COMPRESS, RETRAIN, STAGES
+from qsweep.trial.parameters import CLIP, CODEBOOK, COMPRESS, RETRAIN, STAGES
+from qsweep.trial.quantized import kept_formats
 
 Settings = Mapping[str, Any]
 

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 import torch
 
-from qsweep.cost import memory
-from qsweep.data import load
-from qsweep.datasets import DATASETS
-from qsweep.explain import reasons
+from qsweep.data.catalog import DATASETS
+from qsweep.data.files import load
 from qsweep.formats import parse
-from qsweep.models import build, initialize, probe
+from qsweep.kernels.streams import Stream
+from qsweep.models.build import build, initialize, probe
+from qsweep.results.explain import reasons
 from qsweep.rounding import quantize
-from qsweep.streams import Stream
 from qsweep.training.course import Course, Outcome, predictions
 from qsweep.training.nets import Values, plain_net, stacked_net
-from qsweep.trial import Trial, stack_signature
+from qsweep.trial.cost import memory
+from qsweep.trial.key import Trial, stack_signature
 
 Make = Callable[..., Trial]
 DIGITS = DATASETS["digits"]

@@ -10,19 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from qsweep.checks import check
-from qsweep.data import Examples
-from qsweep.datasets import DATASETS
+from qsweep.data.catalog import DATASETS
+from qsweep.data.files import Examples
 from qsweep.formats import parse
-from qsweep.layers import HalvingPool, ReLU
-from qsweep.models import build, initialize
-from qsweep.resolve import resolve
+from qsweep.kernels.streams import Stream
+from qsweep.models.build import build, initialize
+from qsweep.models.layers import HalvingPool, ReLU
 from qsweep.rounding import Stack
-from qsweep.streams import Stream
 from qsweep.training import flow
 from qsweep.training.course import Course, Totals
 from qsweep.training.gates import Gate
 from qsweep.training.nets import Values, plain_net, stacked_net
+from qsweep.trial.checks import check
+from qsweep.trial.resolve import resolve
 
 MNIST = DATASETS["mnist"]
 SOME = st.lists(st.floats(-8, 8, width=32), min_size=1, max_size=12)

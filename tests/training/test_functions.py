@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qsweep.data import Examples
-from qsweep.datasets import DATASETS
-from qsweep.models import build, initialize, stacks
-from qsweep.streams import Stream
+from qsweep.data.catalog import DATASETS
+from qsweep.data.files import Examples
+from qsweep.kernels.streams import Stream
+from qsweep.models.build import build, initialize, stacks
 from qsweep.training.course import Course, Outcome, Totals
 from qsweep.training.functions import KINDS, OTHERS, Kind, in_place_of, kind_of
 from qsweep.training.nets import Values, plain_net, stacked_net
 from qsweep.training.places import Places, places_of
-from qsweep.trial import Trial
+from qsweep.trial.key import Trial
 
 Make = Callable[..., Trial]
 DIGITS = DATASETS["digits"]

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from qsweep.jobs import train_stack
 from qsweep.training.histograms import histogram, histograms
-from qsweep.trial import Trial, stack_signature
+from qsweep.training.job import train_stack
+from qsweep.trial.key import Trial, stack_signature
 
 Make = Callable[..., Trial]
 

@@ -19,7 +19,7 @@ SHAPES = [
 def test_product_has_the_same_bits_at_every_position_and_alignment(
     rows: int, inputs: int, outputs: int, transposed: bool
 ) -> None:
-    """On AMD Zen 5 this fails without the mode that qsweep.environment.fix_products sets."""
+    """On AMD Zen 5 this fails without the mode that qsweep.trial.environment.fix_products sets."""
     a, b = operands(rows, inputs, outputs)
     alone = [product(a[i : i + 1].clone(), lying(b[i : i + 1], transposed, 0))[0] for i in range(17)]
     for size in range(1, 18):

@@ -13,17 +13,17 @@ import pytest
 import torch
 from torch import nn
 
-from qsweep.checks import check
-from qsweep.data import Examples, ensure, load
-from qsweep.datasets import DATASETS
+from qsweep.data.catalog import DATASETS
+from qsweep.data.files import Examples, ensure, load
 from qsweep.formats import FAMILIES, make
-from qsweep.kernels import online as kernel
-from qsweep.models import build, initialize
-from qsweep.reference import goes_up
-from qsweep.resolve import TrialError, resolve
-from qsweep.streams import Stream
-from qsweep.training import online
-from qsweep.trial import NUMERICS, Trial
+from qsweep.formats.reference import goes_up
+from qsweep.kernels import one_example as kernel
+from qsweep.kernels.streams import Stream
+from qsweep.models.build import build, initialize
+from qsweep.training import one_example
+from qsweep.trial.checks import check
+from qsweep.trial.key import NUMERICS, Trial
+from qsweep.trial.resolve import TrialError, resolve
 
 DIGITS = DATASETS["digits"]
 INTEGERS = {"forward": "fixed", "backward": "fixed"}
@@ -60,8 +60,8 @@ def new_model(settings: Mapping[str, Any]) -> nn.Module:
     return model
 
 
-def trained(trials: list[Trial], examples: Examples) -> online._Course:
-    course = online._Course(new_model(trials[0].settings), [t.settings for t in trials], DIGITS, examples)
+def trained(trials: list[Trial], examples: Examples) -> one_example._Course:
+    course = one_example._Course(new_model(trials[0].settings), [t.settings for t in trials], DIGITS, examples)
     for steps in course.parts():
         course.train(steps)
     return course
@@ -81,7 +81,7 @@ class Oracle:
         layers = [layer for layer in new_model(settings) if isinstance(layer, nn.Linear)]  # type: ignore[attr-defined]
         self.widths = [layers[0].in_features, *(layer.out_features for layer in layers)]
         self.size = sum((i + 1) * o for i, o in zip(self.widths, self.widths[1:], strict=False))
-        self.copies = [online.parameters_of(layer).reshape(-1, layer.out_features).tolist() for layer in layers]
+        self.copies = [one_example.parameters_of(layer).reshape(-1, layer.out_features).tolist() for layer in layers]
         self.has_master = "master" in self.roles
         self.weights = [[[0.0] * len(row) for row in matrix] for matrix in self.copies]
         for layer, matrix in enumerate(self.copies):
@@ -95,8 +95,8 @@ class Oracle:
     def draw(self, role: str, step: int, index: int) -> float:
         if not self.roles[role]["rounding"].startswith("stochastic"):
             return 0.0
-        values = self.size if role in online.OF_PARAMETERS else sum(o + 1 for o in self.widths[1:])
-        like = online.PARAMETERS_ALIKE.get(role, role)
+        values = self.size if role in one_example.OF_PARAMETERS else sum(o + 1 for o in self.widths[1:])
+        like = one_example.PARAMETERS_ALIKE.get(role, role)
         return float(self.stream.uniform((values,), f"rounding {like}", "online", step)[index])
 
     def rounded(self, role: str, exact: Fraction | float, step: int, index: int) -> float:
@@ -139,7 +139,9 @@ class Oracle:
 
     def step(self, t: int, example: int) -> bool:
         pixels = (self.examples.train_images[example].flatten().float() / 16).tolist()
-        values = [[online.rounded_to_nearest(np.array([v]), online.rules_of(self.roles)[2])[0] for v in pixels]]
+        values = [
+            [one_example.rounded_to_nearest(np.array([v]), one_example.rules_of(self.roles)[2])[0] for v in pixels]
+        ]
         last = len(self.weights) - 1
         for layer, matrix in enumerate(self.weights):
             x = [*values[-1], 1.0]
@@ -236,7 +238,7 @@ def test_a_step_leaves_a_bound_that_holds(lr: float, fraction: int) -> None:
     """By it the kernel knows where a float64 holds its sums; gradients are rounded before the learning rate."""
     quantize = {role: {"format": "fraction", "fraction": 22, "rounding": "up"} for role in ("weight", "bias", "update")}
     quantize["gradient"] = {"format": "fraction", "fraction": fraction, "rounding": "up"}
-    rules = online.rules_of(quantize)
+    rules = one_example.rules_of(quantize)
     x, error = np.full(9, 2.0**-4), np.full(3, 2.0**-22)
     x[-1] = 1.0
     matrix, reach = np.zeros((9, 3)), np.zeros(2)
@@ -269,7 +271,7 @@ def test_words_of_few_bits_saturate(examples: Examples) -> None:
 def test_how_iterations_are_cut_into_calls_changes_nothing(examples: Examples, monkeypatch: pytest.MonkeyPatch) -> None:
     own = trial({**INTEGERS, "fraction": 8, "rounding": "stochastic", "iterations": 2000, "window": 1001})
     whole = trained([own], examples)
-    monkeypatch.setattr(online, "MOST_STEPS", 7)
+    monkeypatch.setattr(one_example, "MOST_STEPS", 7)
     parts = trained([own], examples)
     np.testing.assert_array_equal(parts.all[0].weights, whole.all[0].weights)
     assert parts.outcome(parts.all[0]) == whole.outcome(whole.all[0])
@@ -289,7 +291,9 @@ def test_a_trial_in_a_stack_gives_what_it_gives_alone(examples: Examples) -> Non
 
 
 def test_examples_come_in_a_new_order_when_all_were_seen(examples: Examples) -> None:
-    course = online._Course(new_model(trial({}).settings), [trial({"iterations": 4000}).settings], DIGITS, examples)
+    course = one_example._Course(
+        new_model(trial({}).settings), [trial({"iterations": 4000}).settings], DIGITS, examples
+    )
     count = len(examples.train_labels)
     first = torch.cat([course._chosen(steps) for steps in course.parts()])
     assert sorted(first[:count].tolist()) == list(range(count))
@@ -313,7 +317,7 @@ def test_float32_learns_as_a_plain_loop_does(examples: Examples) -> None:
         loss.backward()
         optimizer.step()
     (layer,) = [layer for layer in net if isinstance(layer, nn.Linear)]  # type: ignore[attr-defined]
-    np.testing.assert_allclose(found.weights, online.parameters_of(layer), atol=1e-4)
+    np.testing.assert_allclose(found.weights, one_example.parameters_of(layer), atol=1e-4)
     accuracy = course.outcome(found).epochs[-1]["train_accuracy"]
     assert accuracy == pytest.approx(sum(hits[-1001:]) / 1001, abs=0.003)
 
@@ -340,7 +344,7 @@ def test_why_tells_which_updates_came_to_nothing(examples: Examples) -> None:
 def test_integers_of_a_known_number_of_bits_have_a_size(examples: Examples) -> None:
     for formats, bits in (("fixed5f4", 5 * (64 * 10 + 10)), ("fraction4", None)):
         own = trial({"quantize": {"weight": formats, "bias": formats}})
-        (found,) = online.run(new_model(own.settings), [own.settings], DIGITS, examples)
+        (found,) = one_example.run(new_model(own.settings), [own.settings], DIGITS, examples)
         assert found.kept_sizes.get("model_bits") == bits
 
 

@@ -9,22 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from paths import RECORDED
 from torch import Tensor
 
-from qsweep.data import load
-from qsweep.datasets import DATASETS
+from qsweep.data.catalog import DATASETS
+from qsweep.data.files import load
 from qsweep.formats import parse
-from qsweep.models import build, initialize
+from qsweep.kernels.streams import Stream
+from qsweep.models.build import build, initialize
 from qsweep.rounding import quantize
-from qsweep.streams import Stream
 from qsweep.training.course import Course
 from qsweep.training.nets import stacked_net
 from qsweep.training.places import places_of
 from qsweep.training.roles import Noise
 from qsweep.training.step import Stepper
-from qsweep.trial import Trial
+from qsweep.trial.key import Trial
 
-with np.load(Path(__file__).parent.parent / "data" / "qtorch_training.npz") as found:
+with np.load(RECORDED / "qtorch_training.npz") as found:
     DATA = {name: found[name] for name in found.files}
 
 Make = Callable[..., Trial]

@@ -13,18 +13,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qsweep.data import Examples
-from qsweep.datasets import DATASETS
+from qsweep.data.catalog import DATASETS
+from qsweep.data.files import Examples
 from qsweep.errors import UserError
 from qsweep.formats import parse
-from qsweep.models import build, initialize, probe, stacks
+from qsweep.kernels.streams import Stream
+from qsweep.models.build import build, initialize, probe, stacks
 from qsweep.rounding import quantize
-from qsweep.streams import Stream
 from qsweep.training.course import Course, Outcome
 from qsweep.training.flow import is_chain
 from qsweep.training.nets import Values, cross_entropy, plain_net, stacked_net
 from qsweep.training.places import places_of
-from qsweep.trial import Trial
+from qsweep.trial.key import Trial
 
 Make = Callable[..., Trial]
 DIGITS = DATASETS["digits"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from qsweep.formats import parse
-from qsweep.packing import Groups, from_file, to_file
+from qsweep.formats.packing import Groups, from_file, to_file
 from qsweep.training.sizes import kept_sizes, sizes, sqnr
 
 UNIFORM: dict[str, Any] = {

@@ -11,19 +11,19 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from qsweep.data import load as load_data
-from qsweep.data import preprocess
-from qsweep.datasets import DATASETS
+from qsweep.data.catalog import DATASETS
+from qsweep.data.files import load as load_data
+from qsweep.data.files import preprocess
 from qsweep.formats import parse
-from qsweep.jobs import train_stack
-from qsweep.models import build
+from qsweep.kernels.streams import Stream
+from qsweep.models.build import build
 from qsweep.rounding import quantize
 from qsweep.rounding.clipping import compressed
-from qsweep.streams import Stream
 from qsweep.training.codebooks import Codebook
+from qsweep.training.job import train_stack
 from qsweep.training.nets import cross_entropy
 from qsweep.training.roles import parts_of
-from qsweep.trial import Trial
+from qsweep.trial.key import Trial
 
 Make = Callable[..., Trial]
 Run = Callable[..., list[dict[str, Any]]]

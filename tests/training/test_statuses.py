@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from qsweep.jobs import train_stack
 from qsweep.training.course import Course, Totals
+from qsweep.training.job import train_stack
 from qsweep.training.nets import Net
 from qsweep.training.step import Stepper
-from qsweep.trial import Trial
+from qsweep.trial.key import Trial
 
 Make = Callable[..., Trial]
 STEPS = 2 * math.ceil(1500 / 500)

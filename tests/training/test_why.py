@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from qsweep.formats import parse
+from qsweep.kernels.streams import Stream
 from qsweep.rounding import quantize
-from qsweep.streams import Stream
 from qsweep.training.optimizers import UPDATES
 from qsweep.training.places import Places
 from qsweep.training.roles import Noise
 from qsweep.training.step import Stepper
 from qsweep.training.why import Tally, different, is_watched, levels
-from qsweep.trial import Trial
+from qsweep.trial.key import Trial
 
 NO_NOISE = Noise(Stream(0), 1, "cpu")
 Make = Callable[..., Trial]

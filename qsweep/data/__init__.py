@@ -1,0 +1,1 @@
+"""Data sets: the catalog, where they come from, and the decoded files."""

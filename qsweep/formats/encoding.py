@@ -1,0 +1,223 @@
+"""Tensors as the codes of their elements and the scales of their groups, and back to the same float32 values.
+
+A tensor that was rounded to a format tells neither: both are found again from its values. What `encoded` gives was
+decoded once, and had every bit of the values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qsweep.formats import MX, NVFP4, Block, Format, Scaled, Uniform
+from qsweep.formats.codes import SIGN_FIRST, SIGNED, Coding, FloatCode, IntegerCode, coding
+from qsweep.formats.facts import FLOAT32, is_coded, scale
+
+Integers = NDArray[np.int64]
+Numbers = NDArray[np.float64]
+Scales = NDArray[Any]
+"""As they are stored: float32 numbers; E8M0 exponents or e4m3 codes as uint8; before the latter the bytes of the
+tensor's own float32. Empty where a format has none."""
+
+EXPONENT_BIAS = 127
+"""Of the exponents of powers of two, as in E8M0."""
+HIGHEST_EXPONENT = 254
+"""As stored; 255 is NaN."""
+E4M3 = FloatCode(4, 3, "nan", 7)
+NVFP4_LARGEST = 6 * 448
+"""In units of the tensor's scale."""
+NVFP4_ELEMENTS = (6.0, 4.0, 3.0, 2.0, 1.5, 1.0, 0.5)
+"""That the largest value of a block can be."""
+HALF = 0.5
+"""What `frexp` gives of a power of two."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    codes: Integers
+    scales: Scales
+
+
+# --- from codes to values ---------------------------------------------------------------------------------------------
+
+
+def decoded(fmt: Format, own: Encoded, numbers: Integers) -> NDArray[np.float32]:
+    """The values that codes and scales stand for; `numbers` has the group of each value."""
+    code = coding(fmt)
+    assert code is not None  # noqa: S101
+    if isinstance(fmt, Uniform) and not fmt.symmetric:
+        assert not isinstance(fmt.scaling, str)  # noqa: S101
+        steps = fmt.law.highest
+        level = (-fmt.scaling * (steps - own.codes) + fmt.scaling * own.codes) / steps
+        return np.asarray(level, dtype=np.float32)
+    elements = _elements(code, own.codes)
+    with np.errstate(over="ignore", invalid="ignore"):  # scales of a damaged file, or those that are tried out
+        if isinstance(fmt, Scaled):
+            elements = elements * _factors(fmt, own.scales, int(numbers.max()) + 1)[numbers]
+        return elements.astype(np.float32)
+
+
+def _elements(code: Coding, codes: Integers) -> Numbers:
+    if isinstance(code, IntegerCode):
+        elements = (_signed(code, codes) / code.per_unit + code.offset).astype(np.float32)
+        return elements.astype(np.float64)
+    magnitude = codes & ((1 << (code.bits - 1)) - 1)
+    field, fraction = magnitude >> code.mantissa, magnitude & ((1 << code.mantissa) - 1)
+    is_normal = (field > 0) | (not code.has_zero)
+    whole = fraction + (is_normal << np.int64(code.mantissa))
+    exponent = np.where(is_normal, field, 1) - code.bias - code.mantissa
+    return np.asarray(np.copysign(np.ldexp(whole.astype(np.float64), exponent), 0.5 - (codes >> (code.bits - 1))))
+
+
+def _signed(code: IntegerCode, codes: Integers) -> Integers:
+    """The integer k of each code."""
+    half = 1 << (code.bits - 1)
+    if code.style == SIGNED:
+        return np.where(codes >= half, codes - 2 * half, codes)
+    return np.where(codes >= half, half - codes, codes) if code.style == SIGN_FIRST else codes
+
+
+def are_codes(fmt: Format, codes: Integers) -> bool:
+    """Whether each of these is the code of a finite number."""
+    code = coding(fmt)
+    if isinstance(code, IntegerCode):
+        k = _signed(code, codes)
+        return bool(((k >= code.least) & (k <= code.most)).all())
+    assert code is not None  # noqa: S101
+    return bool(((codes & ((1 << (code.bits - 1)) - 1)) <= code.highest).all())
+
+
+def _factors(fmt: Scaled, scales: Scales, count: int) -> Numbers:
+    """What the elements of each group are multiplied by."""
+    match fmt:
+        case NVFP4(tensor_scale=True):
+            return _elements(E4M3, scales[4:].astype(np.int64)) * float(scales[:4].view(np.float32)[0])
+        case NVFP4():
+            return _elements(E4M3, scales.astype(np.int64))
+    if not scales.size:
+        assert not isinstance(fmt, Block | MX) and not isinstance(fmt.scaling, str)  # noqa: S101, PT018
+        return np.full(count, _unit(fmt, fmt.scaling))
+    if scales.dtype == np.uint8:
+        shift = fmt.shift if isinstance(fmt, Block) else 0
+        return np.ldexp(np.ones(count), scales.astype(np.int64) - EXPONENT_BIAS + shift)
+    return np.asarray(_unit(fmt, scales.astype(np.float64)), dtype=np.float64)
+
+
+def _unit(fmt: Scaled, largest: Any) -> Any:
+    """The scale under which the largest element has this magnitude."""
+    return largest / fmt.law.highest if isinstance(fmt, Uniform) else largest
+
+
+def scales_fit(fmt: Format, scales: Scales, count: int) -> bool:
+    """Whether these are the scales of so many groups."""
+    own = scale(fmt)
+    bits = count * own.bits + own.tensor_bits if own else 0
+    dtype = np.float32 if own and own.bits == 8 * np.dtype(np.float32).itemsize else np.uint8
+    return scales.dtype == dtype and scales.ndim == 1 and 8 * scales.nbytes == bits
+
+
+# --- from values to codes ---------------------------------------------------------------------------------------------
+
+
+def encoded(fmt: Format, values: NDArray[np.float32], numbers: Integers) -> Encoded | None:
+    """Codes and scales that give every bit of these values back; None where they are not those of the format.
+
+    Args:
+        values: (N,), not empty.
+        numbers: the group of each value, (N,).
+    """
+    if not is_coded(fmt) or not np.isfinite(values).all():
+        return None
+    largest = np.zeros(int(numbers.max()) + 1)
+    np.maximum.at(largest, numbers, np.abs(values).astype(np.float64))
+    for prefix in _tensor_scales(fmt, float(largest.max())):
+        if own := _with_prefix(fmt, prefix, largest, values, numbers):
+            return own
+    return None
+
+
+def _with_prefix(
+    fmt: Format, of_tensor: Scales, largest: Numbers, values: NDArray[np.float32], numbers: Integers
+) -> Encoded | None:
+    """Each group under the first of its possible scales that gives its values back."""
+    found = np.zeros(len(largest), dtype=bool)
+    kept: Scales | None = None
+    for scales in _group_scales(fmt, of_tensor, largest):
+        kept = scales if kept is None else np.where(found, kept, scales)
+        whole = np.concatenate([of_tensor, kept]) if of_tensor.size else kept
+        own = Encoded(_nearest(fmt, whole, values, numbers), whole)
+        wrong = decoded(fmt, own, numbers).view(np.uint32) != values.view(np.uint32)
+        found = np.bincount(numbers[wrong], minlength=len(largest)) == 0
+        if found.all():
+            return own
+    return None
+
+
+def _tensor_scales(fmt: Format, largest: float) -> Iterator[Scales]:
+    """What the scale of the whole tensor can have been, likeliest first; nothing where there is none."""
+    if not (isinstance(fmt, NVFP4) and fmt.tensor_scale):
+        yield np.zeros(0, dtype=np.uint8)
+        return
+    middle = np.array([largest / NVFP4_LARGEST], dtype=np.float32).view(np.int32)
+    for ulps in (0, 1, -1, 2, -2):  # the largest value was rounded to float32, and tells its scale but for these
+        yield np.maximum(middle + np.int32(ulps), 0).astype(np.int32).view(np.uint8)
+
+
+def _group_scales(fmt: Format, of_tensor: Scales, largest: Numbers) -> Iterator[Scales]:
+    """What the scales of groups can have been, likeliest first, from their largest magnitudes after rounding."""
+    own = scale(fmt)
+    if own is None or own.bits == 0:
+        yield np.zeros(0, dtype=np.uint8)
+    elif isinstance(fmt, NVFP4):
+        unit = float(of_tensor.view(np.float32)[0]) if of_tensor.size else 1.0
+        for element in NVFP4_ELEMENTS:
+            yield _float_codes(E4M3, largest / (element * unit) if unit else largest).astype(np.uint8)
+    elif own.bits == FLOAT32:
+        yield largest.astype(np.float32)
+    else:
+        first = _exponents(fmt, largest)
+        for more in (0, 1, -1):  # -128 of mxint8 is one power above all others; stochastic rounding may end below one
+            stored = np.clip(first + more + EXPONENT_BIAS, 0, HIGHEST_EXPONENT)
+            yield np.where(largest == 0, EXPONENT_BIAS, stored).astype(np.uint8)
+
+
+def _exponents(fmt: Format, largest: Numbers) -> Integers:
+    """Of the powers of two that groups share, where their largest values were rounded to nearest."""
+    if isinstance(fmt, Uniform):
+        mantissa, above = np.frexp(largest / fmt.law.highest)
+        return np.asarray(above - (mantissa == HALF), dtype=np.int64)  # the least power that is not below it
+    exponents = np.frexp(largest)[1].astype(np.int64) - 1
+    return np.asarray(exponents + fmt.shift) if isinstance(fmt, MX) else exponents
+
+
+def _nearest(fmt: Format, scales: Scales, values: NDArray[np.float32], numbers: Integers) -> Integers:
+    """The code of the nearest element of each value under these scales."""
+    code, wide = coding(fmt), values.astype(np.float64)
+    assert code is not None  # noqa: S101
+    if isinstance(fmt, Uniform) and not fmt.symmetric:
+        assert not isinstance(fmt.scaling, str)  # noqa: S101
+        steps = fmt.law.highest
+        return np.clip(np.rint((wide + fmt.scaling) * steps / (2 * fmt.scaling)), 0, steps).astype(np.int64)
+    if isinstance(fmt, Scaled):
+        factors = _factors(fmt, scales, int(numbers.max()) + 1)[numbers]
+        zero = np.copysign(1.0, wide)  # under the scale 0 each element is 0
+        wide = np.where(factors == 0, zero, wide / np.where(factors == 0, 1.0, factors))
+    if isinstance(code, FloatCode):
+        return _float_codes(code, wide)
+    k = np.clip(np.rint((wide - code.offset) * code.per_unit), code.least, code.most).astype(np.int64)
+    if code.style == SIGNED:
+        return k & np.int64((1 << code.bits) - 1)
+    return np.where(k < 0, (1 << (code.bits - 1)) - k, k) if code.style == SIGN_FIRST else k
+
+
+def _float_codes(code: FloatCode, elements: Numbers) -> Integers:
+    """Of the nearest finite numbers, ties to even."""
+    magnitude, least = np.abs(elements), (1 if code.has_zero else 0) - code.bias
+    exponent = np.maximum(np.where(magnitude == 0, least, np.frexp(magnitude)[1] - 1), least).astype(np.int64)
+    whole = np.rint(np.ldexp(magnitude, code.mantissa - exponent)).astype(np.int64)  # the leading 1 included
+    codes = ((exponent + code.bias) << code.mantissa) + whole - (1 << code.mantissa)
+    return np.asarray(np.clip(codes, 0, code.highest) | (np.signbit(elements).astype(np.int64) << (code.bits - 1)))

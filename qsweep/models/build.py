@@ -1,0 +1,331 @@
+"""Building nets: the catalog's models, a user's own, and their initial weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod, sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from qsweep.errors import UserError, unknown
+from qsweep.kernels.streams import Stream
+from qsweep.models import loading
+from qsweep.models.catalog import ARCHITECTURES, LIBRARY, ConvolutionShape, LinearShape, architecture_of
+from qsweep.models.layers import Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU
+
+CORE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Layers whose `weight` and `bias` are the roles of that name."""
+
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
+"""Layers whose scale and shift are the role `norm`."""
+
+NO_SECOND_OUTPUT = {name: {"aux_logits": False} for name in ("googlenet", "inception_v3")}
+"""What leaves out the classifiers that some nets have halfway."""
+
+OUTPUTS: dict[str, Callable[[], nn.Module] | None] = {"linear": None, "relu": ReLU, "relu_ungated": UngatedReLU}
+"""What follows the last layer."""
+
+# --- building ---------------------------------------------------------------------------------------------------------
+
+
+def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The net that a trial's `model` settings name, with weights yet to be drawn (see `initialize`).
+
+    Args:
+        sources: text of users' Python files, by SHA-256.
+        shape: of one example.
+
+    Raises:
+        UserError: a user's file has no such function, or what it gives is no net. Errors of its own pass through.
+    """
+    own = {k: v for k, v in model.items() if k not in ("name", "source")}
+    if "source" in model:
+        return _build_source(model["name"], model["source"], sources, shape, classes, own)
+    if library := LIBRARY.fullmatch(model["name"]):
+        return _build_library(library[1], shape, classes, own)
+    layers = ARCHITECTURES[model["name"]].layers(shape, classes, own)
+    convolutions = [layer for layer in layers if isinstance(layer, ConvolutionShape)]
+    dense = [layer for layer in layers if isinstance(layer, LinearShape)]
+    rest = _dense(dense, own.get("dropout", 0.0), len(convolutions) + 1)
+    last = OUTPUTS[own.get("output", "linear")]
+    end = [] if last is None else [(f"relu{len(layers)}", last())]
+    return nn.Sequential(OrderedDict([*_convolutions(convolutions), ("flatten", nn.Flatten()), *rest, *end]))
+
+
+def _dense(layers: Sequence[LinearShape], rate: float, first: int) -> Iterator[tuple[str, nn.Module]]:
+    """Dense layers, all but the last with dropout and ReLU where it has one, which are counted from `first`."""
+    for number, layer in enumerate(layers, start=first):
+        yield layer.place, nn.Linear(layer.inputs, layer.outputs)
+        if layer is not layers[-1] and layer.has_relu:
+            dropout = Dropout(rate, (layer.outputs,), applied=False)
+            yield f"dropout{number}", dropout
+            yield f"relu{number}", MaskedReLU(dropout)
+
+
+def _convolutions(layers: Sequence[ConvolutionShape]) -> Iterator[tuple[str, nn.Module]]:
+    """Convolutions, each with what follows it."""
+    for number, layer in enumerate(layers, start=1):
+        yield layer.place, nn.Conv2d(layer.inputs, layer.outputs, layer.kernel, padding=layer.padding)
+        if layer.has_norm:
+            yield f"norm{number}", nn.BatchNorm2d(layer.outputs)
+        yield f"relu{number}", ReLU()
+        if layer.has_pool:
+            yield f"pool{number}", HalvingPool()
+
+
+def _build_source(
+    name: str, source: str | Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int, ...], classes: int,
+    own: Mapping[str, Any],
+) -> nn.Module:  # fmt: skip
+    try:
+        function = getattr(loading.load(source, sources), name, None)
+        if not callable(function):
+            raise UserError(f"the model's file has no function '{name}'")
+        net = function(shape, classes, **own)
+    except ImportError:
+        loading.check(is_missing=True)  # says more, where it is an import that we did not see
+        raise
+    if not isinstance(net, nn.Module):
+        raise UserError(f"'{name}' gave a {type(net).__name__}, expected a torch.nn.Module")
+    _check_parameters(net)
+    return _with_kept_modes(_with_our_dropout(net))
+
+
+def _check_parameters(net: nn.Module) -> None:
+    """Refuse what a step can't honour.
+
+    Raises:
+        UserError: nothing trains, or a parameter has a hook, which `torch.autograd.grad` never calls.
+    """
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise UserError("no parameter of the model trains: it has none, or all have requires_grad=False")
+    for name, parameter in net.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise UserError(
+                f"the model has a gradient hook on its parameter '{name}', which would never be called: use a module's"
+                " register_full_backward_hook, or put what it does into the forward pass"
+            )
+
+
+def _with_kept_modes(net: nn.Module) -> nn.Module:
+    """Parts that a model's file has put into evaluation mode (`self.norm.eval()`) stay in it.
+
+    Raises:
+        UserError: the whole net is in evaluation mode.
+    """
+    if not net.training:
+        raise UserError(
+            "the model is in evaluation mode as a whole: leave its `.eval()` out; parts of it may have theirs"
+        )
+    for module in [m for m in net.modules() if not m.training]:
+        module.train = partial(_stay, module)  # type: ignore[method-assign]
+    return net
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
+    """In place of a module's `train`."""
+    return module
+
+
+def _build_library(name: str, shape: tuple[int, ...], classes: int, own: Mapping[str, Any]) -> nn.Module:
+    """torchvision's, its code untouched; where it takes colours, one channel is given three times."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise UserError(unknown("classifier of torchvision", name, known))
+    if "weights" in own:
+        raise UserError(f"torchvision:{name} takes no weights: it starts from what `init` says, and nothing is fetched")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that `initialize` draws anyway
+        try:
+            net: nn.Module = models.get_model(name, num_classes=classes, **NO_SECOND_OUTPUT.get(name, {}), **own)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"torchvision:{name}: {error}") from None
+    if shape[0] == 1:
+        net.register_forward_pre_hook(lambda _, inputs: (inputs[0].expand(-1, 3, -1, -1),))
+    return _with_our_dropout(net)
+
+
+def _with_our_dropout(net: nn.Module) -> nn.Module:
+    for module in list(net.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Dropout):
+                setattr(module, name, Dropout(child.p))
+    return net
+
+
+# --- initial weights --------------------------------------------------------------------------------------------------
+
+
+def initialize(net: nn.Module, init: Mapping[str, Any], stream: Stream) -> None:
+    """Draw the kernels and biases of a net's dense and convolution layers; norms keep theirs.
+
+    normal: Normal(0, std) for both, or for kernels alone and biases 0. glorot_uniform: kernels uniform in
+    ±√(6/(fan_in + fan_out)) (Glorot & Bengio 2010), biases 0. he: kernels Normal(0, √(2/fan_in)) (He et al. 2015),
+    biases 0. torch: both uniform in ±1/√fan_in.
+    """
+    with torch.no_grad():
+        for place, module in net.named_modules():
+            if not isinstance(module, CORE):
+                continue
+            bound = 1 / sqrt(prod(module.weight.shape[1:]))
+            for name, parameter in module.named_parameters(recurse=False):
+                values = _initial(parameter, name, init, bound, stream, f"{place}.{name}")
+                parameter.copy_(values)
+
+
+def _initial(parameter: Tensor, name: str, init: Mapping[str, Any], bound: float, stream: Stream, place: str) -> Tensor:
+    shape = tuple(parameter.shape)
+    kind = init["name"]
+    if kind == "normal" and not (name == "bias" and init.get("bias") == "zero"):
+        return _normal(shape, init["std"], stream, place)
+    if kind == "torch":
+        return _uniform(shape, bound, stream, place)
+    if name == "bias":
+        return torch.zeros(shape)
+    if kind == "he":
+        return _normal(shape, sqrt(2.0) * bound, stream, place)
+    fan_in, fan_out = prod(shape[1:]), shape[0] * prod(shape[2:])
+    return _uniform(shape, sqrt(6 / (fan_in + fan_out)), stream, place)
+
+
+def _normal(shape: tuple[int, ...], std: float, stream: Stream, place: str) -> Tensor:
+    return torch.from_numpy(stream.normal(shape, "init", place) * std).float()
+
+
+def _uniform(shape: tuple[int, ...], limit: float, stream: Stream, place: str) -> Tensor:
+    return (stream.uniform(shape, "init", place, 0).double() * (2 * limit) - limit).float()
+
+
+# --- what a net does --------------------------------------------------------------------------------------------------
+
+STACKING_OPERATIONS = frozenset(
+    (
+        *("addmm", "mm", "t", "sum"),  # linear
+        *("relu", "relu_", "threshold_backward", "tanh", "tanh_backward", "gelu", "gelu_backward"),
+        *("_log_softmax", "_log_softmax_backward_data", "nll_loss_forward", "nll_loss_backward"),
+        *("add", "mul", "mul_", "view", "detach", "ones_like", "empty_like"),
+    )
+)
+"""Operations that give the same bits in a stack as alone on a CPU, each held to it by a test. Convolutions, sigmoid,
+SiLU, softplus and pow do not: their vectorized bodies and scalar tails round differently, or their algorithms depend on
+P."""
+
+RANDOM_OPERATIONS = frozenset(
+    ("bernoulli", "bernoulli_", "native_dropout", "rand", "randn", "rand_like", "randn_like", "normal_", "uniform_")
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one forward and backward pass of a net used.
+
+    Attributes:
+        operations: of ATen, forward and backward.
+        has_memory: whether the net keeps tensors from pass to pass (buffers that move, attributes that are set).
+        has_hooks: whether modules or activations have hooks for gradients.
+    """
+
+    operations: frozenset[str]
+    has_memory: bool = False
+    has_hooks: bool = False
+
+    @property
+    def stacks(self) -> bool:
+        """Whether many trials give the same bits in one pass as each alone; of what is not tensors alone, none can."""
+        return self.operations <= STACKING_OPERATIONS and not self.has_memory and not self.has_hooks
+
+
+HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
+
+
+class _HookRecorder(TorchFunctionMode):
+    """Notes whether a net hooks into gradients of its activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_hooks = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.has_hooks |= getattr(func, "__name__", "") in HOOKS
+        return func(*args, **(kwargs or {}))
+
+
+class _Recorder(TorchDispatchMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler at the first operation, which takes seconds
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def stacks(model: Mapping[str, Any], net: nn.Module, shape: tuple[int, ...], classes: int) -> bool:
+    """Whether a net trains in stacks: declared for the catalog's models, found out for open ones.
+
+    Raises:
+        UserError: an open model draws random numbers itself, or its output is not (batch, classes).
+    """
+    known = architecture_of(model)
+    return probe(net, shape, classes).stacks if known is None else known.stacks
+
+
+def probe(net: nn.Module, shape: tuple[int, ...], classes: int) -> Probe:
+    """Run a net once on two examples: which operations it uses, and how large its dropout masks are.
+
+    Raises:
+        UserError: it draws random numbers itself, or its output is not (batch, classes).
+    """
+    net.train()
+    kept = [*net.named_parameters(), *net.named_buffers()]
+    before = [value.detach().clone() for _, value in kept]
+    memory = _memory(net)
+    examples, labels = torch.zeros(2, *shape), torch.zeros(2, dtype=torch.int64)
+    with _Recorder() as recorder, _HookRecorder() as hooks:
+        output = net(examples)
+        if tuple(output.shape) != (2, classes):
+            raise UserError(
+                f"the model's output has the shape {tuple(output.shape)}, expected (2, {classes}) for 2 examples"
+            )
+        torch.nn.functional.cross_entropy(output, labels).backward()
+    if drawn := sorted(recorder.seen & RANDOM_OPERATIONS):
+        raise UserError(f"the model draws random numbers itself ({', '.join(drawn)}): use torch.nn.Dropout modules")
+    has_memory = not _is_same(memory, _memory(net))
+    with torch.no_grad():
+        for (_, value), old in zip(kept, before, strict=True):  # running statistics saw two blank examples
+            value.copy_(old)
+    net.zero_grad(set_to_none=True)
+    has_hooks = hooks.has_hooks or any(m._backward_hooks or m._backward_pre_hooks for m in net.modules())
+    return Probe(frozenset(recorder.seen), has_memory, has_hooks)
+
+
+def _memory(net: nn.Module) -> dict[tuple[str, str], tuple[Tensor, int]]:
+    """Every tensor that modules hold beside their parameters, and how often it was written to."""
+    return {
+        (place, name): (value, value._version)
+        for place, module in net.named_modules()
+        if not isinstance(module, Dropout)
+        for name, value in (*module._buffers.items(), *vars(module).items())
+        if isinstance(value, Tensor)
+    }
+
+
+def _is_same(memory: Mapping[Any, tuple[Tensor, int]], other: Mapping[Any, tuple[Tensor, int]]) -> bool:
+    return memory.keys() == other.keys() and all(
+        value is other[name][0] and version == other[name][1] for name, (value, version) in memory.items()
+    )

@@ -1,0 +1,148 @@
+"""Why a trial learned or did not, in words, from what was counted in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from qsweep.data.catalog import DATASETS
+from qsweep.formats import BITWIDTH, MX, NVFP4, Binary, Ternary, make, name_of, parameters_of
+from qsweep.formats.qkeras import Bernoulli, QKerasBinary, QKerasTernary, StochasticBinary, StochasticTernary
+from qsweep.spec.file import CLASSES
+from qsweep.trial.parameters import LAYERS, PLURALS, ROLES
+from qsweep.trial.quantized import exceptions, kept_roles, rounds
+from qsweep.trial.reach import ACCURACIES
+
+MANY, SOME, FEW = 0.5, 0.05, 0.5
+"""From which share on stalled updates or zeros are worth a word; from which clipped values; and levels below which."""
+GUESSING = 1.5
+"""Times the accuracy of a guess, up to which a net does no better."""
+
+
+def reasons(trial: Mapping[str, Any], measures: Mapping[str, Any]) -> list[str]:
+    """What stands out in a trial, a sentence each.
+
+    Args:
+        trial: its settings.
+        measures: of its last whole epoch, by the names of the table's columns.
+    """
+    found = [sentence for role in ROLES for sentence in _of_role(role, trial, measures)]
+    return [*found, *_of_classes(trial, measures)]
+
+
+def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -> Iterator[str]:
+    own = _format_of(role, trial)
+    if own is None:
+        return
+    told = {part: measures.get(f"{role}_{part}") for part in ("stalled", "clipped", "zero", "levels")}
+    things, stays = PLURALS[role], role in kept_roles(trial)
+    if (stalled := told["stalled"]) is not None and stalled >= MANY and not _adds_up_elsewhere(role, trial):
+        at_ends = (told["clipped"] or 0) >= stalled / 2 and _has_given_ends(own) and own["format"] not in SIGNS
+        yield _stalled_at_ends(stalled, things, own) if at_ends else _stalled(stalled, role, own)
+    if (clipped := told["clipped"]) is not None and clipped >= SOME and own["format"] not in SIGNS:
+        where = f"beyond the ends of {_name(own)}{' after an update' if stays else ''}"
+        yield f"{_percent(clipped)} of its {things} lay {where} and were clipped."
+    if (zero := told["zero"]) is not None and zero >= MANY:
+        yield f"{_percent(zero)} of its {things} are 0." if stays else _lost(zero, role, own)
+    count = _levels(own)
+    if (used := told["levels"]) is not None and count and used < FEW * count:
+        yield f"Its {things} use {used:,} of the {count:,} values of {_name(own)}."
+
+
+SIGNS = tuple(
+    fmt.family for fmt in (Binary, Ternary, Bernoulli, QKerasBinary, QKerasTernary, StochasticBinary, StochasticTernary)
+)
+"""Families whose values are a sign times a scale, or 0: nearly all values lie between them or beyond."""
+
+
+def _format_of(role: str, trial: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a role is rounded to in the net, or else at the first layer that has a format of its own for it."""
+    everywhere = [trial.get("quantize", {}), *exceptions(trial.get(LAYERS))]
+    return next((own[role] for own in everywhere if rounds(own, role)), None)
+
+
+def _adds_up_elsewhere(role: str, trial: Mapping[str, Any]) -> bool:
+    """Whether updates that change no stored value stay in master weights, whose own counts tell what was lost."""
+    return role != "master" and any("master" in own for own in (trial["quantize"], *exceptions(trial.get(LAYERS))))
+
+
+def _has_given_ends(own: Mapping[str, Any]) -> bool:
+    """Whether the range of a format is given and does not follow the values."""
+    is_given = "per" not in own and own["format"] not in (MX.family, NVFP4.family)
+    return is_given or not isinstance(own.get("scaling", ""), str)
+
+
+def _stalled_at_ends(share: float, things: str, own: Mapping[str, Any]) -> str:
+    return (
+        f"{_percent(share)} of the updates of its {things} left them where they were, mostly beyond the ends of"
+        f" {_name(own)}: a smaller learning rate or a wider range would let them move."
+    )
+
+
+def _stalled(share: float, role: str, own: Mapping[str, Any]) -> str:
+    things = PLURALS[role]
+    if own["rounding"].startswith("stochastic"):
+        return (
+            f"Stochastic rounding left {_percent(share)} of the {things} that had an update where they were, and moved"
+            f" the others by at least a step of {_name(own)}: right on average, noisy in each step."
+        )
+    masters = ["master weights (`quantize.master: float32`)"] if role != "master" else []
+    if own["rounding"] not in ("nearest", "away"):
+        remedies = _either(*masters, "stochastic rounding", "rounding to nearest")
+        return (
+            f"{_percent(share)} of the updates of its {things} were lost to rounding {own['rounding']}: {remedies}"
+            " would let them through."
+        )
+    step = f"half a step of its {own['bitwidth']}-bit {things}" if "bitwidth" in own else f"half a step of {_name(own)}"
+    remedies = _either(*masters, "stochastic rounding", "a larger learning rate", "more bits")
+    return (
+        f"{_percent(share)} of the updates of its {things} were smaller than {step} and were lost to {own['rounding']}"
+        f" rounding: {remedies} would let them through."
+    )
+
+
+MORE = {
+    "error": "a larger `loss_scale`",
+    "gradient": "a larger `loss_scale`",
+    "update": "a larger learning rate",
+}
+"""What makes the values of a role larger."""
+
+
+def _lost(share: float, role: str, own: Mapping[str, Any]) -> str:
+    things = f"those of its {PLURALS[role]} that were not 0"
+    if own["rounding"].startswith("stochastic"):
+        return f"Stochastic rounding made 0 of {_percent(share)} of {things}, and at least a whole step of the others."
+    finer = "more fraction bits" if "fraction" in own else "more bits"
+    remedies = _either(*([MORE[role]] if role in MORE else []), finer, "stochastic rounding")
+    return f"{_percent(share)} of {things} became 0 in {_name(own)}: {remedies} would keep them."
+
+
+def _either(*remedies: str) -> str:
+    return f"{', '.join(remedies[:-1])}{',' if len(remedies) > 2 else ''} or {remedies[-1]}"
+
+
+def _of_classes(trial: Mapping[str, Any], measures: Mapping[str, Any]) -> Iterator[str]:
+    classes = DATASETS[trial["data"]["name"]].classes
+    predicted = measures.get(CLASSES)
+    accuracy = next((measures[name] for name in ACCURACIES if measures.get(name) is not None), None)
+    if predicted is not None and predicted < classes:
+        yield f"It predicts {predicted} of the {classes} classes."
+    if accuracy is not None and accuracy < GUESSING / classes:
+        yield "It does no better than guessing."
+
+
+def _name(own: Mapping[str, Any]) -> str:
+    return name_of(make(own["format"], own))
+
+
+def _levels(own: Mapping[str, Any]) -> int | None:
+    """How many values a format with a bitwidth has, where each tensor has no more than these."""
+    shared = own.get("per", "tensor") == "tensor"
+    return 1 << own["bitwidth"] if BITWIDTH.name in {p.name for p in parameters_of(own["format"])} and shared else None
+
+
+def _percent(share: float) -> str:
+    """A share as a whole number of per cent, never rounded to all or nothing."""
+    whole = min(max(round(100 * share), 1), 99) if 0 < share < 1 else round(100 * share)
+    return f"{whole} %"

@@ -1,0 +1,287 @@
+"""results/<name>/: all that one sweep gives, and all that readers need. It belongs to one spec file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from qsweep import files
+from qsweep.errors import UserError
+from qsweep.models import imports
+from qsweep.results import tables
+from qsweep.results.store import Record
+from qsweep.spec.blocks import BLOCK_KEYS, Block
+from qsweep.spec.file import RESOLVED, Spec, is_reserved
+from qsweep.spec.plan import Plan
+from qsweep.spec.reader import plain_scalar, read_text
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a plan differs from the one that its folder held before."""
+
+    added: int
+    removed: int
+
+    def __str__(self) -> str:
+        return f"+{self.added} −{self.removed} trials since the last run"
+
+
+def owner(spec_path: Path, packaged: Path, root: Path) -> str:
+    """A spec file's identity, never a full path: relative to a folder, or `packaged:`, or its name and a digest.
+
+    Args:
+        root: the folder that paths are relative to: the one that holds the results, wherever `qsweep` is called.
+    """
+    spec_path, root = spec_path.resolve(), root.resolve()
+    if spec_path.is_relative_to(root):
+        return _printable(spec_path.relative_to(root).as_posix())
+    if spec_path.is_relative_to(packaged.resolve()):
+        return f"packaged:{spec_path.name}"
+    place = hashlib.sha256(os.fsencode(spec_path.parent)).hexdigest()[:12]
+    return _printable(f"{place}/{spec_path.name}")
+
+
+def _printable(text: str) -> str:
+    """A file's name may hold line ends, and bytes that are no text."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def claim(folder: Path, spec_owner: str, plan: Plan) -> str | None:
+    """Make sure that a folder is this spec's, nobody's, or that of a spec with the same trials, which then has moved.
+
+    Returns:
+        What to say of a folder that is taken over.
+
+    Raises:
+        UserError: it belongs to another file of the same name, or is kept for what is no sweep's.
+    """
+    if is_reserved(folder.name):
+        raise UserError(f"{folder} can't be a sweep's folder: give the spec another name, or the folder by --name")
+    for place in (folder, folder / "figures"):
+        if place.is_symlink():
+            raise UserError(f"{place} is a symbolic link, which qsweep does not write through: replace it by a folder")
+    other = _noted(folder, "spec", "path")
+    if other is None or other == spec_owner:
+        return None
+    before, now = set(_noted(folder, "plan", "keys") or ()), {trial.key for trial in plan.trials}
+    if before and (before <= now or before >= now):
+        return f"{folder} was made by {other}, with the same trials: {spec_owner} takes it over"
+    raise UserError(
+        f"{folder} belongs to {other}, not to {spec_owner}: give one of them another name, or use --name or --results "
+        f"DIR; if {other} is gone, remove {folder} (its records stay in the store)"
+    )
+
+
+def owner_of(target: Path, spec_path: Path, packaged: Path, root: Path) -> str:
+    """Whose a folder is to be when a spec runs: a folder's own spec leaves it to whom it belongs."""
+    noted = _noted(target, "spec", "path")
+    if spec_path.name == f"{RESOLVED}.yaml" and spec_path.parent.resolve() == target.resolve() and noted:
+        return str(noted)
+    return owner(spec_path, packaged, root)
+
+
+def change(folder: Path, plan: Plan) -> Change | None:
+    """What is new and what is gone against the plan that the folder holds; None where it holds none or the same."""
+    before = _noted(folder, "plan", "keys")
+    if not isinstance(before, list):
+        return None
+    old, new = set(before), {trial.key for trial in plan.trials}
+    return Change(len(new - old), len(old - new)) if old != new else None
+
+
+def write(folder: Path, plan: Plan, spec_owner: str, records: Mapping[str, Record], origin: Mapping[str, Any]) -> None:
+    """Write the tables, the resolved spec and the provenance; each file is replaced whole.
+
+    Raises:
+        UserError: the folder can't be written.
+    """
+    files.write(folder / "trials.csv", tables.trials_csv(plan, records))
+    files.write(folder / "history.csv", tables.history_csv(plan, records))
+    files.write(folder / "timings.csv", tables.timings_csv(plan, records))
+    _write_or_remove(folder / "histograms.csv", tables.histograms_csv(plan, records))
+    _write_or_remove(folder / "tensors.csv", tables.tensors_csv(plan, records))
+    _write_sources(folder, plan)
+    files.write(folder / f"{RESOLVED}.yaml", _spec_text(plan, spec_owner, folder.name))
+    files.write(folder / "provenance.json", json.dumps(_provenance(plan, spec_owner, records, origin), indent=1) + "\n")
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Keep a copy of tables that came from elsewhere, before a run replaces them; where, or None if there are none.
+
+    Raises:
+        UserError: the folder can't be read or written.
+    """
+    try:
+        content = (folder / "trials.csv").read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{folder / 'trials.csv'}: {error.strerror}") from None
+    kept = folder / f"earlier-{hashlib.sha256(content).hexdigest()[:8]}"
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".csv", ".yaml", ".json") and files.is_regular(path):
+            files.write(kept / path.name, path.read_bytes())
+    return kept
+
+
+def _write_sources(folder: Path, plan: Plan) -> None:
+    """Keep the users' files that trials of the plan come from, and no others."""
+    kept = imports.keep(folder, plan.spec.sources)
+    for path, text in kept.items():
+        files.write(path, text)
+    for path in set((folder / imports.KEPT).glob("*.py")) - kept.keys():
+        files.remove(path)
+    if not kept:
+        files.remove(folder / imports.KEPT / imports.INDEX)
+
+
+def _write_or_remove(path: Path, content: str) -> None:
+    """A file that only some sweeps have: where this one has none, that of an earlier plan must not stay."""
+    if content:
+        files.write(path, content)
+    else:
+        files.remove(path)
+
+
+def _provenance(
+    plan: Plan, spec_owner: str, records: Mapping[str, Record], origin: Mapping[str, Any]
+) -> dict[str, Any]:
+    found = [records[trial.key] for trial in plan.trials if trial.key in records]
+    return {
+        "spec": {"name": plan.spec.name, "path": spec_owner, "overrides": dict(plan.spec.overrides)},
+        "plan": {"digest": plan.digest, "rows": len(plan.rows), "keys": [trial.key for trial in plan.trials]},
+        "sources": plan.spec.digests,
+        "records": {
+            "statuses": Counter(record.status for record in found),
+            "environments": Counter(record.environment for record in found),
+            "threads": sorted({record.run.get("threads", 1) for record in found}),
+        },
+        "run": dict(origin),
+    }
+
+
+def _spec_text(plan: Plan, spec_owner: str, name: str) -> str:
+    """A spec with the same rows, without overrides, which runs as it lies."""
+    spec = plan.spec
+    head = [f"# {spec_owner}, as it was run", f"# plan: {plan.digest}"]
+    head += [f"# -S {name}={json.dumps(value)}" for name, value in spec.overrides.items()]
+    content = _resolved(spec) if spec.overrides else spec.document.value
+    return "\n".join(head) + "\n" + _dumped({"name": name, **{k: v for k, v in content.items() if k != "name"}})
+
+
+def _resolved(spec: Spec) -> dict[str, Any]:
+    """A spec as overrides have changed it."""
+    first, *others = (_block(block) for block in spec.blocks)
+    rest = {name: own for name, own in spec.document.value.items() if name not in (*BLOCK_KEYS, "also", "seeds")}
+    more = {"also": others} if others else {}
+    return {**rest, **first, **more, "seeds": list(spec.seeds)}
+
+
+def _block(block: Block) -> dict[str, Any]:
+    axes: dict[str, dict[str, Any]] = {}
+    for group in block.groups:
+        columns = zip(group.names, zip(*group.points, strict=True), strict=True)
+        kind = "zip" if "zip" in group.place else "grid"
+        axes.setdefault(kind, {}).update({name: list(values) for name, values in columns})
+    parts: dict[str, Any] = {
+        "trial": dict(block.trial),
+        **axes,
+        "variants": {name: dict(own) for name, own in block.variants.items()},
+        "exclude": [dict(entry) for entry in block.exclude],
+        "only": [dict(entry) for entry in block.only],
+    }
+    return {name: own for name, own in parts.items() if own}
+
+
+def _dumped(value: Any) -> str:
+    """YAML that our reader reads as this value."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the texts that we would read back as something else (`1e-3` is a number to us, a text to PyYAML)."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = None if _is_plain(text) else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text written without double quotes is read back as itself; some characters are line ends in YAML, and
+    some are refused where they look like others."""
+    try:
+        return plain_scalar(text) == text and text.isascii() and text.replace("\n", "").isprintable()
+    except ValueError:
+        return False
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """What provenance.json holds; nothing where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    path = folder / "provenance.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read: {error}; remove it, and `qsweep run` writes it again") from None
+    return content if isinstance(content, dict) else {}
+
+
+def _noted(folder: Path, part: str, name: str) -> Any:
+    """One thing that provenance.json says, or None."""
+    content = read_provenance(folder).get(part)
+    return content.get(name) if isinstance(content, dict) else None
+
+
+def read_spec(folder: Path) -> dict[str, Any]:
+    """The resolved spec of a sweep's folder: its title and plots, mostly.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = folder / f"{RESOLVED}.yaml"
+    try:
+        value = read_text(path.read_text(encoding="utf-8"), str(path)).value
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; `qsweep run` writes it") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is damaged: {error}; `qsweep run` writes it again") from None
+    return value if isinstance(value, dict) else {}
+
+
+def sweep_folders(path: Path) -> list[Path]:
+    """The sweep folders that a path means: itself, or those in it (not the committed reference).
+
+    Raises:
+        UserError: there is none.
+    """
+    if (path / "trials.csv").is_file():
+        return [path]
+    found = sorted(p.parent for p in path.glob("*/trials.csv") if not is_reserved(p.parent.name))
+    if not found:
+        raise UserError(f"no results in {path}: `qsweep run SPEC` makes them")
+    return found

@@ -1,0 +1,1 @@
+"""Running sweeps: what is to be done, on which workers, and in what order."""

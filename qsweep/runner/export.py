@@ -1,0 +1,143 @@
+"""Exporting what a trial has learnt: its weights in one file, packed where they were compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load
+
+from qsweep import files
+from qsweep.data.catalog import DATASETS
+from qsweep.data.files import data_folder, ensure
+from qsweep.errors import UserError
+from qsweep.formats import Format, make, parse
+from qsweep.formats.packing import Array, Groups, to_file
+from qsweep.models.imports import parts_of
+from qsweep.results.keys import records_like
+from qsweep.results.store import Record, Store
+from qsweep.results.weights import Weights
+from qsweep.spec.file import STORED_AS
+from qsweep.training import job
+from qsweep.trial import environment
+from qsweep.trial.parameters import FLOAT32, ITERATIONS, LAYERS, STAGES
+from qsweep.trial.quantized import kept_formats, rounds, stays
+
+ENDING = ".safetensors"
+
+
+def export(results: Path, key: str, file: Path, say: Callable[[str], None]) -> int:
+    """Write the weights of a trial into a file that `qsweep.formats.packing.from_file` reads; its size in bytes.
+
+    Args:
+        key: of the trial, or how it begins.
+
+    Raises:
+        UserError: there is no such trial, it is not done, its weights are lost, or the file can't be written.
+    """
+    if file.suffix != ENDING:
+        raise UserError(f"{file}: weights are written as {ENDING}, and as nothing else: {file.stem}{ENDING}")
+    with closing(Store.view(results / "store.db")) as store:
+        record = _chosen(records_like(store, key), environment.describe(environment.choose("auto")))
+        sources = store.sources(_digests(record.trial))
+    weights = Weights.beside(results, record.environment)
+    content = weights.get(record.key)
+    if content is None:
+        content, record = _made_again(record, sources, weights, say)
+    tensors = load(content)
+    packed = to_file(tensors, _groups(record, tensors))
+    files.write(file, packed)
+    return len(packed)
+
+
+def _chosen(records: list[Record], here: str) -> Record:
+    """The record of a trial that is done, one of this environment if there is one."""
+    done = [record for record in records if record.status == "done"]
+    if not done:
+        raise UserError(f"{records[0].key[:10]} is {records[0].status}: it has no weights")
+    return min(done, key=lambda record: record.environment != here)
+
+
+def _groups(record: Record, tensors: Mapping[str, Array]) -> dict[str, Groups]:
+    """Of the tensors that are compressed; where none is, of those that training keeps rounded."""
+    from qsweep.training.codebooks import groups_in, groups_of
+
+    if compressed := record.result.get("tensors"):
+        formats = kept_formats(record.trial[STAGES])
+        return {own["tensor"]: groups_of(formats[own["part"]], own["shape"]) for own in compressed}
+    stored = record.run.get(STORED_AS)
+    found = _guessed(record.trial, tensors) if stored is None else {name: parse(text) for name, text in stored.items()}
+    return {name: groups_in(fmt, tensors[name].shape) for name, fmt in found.items()}
+
+
+def _guessed(settings: Mapping[str, Any], tensors: Mapping[str, Array]) -> dict[str, Format]:
+    """The formats of parameters that training keeps rounded, by their names: for records from before these were kept.
+
+    What is not in this format after all, as in a layer by the user's own hand, is packed by its values.
+    """
+    given = settings.get(LAYERS)
+    layers = given if isinstance(given, dict) else {}
+
+    def at(name: str, role: str) -> Mapping[str, Any]:
+        own = layers.get(name.rpartition(".")[0], {})
+        return {} if own == FLOAT32 else own.get(role, settings.get("quantize", {}).get(role, {}))
+
+    own = {name: (role, at(name, role)) for name in tensors if (role := _role(name, tensors))}
+    return {n: make(at["format"], at) for n, (r, at) in own.items() if rounds({r: at}, r) and stays(at)}
+
+
+def _role(name: str, tensors: Mapping[str, Array]) -> str:
+    """That a parameter plays: the weights of norms have one axis, those of linear and convolution layers more."""
+    place, _, own = name.rpartition(".")
+    weight = tensors.get(f"{place}.weight" if place else "weight")
+    if own not in ("weight", "bias") or weight is None:
+        return ""
+    return own if weight.ndim > 1 else "norm"
+
+
+def _digests(settings: Mapping[str, Any]) -> list[str]:
+    """Of the user's files that a trial comes from."""
+    if "source" not in settings["model"]:
+        return []
+    file, modules, _ = parts_of(settings["model"]["source"])
+    return [file, *modules.values()]
+
+
+def _made_again(
+    record: Record, sources: Mapping[str, str], weights: Weights, say: Callable[[str], None]
+) -> tuple[bytes, Record]:
+    """Weights that were not kept: those of a trial without stages, by training it once more; with what that says."""
+    settings = record.trial
+    if ITERATIONS.name in settings:
+        raise UserError(f"{record.key[:10]} trained on one example at a time ({ITERATIONS.name}): it keeps no weights")
+    if STAGES in settings:
+        raise UserError(f"the weights of {record.key[:10]} are lost: `qsweep run SPEC --force` makes them again")
+    if set(_digests(settings)) - sources.keys():
+        raise UserError(
+            f"the weights of {record.key[:10]} were not kept, nor its model's file: `qsweep run` of its spec keeps that"
+        )
+    say(f"its weights were not kept: training {record.key[:10]} again, which took {record.seconds:.0f} s")
+    found = _trained(record, sources, weights, say)
+    return found["weights"], replace(record, run=found["run"])
+
+
+def _trained(
+    record: Record, sources: Mapping[str, str], weights: Weights, say: Callable[[str], None]
+) -> dict[str, Any]:
+    settings, place = record.trial, data_folder()
+    ensure(DATASETS[settings["data"]["name"]], place, say)
+    (found,) = job.train_stack(
+        [settings], sources=sources, data_folder=str(place), device=environment.choose("auto"), timeout=None,
+        kept=[record.key],
+    )  # fmt: skip
+    if "weights" not in found:
+        raise UserError(f"training {record.key[:10]} again ended otherwise: {found['status']}: {found['reason']}")
+    if found["environment"] != record.environment:
+        say(f"the record is of another environment ({record.environment}): these weights are this one's")
+    elif found["result"] != record.result:
+        raise UserError(f"training {record.key[:10]} again gave another result: please report it (`qsweep why`)")
+    Weights(weights.folder, found["environment"]).put(record.key, found["weights"])
+    return found

@@ -1,0 +1,130 @@
+"""What the nets of a plan are like: each is built once, in a process of its own, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from qsweep.errors import UserError
+from qsweep.models.catalog import architecture_of
+from qsweep.results.store import Record
+from qsweep.spec.file import NOT_ROUNDED
+from qsweep.training import job
+from qsweep.training.job import Inspection
+from qsweep.trial.key import Trial, canonical
+from qsweep.trial.parameters import AT, COMPRESS, FLOWS, LAYERS, STAGES
+from qsweep.trial.quantized import quantized_roles, with_axes
+
+LIMIT_SECONDS = 120.0
+"""For building a net and running it once."""
+
+
+@dataclass(frozen=True)
+class Nets:
+    """What inspections have found, by net and by what is rounded where."""
+
+    found: Mapping[str, Inspection] = field(default_factory=dict)
+
+    def of(self, trial: Trial) -> Inspection | None:
+        """None of a trial whose net was not looked at: nothing was asked that the catalog does not know."""
+        return self.found.get(_case_of(trial)) if self.found else None
+
+    def stack(self, trial: Trial) -> bool:
+        """Whether a trial's net trains in stacks; not while that is not known."""
+        known = architecture_of(trial.settings["model"])
+        own = self.of(trial)
+        return known.stacks if known is not None else own is not None and own.stacks
+
+    def failing(self, trial: Trial) -> bool:
+        """Whether a trial's net can not be built."""
+        own = self.of(trial)
+        return own is not None and own.failure is not None
+
+
+def is_open(trial: Trial) -> bool:
+    """Whether a net is a user's own or a library's: it takes building it to know what it is like."""
+    return architecture_of(trial.settings["model"]) is None
+
+
+def names_places(trial: Trial) -> bool:
+    """Whether a trial says something of single places."""
+    return LAYERS in trial.settings
+
+
+def rounds_flows(trial: Trial) -> bool:
+    """Whether a trial rounds what flows through its net."""
+    return bool({*FLOWS} & {*quantized_roles(trial.settings)})
+
+
+def is_in_question(trial: Trial) -> bool:
+    """Whether something that a trial asks for may not be reached in its net."""
+    return is_open(trial) and bool(quantized_roles(trial.settings) or STAGES in trial.settings)
+
+
+def not_rounded(trials: Iterable[Trial], nets: Nets, records: Mapping[str, Record]) -> dict[str, tuple[str, ...]]:
+    """What trials ask to round and nothing rounds, by model: from their nets, or from their records."""
+    found: dict[str, dict[str, None]] = {}
+    for trial in trials:
+        own, record = nets.of(trial), records.get(trial.key)
+        lacking = own.not_rounded if own is not None else record.result.get(NOT_ROUNDED, ()) if record else ()
+        found.setdefault(str(trial.columns["model"]), {}).update(dict.fromkeys(lacking))
+    return {model: tuple(lacking) for model, lacking in found.items() if lacking}
+
+
+def to_inspect(wanted: Iterable[Trial]) -> list[Trial]:
+    """Of trials that are to run, those whose nets have to be built to know whether and how they can."""
+    return [trial for trial in wanted if is_open(trial) or names_places(trial) or with_axes(trial.settings)]
+
+
+def inspect(
+    trials: Iterable[Trial], sources: Mapping[str, str], say: Callable[[str], None], limit: float = LIMIT_SECONDS
+) -> Nets:
+    """Look at the nets of trials. A user's own net that cannot be built raises nothing: its trials fail, with
+    the reason.
+
+    Args:
+        sources: text of users' Python files, by SHA-256.
+        limit: wall seconds a net.
+
+    Raises:
+        UserError: a library does not have a net, or none for such images; or a trial names a place that its net lacks,
+            or an axis that its values lack.
+    """
+    nets: dict[str, dict[str, Trial]] = {}
+    for trial in trials:
+        nets.setdefault(_net_of(trial), {}).setdefault(_case_of(trial), trial)
+    found: dict[str, Inspection] = {}
+    for cases in nets.values():
+        settings = [trial.settings for trial in cases.values()]
+        found |= zip(cases, job.inspect_net(settings, sources, limit), strict=True)
+        _check([(trial, found[case]) for case, trial in cases.items()], say, limit)
+    return Nets(found)
+
+
+def _check(looked_at: list[tuple[Trial, Inspection]], say: Callable[[str], None], limit: float) -> None:
+    first, own = looked_at[0]
+    if own.failure is not None and not job.is_users(first.settings):
+        raise UserError(str(own.failure["reason"]))
+    if not own.is_known:
+        say(f"{first.columns['model']} was not built within {limit:g} s: what it is like will show when it trains")
+    if misfits := dict.fromkeys(one.misfit for _, one in looked_at if one.misfit):
+        raise UserError("\n".join(misfits))
+
+
+def _net_of(trial: Trial) -> str:
+    return canonical([trial.settings["model"], trial.settings["data"]["name"]])
+
+
+def _case_of(trial: Trial) -> str:
+    """A net, and all that decides what of it is rounded."""
+    settings = trial.settings
+    own = settings.get("quantize", {})
+    rounded = {role: own.get(role, {}).get(AT.name) for role in quantized_roles(settings)}
+    compressed = sorted({part for stage in settings.get(STAGES, ()) for part in stage.get(COMPRESS, ())})
+    return canonical([_net_of(trial), rounded, settings.get(LAYERS), compressed, _axes_of(settings)])
+
+
+def _axes_of(settings: Mapping[str, Any]) -> Any:
+    """All formats of a trial, where some of them name an axis."""
+    return [settings.get("quantize"), settings.get(STAGES)] if with_axes(settings) else None

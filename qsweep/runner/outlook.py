@@ -1,0 +1,231 @@
+"""What running a spec would do: what is known, what is to be trained, in which stacks, and how long that takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from qsweep.data.catalog import DATASETS, DataSet
+from qsweep.data.files import Lacking, data_folder, lacking
+from qsweep.errors import UserError
+from qsweep.results.store import Record, Store
+from qsweep.results.weights import Weights
+from qsweep.runner import schedule
+from qsweep.runner.inspection import Nets, inspect, is_in_question, names_places, not_rounded, rounds_flows, to_inspect
+from qsweep.runner.lineage import family, needed
+from qsweep.runner.pace import Pace
+from qsweep.runner.schedule import Stack
+from qsweep.runner.search import Bisection
+from qsweep.spec.file import STORE_FILE, read
+from qsweep.spec.plan import Plan, expand
+from qsweep.trial import cost, environment
+from qsweep.trial.key import Trial
+
+STACK_LIMIT = 16
+"""Trials a stack at most on a CPU: more gain nothing, and their weights fall out of its caches."""
+
+WORKER_OVERHEAD = 700 * 1024 * 1024
+"""What a worker takes before it holds a trial: torch, mostly."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run; none of it changes a number."""
+
+    results: Path = Path("results")
+    workers: int = 1
+    backend: str = "local"
+    device: str = "auto"
+    overrides: tuple[str, ...] = ()
+    name: str | None = None
+    stack: int = STACK_LIMIT
+    timeout: float | None = None
+    force: bool = False
+    exit_first: bool = False
+    plot: bool = True
+    wait: bool = True
+    strict: bool = False
+
+    @property
+    def at_once(self) -> int:
+        """How many stacks train at once."""
+        return 1 if self.backend == "serial" else self.workers
+
+
+class Estimate(NamedTuple):
+    """The wall seconds of those trials to which like ones have run, and how many these are."""
+
+    seconds: float
+    trials: int
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a run would do: the plan, what is known of it, the stacks of the rest, and how long trials take.
+
+    Attributes:
+        failing: trials that are to run, and whose nets can not be built.
+        not_rounded: what trials ask to round and nothing rounds, by model.
+        lacking: data sets that are not there, of those that the run needs.
+    """
+
+    plan: Plan
+    folder_name: str
+    known: int
+    stacks: Sequence[Stack]
+    pace: Pace
+    failing: Sequence[Trial]
+    nets: Nets
+    not_rounded: Mapping[str, Sequence[str]]
+    lacking: Sequence[Lacking] = ()
+
+    @property
+    def time(self) -> Estimate:
+        """How long the stacks take, of what has been measured."""
+        return estimate(self.stacks, self.pace)
+
+    @property
+    def missing(self) -> int:
+        return sum(map(len, self.stacks))
+
+    @property
+    def bases(self) -> int:
+        """How many of the missing have no row: others start from what they give."""
+        own = {trial.key for trial in self.plan.trials}
+        return sum(trial.key not in own for stack in self.stacks for trial in stack)
+
+
+def plan_of(path: Path, options: Options) -> Plan:
+    """The plan of a spec file under the options' overrides."""
+    return expand(read(path, options.overrides, shown=str(path)))
+
+
+def outlook(path: Path, options: Options, say: Callable[[str], None]) -> Outlook:
+    """What running a spec would do; nothing is written or trained.
+
+    Raises:
+        UserError: what would keep it from running.
+    """
+    return look(plan_of(path, options), options, say)
+
+
+def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
+    """What running a plan would do, likewise."""
+    here = environment.describe(environment.choose(options.device))
+    records = _known(plan, options, here)
+    trials = wanted(plan, records, Weights.beside(options.results, here), options)
+    shown = [t for t in plan.trials if names_places(t) or rounds_flows(t) or is_in_question(t)]
+    nets = inspect([*to_inspect(trials), *shown], plan.spec.texts, say)
+    stacks = stacks_of(plan, trials, nets, options)
+    known, pace = count_known(plan, records), Pace(options.at_once, _timings(options, here) if stacks else [])
+    failing, unreached = [t for t in trials if nets.failing(t)], refuse_if_strict(plan, nets, records, options)
+    absent = [found for data in data_of(plan, stacked(stacks)) if (found := lacking(data, data_folder()))]
+    return Outlook(plan, folder_name(plan, options), known, stacks, pace, failing, nets, unreached, absent)
+
+
+def data_of(plan: Plan, trials: Sequence[Trial]) -> list[DataSet]:
+    """The data sets that trials need; all of the plan's where a search says later what else is to run."""
+    needing = plan.trials if trials and plan.spec.search else trials
+    return [DATASETS[name] for name in sorted({trial.settings["data"]["name"] for trial in needing})]
+
+
+def stacked(stacks: Sequence[Stack]) -> list[Trial]:
+    """The trials of stacks."""
+    return [trial for stack in stacks for trial in stack]
+
+
+def refuse_if_strict(
+    plan: Plan, nets: Nets, records: Mapping[str, Record], options: Options
+) -> Mapping[str, Sequence[str]]:
+    """What trials ask to round and nothing rounds, by model.
+
+    Raises:
+        UserError: there is something, and the run is to be strict.
+    """
+    found = not_rounded(family(plan.trials), nets, records)
+    if options.strict and found:
+        lines = [f"{plan.spec.name}: not rounded in {model}: {', '.join(lacking)}" for model, lacking in found.items()]
+        raise UserError("\n".join([*lines, "--strict: name other roles, change the net, or leave --strict out"]))
+    return found
+
+
+def _known(plan: Plan, options: Options, here: str) -> Mapping[str, Record]:
+    """What the store has of a plan; nothing where there is no store yet."""
+    path = options.results / STORE_FILE
+    if not path.is_file():
+        return {}
+    with closing(Store.view(path)) as store:
+        return store.look_up([t.key for t in family(plan.trials)], here)[0]
+
+
+def _timings(options: Options, here: str) -> Sequence[tuple[dict[str, Any], float]]:
+    """How long trials of all sweeps took; nothing where there is no store yet."""
+    path = options.results / STORE_FILE
+    if not path.is_file():
+        return []
+    with closing(Store.view(path)) as store:
+        return store.timings(here)
+
+
+def to_run(plan: Plan, options: Options) -> list[Trial]:
+    """The trials that a run of a plan would train first; nothing is written."""
+    here = environment.describe(environment.choose(options.device))
+    records = _known(plan, options, here)
+    return wanted(plan, records, Weights.beside(options.results, here), options)
+
+
+def count_known(plan: Plan, records: Mapping[str, Record]) -> int:
+    """How many trials of a plan have a record for good."""
+    return len(plan.trials) - len(schedule.missing(plan.trials, records))
+
+
+def stacks_of(plan: Plan, trials: Sequence[Trial], nets: Nets, options: Options) -> list[Stack]:
+    """Stacks of those trials that can be trained, those of earlier stages first."""
+    memory = max(_free_memory() // options.at_once - WORKER_OVERHEAD, 0)
+
+    def fits(trial: Trial) -> int:
+        return cost.stack_fits(trial.settings, memory) if nets.stack(trial) else 1
+
+    def formed(trials: Sequence[Trial]) -> list[Stack]:
+        return schedule.form_stacks(trials, limit, options.at_once, fits, lambda trial: cost.work(trial.settings))
+
+    limit = min(options.stack, plan.spec.stack or options.stack)
+    ready = [trial for trial in trials if not nets.failing(trial)]
+    return [stack for _, own in groupby(ready, lambda trial: len(trial.bases)) for stack in formed(list(own))]
+
+
+def wanted(
+    plan: Plan, records: Mapping[str, Record], weights: Weights, options: Options, tried: Collection[str] = ()
+) -> list[Trial]:
+    """All that is to run, earlier stages first; of a search, what it needs now.
+
+    Args:
+        tried: keys of what this run has a record of: what failed is not tried again.
+    """
+    search = plan.spec.search
+    if options.force and search:
+        raise UserError("--force measures a whole grid again, and this spec searches in it: take `search` out for that")
+    if options.force:
+        return sorted(family(plan.trials), key=lambda trial: len(trial.bases))
+    missing = Bisection(plan, search).wanted(records, tried) if search else schedule.missing(plan.trials, records)
+    return [t for t in needed(missing, records, lambda key: weights.get(key) is not None) if t.key not in tried]
+
+
+def _free_memory() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def estimate(stacks: Sequence[Stack], pace: Pace) -> Estimate:
+    """From records of like trials: all but seed and stacking parameters equal."""
+    known = [(pace.of(stack), len(stack)) for stack in stacks if pace.has_like(stack)]
+    return Estimate(sum(spent for spent, _ in known) / pace.workers, sum(count for _, count in known))
+
+
+def folder_name(plan: Plan, options: Options) -> str:
+    """Of the sweep, in the results folder."""
+    return options.name or plan.spec.folder

@@ -1,0 +1,1 @@
+"""Specs and studies: YAML files, read strictly, and the plan of trials that they ask for."""

@@ -1,0 +1,272 @@
+"""The blocks of a spec: what their trials start from, their axes, and the points that are left out, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qsweep.errors import cut
+from qsweep.models.catalog import SOURCE, is_open
+from qsweep.models.imports import Source, read_kept, read_source
+from qsweep.parameter import BadValueError, check_each, show
+from qsweep.spec import axes
+from qsweep.spec.reader import OVERRIDE, Mistakes, Place
+from qsweep.trial.checks import Checker, checker
+from qsweep.trial.key import canonical
+from qsweep.trial.parameters import TRIAL_NAMES
+
+BLOCK_KEYS = ("trial", "grid", "zip", "variants", "exclude", "only")
+BLOCK_EXPECTED = "a mapping with trial, grid, …"
+SEED_NAMES = ("seed", "seeds")
+SEEDS_ELSEWHERE = "seeds are set for the whole spec: write `seeds: 5` or `seeds: [0, 1]` at the top"
+ROLE_BY_ROLE = "an axis over roles is written role by role: `quantize.weight: [range4, float32]`"
+
+
+@dataclass(frozen=True)
+class AxisGroup:
+    """Axes that move together: one axis of `grid`, or all of `zip`. `points` has a tuple of values for each step."""
+
+    names: tuple[str, ...]
+    points: tuple[tuple[Any, ...], ...]
+    place: Place
+
+
+@dataclass(frozen=True)
+class Block:
+    """One grid: what its trials start from, its variants, its axes, and which points are left out.
+
+    `trial` is nested; `variants` are to be laid over it, axis values over both (`overlay`).
+    """
+
+    place: Place
+    trial: Mapping[str, Any]
+    variants: Mapping[str, Mapping[str, Any]]
+    groups: tuple[AxisGroup, ...]
+    exclude: tuple[Mapping[str, Any], ...]
+    only: tuple[Mapping[str, Any], ...]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The swept parameters, in the order of the file."""
+        return tuple(name for group in self.groups for name in group.names)
+
+    @property
+    def size(self) -> int:
+        """Points of the grid before `exclude` and `only`, for one seed."""
+        count = max(len(self.variants), 1)
+        for group in self.groups:
+            count *= len(group.points)
+        return count
+
+
+def overlay(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters over others: a name replaces, then a dotted name is set inside."""
+    result = {**base, **own}
+    for name in sorted((n for n in own if "." in n), key=lambda n: n.count(".")):
+        head, *path = name.split(".")
+        result[head] = _set_inside(result.get(head, {}), path, result.pop(name))
+    return result
+
+
+def _set_inside(mapping: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy of nested mappings with one value set; the original is left alone."""
+    head, *rest = path
+    return {**mapping, head: _set_inside(mapping.get(head, {}), rest, value) if rest else value}
+
+
+class BlockReader:
+    """Turns the blocks of a document into Blocks, and notes every mistake on the way.
+
+    Attributes:
+        sources: each user's Python file that a model comes from, by the file's name in the spec.
+    """
+
+    def __init__(self, mistakes: Mistakes, overrides: Mapping[str, Any], folder: Path) -> None:
+        self.mistakes = mistakes
+        self.overrides = overrides
+        self.folder = folder
+        self.open_model = _names_open_model([mistakes.document.value, *overrides.values()])
+        self.sources: dict[str, Source] = {}
+
+    def blocks(self, top: Mapping[str, Any]) -> tuple[Block, ...]:
+        """The block at the top of a spec, and those of `also`, which start from the trial of the first."""
+        trial = overlay({}, self._parameters(self.mistakes.mapping(top, "trial"), ("trial",)))
+        blocks = [self._block(top, (), trial)]
+        for index, given in enumerate(self.mistakes.sequence(top, "also", (), "a list of blocks")):
+            place: Place = ("also", index)
+            if not isinstance(given, dict):
+                self.mistakes.add(place, f"found {show(given)}, expected {BLOCK_EXPECTED}")
+                continue
+            self.mistakes.unknown_keys(given, place, BLOCK_KEYS, TRIAL_NAMES)
+            own = self._parameters(self.mistakes.mapping(given, "trial", place), (*place, "trial"))
+            blocks.append(self._block(given, place, overlay(trial, own)))
+        self._check_overrides({name for block in blocks for name in block.axes})
+        return tuple(blocks)
+
+    def _block(self, given: Mapping[str, Any], place: Place, trial: Mapping[str, Any]) -> Block:
+        groups = tuple(group for key in given if key in ("grid", "zip") for group in self._groups(given, key, place))
+        self._repeated_axes(groups)
+        settled = self._settled({name for group in groups for name in group.names})
+        variants = self.mistakes.mapping(given, "variants", place)
+        if "" in variants:
+            self.mistakes.add((*place, "variants", ""), "a variant without a name")
+        return Block(
+            place,
+            overlay(trial, settled),
+            {n: self._parameters(v, (*place, "variants", n)) | settled for n, v in variants.items()},
+            groups,
+            self._matchers(given, "exclude", place),
+            self._matchers(given, "only", place),
+        )
+
+    # parameters
+
+    def _parameters(self, given: object, place: Place) -> dict[str, Any]:
+        """A `trial:` mapping with its values checked."""
+        if not isinstance(given, dict):
+            self.mistakes.add(place, f"found {show(given)}, expected a mapping of trial parameters")
+            return {}
+        checked = {name: self._value(name, value, (*place, name)) for name, value in given.items()}
+        return {name: found[0] for name, found in checked.items() if found}
+
+    def _value(self, name: str, value: object, place: Place) -> list[Any]:
+        """[the checked value], or [] after noting what is wrong with it."""
+        try:
+            return [self._checker(name)(value)]
+        except BadValueError as error:
+            self._note(error, place)
+            return []
+
+    def _note(self, error: BadValueError, place: Place) -> None:
+        several = as_list(str(place[1]), self.overrides[str(place[1])]) if place[:1] == (OVERRIDE,) else ""
+        for path, message in error.mistakes:
+            self.mistakes.add((*place, *path), message + several)
+
+    def _checker(self, name: str) -> Checker:
+        if name in SEED_NAMES:
+            raise BadValueError(SEEDS_ELSEWHERE)
+        check = checker(name, self.open_model)
+        return self._with_source(check) if name == "model" else check
+
+    def _with_source(self, check: Checker) -> Checker:
+        """A check of models that reads the files of users' own."""
+
+        def with_source(value: object) -> Any:
+            model = check(value)
+            source = SOURCE.fullmatch(model["name"])
+            if source and source[1] not in self.sources:
+                kept = read_kept(self.folder, source[1])
+                self.sources[source[1]] = kept or read_source(self.folder / source[1], source[1])
+            return model
+
+        return with_source
+
+    # axes
+
+    def _groups(self, given: Mapping[str, Any], key: str, place: Place) -> Iterator[AxisGroup]:
+        where = (*place, key)
+        named = {
+            name: self._axis(name, values, (*where, name))
+            for name, values in self.mistakes.mapping(given, key, place).items()
+        }
+        if key == "grid":
+            for name, values in named.items():
+                yield AxisGroup((name,), tuple((v,) for v in values), (*where, name))
+        elif named:
+            if len({len(values) for values in named.values() if values}) > 1:
+                lengths = ", ".join(f"{name} has {len(v)}" for name, v in named.items())
+                self.mistakes.add(where, f"axes that move together need as many values each: {lengths}")
+            yield AxisGroup(tuple(named), tuple(zip(*named.values(), strict=False)), where)
+
+    def _axis(self, name: str, given: object, place: Place) -> list[Any]:
+        """The checked values of an axis, or [] after noting what is wrong."""
+        try:
+            if name == "quantize":
+                raise BadValueError(ROLE_BY_ROLE)
+            return self._override_axis(name) if name in self.overrides else self._axis_values(name, given)
+        except BadValueError as error:
+            self._note(error, (OVERRIDE, name) if name in self.overrides else place)
+            return []
+
+    def _override_axis(self, name: str) -> list[Any]:
+        """Two values from `-S lr=[0.1, 0.2]`, one from `-S betas=[0.9, 0.99]`: what are no values of an axis is one."""
+        given = self.overrides[name]
+        try:
+            return self._axis_values(name, given)
+        except BadValueError as error:
+            try:
+                return [self._checker(name)(given)]
+            except BadValueError as single:
+                raise error if isinstance(given, list | dict) else single from None
+
+    def _axis_values(self, name: str, given: object) -> list[Any]:
+        check = self._checker(name)
+        checked = check_each(enumerate(axes.values(given)), lambda _, value: check(value))
+        _refuse_repeated(values := [value for _, value in checked])
+        return values
+
+    def _repeated_axes(self, groups: Sequence[AxisGroup]) -> None:
+        seen: set[str] = set()
+        for group in groups:
+            for name in seen.intersection(group.names):
+                self.mistakes.add(group.place, f"'{name}' is an axis in grid and in zip: keep one")
+            seen.update(group.names)
+
+    # overrides
+
+    def _settled(self, swept: set[str]) -> dict[str, Any]:
+        """The overrides that set a trial parameter in a block: not its own axes, nor what only an axis could take."""
+        settled = {}
+        for name in [name for name in self.overrides if name not in swept]:
+            with suppress(BadValueError):  # noted once, by _check_overrides
+                settled[name] = self._checker(name)(self.overrides[name])
+        return settled
+
+    def _check_overrides(self, swept: set[str]) -> None:
+        """Note the overrides that no block's axis takes, and no parameter either."""
+        for name in [name for name in self.overrides if name not in swept]:
+            good = self._value(name, self.overrides[name], (OVERRIDE, name))
+            if not good and isinstance(self.overrides[name], list | dict):
+                self.mistakes.add((OVERRIDE, name), "it is no axis of this spec, so it takes one value")
+
+    # exclude and only
+
+    def _matchers(self, given: Mapping[str, Any], key: str, place: Place) -> tuple[Mapping[str, Any], ...]:
+        entries = self.mistakes.sequence(given, key, place, "a list of mappings, such as [{bitwidth: 1}]")
+        return tuple(self._matcher(entry, (*place, key, i)) for i, entry in enumerate(entries))
+
+    def _matcher(self, entry: object, place: Place) -> dict[str, Any]:
+        if not isinstance(entry, dict) or not entry:
+            expected = "a mapping of parameters to match, such as {bitwidth: 1}"
+            self.mistakes.add(place, f"found {show(entry)}, expected {expected}")
+            return {}
+        variant = {"variant": entry["variant"]} if "variant" in entry else {}
+        return overlay(variant, self._parameters({k: v for k, v in entry.items() if k != "variant"}, place))
+
+
+def as_list(name: str, given: object) -> str:
+    """How several values of -S are written, where they were written otherwise: `0.1,0.01`."""
+    values = re.split(r"[,; ]+", given.strip(",; ")) if isinstance(given, str) else []
+    return f"; several values are a list: -S '{name}=[{cut(', '.join(values))}]'" if len(values) > 1 else ""
+
+
+def _refuse_repeated(values: Sequence[Any]) -> None:
+    """Values of one parameter have one spelling each, so that equal ones have equal texts."""
+    seen: set[str] = set()
+    for value in values:
+        text = canonical(value)
+        if text in seen:
+            raise BadValueError(f"the value {show(value)} stands here twice")
+        seen.add(text)
+
+
+def _names_open_model(value: object) -> bool:
+    """Whether an open model is named anywhere; then a dotted `model.x` may be one of its parameters."""
+    if isinstance(value, str):
+        return is_open(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(map(_names_open_model, inner))

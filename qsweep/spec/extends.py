@@ -1,0 +1,76 @@
+"""A spec file on top of the one that it `extends`: mappings merge; all else, lists and axes among it, is replaced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from qsweep.errors import SpecError, UserError
+from qsweep.parameter import show
+from qsweep.spec.reader import Document, Place, read_file
+
+EXTENDS: Place = ("extends",)
+MAX_LEVELS = 20
+NOT_INHERITED = ("name", "extends")
+
+
+def read_extended(path: Path, shown: str) -> Document:
+    """The document in a spec file, merged with all that it extends; its marks point to the file where a value stands.
+
+    Args:
+        shown: the file's name in messages.
+
+    Raises:
+        UserError: the file can't be read. SpecError: it or what it extends is no YAML as we read it, or a circle.
+    """
+    return _on_base(read_file(path, shown), path, ())
+
+
+def _on_base(document: Document, path: Path, above: tuple[str, ...]) -> Document:
+    if not isinstance(document.value, dict) or "extends" not in document.value:
+        return document
+    name = document.value["extends"]
+    if not isinstance(name, str):
+        raise SpecError([document.problem(EXTENDS, f"found {show(name)}, expected a file's path")])
+    chain = (*above, os.path.realpath(path))
+    if len(chain) > MAX_LEVELS:
+        raise SpecError([document.problem(EXTENDS, f"more than {MAX_LEVELS} files that extend each other")])
+    if os.path.realpath(path.parent / name) in chain:
+        raise SpecError([document.problem(EXTENDS, f"'{name}' extends this file in turn: a circle")])
+    return _merged(_on_base(_read_base(document, path, name), path.parent / name, chain), document)
+
+
+def _read_base(document: Document, path: Path, name: str) -> Document:
+    try:
+        base = read_file(path.parent / name, str(PurePath(document.file).parent / name))
+    except SpecError:
+        raise
+    except UserError as error:
+        raise SpecError([document.problem(EXTENDS, f"can't read the file beside this one: {error}")]) from None
+    if not isinstance(base.value, dict):
+        raise SpecError([base.problem((), f"found {show(base.value)}, expected a mapping with trial, grid, …")])
+    return base
+
+
+def _merged(base: Document, own: Document) -> Document:
+    inherited = {key: value for key, value in base.value.items() if key not in NOT_INHERITED}
+    replaced: set[Place] = {(key,) for key in NOT_INHERITED}
+    value = _merge(inherited, {k: v for k, v in own.value.items() if k != "extends"}, (), replaced)
+    kept = {place: mark for place, mark in base.marks.items() if not _within(place, replaced)}
+    return Document(own.file, value, kept | own.marks)
+
+
+def _merge(base: Any, own: Any, place: Place, replaced: set[Place]) -> Any:
+    """`own` on top of `base`; notes the places where nothing of the base is left. An empty mapping empties."""
+    is_axis = len(place) == 2 and place[0] in ("grid", "zip")
+    empties = not own and place != ()
+    if is_axis or empties or not (isinstance(base, Mapping) and isinstance(own, Mapping)):
+        replaced.add(place)
+        return own
+    return {**base, **{k: _merge(base[k], v, (*place, k), replaced) if k in base else v for k, v in own.items()}}
+
+
+def _within(place: Place, places: set[Place]) -> bool:
+    return any(place[:length] in places for length in range(len(place) + 1))

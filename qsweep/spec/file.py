@@ -1,0 +1,372 @@
+"""A spec: one YAML file that describes a grid of trials, checked whole, with every mistake reported at its place."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from qsweep.errors import SpecError, UserError, cut, unknown
+from qsweep.models.imports import Source
+from qsweep.parameter import BadValueError, show
+from qsweep.spec.axes import limit
+from qsweep.spec.blocks import BLOCK_EXPECTED, BLOCK_KEYS, Block, BlockReader, as_list
+from qsweep.spec.extends import read_extended
+from qsweep.spec.reader import OVERRIDE, Document, Mistakes, Place, read_text
+from qsweep.trial.key import canonical
+from qsweep.trial.parameters import KEPT, ROLES, TRIAL_NAMES
+from qsweep.trial.reach import ACCURACIES, DEFAULT_REACH, read_reach
+
+TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "stack", "search", "plots", "max_trials")
+NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+NAME_RULE = "up to 64 of A-Z a-z 0-9 . _ - and no dot in front"
+RESOLVED = "spec"
+"""What the file in a sweep's folder is called, with `.yaml`: it says the folder's name, and runs as it lies."""
+RESOLVED_NAME = re.compile(rf"{NAME.pattern}(@[0-9a-f]{{6}})*")
+RESERVED_NAMES = ("reference", "weights")
+"""Folders of results/ that are not a sweep's: committed results, and what stages start from."""
+STORE_FILE = "store.db"
+"""The store in results/; SQLite has files of its own beside it, whose names begin so."""
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a name in results/ is taken by something else than a sweep, on any file system."""
+    return name.casefold() in RESERVED_NAMES or name.casefold().startswith(STORE_FILE)
+
+
+MAX_TRIALS = 100_000
+MAX_SEEDS_BY_NUMBER = 20
+MAX_SEED = 2**63 - 1
+
+NOT_ROUNDED = "not_rounded"
+"""What a trial's roles name and nothing rounds in its net: a column where there is something."""
+
+METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+WHY = ("clipped", "zero", "levels", "stalled")
+"""What is reported for each quantized role, in columns such as `weight_stalled`: the fraction of values out of range
+before rounding; of what is kept the fraction that is 0, of all else the fraction of non-zero values that became
+0; the number of different values; and, of what is kept, the fraction of non-zero updates that left the stored code as
+it was."""
+WHY_OF_FLOWS = WHY[:3]
+CLASSES = "predicted_classes"
+"""How many classes the net predicts at all on the test set."""
+
+
+def why_columns(roles: Collection[str]) -> tuple[str, ...]:
+    """The columns that say why trials learn or don't, for the roles that some of them quantize."""
+    parts = {role: WHY if role in KEPT else WHY_OF_FLOWS for role in ROLES if role in roles}
+    return (*(f"{role}_{part}" for role, own in parts.items() for part in own), CLASSES)
+
+
+MODEL_BITS = "model_bits"
+STORED_AS = "stored"
+"""What a record's `run` calls the formats of the parameters that training keeps rounded, by name."""
+SIZES = (MODEL_BITS, "compressed_bytes")
+"""What is told of the size of models: the bits of all parameters, codes, scales and levels included, of those that are
+compressed or that training keeps rounded; and the exported file of compressed ones."""
+MEASURES = (*METRICS, *SIZES, *why_columns(ROLES))
+"""All that trials.csv says of what a trial gave."""
+SECONDS = "seconds"
+"""What timings.csv says of it."""
+DRAWN = (*MEASURES, SECONDS)
+"""All that can be drawn."""
+SHARES = ("accuracy", "clipped", "zero", "stalled")
+"""How measures end that are fractions, drawn in per cent."""
+
+
+def is_share(measure: str) -> bool:
+    """Whether a measure is a fraction."""
+    return measure.endswith(SHARES)
+
+
+MOST_PANELS = 24
+MOST_LINES = 40
+"""What a figure holds."""
+MOST_SURFACES = 12
+"""Panels of a figure of surfaces, whose labels hide each other in smaller ones."""
+
+RANGE = "range"
+"""The one field of a plot that is not text: the ends of a range to draw over a histogram."""
+
+REACH = "reach"
+"""What a threshold, a heatmap or a search asks for: a share of the best trial without the axis, or an accuracy."""
+
+PLOT_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "surface": (("x", "y", "z"), ("facet", "title", "name")),
+    "heatmap": (("x", "y", "z"), ("facet", "reach", "title", "name")),
+    "threshold": (("x", "y", "z"), ("line", "facet", "reach", "title", "name")),
+    "lines": (("x", "y"), ("line", "facet", "title", "name")),
+    "scatter": (("x", "y"), ("line", "facet", "title", "name")),
+    "histogram": (("place",), ("line", "facet", "range", "title", "name")),
+}
+"""Kind of plot: the fields that it needs, and those that it takes."""
+
+
+def metric_field(kind: str) -> str | None:
+    """The field of a kind of plot that names its metric, if it shows one; others of one letter or word name columns."""
+    return next((name for name in ("z", "y") if name in PLOT_FIELDS[kind][0]), None)
+
+
+def plot_range(given: object) -> tuple[float, float]:
+    """Both ends of the `range` that a histogram draws: 0.1 means ±0.1.
+
+    Raises:
+        BadValueError: it is neither a number above 0 nor two in order.
+    """
+    ends = given if isinstance(given, list) else [-given, given] if _is_number(given) else []
+    if len(ends) == 2 and all(map(_is_number, ends)) and ends[0] < ends[1]:
+        return float(ends[0]), float(ends[1])
+    raise BadValueError(f"found {show(given)}, expected a number above 0 (0.1 means ±0.1), or [lowest, highest]")
+
+
+@dataclass(frozen=True)
+class Search:
+    """A part of the grid in place of all of it: the lowest value of an axis that reaches an accuracy, by bisection."""
+
+    axis: str
+    reach: str
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A checked spec file; qsweep.spec.plan expands it into trials.
+
+    Attributes:
+        search: which part of the grid is to be trained, where not all of it is.
+        stack: the most trials that train together, where the spec says so: 1 for one whose question is time.
+        overrides: what -S has set, by name.
+        sources: each user's Python file that a model comes from, by the file's name in the spec.
+    """
+
+    name: str
+    title: str
+    blocks: tuple[Block, ...]
+    seeds: tuple[int, ...]
+    stack: int | None
+    search: Search | None
+    plots: tuple[Mapping[str, Any], ...]
+    overrides: Mapping[str, Any]
+    sources: Mapping[str, Source]
+    document: Document = field(repr=False)
+
+    @cached_property
+    def digests(self) -> dict[str, str | dict[str, Any]]:
+        """What the settings of trials hold of each source, by the file's name in the spec."""
+        return {file: source.identity for file, source in self.sources.items()}
+
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """The texts of all sources, by SHA-256: what a worker builds nets from."""
+        return {digest: text for source in self.sources.values() for digest, text in source.texts.items()}
+
+    @property
+    def folder(self) -> str:
+        """Name of the results folder: the spec's own, with six digits of the overrides where there are some."""
+        if not self.overrides:
+            return self.name
+        return f"{self.name}@{hashlib.sha256(canonical(self.overrides).encode()).hexdigest()[:6]}"
+
+
+def read(path: Path, overrides: Sequence[str] = (), shown: str | None = None) -> Spec:
+    """The spec in a file.
+
+    Args:
+        overrides: `NAME=VALUE` texts; each replaces a trial parameter or the values of an axis, in every block, or the
+            seeds.
+        shown: the file's name in messages.
+
+    Raises:
+        UserError: the file can't be read, or an override is not NAME=VALUE.
+        SpecError: every mistake in it.
+    """
+    document = read_extended(path, shown or str(path))
+    return _Reader(document, path, _parse_overrides(overrides)).spec()
+
+
+def _parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """The values of all -S, by name.
+
+    Raises:
+        UserError: one is not NAME=VALUE, or two have the same name.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, value = _parse_override(text)
+        if name in values:
+            raise UserError(f"-S {name} is given twice: keep one; several values are a list, as in -S '{name}=[…, …]'")
+        values[name] = value
+    return values
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UserError(f"-S {cut(text)}: expected NAME=VALUE, as in -S lr=0.1 or -S 'bitwidth=[8, 4]'")
+    return name, read_text(value, f"{OVERRIDE} {name}").value
+
+
+class _Reader:
+    """Turns a document into a Spec, collecting every mistake on the way."""
+
+    def __init__(self, document: Document, path: Path, overrides: Mapping[str, Any]) -> None:
+        self.document = document
+        self.path = path
+        self.overrides = overrides
+        self.mistakes = Mistakes(document)
+
+    def spec(self) -> Spec:
+        top = self.document.value
+        if not isinstance(top, dict):
+            raise SpecError([self.document.problem((), f"found {show(top)}, expected {BLOCK_EXPECTED}")])
+        self.mistakes.unknown_keys(top, (), TOP_KEYS, TRIAL_NAMES)
+        swept = {name: value for name, value in self.overrides.items() if name != "seeds"}
+        reader = BlockReader(self.mistakes, swept, self.path.parent)
+        spec = Spec(
+            name=self._name(top),
+            title=self.mistakes.text(top, "title", ""),
+            blocks=reader.blocks(top),
+            seeds=self._seeds(top),
+            stack=self._whole(top, "stack"),
+            search=self._search(top),
+            plots=self._plots(top),
+            overrides=self.overrides,
+            sources=reader.sources,
+            document=self.document,
+        )
+        self._check_size(spec, self._whole(top, "max_trials") or MAX_TRIALS)
+        self.mistakes.stop_if_any()
+        return spec
+
+    def _name(self, top: Mapping[str, Any]) -> str:
+        stem = self.path.stem
+        name = self.mistakes.text(top, "name", stem)
+        if stem == RESOLVED and RESOLVED_NAME.fullmatch(name) and name not in RESERVED_NAMES:
+            return name
+        if name != stem:
+            self.mistakes.add(("name",), f"found '{name}', but the file's name is '{stem}': make them the same")
+        elif not NAME.fullmatch(name):
+            self.mistakes.add(("name",), f"'{name}' can't name a folder: {NAME_RULE}")
+        elif is_reserved(name):
+            self.mistakes.add(("name",), f"results/{name}/ is no sweep's folder: give the file another name")
+        return name
+
+    def _whole(self, top: Mapping[str, Any], key: str) -> int | None:
+        """A number from 1, where the spec has one of this name."""
+        given = top.get(key)
+        if key in top and not (_is_int(given) and given >= 1):
+            self.mistakes.add((key,), f"found {show(given)}, expected an integer from 1")
+            return None
+        return given
+
+    def _check_size(self, spec: Spec, most: int) -> None:
+        count = sum(block.size for block in spec.blocks) * len(spec.seeds)
+        if count > most:
+            message = f"{count:,} trials, more than {most:,}: if that is meant, write `max_trials: {count}`"
+            self.mistakes.add(("grid",), message)
+
+    # seeds
+
+    def _seeds(self, top: Mapping[str, Any]) -> tuple[int, ...]:
+        place: Place = (OVERRIDE, "seeds") if "seeds" in self.overrides else ("seeds",)
+        try:
+            return _seeds(self.overrides.get("seeds", top.get("seeds", 1)))
+        except BadValueError as error:
+            self.mistakes.add(place, str(error) + as_list("seeds", self.overrides.get("seeds")))
+            return (0,)
+
+    # search
+
+    def _search(self, top: Mapping[str, Any]) -> Search | None:
+        given = top.get("search")
+        if given is None:
+            return None
+        if not isinstance(given, dict) or not isinstance(given.get("bisect"), str):
+            expected = "a mapping such as {bisect: bitwidth, reach: 95%}"
+            self.mistakes.add(("search",), f"found {show(given)}, expected {expected}")
+            return None
+        self.mistakes.unknown_keys(given, ("search",), ("bisect", REACH))
+        self._reach(given.get(REACH, DEFAULT_REACH), ("search", REACH))
+        return Search(given["bisect"], str(given.get(REACH, DEFAULT_REACH)))
+
+    # plots
+
+    def _plots(self, top: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+        given = self.mistakes.sequence(top, "plots", (), "a list of plots")
+        for index, plot in enumerate(given):
+            self._plot(plot, ("plots", index))
+        return tuple(plot for plot in given if isinstance(plot, dict))
+
+    def _plot(self, plot: object, place: Place) -> None:
+        if not isinstance(plot, dict) or not isinstance(plot.get("kind"), str):
+            self.mistakes.add(place, f"found {show(plot)}, expected a mapping with a kind: {', '.join(PLOT_FIELDS)}")
+            return
+        kind = plot["kind"]
+        if kind not in PLOT_FIELDS:
+            self.mistakes.add((*place, "kind"), unknown("kind of plot", kind, tuple(PLOT_FIELDS)))
+            return
+        needs, takes = PLOT_FIELDS[kind]
+        self.mistakes.unknown_keys(plot, place, ("kind", *needs, *takes))
+        for name in [name for name in needs if name not in plot]:
+            self.mistakes.add(place, f"a {kind} needs {name}")
+        for name in [name for name, value in plot.items() if name not in (RANGE, REACH) and not isinstance(value, str)]:
+            self.mistakes.add((*place, name), f"found {show(plot[name])}, expected a text")
+        if RANGE in takes and RANGE in plot:
+            self._plot_range(plot[RANGE], (*place, RANGE))
+        if REACH in takes and REACH in plot:
+            self._reach(plot[REACH], (*place, REACH))
+        self._plot_names(plot, metric_field(kind) or "", place)
+
+    def _reach(self, given: object, place: Place) -> None:
+        try:
+            read_reach(given)
+        except BadValueError as error:
+            self.mistakes.add(place, str(error))
+
+    def _plot_range(self, given: object, place: Place) -> None:
+        try:
+            plot_range(given)
+        except BadValueError as error:
+            self.mistakes.add(place, str(error))
+
+    def _plot_names(self, plot: Mapping[str, Any], field_name: str, place: Place) -> None:
+        metric, name = plot.get(field_name), plot.get("name")
+        if isinstance(metric, str) and metric not in DRAWN:
+            self.mistakes.add((*place, field_name), unknown("metric", metric, DRAWN))
+        is_reached = REACH in plot or plot["kind"] == "threshold"
+        if is_reached and metric in DRAWN and metric not in ACCURACIES:
+            self.mistakes.add((*place, field_name), f"{metric} is nothing to reach (one of: {', '.join(ACCURACIES)})")
+        if metric == SECONDS and plot.get("x") == "epoch":
+            self.mistakes.add((*place, field_name), f"{SECONDS} are a whole trial's, not an epoch's")
+        if isinstance(name, str) and not NAME.fullmatch(name):
+            self.mistakes.add((*place, "name"), f"'{name}' can't name a file: {NAME_RULE}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_int(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _seeds(given: Any) -> tuple[int, ...]:
+    """The seeds that a number, `{count: n}` or a list means.
+
+    Raises:
+        BadValueError: it is none of these.
+    """
+    if _is_int(given) and 1 <= given <= MAX_SEEDS_BY_NUMBER:
+        return tuple(range(given))
+    if isinstance(given, dict) and list(given) == ["count"] and _is_int(given["count"]) and given["count"] >= 1:
+        return tuple(range(limit(given["count"])))
+    if isinstance(given, list) and given and all(_is_int(s) and 0 <= s <= MAX_SEED for s in given):
+        if len(set(given)) < len(given):
+            raise BadValueError("a seed stands here twice")
+        return tuple(given)
+    more = f" (more than {MAX_SEEDS_BY_NUMBER}: write {{count: {given}}})" if _is_int(given) and given > 0 else ""
+    raise BadValueError(f"found {show(given)}, expected a number of seeds or a list of them{more}")

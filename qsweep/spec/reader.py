@@ -1,0 +1,398 @@
+"""Reading YAML strictly: values, and the line and column of each, or every mistake that the text itself has.
+
+PyYAML's own constructor reads `1e-3` as a string, `on` as true, `1:30` as 90, `010` as 8 and keeps the last of two
+equal keys; its C loader crashes on deep nesting. So only its pure parser is used, and the tree is walked once with the
+scalars of YAML 1.2. No tags, dates, merge keys or aliases to a node's own parents; nothing is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import yaml
+from yaml.reader import ReaderError
+
+from qsweep.errors import Problem, SpecError, UserError, cut, unknown
+from qsweep.files import is_special
+from qsweep.parameter import show
+
+Kind = TypeVar("Kind")
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 50
+MAX_NODES = 100_000
+
+Place = tuple[str | int, ...]
+"""Where a value stands: the keys and indices that lead to it."""
+
+Mark = tuple[str, int, int]
+"""File, line, column."""
+
+OVERRIDE = "-S"
+"""Begins the place of a value that comes from the command line: ("-S", "lr")."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """The values of one YAML text, and {place: (file, line, column)} for each of them, counted from 1."""
+
+    file: str
+    value: Any
+    marks: dict[Place, Mark] = field(repr=False)
+
+    def problem(self, place: Place, message: str) -> Problem:
+        """A mistake at a place, or at the nearest enclosing place that stands in the text."""
+        if place[:1] == (OVERRIDE,):
+            return Problem(f"-S {place[1]}", 0, 0, dotted(place[2:]), message)
+        known = place
+        while known and known not in self.marks:
+            known = known[:-1]
+        return Problem(*self.marks.get(known, (self.file, 0, 0)), dotted(place), message)
+
+
+def dotted(place: Place) -> str:
+    """A place as one writes it: ("also", 0, "grid", "lr") → `also[0].grid.lr`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{cut(part)}" for part in place)
+    return text.removeprefix(".")
+
+
+# --- text to values ---------------------------------------------------------------------------------------------------
+
+
+def read_file(path: Path, shown: str) -> Document:
+    """The document in a file; `shown` is its name in messages.
+
+    Raises:
+        UserError: it can't be read. SpecError: it is invalid YAML.
+    """
+    if is_special(path):
+        raise UserError(f"{shown}: not an ordinary file")
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{shown}: {error.strerror or error}") from None
+    if len(data) > MAX_BYTES:
+        raise SpecError([Problem(shown, 0, 0, "", f"larger than {MAX_BYTES // 1024} KB: not a spec")])
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SpecError([Problem(shown, 0, 0, "", f"not text: byte {error.start} is not UTF-8")]) from None
+    return read_text(text, shown)
+
+
+def read_text(text: str, shown: str) -> Document:
+    """The document in a text.
+
+    Raises:
+        SpecError: invalid YAML, nested deeper than 50 levels, or with what we don't read (all such places at once).
+    """
+    walk = _Walk(shown, text)
+    root = _compose(text, walk)
+    value = walk.value(root, ()) if root is not None else None
+    if walk.problems:
+        raise SpecError(walk.problems)
+    return Document(shown, value, walk.marks)
+
+
+def _compose(text: str, walk: _Walk) -> yaml.Node | None:
+    """The tree of a text; its tags are noted, invalid YAML is raised."""
+    if found := LINE_SEPARATOR.search(text):
+        walk.stop(*_line_and_column(text, found.start()), _found_for(found[0], "an ordinary line end, or a space"))
+    try:
+        loader = _Loader(text)
+    except ReaderError as error:
+        walk.stop(
+            *_line_and_column(text, error.position),
+            f"not text: it has the character {_character(text[error.position])}",
+        )
+    try:
+        return loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark or loader.get_mark()
+        what = ", ".join(filter(None, (error.context, error.problem)))
+        if (at := _suspect(text, mark)) is None:
+            walk.stop(mark.line + 1, mark.column + 1, f"invalid YAML: {what}")
+        walk.stop(
+            *_line_and_column(text, at), f"{_found_for(text[at], _meant(text[at]))} (invalid YAML: {error.problem})"
+        )
+    except (ValueError, OverflowError):  # an escape beyond Unicode, "\UFFFFFFFF"
+        mark = loader.get_mark()
+        walk.stop(mark.line + 1, mark.column + 1, "invalid YAML: there is no such character")
+    finally:
+        for mark, tag in loader.tags:
+            walk.wrong(mark.line + 1, mark.column + 1, (), f"tag '{cut(tag)}': tags are not read")
+
+
+def _line_and_column(text: str, position: int) -> tuple[int, int]:
+    before = text[:position]
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
+
+
+def _character(character: str) -> str:
+    """A character that one does not see, or takes for another: `U+00A0 (no-break space)`."""
+    name = "tab" if character == "\t" else unicodedata.name(character, "").lower()
+    return f"U+{ord(character):04X}" + (f" ({name})" if name else "")
+
+
+def _found_for(character: str, expected: str) -> str:
+    """What stands in the place of another character, and what to type there."""
+    return f"found {_character(character)}, expected {expected}"
+
+
+def _suspect(text: str, mark: yaml.Mark) -> int | None:
+    """Of invalid YAML: where a character stands that is not one of YAML's own: a tab at the place of the error, or the
+    first one on the lines before it that looks like another."""
+    if text[mark.index : mark.index + 1] == "\t":
+        return int(mark.index)
+    lines = text.splitlines(keepends=True)
+    start, end = (sum(map(len, lines[:count])) for count in (max(mark.line - LINES_BEFORE, 0), mark.line + 1))
+    found = (match.start() for match in islice(LOOKALIKE.finditer(text, start, end), MOST_LOOKALIKES))
+    return next((at for at in found if not IN_PROSE.match(text[text.rfind("\n", 0, at) + 1 : at])), None)
+
+
+LINES_BEFORE = 2
+"""YAML's parser notices some mistakes only lines later."""
+MOST_LOOKALIKES = 100
+"""Of those, how many are looked at."""
+
+
+def _meant(character: str) -> str:
+    return "nothing there" if INVISIBLE.fullmatch(character) else MEANT.get(character, "a space")
+
+
+class _Loader(yaml.SafeLoader):
+    """The pure parser and composer, resolving nothing: scalars stay text. Nesting is limited before it is recursion."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = 0
+        self.tags: list[tuple[yaml.Mark, str]] = []
+
+    def get_event(self) -> Any:
+        event: Any = super().get_event()  # type: ignore[no-untyped-call]
+        self.depth += isinstance(event, yaml.CollectionStartEvent)
+        self.depth -= isinstance(event, yaml.CollectionEndEvent)
+        if self.depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH} levels", problem_mark=event.start_mark)
+        if (tag := getattr(event, "tag", None)) is not None:
+            self.tags.append((event.start_mark, tag))
+        return event
+
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
+        return ""
+
+    def descend_resolver(self, current_node: Any, current_index: Any) -> None:
+        pass
+
+    def ascend_resolver(self) -> None:
+        pass
+
+
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""What an escape can bring into a text, and neither a file name nor a table can hold."""
+
+
+MEANT = {
+    **dict.fromkeys("\u2212\ufe63\uff0d", "a hyphen-minus, -"),
+    **dict.fromkeys("\uff1a\ufe55\u2236\ua789", "a colon and a space"),
+    **dict.fromkeys("\uff0c\u3001", "a comma"),
+    **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb\uff02", 'a straight quote, "'),
+    **dict.fromkeys("\u2018\u2019\u201a\uff07", "a straight quote, '"),
+    **dict.fromkeys("\uff3b\uff3d\uff5b\uff5d", "a bracket of ASCII"),
+}
+"""What is meant by characters that word processors, web pages and other keyboards put in the place of YAML's own."""
+_INVISIBLE = (
+    "\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
+)
+INVISIBLE = re.compile(f"[{_INVISIBLE}]")
+"""Characters without width: joiners, marks of direction, fillers."""
+LOOKALIKE = re.compile(f"[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000{_INVISIBLE}{re.escape(''.join(MEANT))}]")
+"""Those of MEANT, invisible ones, and the spaces that are none of YAML's."""
+LINE_SEPARATOR = re.compile("[\u0085\u2028\u2029]")
+"""Line ends to PyYAML, but to no editor: what follows one would stand on another line than the one that is seen."""
+IN_PROSE = re.compile(r"""\s*title\s*:|(.*\s)?#|[^"]*"([^"]*"[^"]*")*[^"]*$|[^']*'([^']*'[^']*')*[^']*$""")
+"""What stands on a line before characters that may be any: those of a title, a comment, a text in quotes."""
+PROSE = ("title",)
+"""The end of the places of texts that are read by people alone."""
+
+
+class _Walk:
+    """One walk over the tree gives values, marks and problems."""
+
+    def __init__(self, shown: str, text: str) -> None:
+        self.shown = shown
+        self.source = text
+        self.marks: dict[Place, Mark] = {}
+        self.problems: list[Problem] = []
+        self.open: list[yaml.Node] = []
+
+    def value(self, node: yaml.Node, place: Place) -> Any:
+        self.marks[place] = self._mark(node)
+        if len(self.marks) > MAX_NODES:
+            self.stop(*self._mark(node)[1:], f"more than {MAX_NODES:,} values: too many aliases?")
+        if any(node is parent for parent in self.open):
+            return self._note(node, place, "an alias to one of its own parents")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, place)
+        self.open.append(node)
+        value = self._sequence(node, place) if isinstance(node, yaml.SequenceNode) else self._mapping(node, place)
+        self.open.pop()
+        return value
+
+    def _sequence(self, node: yaml.SequenceNode, place: Place) -> list[Any]:
+        return [self.value(child, (*place, i)) for i, child in enumerate(node.value)]
+
+    def _mapping(self, node: yaml.Node, place: Place) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, child in node.value:
+            if (key := self._key(key_node, place)) is None:
+                continue
+            value = self.value(child, (*place, key))
+            if key in result:
+                self._note(key_node, (*place, key), "stands here a second time")
+            result[key] = value
+            self.marks[(*place, key)] = self._mark(key_node)
+        return result
+
+    def _key(self, node: yaml.Node, place: Place) -> str | None:
+        if not isinstance(node, yaml.ScalarNode) or (node.value == "<<" and node.style is None):
+            self._note(node, place, "a name was expected here; merge keys and mappings as names are not read")
+            return None
+        if node.style is None and self._has_lookalike(node, place):
+            return None
+        return self._text(node, place)
+
+    def _has_lookalike(self, node: yaml.ScalarNode, place: Place) -> bool:
+        """Note the first character of a text without quotes that looks like another, at its own column."""
+        found = LOOKALIKE.search(node.value) and LOOKALIKE.search(self.source, node.start_mark.index)
+        if not found:
+            return False
+        message = _found_for(found[0], _meant(found[0]))
+        self.wrong(*_line_and_column(self.source, found.start()), place, message)
+        return True
+
+    def _scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
+        if node.style is not None:
+            return self._text(node, place)
+        if place[-1:] != PROSE and self._has_lookalike(node, place):
+            return None
+        try:
+            return plain_scalar(node.value)
+        except ValueError as error:
+            return self._note(node, place, str(error))
+
+    def _text(self, node: yaml.ScalarNode, place: Place) -> str | None:
+        if found := UNPRINTABLE.search(node.value):
+            self._note(node, place, f"a text with the character U+{ord(found[0]):04X}")
+            return None
+        return str(node.value)
+
+    def _note(self, node: yaml.Node, place: Place, message: str) -> None:
+        self.wrong(*self._mark(node)[1:], place, message)
+
+    def _mark(self, node: yaml.Node) -> Mark:
+        return (self.shown, node.start_mark.line + 1, node.start_mark.column + 1)
+
+    def wrong(self, line: int, column: int, place: Place, message: str) -> None:
+        self.problems.append(Problem(self.shown, line, column, dotted(place), message))
+
+    def stop(self, line: int, column: int, message: str) -> NoReturn:
+        self.wrong(line, column, (), message)
+        raise SpecError(self.problems)
+
+
+# --- scalars ----------------------------------------------------------------------------------------------------------
+
+
+def _decimal_float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"'{cut(text)}' is too large for a number")
+    return value
+
+
+def _not_finite(text: str) -> float:
+    raise ValueError(f"'{text}' is not a finite number")
+
+
+SCALARS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
+    (re.compile(r"true|True|TRUE"), lambda text: True),
+    (re.compile(r"false|False|FALSE"), lambda text: False),
+    (re.compile(r"|~|null|Null|NULL"), lambda text: None),
+    (re.compile(r"[-+]?[0-9]{1,300}"), int),
+    (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), _decimal_float),
+    (re.compile(r"0x[0-9a-fA-F]{1,16}"), lambda text: int(text, 16)),
+    (re.compile(r"0o[0-7]{1,20}"), lambda text: int(text, 8)),
+    (re.compile(r"[-+]?\.?(inf|Inf|INF)|\.?(nan|NaN|NAN)"), _not_finite),
+)
+"""The core schema of YAML 1.2: `1e-3` is a number, `on`, `1:30` and `2024-01-01` are strings, `010` is ten."""
+
+
+def plain_scalar(text: str) -> Any:
+    """The value of an unquoted scalar.
+
+    Raises:
+        ValueError: a number that is not finite.
+    """
+    for pattern, convert in SCALARS:
+        if pattern.fullmatch(text):
+            return convert(text)
+    return text
+
+
+# --- checking what was read -------------------------------------------------------------------------------------------
+
+
+class Mistakes:
+    """What is wrong with a document, collected so that all of it is reported at once."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.found: list[Problem] = []
+
+    def add(self, place: Place, message: str) -> None:
+        self.found.append(self.document.problem(place, message))
+
+    def stop_if_any(self) -> None:
+        """Raises: SpecError: with all that was found."""
+        if self.found:
+            raise SpecError(self.found)
+
+    def unknown_keys(
+        self, mapping: Mapping[str, Any], place: Place, allowed: tuple[str, ...], elsewhere: Collection[str] = ()
+    ) -> None:
+        """Note the keys that do not belong here; those of `elsewhere` are trial parameters."""
+        for key in mapping:
+            if key in elsewhere:
+                self.add((*place, key), f"'{key}' is a trial parameter: write it in `trial`, or in `grid` as an axis")
+            elif key not in allowed:
+                self.add((*place, key), unknown("key", key, allowed))
+
+    def mapping(self, owner: Mapping[str, Any], key: str, place: Place = ()) -> dict[str, Any]:
+        """owner[key] if it is a mapping; an empty one where there is none, or after noting that it is not a mapping."""
+        return self._typed(dict, {}, "a mapping", owner, key, place)
+
+    def sequence(self, owner: Mapping[str, Any], key: str, place: Place, expected: str) -> list[Any]:
+        """owner[key] if it is a list; likewise."""
+        return self._typed(list, [], expected, owner, key, place)
+
+    def text(self, owner: Mapping[str, Any], key: str, default: str) -> str:
+        """owner[key] if it is a text; likewise."""
+        return self._typed(str, default, "a text", owner, key, ())
+
+    def _typed(
+        self, kind: type[Kind], default: Kind, expected: str, owner: Mapping[str, Any], key: str, place: Place
+    ) -> Kind:
+        value = owner.get(key, default)
+        if isinstance(value, kind):
+            return value
+        self.add((*place, key), f"found {show(value)}, expected {expected}")
+        return default

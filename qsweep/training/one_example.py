@@ -1,0 +1,295 @@
+"""The course of trials that train on one example at a time: each by itself, on the same examples and random bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from qsweep.data.catalog import DataSet
+from qsweep.data.files import Examples, preprocess
+from qsweep.formats import Grid, make
+from qsweep.kernels import one_example as kernel
+from qsweep.kernels import roles
+from qsweep.kernels.compiled import Doubles, Floats
+from qsweep.kernels.streams import Stream
+from qsweep.rounding.modes import Mode
+from qsweep.spec.file import CLASSES
+from qsweep.training.course import TESTED, Outcome
+from qsweep.training.places import places_of
+from qsweep.training.sizes import kept_sizes
+from qsweep.training.why import Row
+from qsweep.trial.parameters import FLOAT32, KEPT, WINDOW
+
+ROLES = {
+    "weight": roles.WEIGHT,
+    "bias": roles.BIAS,
+    "activation": roles.ACTIVATION,
+    "error": roles.ERROR,
+    "gradient": roles.GRADIENT,
+    "update": roles.UPDATE,
+    "master": roles.MASTER,
+}
+OF_PARAMETERS = ("weight", "bias", "gradient", "update", "master")
+"""Roles with a number a parameter; the others have one an output of a layer."""
+OUTPUTS = {"linear": kernel.LINEAR, "relu": kernel.RELU, "relu_ungated": kernel.UNGATED}
+PARAMETERS_ALIKE = {"bias": "weight"}
+"""Roles that take the draws of another, each at places of its own."""
+MOST_STEPS, DRAWN_BYTES = 2048, 32 * 1024 * 1024
+"""Steps of one call, at most, and what their random numbers take."""
+
+Settings = Mapping[str, Any]
+
+
+def run(model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: Examples) -> list[Outcome]:
+    """Train trials that share all but their numbers.
+
+    Args:
+        model: dense layers in a chain, with the weights that all start from.
+    """
+    course = _Course(model, trials, data, examples)
+    for steps in course.parts():
+        course.train(steps)
+    places, shapes = places_of(model, data.shape), {name: p.shape for name, p in model.named_parameters()}
+    outcomes = [course.outcome(trial) for trial in course.all]
+    for settings, outcome in zip(trials, outcomes, strict=True):
+        outcome.kept_sizes = kept_sizes(places.stored(settings), shapes)
+    return outcomes
+
+
+class _Batch(NamedTuple):
+    """Examples as the kernel takes them, one after the other."""
+
+    images: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    pixels: NDArray[np.uint32]
+    labels: NDArray[np.int64]
+
+
+class _Trial:
+    """One trial on its way: its rules, parameters, and what the last iterations gave."""
+
+    def __init__(self, settings: Settings, weights: Doubles, pixels: torch.Tensor, window: int) -> None:
+        quantize = settings.get("quantize", {})
+        self.rules, self.evaluating = rules_of(quantize), rules_of(quantize, evaluating=True)
+        self.lr = float(settings["optimizer"]["lr"])
+        self.output = OUTPUTS[settings["model"].get("output", "linear")]
+        self.table = rounded_to_nearest(pixels.double().numpy(), self.rules[roles.ACTIVATION])
+        self.weights = weights.copy()
+        self.masters = weights.copy() if "master" in quantize else weights[:0]
+        self.hits = np.zeros(window, bool)
+        self.losses = np.zeros(window)
+        self.predicted = np.zeros(window, np.int64)
+        self.counts = np.zeros((len(ROLES), roles.STALLED + 1), np.int64)
+        self.status, self.reason = "done", ""
+
+    def quantize(self, widths: NDArray[np.int64], drawn: Floats, offsets: NDArray[np.int64]) -> None:
+        """Before the first step: the second copy, then the weights from it."""
+        if len(self.masters):
+            kernel.quantize(widths, self.rules, self.masters, drawn, offsets, roles.MASTER, roles.MASTER)
+            self.weights[:] = self.masters
+        kernel.quantize(widths, self.rules, self.weights, drawn, offsets, roles.WEIGHT, roles.BIAS)
+
+    def keep(self, hits: Any, losses: Doubles, predicted: Any) -> None:
+        """Of the last iterations what the window holds, the newest at its end."""
+        for kept, new in ((self.hits, hits), (self.losses, losses), (self.predicted, predicted)):
+            new = new[-len(kept) :]
+            kept[: len(kept) - len(new)] = kept[len(new) :]
+            kept[len(kept) - len(new) :] = new
+
+    def end(self, how: int, iteration: int) -> None:
+        what = "NaN or Inf in a loss" if how == kernel.NOT_FINITE else "an integer overflowed its 64 bits"
+        self.status, self.reason = "diverged", f"{what} in iteration {iteration}"
+
+
+class _Course:
+    def __init__(self, model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: Examples) -> None:
+        self.shared = trials[0]
+        self.data, self.examples = data, examples
+        self.stream = Stream(self.shared["seed"])
+        layers = [layer for layer in model if isinstance(layer, nn.Linear)]  # type: ignore[attr-defined]
+        self.widths = np.array([layers[0].in_features, *(layer.out_features for layer in layers)], np.int64)
+        self.modes = {role: Mode(own["rounding"]) for role, own in _fixed_roles(self.shared).items()}
+        weights = np.concatenate([parameters_of(layer) for layer in layers])
+        self.sizes = {r: len(weights) if r in OF_PARAMETERS else self._values() for r in ROLES}
+        self.drawing: dict[str, int] = {}
+        self.offset = 0
+        self.offsets = np.array([self._offset(role) for role in ROLES])
+        every = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(256, data.shape[0], 1, 1)
+        pixels = preprocess(every, data, self.shared["data"]["preprocess"])[:, :, 0, 0].t().contiguous()
+        self.all = [_Trial(own, weights, pixels, self.shared[WINDOW.name]) for own in trials]
+        self.is_dense = bool((pixels[:, 0] != 0).any())
+        for trial in self.all:
+            trial.quantize(self.widths, self._draws([0])[0], self.offsets)
+
+    def _offset(self, role: str) -> int:
+        """Where a role's draws begin among those of a step; -1 where it draws none."""
+        if role not in self.modes or not self.modes[role].draws:
+            return -1
+        like = PARAMETERS_ALIKE.get(role, role)
+        if like not in self.drawing:
+            self.drawing[like] = self.offset
+            self.offset += self.sizes[role]
+        return self.drawing[like]
+
+    def _values(self) -> int:
+        """Outputs of all layers, and the 1 behind those of each."""
+        return int(self.widths[1:].sum()) + len(self.widths) - 1
+
+    # the examples
+
+    def parts(self) -> Iterator[range]:
+        """The iterations of each call, counted from 1."""
+        size = max(1, min(MOST_STEPS, DRAWN_BYTES // max(4 * self.offset, 1)))
+        for first in range(1, self.shared["iterations"] + 1, size):
+            yield range(first, min(first + size, self.shared["iterations"] + 1))
+
+    def _chosen(self, steps: range) -> torch.Tensor:
+        """The examples of some iterations: all in random order, then all in another."""
+        count = len(self.examples.train_labels)
+        rounds = range((steps[0] - 1) // count, (steps[-1] - 1) // count + 1)
+        order = torch.cat([self.stream.permutation(count, "order", number + 1) for number in rounds])
+        first = steps[0] - 1 - rounds[0] * count
+        return order[first : first + len(steps)]
+
+    def _batch(self, images: torch.Tensor, labels: torch.Tensor) -> _Batch:
+        flat = np.ascontiguousarray(images.flatten(1).numpy())
+        starts, pixels = np.empty(len(flat) + 1, np.int64), np.empty(flat.size + 1, np.uint32)
+        kernel.find_pixels(flat, self.is_dense, starts, pixels)
+        return _Batch(flat, starts, pixels, labels.numpy())
+
+    def _draws(self, steps: Sequence[int]) -> Floats:
+        """What the roles draw at each step, one after the other: (steps, values)."""
+        drawn = np.empty((len(steps), self.offset), np.float32)
+        for row, step in zip(drawn, steps, strict=True):
+            for like, first in self.drawing.items():
+                size = self.sizes[like]
+                row[first : first + size] = self.stream.uniform((size,), f"rounding {like}", "online", step).numpy()
+        return drawn
+
+    # training
+
+    def train(self, steps: range) -> None:
+        """Take all trials that have not diverged through some iterations."""
+        chosen = self._chosen(steps)
+        batch = self._batch(self.examples.train_images[chosen], self.examples.train_labels[chosen])
+        draws = self._draws(steps)
+        watched = max(0, self.shared["iterations"] - self.shared[WINDOW.name] + 1 - steps[0])
+        for trial in self.all:
+            if trial.status == "done":
+                self._train(trial, batch, draws, watched, steps[0])
+
+    def _train(self, trial: _Trial, batch: _Batch, draws: Floats, watched: int, first: int) -> None:
+        count = len(batch.labels)
+        hits, losses, predicted = np.zeros(count, bool), np.zeros(count), np.zeros(count, np.int64)
+        settings = trial.table, self.widths, trial.output, trial.lr, trial.rules
+        how, reached = kernel.train(
+            *(*batch, *settings, trial.weights, trial.masters, draws, self.offsets),
+            *(watched, hits, losses, predicted, trial.counts),
+        )
+        trial.keep(hits, losses, predicted)
+        if how != kernel.DONE:
+            trial.end(how, first + reached)
+        elif not np.isfinite(trial.weights).all():
+            trial.end(kernel.NOT_FINITE, first + count - 1)
+
+    # what came of it
+
+    def outcome(self, trial: _Trial) -> Outcome:
+        if trial.status != "done":
+            return Outcome(trial.status, trial.reason)
+        tested, seen = self._tested(trial)
+        if len(self.examples.test_labels) and tested["test_loss"] is None:
+            outcome = Outcome()
+            outcome.diverge(f"{TESTED} after iteration {self.shared['iterations']}")
+            return outcome
+        trained = _measured("train", trial.hits, trial.losses)
+        row: Row = {**tested, **trained, **self._why(trial), CLASSES: len(np.unique(seen))}
+        return Outcome(epochs=[row])
+
+    def _tested(self, trial: _Trial) -> tuple[Row, NDArray[np.int64]]:
+        """On the test set, where there is one; else the classes are those predicted in the window."""
+        batch = self._batch(self.examples.test_images, self.examples.test_labels)
+        count = len(batch.labels)
+        if not count:
+            return {"test_accuracy": None, "test_loss": None}, trial.predicted
+        hits, losses, predicted = np.zeros(count, bool), np.zeros(count), np.zeros(count, np.int64)
+        own = trial.table, self.widths, trial.output, trial.evaluating, trial.weights
+        kernel.evaluate(*batch, *own, hits, losses, predicted)
+        return _measured("test", hits, losses), predicted
+
+    def _why(self, trial: _Trial) -> Row:
+        """Of the window: shares of the values other than 0 that were clipped, or became 0; of the end: what is kept."""
+        row: Row = {}
+        for role in _fixed_roles(self.shared):
+            seen, clipped, zeros, moves, stalled = trial.counts[ROLES[role]].tolist()
+            row[f"{role}_clipped"] = clipped / seen if seen else None
+            if role in KEPT:
+                kept = self._kept(trial, role)
+                row[f"{role}_zero"] = float((kept == 0).mean())
+                row[f"{role}_levels"] = len(np.unique(kept))
+                row[f"{role}_stalled"] = stalled / moves if moves else None
+            else:
+                row[f"{role}_zero"] = zeros / seen if seen else None
+        return row
+
+    def _kept(self, trial: _Trial, role: str) -> Doubles:
+        """All values of a role that stays."""
+        if role == "master":
+            return trial.masters
+        found, start = [], 0
+        for inputs, outputs in zip(self.widths[:-1], self.widths[1:], strict=True):
+            inner, end = start + inputs * outputs, start + (inputs + 1) * outputs
+            found.append(trial.weights[start:inner] if role == "weight" else trial.weights[inner:end])
+            start = end
+        return np.concatenate(found)
+
+
+def _fixed_roles(settings: Settings) -> dict[str, Mapping[str, Any]]:
+    """The roles of a trial that are not left in float32."""
+    return {role: own for role, own in settings.get("quantize", {}).items() if own["format"] != FLOAT32}
+
+
+def _measured(part: str, hits: Any, losses: Doubles) -> Row:
+    loss = float(losses.mean())
+    return {f"{part}_accuracy": float(hits.mean()), f"{part}_loss": loss if math.isfinite(loss) else None}
+
+
+def parameters_of(layer: nn.Linear) -> Doubles:
+    """A layer's parameters as the kernel has them: rows (inputs, outputs), and last the biases."""
+    weight = layer.weight.detach().double().t().reshape(-1).numpy()
+    return np.concatenate([weight, layer.bias.detach().double().numpy()])
+
+
+def rules_of(quantize: Mapping[str, Any], evaluating: bool = False) -> Doubles:
+    """What each role rounds to, as the kernel has it. `evaluating`: by chance in training, to nearest."""
+    rules = np.zeros((len(ROLES), roles.SHARES + 1))
+    rules[:, roles.LOWEST : roles.HIGHEST + 1] = -math.inf, math.inf
+    for role, own in quantize.items():
+        if own["format"] == FLOAT32:
+            continue
+        law, mode = _law(own), Mode(own["rounding"])
+        mode = Mode("nearest") if evaluating and mode.draws else mode
+        ends = (law.lowest, law.highest) if law.overflow == "saturate" else (-math.inf, math.inf)
+        rules[ROLES[role]] = 1, law.step, *ends, mode.number, mode.shares
+    return rules
+
+
+def _law(own: Mapping[str, Any]) -> Grid:
+    fmt: Any = make(own["format"], own)
+    law: Grid = fmt.law
+    return law
+
+
+def rounded_to_nearest(pixels: Doubles, rule: Doubles) -> Doubles:
+    """Pixels as the net's first activations: to nearest, whatever the rounding of others."""
+    if not rule[roles.IS_FIXED]:
+        return pixels
+    steps: Doubles = np.clip(np.rint(pixels / rule[roles.STEP]), rule[roles.LOWEST], rule[roles.HIGHEST])
+    rounded: Doubles = steps * rule[roles.STEP]
+    return rounded

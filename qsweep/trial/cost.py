@@ -1,0 +1,57 @@
+"""What a trial costs, from its settings alone: the work of training it and the memory that it takes. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qsweep.data.catalog import DATASETS
+from qsweep.models.catalog import LayerShape, architecture_of
+
+EVALUATION_BATCH = 1000
+"""Examples a batch in evaluation. Fixed, in file order: how a test set is cut shows in the 7th digit of a mean loss."""
+
+BYTES = 4
+TENSORS_A_WEIGHT = 3
+"""The weights, their gradients, and the largest state that an optimizer in the catalog keeps beside the first."""
+TENSORS_AN_ACTIVATION = 5
+"""Of each activation in training: before and after the ReLU, after dropout, and two gradients on the way back."""
+
+ASSUMED_MEMORY = 256 * 1024 * 1024
+"""Bytes allowed for a trial of an open model."""
+
+
+def layers(settings: Mapping[str, Any]) -> list[LayerShape] | None:
+    """The dense and convolution layers of a trial's net; None for an open model: only running it would tell."""
+    model, data = settings["model"], DATASETS[settings["data"]["name"]]
+    known = architecture_of(model)
+    if known is None:
+        return None
+    return known.layers(data.shape, data.classes, {k: v for k, v in model.items() if k != "name"})
+
+
+def work(settings: Mapping[str, Any]) -> float:
+    """Multiply-adds of training, roughly; for an open model, examples seen."""
+    data = DATASETS[settings["data"]["name"]]
+    shapes = layers(settings)
+    products = sum(layer.products for layer in shapes) if shapes else 1
+    examples = settings["iterations"] if "iterations" in settings else data.train * settings["epochs"]
+    return float(3 * products * examples)
+
+
+def memory(settings: Mapping[str, Any]) -> int | None:
+    """Bytes that one more trial of a stack takes at most; None for an open model."""
+    shapes = layers(settings)
+    if not shapes:
+        return None
+    weights = sum(layer.parameters for layer in shapes) * TENSORS_A_WEIGHT
+    if "iterations" in settings:
+        return 2 * BYTES * weights
+    activations = sum(layer.activations for layer in shapes)
+    training = min(settings["batch_size"], DATASETS[settings["data"]["name"]].train) * TENSORS_AN_ACTIVATION
+    return int(BYTES * (weights + activations * max(training, 2 * EVALUATION_BATCH)))
+
+
+def stack_fits(settings: Mapping[str, Any], available: int) -> int:
+    """How many trials like this one train in so many bytes; at least 1."""
+    return max(1, available // (memory(settings) or ASSUMED_MEMORY))

@@ -1,0 +1,160 @@
+"""A trial: one resolved set of parameters, and the key that names it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from qsweep.formats import KMeans
+from qsweep.trial.parameters import (
+    COMPRESS,
+    FLOAT32,
+    LAYERS,
+    OPERANDS,
+    PLAIN,
+    RETRAIN,
+    ROLE_PARTS,
+    role_parameters,
+)
+
+MXINT8 = "mxint8"
+"""The part that mxint8 has beside `mx`: near 2^127 its scales were half of those of the standard before."""
+STALLED = "stalled"
+"""The part of trials that keep values under a scale that drifts: `stalled` counted values before, not codes."""
+LOST = "lost"
+"""The part of trials with roles whose values do not stay: `zero` counted what was 0 before rounding too."""
+CODED_SIZES = "coded_sizes"
+"""The part of trials that compress to a format with element codes: sizes counted levels before, not scales."""
+
+NUMERICS = {
+    "step": 1,
+    "online": 1,
+    "random": 1,
+    "init": 1,
+    "sgd": 1,
+    "rmsprop": 1,
+    "adam": 1,
+    "range": 1,
+    "fixed": 1,
+    "fraction": 1,
+    "float": 1,
+    "block": 1,
+    "mx": 1,
+    MXINT8: 1,
+    STALLED: 1,
+    LOST: 1,
+    "nvfp4": 1,
+    "uniform": 1,
+    "po2": 1,
+    "ternary": 1,
+    "binary": 1,
+    "quantized_bits": 1,
+    "quantized_relu": 1,
+    "quantized_po2": 1,
+    "quantized_relu_po2": 1,
+    "qkeras_binary": 1,
+    "qkeras_ternary": 1,
+    "stochastic_binary": 1,
+    "stochastic_ternary": 1,
+    "bernoulli": 1,
+    KMeans.family: 1,
+    "mlp": 1,
+    "softmax": 1,
+    "lenet": 1,
+    "cnn3": 1,
+    "source": 2,  # functions are rounded, frozen parameters stay, modules keep their evaluation mode
+    "torchvision": 2,  # functions are rounded
+    "digits": 1,
+    "mnist": 1,
+    "fashion_mnist": 1,
+    "cifar10": 1,
+    "cifar100": 1,
+    "histogram": 1,
+    OPERANDS: 1,
+    COMPRESS: 1,
+    CODED_SIZES: 1,
+    RETRAIN: 1,
+}
+"""Version of the arithmetic of each part. Raise one on purpose when a change alters that part's results: the keys of
+all trials that use it change, and nothing is taken from the store that would come out otherwise today."""
+
+STACKING = frozenset(p.name for p in (*PLAIN.values(), *ROLE_PARTS.values()) if p.stacks)
+SWITCHES = ("momentum", "weight_decay")
+"""Stacking parameters whose 0 leaves a part of the step out: in a stack all use that part, or none does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One resolved set of parameters.
+
+    Attributes:
+        settings: what the trial uses, as plain JSON values, seed and numerics included: all that a worker gets.
+        columns: what of it a table shows, by the names that a spec uses.
+        key: SHA-256 of the canonical JSON of `settings`.
+        bases: the trials that end before each of its stages, the training first; none where it has no stages.
+    """
+
+    settings: dict[str, Any]
+    columns: dict[str, Any] = field(compare=False)
+    key: str
+    bases: tuple[Trial, ...] = field(default=(), compare=False)
+
+    @property
+    def seed(self) -> int:
+        return int(self.settings["seed"])
+
+    def with_seed(self, seed: int) -> Trial:
+        """The same trial under another seed; all but the seeds and keys are the same objects."""
+        found: list[Trial] = []
+        for one in (*self.bases, self):
+            settings = {**one.settings, "seed": seed}
+            found.append(Trial(settings, one.columns, key_of(settings), tuple(found)))
+        return found[-1]
+
+    def role(self, role: str) -> Mapping[str, Any]:
+        """All that a role uses: its format, and each parameter of it, wherever that is set."""
+        absent = {} if role == "master" else {"format": FLOAT32}
+        own: dict[str, Any] = self.settings.get("quantize", {}).get(role, absent)
+        return {p.name: p.as_before for p in role_parameters(role, own["format"])} | own if own else own
+
+
+# --- the key ----------------------------------------------------------------------------------------------------------
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, check_circular=False).encode
+
+
+def canonical(value: object) -> str:
+    """The one JSON text of a value: sorted names, no spaces, shortest numbers, ASCII.
+
+    Raises:
+        ValueError: NaN or Inf is in it.
+    """
+    return _encode(value)
+
+
+def key_of(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON, in hex."""
+    return hashlib.sha256(canonical(settings).encode()).hexdigest()
+
+
+# --- stacks -----------------------------------------------------------------------------------------------------------
+
+
+def stack_signature(settings: Mapping[str, Any]) -> str:
+    """What trials of one stack must share: all of the settings but the parameters declared `stacks`."""
+    shared = {name: value for name, value in settings.items() if name not in STACKING}
+    shared["optimizer"] = _shared(settings["optimizer"])
+    if "quantize" in settings:
+        shared["quantize"] = {role: _shared(own) for role, own in settings["quantize"].items()}
+    if isinstance(layers := settings.get(LAYERS), dict):
+        own = {place: roles for place, roles in layers.items() if roles != FLOAT32}
+        shared[LAYERS] = layers | {p: {role: _shared(o) for role, o in roles.items()} for p, roles in own.items()}
+    return canonical(shared)
+
+
+def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    used = {f"uses {name}": bool(settings[name]) for name in SWITCHES if name in settings}
+    return used | {name: value for name, value in settings.items() if name not in STACKING}

@@ -1,0 +1,112 @@
+"""Which trials can train on one example at a time, by `iterations` instead of epochs: nets of dense layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import frexp
+from typing import Any
+
+from qsweep.data.catalog import DATASETS
+from qsweep.formats import FRACTION, Fixed, Unbounded
+from qsweep.models.catalog import LinearShape, architecture_of
+from qsweep.trial.parameters import (
+    BATCH_SIZE,
+    EPOCHS,
+    FLOAT32,
+    LAYERS,
+    LOSS_SCALE,
+    QUANTIZE_INIT,
+    SQUARED_ERROR,
+    STAGES,
+    WINDOW,
+)
+
+ROLES = ("weight", "bias", "activation", "error", "gradient", "update", "master")
+"""What such a trial can round."""
+MOST_FRACTION = 26
+"""Products of two such numbers are multiples of 2^-52: what is cut off from them is exact in a float64."""
+
+Problem = tuple[str, str]
+"""A parameter, and what is wrong with it."""
+
+
+def problems(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Problem]:
+    """Why a trial with iterations can't be.
+
+    Args:
+        settings: what it uses.
+        given: the parameters as they were given.
+    """
+    yield from _course(settings, given)
+    yield from _net(settings["model"], DATASETS[settings["data"]["name"]].shape)
+    yield from _optimizer(settings["optimizer"])
+    for role, own in settings.get("quantize", {}).items():
+        yield from _role(role, own, given["quantize"].get(role, {}))
+    yield from _shift(settings)
+
+
+def _course(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Problem]:
+    if EPOCHS.name in given:
+        yield EPOCHS.name, "iterations stand in place of epochs: leave one of them out"
+    if given.get(BATCH_SIZE.name, 1) != 1:
+        yield BATCH_SIZE.name, f"found {given[BATCH_SIZE.name]}, expected 1: an iteration is one example"
+    if settings["loss"] != SQUARED_ERROR:
+        yield "loss", f"iterations take `loss: {SQUARED_ERROR}`: {settings['loss']} has no form in integers"
+    if settings[WINDOW.name] > settings["iterations"]:
+        yield WINDOW.name, f"a window of {settings[WINDOW.name]:,} is longer than {settings['iterations']:,} iterations"
+    for name in (LAYERS, STAGES):
+        if given.get(name):
+            yield name, f"a trial with iterations takes no {name}"
+    yield from _unread(settings, given)
+    if not settings.get(QUANTIZE_INIT.name, True):
+        yield QUANTIZE_INIT.name, "a trial with iterations begins with quantized weights: leave it out"
+
+
+def _unread(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Problem]:
+    """What only other trials read."""
+    if given.get("drop_last"):
+        yield "drop_last", "a trial with iterations has no batches, so that none is dropped: leave it out"
+    if settings.get(LOSS_SCALE.name, 1.0) != 1.0:
+        yield LOSS_SCALE.name, "a trial with iterations does not scale its loss: leave it out"
+
+
+def _net(model: Mapping[str, Any], shape: tuple[int, ...]) -> Iterator[Problem]:
+    known = architecture_of(model)
+    own = {name: value for name, value in model.items() if name != "name"}
+    if known is None or not all(isinstance(layer, LinearShape) for layer in known.layers(shape, 2, own)):
+        yield "model", f"iterations take nets of dense layers (mlp, softmax), not {model['name']}"
+    elif model.get("dropout"):
+        yield "model.dropout", "a trial with iterations has no dropout: leave it out"
+
+
+def _optimizer(optimizer: Mapping[str, Any]) -> Iterator[Problem]:
+    name = optimizer["name"]
+    if name != "sgd":
+        yield "optimizer", f"iterations take sgd, not {name}"
+        return
+    for other in ("momentum", "weight_decay", "l1"):
+        if optimizer.get(other):
+            yield other, f"a trial with iterations takes plain sgd: no {other}"
+
+
+def _role(role: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Problem]:
+    path, family = f"quantize.{role}", own["format"]
+    if role not in ROLES:
+        yield path, f"a trial with iterations has no {role} (it has: {', '.join(ROLES)})"
+    elif family == Fixed.family and own["overflow"] == "wrap":
+        yield path, "iterations take fixed point that saturates or is unbounded, not one that wraps"
+    elif own.get("compat", "none") != "none" or own.get("at"):
+        yield path, "iterations take neither another library's rules nor a place (`at`)"
+    elif family not in (FLOAT32, Fixed.family, Unbounded.family):
+        yield path, f"iterations take fraction, fixed and float32, not {family}"
+    elif family != FLOAT32 and not 0 <= own["fraction"] <= MOST_FRACTION:
+        given_by = path if FRACTION.name in given else FRACTION.name
+        yield given_by, f"iterations take a fraction from 0 to {MOST_FRACTION}, found {own['fraction']}"
+
+
+def _shift(settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """A learning rate is a shift where what it multiplies and what it gives are integers."""
+    fixed = {role for role, own in settings.get("quantize", {}).items() if own["format"] != FLOAT32}
+    lr = settings["optimizer"].get("lr")
+    if {"gradient", "update"} <= fixed and lr is not None and frexp(lr)[0] != 0.5:
+        yield "lr", f"found {lr}, expected a power of two (2^-7 = 0.0078125): of integer gradients it is a shift"

@@ -1,0 +1,258 @@
+"""What a trial can be told: its parameters, the catalogs that some of them choose from, and the check of one value."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import frexp
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from qsweep.data.catalog import DATASETS, PREPROCESS, SPLITS
+from qsweep.formats import (
+    BITWIDTH,
+    COMPAT,
+    FAMILIES,
+    FRACTION,
+    ROUNDING,
+    SCALE,
+    ZERO,
+    Float32,
+    KMeans,
+    Unbounded,
+    parameters_of,
+)
+from qsweep.models.catalog import ARCHITECTURES
+from qsweep.parameter import Parameter, listing
+
+FLOAT32 = Float32.family
+ROLES = ("weight", "bias", "norm", "activation", "error", "gradient", "update", "momentum", "master")
+"""What can be quantized. Biases are like the weights unless named; each other role that is not named stays in float32,
+but for `master`, the second copy that the optimizer updates: without a name there is none."""
+
+
+def _power_of_two(value: float) -> float:
+    if frexp(value)[0] != 0.5:
+        raise ValueError
+    return value
+
+
+POSITIVE = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NOT_NEGATIVE = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+BELOW_ONE = Annotated[float, Field(ge=0, lt=1)]
+POWER_OF_TWO = Annotated[float, Field(gt=0, le=2.0**64), AfterValidator(_power_of_two)]
+
+LR = Parameter("lr", POSITIVE, "a number above 0", default=0.01, stacks=True)
+MOMENTUM = Parameter("momentum", BELOW_ONE, "a number from 0 up to, not including, 1", default=0.0, stacks=True)
+WEIGHT_DECAY = Parameter("weight_decay", NOT_NEGATIVE, "a number, 0 or above", default=0.0, stacks=True)
+L1 = Parameter(
+    "l1",
+    NOT_NEGATIVE,
+    "a number, 0 or above (l1 · Σ|w| over all parameters is added to the loss that is descended)",
+    default=0.0,
+    stacks=True,
+    as_before=0.0,
+)
+ALPHA = Parameter("alpha", BELOW_ONE, "a number from 0 up to, not including, 1", default=0.99, stacks=True)
+EPS = Parameter("eps", POSITIVE, "a number above 0", default=1e-8, stacks=True)
+BETAS = Parameter(
+    "betas",
+    Annotated[list[BELOW_ONE], Field(min_length=2, max_length=2)],
+    "a list of two numbers from 0 up to, not including, 1",
+    default=[0.9, 0.999],
+    stacks=True,
+)
+
+OPTIMIZERS: dict[str, tuple[Parameter, ...]] = {
+    "sgd": (LR, MOMENTUM, WEIGHT_DECAY, L1),
+    "rmsprop": (LR, ALPHA, EPS, WEIGHT_DECAY, L1),
+    "adam": (LR, BETAS, EPS, WEIGHT_DECAY, L1),
+}
+
+STD = Parameter("std", POSITIVE, "a standard deviation, a number above 0", default=0.1)
+BIASES = Parameter(
+    "bias", Literal["drawn", "zero"], "drawn (like the kernels) or zero", default="drawn", as_before="drawn"
+)
+INITS: dict[str, tuple[Parameter, ...]] = {"normal": (STD, BIASES), "glorot_uniform": (), "he": (), "torch": ()}
+"""normal: kernels, and biases or not, from Normal(0, std). glorot_uniform, he (normal): kernels by fan, biases 0.
+torch: its default, both uniform in ±1/√fan_in."""
+
+QUANTIZE_INIT = Parameter(
+    "quantize_init", bool, "true or false (whether roles are quantized before the first step)", default=True
+)
+
+PLURALS = {
+    **{role: f"{role}s" for role in ROLES},
+    "bias": "biases",
+    "norm": "norms' scales and shifts",
+    "momentum": "optimizer's memories",
+    "master": "master weights",
+}
+"""What each role rounds, in the words of figures and explanations."""
+STORED = ("weight", "bias", "norm")
+"""Roles of parameters; each parameter that is trained plays one of them, or none and stays in float32."""
+KEPT = (*STORED, "master")
+"""Roles whose values stay from step to step, where they are not rounded for a product alone; all others are of one."""
+FLOWS = ("activation", "error")
+"""Roles of what flows through the net, forward and backward."""
+OPERANDS: Final = "operands"
+AT = Parameter(
+    "at",
+    Literal["outputs", "operands"],
+    "outputs (of layers) or operands (of the products of dense and convolution layers)",
+    default="outputs",
+    as_before="outputs",
+)
+"""Where weights, activations and errors are rounded; the weights' outputs are the stored values."""
+AT_ROLES = ("weight", *FLOWS)
+LOSS_SCALE = Parameter(
+    "loss_scale",
+    POWER_OF_TWO,
+    "a power of two (the loss is multiplied by it, the gradients divided)",
+    default=1.0,
+    stacks=True,
+    as_before=1.0,
+)
+
+DATA_PARAMETERS = (
+    Parameter("preprocess", Literal[PREPROCESS], " or ".join(PREPROCESS), default=None),
+    Parameter("split", Literal[SPLITS], " or ".join(SPLITS), default=None),
+    Parameter("drop_last", bool, "true or false (whether an incomplete last batch is left out)", default=None),
+)
+"""Their default is the data set's own."""
+
+DATA: dict[str, tuple[Parameter, ...]] = {
+    name: tuple(replace(p, default=getattr(dataset, p.name)) for p in DATA_PARAMETERS)
+    for name, dataset in DATASETS.items()
+}
+
+HISTOGRAM = Parameter(
+    "histogram",
+    Annotated[int, Field(ge=0, le=10_000)],
+    "an integer from 0 to 10000 (bins of a histogram of each layer's weights and biases after the last epoch; 0: none)",
+    default=0,
+    as_before=0,
+)
+
+EPOCHS = Parameter("epochs", Annotated[int, Field(ge=1, le=100_000)], "an integer from 1 to 100000", default=1)
+BATCH_SIZE = Parameter(
+    "batch_size", Annotated[int, Field(ge=1, le=1_000_000)], "an integer from 1 to 1000000", default=128
+)
+CROSS_ENTROPY: Final = "cross_entropy"
+SQUARED_ERROR: Final = "squared_error"
+LOSS = Parameter(
+    "loss",
+    Literal["cross_entropy", "squared_error"],
+    "cross_entropy or squared_error (half the sum of squares over the classes)",
+    default=CROSS_ENTROPY,
+)
+TRAINING_PARAMETERS = (LOSS, EPOCHS, BATCH_SIZE, HISTOGRAM)
+
+ITERATIONS = Parameter(
+    "iterations",
+    Annotated[int, Field(ge=1, le=1_000_000_000)],
+    "an integer from 1 to 1000000000 (examples, one a step: in place of epochs)",
+    default=None,
+)
+WINDOW = Parameter(
+    "window",
+    Annotated[int, Field(ge=1, le=1_000_000_000)],
+    "an integer, 1 or above (the last iterations, over which training accuracy and loss are means)",
+    default=1001,
+)
+ONLINE_PARAMETERS = (LOSS, ITERATIONS, WINDOW)
+"""Of a trial that trains on one example at a time."""
+
+FIXED: Final = "fixed"
+WAYS = {"forward": ("weight", "activation"), "backward": ("error", "gradient", "update")}
+"""What `forward: fixed` and `backward: fixed` are short for: roles as integers with `fraction` fractional bits."""
+FIXED_POINT = Unbounded.family
+WAY_PARAMETERS = tuple(
+    Parameter(
+        way,
+        Literal["fixed", "float"],
+        f"fixed (short for {FIXED_POINT} in the roles {', '.join(roles)}, where they are not named) or float",
+        default=None,
+    )
+    for way, roles in WAYS.items()
+)
+
+ROLE_DEFAULTS = (BITWIDTH, FRACTION, ROUNDING, SCALE, ZERO, COMPAT)
+"""Trial-level parameters that reach a role whose format has one of that name and does not set it itself."""
+
+PLAIN = listing(
+    (
+        *DATA_PARAMETERS,
+        *TRAINING_PARAMETERS,
+        *ONLINE_PARAMETERS,
+        *WAY_PARAMETERS,
+        *(p for parameters in OPTIMIZERS.values() for p in parameters),
+        *ROLE_DEFAULTS,
+        QUANTIZE_INIT,
+        LOSS_SCALE,
+    )
+)
+"""Parameters whose value is one plain value."""
+
+NAMED = {"data": DATA, "optimizer": OPTIMIZERS}
+"""Parameters whose value is a name; what they decide on stands beside them (`optimizer: adam`, `betas: [0.9, 0.9]`)."""
+
+CHOICES = {"model": {a.name: a.parameters for a in ARCHITECTURES.values()}, "init": INITS}
+"""Parameters whose value is a name, or a mapping of a name and parameters of its own."""
+
+LEARNED = (KMeans.family,)
+"""Families that no role takes: their levels are found once, in what is there."""
+ROLE_PARAMETERS = {f: (*parameters_of(f), ROUNDING) for f in FAMILIES if f not in LEARNED} | {FLOAT32: ()}
+"""What a role of each family takes: the format's own parameters, and how to round to it."""
+
+ROLE_PARTS = listing(p for own in ROLE_PARAMETERS.values() for p in own) | listing(ROLE_DEFAULTS)
+"""All that a role of some family takes, each in its widest range: which family it goes to is known with the trial."""
+
+
+def role_parameters(role: str, family: str) -> tuple[Parameter, ...]:
+    """What a role takes in a family's format."""
+    own = ROLE_PARAMETERS[family]
+    return (*own, AT) if own and role in AT_ROLES else own
+
+
+def compression_parameters(family: str) -> tuple[Parameter, ...]:
+    """What a compression to a family takes: the format's own parameters, and where values are cut off before."""
+    own = parameters_of(family)
+    return (*own, CLIP) if own and family not in LEARNED else own
+
+
+def role_paths(role: str) -> dict[str, Parameter]:
+    """All that a role takes, by dotted paths."""
+    parts = ROLE_PARTS | ({AT.name: AT} if role in AT_ROLES else {})
+    return {f"quantize.{role}.{name}": p for name, p in parts.items()}
+
+
+LAYERS = "layers"
+FLOAT32_ENDS = "float32_ends"
+"""In place of exceptions by name: the first and the last dense or convolution layer stay in float32."""
+
+STAGES = "stages"
+"""What happens to the trained model, in order: a list of `{compress: …}` and `{retrain: …}`."""
+COMPRESS: Final = "compress"
+RETRAIN: Final = "retrain"
+COMPRESSIBLE = ("weight", "bias", "norm_scale", "norm_shift")
+"""What can be compressed, each in a format of its own; what is not named is left as it is."""
+CLIP = Parameter(
+    "clip",
+    Annotated[float, Field(ge=50, lt=100)] | Literal["none", "least_squares"],
+    "none, the percentage of a group's values that is not cut off (from 50, half of the rest at either end), or"
+    " least_squares (where the squared error is least)",
+    default="none",
+)
+"""Where a compression cuts values off before it looks for their scale or levels."""
+CODEBOOK = Parameter(
+    "codebook",
+    Literal["kept", "free"],
+    "kept (values that were compressed to one level stay one: levels move) or free",
+    default=None,
+)
+RETRAINING = listing((EPOCHS, BATCH_SIZE, *(p for own in OPTIMIZERS.values() for p in own)))
+"""Parameters that retraining may have of its own, beside its `optimizer`; all others are the trial's."""
+
+DEFAULTS: dict[str, Any] = {"optimizer": "sgd", "init": {"name": "torch"}, "model": {}, "quantize": {}}
+TRIAL_NAMES = ("data", "model", "init", "optimizer", "quantize", LAYERS, STAGES, *PLAIN)

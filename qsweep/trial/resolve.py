@@ -1,0 +1,378 @@
+"""From checked parameters to the trial that they mean.
+
+Parameters that were checked one by one (qsweep.trial.checks) are resolved to what the trial really uses: each role to
+its format's own parameters, each optimizer and model to its own. What nothing reads is left out, so that it can't
+change the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any
+
+from qsweep.data.catalog import DATASETS
+from qsweep.formats import BITWIDTH, COMPAT, ROUNDING, KMeans, check_rounding, make, parameters_of, spell
+from qsweep.formats.declared import ELEMENT
+from qsweep.formats.facts import is_coded
+from qsweep.formats.learned import CLUSTERS
+from qsweep.formats.names import a, example_of
+from qsweep.models.catalog import ARCHITECTURES, LIBRARY, SOURCE
+from qsweep.parameter import REQUIRED, BadValueError, Parameter, listing
+from qsweep.trial import one_example
+from qsweep.trial.key import CODED_SIZES, LOST, MXINT8, NUMERICS, STALLED, Trial, key_of
+from qsweep.trial.parameters import (
+    AT,
+    BATCH_SIZE,
+    CHOICES,
+    CODEBOOK,
+    DEFAULTS,
+    EPOCHS,
+    FIXED,
+    FIXED_POINT,
+    FLOAT32,
+    FLOAT32_ENDS,
+    FLOWS,
+    HISTOGRAM,
+    ITERATIONS,
+    LAYERS,
+    LOSS_SCALE,
+    NAMED,
+    ONLINE_PARAMETERS,
+    OPERANDS,
+    PLAIN,
+    QUANTIZE_INIT,
+    RETRAIN,
+    ROLE_DEFAULTS,
+    ROLES,
+    STAGES,
+    TRAINING_PARAMETERS,
+    WAYS,
+    compression_parameters,
+    role_parameters,
+)
+from qsweep.trial.quantized import (
+    exceptions,
+    keeps_drifting,
+    kept_formats,
+    kept_roles,
+    quantized_roles,
+    rounds,
+    rounds_stored,
+    stays,
+)
+from qsweep.trial.spelling import describe_layers, describe_role, describe_stages
+
+REACHING = frozenset(p.name for p in ROLE_DEFAULTS)
+
+
+class TrialError(ValueError):
+    """A set of parameters that is no trial; `path` says which one is at fault."""
+
+    def __init__(self, path: str, message: str) -> None:
+        self.path = path
+        super().__init__(message)
+
+
+def resolve(parameters: Mapping[str, Any], seed: int, sources: Mapping[str, Any] | None = None) -> Trial:
+    """The trial that checked parameters mean.
+
+    Args:
+        parameters: trial parameters as `check` returns them, nested (`{"model": {"name": …}}`).
+        sources: identity of each user's Python file that `model` may name.
+
+    Raises:
+        TrialError: a parameter that the trial needs is missing.
+    """
+    return _Resolver({**DEFAULTS, **parameters}, sources or {}).trial(seed)
+
+
+class _Resolver:
+    """Builds settings and columns side by side, so that a column exists exactly where something reads it."""
+
+    def __init__(self, given: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
+        self.given = given
+        self.sources = sources
+        self.columns: dict[str, Any] = {}
+        self.parts = {"step", "random", "init"}
+
+    def trial(self, seed: int) -> Trial:
+        is_online = self.given.get(ITERATIONS.name) is not None
+        parameters = ONLINE_PARAMETERS if is_online else TRAINING_PARAMETERS
+        settings: dict[str, Any] = {
+            "data": self._named("data"),
+            "model": self._model(),
+            "init": self._choice("init", self.given["init"]),
+            "optimizer": self._named("optimizer"),
+            **self._read(parameters, self.given),
+            **self._quantize(),
+            "seed": seed,
+        }
+        self.parts |= {HISTOGRAM.name} & settings.keys()
+        if is_online:
+            self.parts = self.parts - {"step"} | {"online"}
+            for path, problem in one_example.problems(settings, self.given):
+                raise TrialError(path, problem)
+        else:
+            _refuse_no_step(settings["data"], settings[BATCH_SIZE.name], BATCH_SIZE.name)
+            self.parts |= {STALLED} if keeps_drifting(settings) else set()
+            self.parts |= {LOST} if set(quantized_roles(settings)) - set(kept_roles(settings)) else set()
+        return self._with_stages(settings, self.given.get(STAGES) or [])
+
+    def _with_stages(self, settings: dict[str, Any], stages: list[dict[str, Any]]) -> Trial:
+        """The trial of all stages, and those that end before each of them: a prefix is a trial like any other."""
+        columns, bases = self.columns, list[Trial]()
+        if stages:
+            columns[STAGES] = describe_stages(stages)
+        for count in range(len(stages) + 1):
+            before = settings.get(STAGES, [])
+            done = [*before, *([self._stage(stages[count - 1], count - 1, settings)] if count else [])]
+            numerics = {part: NUMERICS[part] for part in self.parts}
+            settings = {**settings, **({STAGES: done} if done else {}), "numerics": numerics}
+            bases.append(Trial(settings, columns, key_of(settings), tuple(bases)))
+        return bases[-1]
+
+    def _stage(self, stage: Mapping[str, Any], index: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """A stage with all that it uses: a compression the formats' own parameters, a retraining the trial's."""
+        ((kind, given),) = stage.items()
+        self.parts.add(kind)
+        path = f"{STAGES}.{index}.{kind}"
+        if kind == RETRAIN:
+            return {kind: self._retrained(given, settings, path)}
+        parts = {part: own for part, own in given.items() if own["format"] != FLOAT32}
+        return {kind: {part: self._compressed(own, f"{path}.{part}") for part, own in parts.items()}}
+
+    def _compressed(self, given: Mapping[str, Any], path: str) -> dict[str, Any]:
+        if given["format"] == KMeans.family and CLUSTERS.name not in given and BITWIDTH.name in self.given:
+            self.columns[BITWIDTH.name] = bitwidth = self.given[BITWIDTH.name]
+            given = {**given, CLUSTERS.name: self._clusters(bitwidth, path)}
+        own = _Resolver(self.given, self.sources)
+        settings = own._format(compression_parameters(given["format"]), given, path)
+        self.parts |= own.parts | ({CODED_SIZES} if is_coded(make(settings["format"], settings)) else set())
+        self.columns.update({name: value for name, value in own.columns.items() if name in REACHING})
+        return settings
+
+    def _clusters(self, bitwidth: int, path: str) -> Any:
+        try:
+            return CLUSTERS.check(2**bitwidth)
+        except BadValueError as error:
+            raise TrialError(path, f"kmeans with bitwidth {bitwidth}: {error}") from None
+
+    def _retrained(self, given: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> dict[str, Any]:
+        codebook = self._codebook(given, settings, f"{path}.{CODEBOOK.name}")
+        own = _Resolver({**self.given, **given}, self.sources)
+        found = {"optimizer": own._named("optimizer"), **own._read((EPOCHS, BATCH_SIZE), own.given)}
+        if unread := given.keys() - own.columns.keys() - {CODEBOOK.name}:
+            name = min(unread)
+            raise TrialError(f"{path}.{name}", f"{found['optimizer']['name']} has no {name}")
+        _refuse_no_step(settings["data"], found[BATCH_SIZE.name], f"{path}.{BATCH_SIZE.name}")
+        self.parts |= own.parts
+        return {**found, CODEBOOK.name: codebook}
+
+    def _codebook(self, given: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> str:
+        """Kept where there is one, unless it is said otherwise, and where nothing else would round what it moves."""
+        is_there = bool(kept_formats(settings.get(STAGES, [])))
+        codebook = given.get(CODEBOOK.name) or ("kept" if is_there else "free")
+        if codebook == "kept" and not is_there:
+            raise TrialError(path, f"nothing is compressed here any more: no {CODEBOOK.name} is there to keep")
+        rounded = [role for role in quantized_roles(settings) if role not in FLOWS]
+        if codebook == "kept" and rounded:
+            what = f"the trial rounds {' and '.join(rounded)}, which would part values that share a level"
+            raise TrialError(path, f"{what}: write `{CODEBOOK.name}: free`")
+        return str(codebook)
+
+    def _read(self, parameters: tuple[Parameter, ...], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        """The values of parameters; those that mean "as before this parameter existed" are no part of the settings, and
+        in no table where a spec does not name them."""
+        settings = {}
+        for p, name, column in _with_columns(parameters, prefix):
+            value = given.get(name, p.default)
+            if value is REQUIRED:
+                raise TrialError(column, f"{column} is missing: expected {p.expected}")
+            if name in given or value != p.as_before:
+                self.columns[column] = value
+            if value != p.as_before:
+                settings[name] = value
+        return settings
+
+    def _named(self, what: str) -> dict[str, Any]:
+        if what not in self.given:
+            raise TrialError(what, f"{what} is missing (one of: {', '.join(NAMED[what])})")
+        name = self.columns[what] = self.given[what]
+        self.parts.add(name)
+        return {"name": name, **self._read(NAMED[what][name], self.given)}
+
+    def _choice(self, what: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        name = self.columns[what] = given.get("name", DEFAULTS[what].get("name"))
+        return {"name": name, **self._read(CHOICES[what][name], given, f"{what}.")}
+
+    def _model(self) -> dict[str, Any]:
+        given = self.given["model"]
+        if "name" not in given:
+            raise TrialError("model", f"model is missing (one of: {', '.join(CHOICES['model'])})")
+        if source := SOURCE.fullmatch(given["name"]):
+            return self._open_model("source", {"name": source[2], "source": self.sources[source[1]]})
+        if LIBRARY.fullmatch(given["name"]):
+            return self._open_model("torchvision", {"name": given["name"]})
+        self.parts.add(given["name"])
+        self._refuse_small_images(given["name"])
+        return self._choice("model", self._own_spelling(given))
+
+    def _refuse_small_images(self, model: str) -> None:
+        least, data = ARCHITECTURES[model].least, DATASETS.get(self.given.get("data", ""))
+        if data is not None and min(data.shape[1:]) < least:
+            _, height, width = data.shape
+            raise TrialError(
+                "model", f"{model} needs images of {least}×{least} pixels at least, {data.name} has {height}×{width}"
+            )
+
+    def _own_spelling(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Beside an open model, `check` could not know whose parameter a dotted name is."""
+        known = listing(CHOICES["model"][given["name"]])
+        checked = dict(given)
+        for name in known.keys() & given.keys():
+            try:
+                checked[name] = known[name].check(given[name])
+            except BadValueError as error:
+                raise TrialError(f"model.{name}", str(error)) from None
+        return checked
+
+    def _open_model(self, part: str, named: dict[str, Any]) -> dict[str, Any]:
+        given = self.given["model"]
+        self.parts.add(part)
+        own = {name: value for name, value in given.items() if name != "name"}
+        self.columns["model"] = given["name"]
+        self.columns.update({f"model.{name}": value for name, value in own.items()})
+        return {**named, **own}
+
+    def _quantize(self) -> dict[str, Any]:
+        roles = self._roles({**self._ways(), **self.given["quantize"]})
+        quantized = {role: own for role, own in roles.items() if own["format"] != FLOAT32}
+        layers = self._layers(quantized)
+        if not quantized and not layers:
+            return {}
+        everywhere = [quantized, *exceptions(layers)]
+        is_stored = any(map(rounds_stored, everywhere))
+        if "master" in roles and is_stored:  # a second copy of what is float32 is none, unless it is coarser
+            quantized["master"] = roles["master"]
+        read = [QUANTIZE_INIT] if is_stored or any(rounds(own, "master") for own in everywhere) else []
+        if any(rounds(own, "error", "gradient") for own in everywhere):
+            read.append(LOSS_SCALE)
+        as_qtorch = {QUANTIZE_INIT.name: False} if self.given.get(COMPAT.name) == "qtorch" else {}
+        settings = {"quantize": quantized, **self._read(tuple(read), {**as_qtorch, **self.given})}
+        return settings | ({LAYERS: layers} if layers else {})
+
+    def _ways(self) -> dict[str, dict[str, Any]]:
+        """The roles that `forward` and `backward` are short for."""
+        found: dict[str, dict[str, Any]] = {}
+        for way, roles in WAYS.items():
+            if way in self.given:
+                self.columns[way] = self.given[way]
+                family = FIXED_POINT if self.given[way] == FIXED else FLOAT32
+                found |= {role: {"format": family} for role in roles}
+        return found
+
+    def _roles(self, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Each role that is named, weights, and biases, which are like them."""
+        weight = {"format": FLOAT32, **given.get("weight", {})}
+        roles = {"weight": self._role("weight", weight)}
+        if "bias" in given:
+            like = {name: value for name, value in weight.items() if name != AT.name}
+            roles["bias"] = self._role("bias", given["bias"] if "format" in given["bias"] else like | given["bias"])
+        elif not stays(roles["weight"]):  # biases are no operands of a product
+            roles["bias"] = self._role("bias", {"format": FLOAT32})
+        else:
+            roles["bias"], self.columns["quantize.bias"] = roles["weight"], self.columns["quantize.weight"]
+        return roles | {role: self._role(role, given[role]) for role in ROLES[2:] if role in given}
+
+    def _layers(self, quantized: Mapping[str, Any]) -> Any:
+        """The exceptions of places. Their columns are one."""
+        given = self.given.get(LAYERS)
+        if not given or (not quantized and given == FLOAT32_ENDS):
+            return None
+        self.columns[LAYERS] = describe_layers(given)
+        if isinstance(given, str):
+            return given
+        layers = {place: FLOAT32 if own == FLOAT32 else self._layer(place, own) for place, own in given.items()}
+        self.columns = {name: v for name, v in self.columns.items() if not name.startswith(f"{LAYERS}.")}
+        return layers
+
+    def _layer(self, place: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """One place: a bias that is named nowhere is like its weight."""
+        found = {role: self._role(role, own, f"{LAYERS}.{place}.{role}") for role, own in given.items()}
+        if "weight" in given and not {"bias"} & (given.keys() | self.given["quantize"].keys()):
+            found["bias"] = found["weight"] if stays(found["weight"]) else {"format": FLOAT32}
+        return found
+
+    def _role(self, role: str, given: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+        """All that a role uses."""
+        family, path = given["format"], path or f"quantize.{role}"
+        self.columns[path] = describe_role(given)
+        if family == FLOAT32:
+            return {"format": family}
+        self.parts |= {OPERANDS} if role == "weight" and not stays(given) else set()
+        return self._format(role_parameters(role, family), given, path)
+
+    def _format(self, parameters: tuple[Parameter, ...], given: Mapping[str, Any], path: str) -> dict[str, Any]:
+        """A format's parameters: its own, then those that reach it from the trial."""
+        family = given["format"]
+        self.parts.add(family)
+        reached: list[Parameter] = []
+        own: list[Parameter] = []
+        for p in parameters:
+            (reached if p.name in REACHING and p.name not in given else own).append(p)
+        for p in (*reached, *own):
+            if p.default is REQUIRED and p.name not in given and p.name not in self.given:
+                raise TrialError(path, f"{family} needs {a(p.name)}: {_remedy(family, p.name, path)}")
+        settings = {
+            "format": family,
+            **self._read(tuple(own), given, f"{path}."),
+            **self._read(tuple(reached), self.given),
+        }
+        _refuse_impossible(settings, path, {p.name for p in reached})
+        if settings.get(ELEMENT.name) == "int8":
+            self.parts.add(MXINT8)
+        return settings
+
+
+def _refuse_no_step(data: Mapping[str, Any], batch_size: int, path: str) -> None:
+    count, _ = DATASETS[data["name"]].examples(data["split"])
+    if data["drop_last"] and batch_size > count:
+        raise TrialError(
+            path,
+            f"no step would be taken: {data['name']} has {count:,} training examples, less than a batch of"
+            f" {batch_size:,}, and drop_last leaves out what is not a whole batch",
+        )
+
+
+def _remedy(family: str, name: str, path: str) -> str:
+    """How to give a format a parameter that it needs."""
+    if path.startswith(STAGES):
+        sized = name in (BITWIDTH.name, CLUSTERS.name)
+        return example_of(family) + (f", or {BITWIDTH.name} in trial or grid" if sized else "")
+    return f"{example_of(family)}, or {name if name in REACHING else f'{path}.{name}'} in trial or grid"
+
+
+@cache  # the same few lists are read for every point of a grid
+def _with_columns(parameters: tuple[Parameter, ...], prefix: str) -> list[tuple[Parameter, str, str]]:
+    return [(p, p.name, prefix + p.name) for p in parameters]
+
+
+def _refuse_impossible(settings: Mapping[str, Any], path: str, reached: Collection[str]) -> None:
+    """A trial's bitwidth need not be one that a role's family has, nor do good parameters make a format together.
+
+    Args:
+        reached: the parameters that come from the trial.
+    """
+    family = settings["format"]
+    at = path
+    try:
+        for p in parameters_of(family):
+            if p.name in REACHING and p is not PLAIN[p.name]:
+                at = p.name if p.name in reached else path
+                p.check(settings[p.name])
+        at = path
+        check_rounding(make(family, settings), settings.get(ROUNDING.name, ROUNDING.default))
+    except BadValueError as error:
+        word = spell(family, {p.name: settings[p.name] for p in parameters_of(family) if p.default is REQUIRED})
+        raise TrialError(at, f"{word}: {error}") from None

@@ -1,0 +1,58 @@
+"""The catalog of models."""
+
+from __future__ import annotations
+
+import pytest
+
+from qsweep.models.catalog import ARCHITECTURES, DROPOUT, HIDDEN, LinearShape
+from qsweep.parameter import REQUIRED, BadValueError
+
+
+def test_mlp_layers_chain_from_features_to_classes() -> None:
+    assert ARCHITECTURES["mlp"].layers((1, 28, 28), 10, {"hidden": [512, 64]}) == [
+        LinearShape("linear1", 784, 512),
+        LinearShape("linear2", 512, 64),
+        LinearShape("linear3", 64, 10),
+    ]
+
+
+def test_softmax_is_one_layer() -> None:
+    assert ARCHITECTURES["softmax"].layers((1, 8, 8), 10, {}) == [LinearShape("linear1", 64, 10)]
+
+
+def test_lenet_has_the_parameters_that_its_document_counts() -> None:
+    layers = ARCHITECTURES["lenet"].layers((1, 28, 28), 10, {})
+    assert [layer.place for layer in layers] == ["conv1", "conv2", "linear1", "linear2"]
+    assert sum(layer.parameters for layer in layers) == 431_080
+    assert [layer.activations for layer in layers] == [20 * 24 * 24, 50 * 8 * 8, 500, 10]
+    assert layers[1].products == 50 * (20 * 25 + 1) * 64
+
+
+def test_cnn3_has_the_parameters_that_its_document_counts() -> None:
+    layers = ARCHITECTURES["cnn3"].layers((1, 28, 28), 10, {})
+    norms = 2 * (16 + 16 + 32)
+    assert [layer.parameters for layer in layers] == [416, 2320, 4640, 470_700, 3010]
+    assert sum(layer.parameters for layer in layers) + norms == 481_214
+    assert [layer.activations for layer in layers] == [16 * 28 * 28, 16 * 28 * 28, 32 * 14 * 14, 300, 10]
+
+
+def test_layer_counts_weights_and_biases() -> None:
+    assert LinearShape("linear1", 784, 10).parameters == 7850
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
+def test_architecture_can_be_had_by_its_name_alone(architecture: object) -> None:
+    parameters = architecture.parameters  # type: ignore[attr-defined]
+    assert all(p.default is not REQUIRED and p.check(p.default) == p.default for p in parameters)
+
+
+@pytest.mark.parametrize("hidden", [[0], [8.5], 8, "8", [[8]], [65537], [1] * 33])
+def test_hidden_takes_widths_only(hidden: object) -> None:
+    with pytest.raises(BadValueError, match="a list of layer widths"):
+        HIDDEN.check(hidden)
+
+
+@pytest.mark.parametrize("rate", [1, -0.1, "0.5", True])
+def test_dropout_takes_a_share_below_one(rate: object) -> None:
+    with pytest.raises(BadValueError, match="a number from 0 up to, not including, 1"):
+        DROPOUT.check(rate)

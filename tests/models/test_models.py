@@ -1,0 +1,284 @@
+"""Nets: the catalog's, a user's own, their initial weights, and what the probe finds out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from qsweep.errors import UserError
+from qsweep.kernels.streams import Stream
+from qsweep.models import loading
+from qsweep.models.build import build, initialize, probe, stacks
+from qsweep.models.layers import Dropout
+from qsweep.training.places import places_of
+from qsweep.training.roles import roles_of
+
+SHAPE = (1, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """A module that one test has loaded is not there in the next."""
+    yield
+    loading.forget()
+
+
+def source(body: str) -> dict[str, str]:
+    return {"d": f"import torch\nfrom torch import nn\nimport torch.nn.functional as F\n{body}"}
+
+
+def own(body: str, **parameters: object) -> nn.Module:
+    return build({"name": "net", "source": "d", **parameters}, source(body), SHAPE, 10)
+
+
+def sequential(layer: str) -> str:
+    return f"def net(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), {layer}, nn.Linear(9, classes))"
+
+
+@pytest.mark.parametrize("model", [{"name": "softmax"}, {"name": "mlp", "hidden": [9, 7], "dropout": 0.5}])
+def test_stacks_what_the_catalog_declares_is_what_the_probe_finds(model: dict[str, object]) -> None:
+    net = build(model, {}, SHAPE, 10)
+    assert stacks(model, net, SHAPE, 10) == probe(net, SHAPE, 10).stacks
+
+
+@pytest.mark.parametrize("name", ["lenet", "cnn3"])
+def test_nets_of_convolutions_are_declared_not_to_stack(name: str) -> None:
+    shape = (1, 28, 28)
+    net = build({"name": name}, {}, shape, 10)
+    assert not stacks({"name": name}, net, shape, 10)
+    assert not probe(net, shape, 10).stacks
+
+
+def test_cnn3_computes_what_its_document_has() -> None:
+    net = build({"name": "cnn3"}, {}, (1, 28, 28), 10).eval()
+    initialize(net, {"name": "torch"}, Stream(0))
+    own = dict(net.named_parameters())
+    x = torch.rand(3, 1, 28, 28)
+    h = x
+    for number, padding in ((1, 2), (2, 1), (3, 1)):
+        h = F.conv2d(h, own[f"conv{number}.weight"], own[f"conv{number}.bias"], padding=padding)
+        norm = (own[f"norm{number}.weight"], own[f"norm{number}.bias"])
+        h = torch.relu(F.batch_norm(h, torch.zeros(len(norm[0])), torch.ones(len(norm[0])), *norm))
+        h = F.max_pool2d(h, 2) if number > 1 else h
+    h = F.linear(h.flatten(1), own["linear1.weight"], own["linear1.bias"])
+    expected = F.linear(h, own["linear2.weight"], own["linear2.bias"])
+    assert sum(p.numel() for p in own.values()) == 481_214
+    torch.testing.assert_close(net(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["nn.ReLU()", "nn.Tanh()", "nn.GELU()", "nn.Dropout(0.1)"])
+def test_probe_listed_operations_stack(layer: str) -> None:
+    assert probe(own(sequential(layer)), SHAPE, 10).stacks
+
+
+@pytest.mark.parametrize(
+    "layer", ["nn.Sigmoid()", "nn.SiLU()", "nn.Softplus()", "nn.LayerNorm(9)", "nn.BatchNorm1d(9)"]
+)
+def test_probe_other_operations_do_not_stack(layer: str) -> None:
+    assert not probe(own(sequential(layer)), SHAPE, 10).stacks
+
+
+def test_probe_leaves_running_statistics_as_they_were() -> None:
+    net = own(sequential("nn.BatchNorm1d(9)"))
+    probe(net, SHAPE, 10)
+    assert net[2].num_batches_tracked == 0  # type: ignore[index, union-attr]
+    assert torch.equal(net[2].running_var, torch.ones(9))  # type: ignore[index, union-attr]
+
+
+def test_probe_learns_the_shape_of_each_dropout_mask() -> None:
+    net = own(sequential("nn.Dropout(0.5)"))
+    probe(net, SHAPE, 10)
+    assert [m.shape for m in net.modules() if isinstance(m, Dropout)] == [(9,)]
+    known = build({"name": "mlp", "hidden": [9, 7], "dropout": 0.5}, {}, SHAPE, 10)
+    assert [m.shape for m in known.modules() if isinstance(m, Dropout)] == [(9,), (7,)]
+
+
+def test_probe_a_net_that_draws_numbers_itself_is_refused() -> None:
+    body = (
+        "class N(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(64, 10)\n"
+    )
+    body += "    def forward(self, x):\n        return F.dropout(self.l(x.flatten(1)))\ndef net(shape, classes):\n    return N()"
+    with pytest.raises(UserError, match=r"draws random numbers itself .* use torch.nn.Dropout modules"):
+        probe(own(body), SHAPE, 10)
+
+
+def test_probe_a_wrong_output_shape_is_refused() -> None:
+    body = "def net(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))"
+    with pytest.raises(UserError, match=r"shape \(2, 3\), expected \(2, 10\)"):
+        probe(own(body), SHAPE, 10)
+
+
+def test_build_a_users_net_gets_shape_classes_and_its_parameters() -> None:
+    body = "def net(shape, classes, width):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, classes))"
+    assert own(body, width=5)[1].out_features == 5  # type: ignore[index, union-attr]
+
+
+def test_build_a_users_dropout_is_replaced_by_ours() -> None:
+    assert any(isinstance(m, Dropout) and m.rate == 0.1 for m in own(sequential("nn.Dropout(0.1)")).modules())
+
+
+def test_build_a_missing_function_and_a_wrong_result_are_refused() -> None:
+    with pytest.raises(UserError, match="no function 'net'"):
+        own("def other(): ...")
+    with pytest.raises(UserError, match=r"gave a int, expected a torch\.nn\.Module"):
+        own("def net(shape, classes): return 3")
+
+
+def weights(init: dict[str, object], seed: int = 0) -> dict[str, torch.Tensor]:
+    net = build({"name": "mlp", "hidden": [300], "dropout": 0.0}, {}, SHAPE, 10)
+    initialize(net, init, Stream(seed))
+    return {name: p.detach() for name, p in net.named_parameters()}
+
+
+def test_initialize_normal_draws_kernels_and_biases() -> None:
+    drawn = weights({"name": "normal", "std": 0.1})
+    assert abs(drawn["linear1.weight"].std() - 0.1) < 0.002
+    assert abs(drawn["linear1.bias"].std() - 0.1) < 0.02
+
+
+def test_initialize_normal_may_leave_biases_at_zero_and_draws_the_same_kernels() -> None:
+    drawn = weights({"name": "normal", "std": 0.1})
+    zero = weights({"name": "normal", "std": 0.1, "bias": "zero"})
+    assert not zero["linear1.bias"].any()
+    assert torch.equal(zero["linear1.weight"], drawn["linear1.weight"])
+
+
+def test_initialize_glorot_uniform_fills_its_limits_and_biases_are_zero() -> None:
+    drawn = weights({"name": "glorot_uniform"})
+    limit = (6 / (64 + 300)) ** 0.5
+    assert 0.99 * limit < drawn["linear1.weight"].abs().max() <= limit
+    assert not drawn["linear1.bias"].any()
+
+
+def test_initialize_he_has_its_variance_and_biases_are_zero() -> None:
+    drawn = weights({"name": "he"})
+    assert abs(drawn["linear1.weight"].std() - (2 / 64) ** 0.5) < 0.004
+    assert not drawn["linear1.bias"].any()
+
+
+def test_initialize_torch_fills_one_over_the_root_of_fan_in() -> None:
+    drawn = weights({"name": "torch"})
+    for name in ("linear1.weight", "linear1.bias"):
+        assert 0.95 / 8 < drawn[name].abs().max() <= 1 / 8
+
+
+def test_initialize_same_seed_same_weights_other_seed_others() -> None:
+    one, same, other = weights({"name": "he"}), weights({"name": "he"}), weights({"name": "he"}, seed=1)
+    assert torch.equal(one["linear1.weight"], same["linear1.weight"])
+    assert not torch.equal(one["linear1.weight"], other["linear1.weight"])
+
+
+# --- torchvision's ----------------------------------------------------------------------------------------------------
+
+
+def library(name: str, shape: tuple[int, ...], classes: int = 10, **parameters: object) -> nn.Module:
+    return build({"name": f"torchvision:{name}", **parameters}, {}, shape, classes)
+
+
+def test_a_classifier_of_torchvision_is_built_for_the_data_sets_classes_with_its_layers_as_roles() -> None:
+    net = library("resnet18", (3, 32, 32), 100)
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 100)
+    assert {role for _, role in roles_of(net).items()} == {"weight", "bias", "norm"}
+    assert not stacks({"name": "torchvision:resnet18"}, net, (3, 32, 32), 100)
+    outputs = places_of(net, (3, 32, 32)).outputs
+    assert outputs[:4] == ("relu", "maxpool", "layer1.0.relu", "layer1.0.relu#2")
+    assert outputs[-2:] == ("avgpool", "fc")
+
+
+def test_a_classifier_of_torchvision_sees_grey_images_in_three_equal_channels() -> None:
+    x = torch.rand(2, 1, 32, 32)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        grey = library("resnet18", (1, 32, 32)).eval()
+        torch.manual_seed(0)
+        colour = library("resnet18", (3, 32, 32)).eval()
+    assert torch.equal(grey(x), colour(x.expand(-1, 3, -1, -1)))
+
+
+def test_a_classifier_of_torchvision_takes_its_own_parameters_and_our_dropout() -> None:
+    net = library("mobilenet_v2", (3, 32, 32), dropout=0.4)
+    assert [module.rate for module in net.modules() if isinstance(module, Dropout)] == [0.4]
+    with pytest.raises(UserError, match=r"torchvision:resnet18: .*unexpected keyword argument 'depth'"):
+        library("resnet18", (3, 32, 32), depth=3)
+
+
+def test_pretrained_weights_of_torchvision_are_refused() -> None:
+    with pytest.raises(UserError, match=r"torchvision:resnet18 takes no weights: it starts from what `init` says"):
+        library("resnet18", (3, 32, 32), weights="DEFAULT")
+
+
+def test_an_unknown_classifier_of_torchvision_is_told_with_the_nearest_one() -> None:
+    with pytest.raises(UserError, match="unknown classifier of torchvision 'resnet8'; did you mean 'resnet18'"):
+        library("resnet8", (3, 32, 32))
+
+
+def test_a_second_classifier_halfway_is_left_out() -> None:
+    net = library("googlenet", (3, 32, 32))
+    assert isinstance(net.train()(torch.zeros(2, 3, 32, 32)), torch.Tensor)
+
+
+# --- what a user's net asks of the step -------------------------------------------------------------------------------
+
+WITH_STATE = {
+    "a buffer that moves": "self.register_buffer('mean', torch.zeros(64))|self.mean.mul_(0.9).add_(x.detach().mean(0))",
+    "an attribute that is set": "self.mean = torch.zeros(64)|self.mean = 0.9 * self.mean + x.detach().mean(0)",
+    "a hook on an activation": "pass|x = self.one(x); x.register_hook(lambda error: 2 * error)",
+    "a module's backward hook": "self.two.register_full_backward_hook(lambda m, i, o: None)|pass",
+}
+
+
+@pytest.mark.parametrize("lines", WITH_STATE.values(), ids=WITH_STATE.keys())
+def test_a_net_that_keeps_tensors_or_hooks_into_gradients_does_not_stack(lines: str) -> None:
+    init, forward = lines.split("|")
+    net = own(two_layers(init, forward))
+    assert not probe(net, SHAPE, 10).stacks
+    assert probe(own(two_layers("pass", "pass")), SHAPE, 10).stacks
+
+
+def two_layers(init: str, forward: str) -> str:
+    return f"""
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(64, 64), nn.Linear(64, 10)
+        {init}
+    def forward(self, x):
+        x = x.flatten(1)
+        {forward}
+        return self.two(self.one(x))
+
+def net(shape, classes):
+    return Net()
+"""
+
+
+def test_probe_leaves_buffers_as_they_were_also_those_that_are_not_saved() -> None:
+    net = own(two_layers("self.register_buffer('n', torch.zeros(1), persistent=False)", "self.n += 1"))
+    probe(net, SHAPE, 10)
+    assert float(net.get_buffer("n")) == 0
+
+
+@pytest.mark.parametrize("hook", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_build_a_hook_on_a_parameter_is_refused_by_its_name(hook: str) -> None:
+    with pytest.raises(UserError, match=r"gradient hook on its parameter 'one\.weight', which would never be called"):
+        own(two_layers(f"self.one.weight.{hook}(lambda error: None)", "pass"))
+
+
+def test_build_a_net_that_does_not_train_at_all_is_refused() -> None:
+    with pytest.raises(UserError, match="no parameter of the model trains"):
+        own(two_layers("self.requires_grad_(False)", "pass"))
+
+
+def test_build_a_net_in_evaluation_mode_is_refused_and_parts_stay_in_theirs() -> None:
+    with pytest.raises(UserError, match="the model is in evaluation mode as a whole"):
+        own(two_layers("self.eval()", "pass"))
+    net = own(two_layers("self.norm = nn.BatchNorm1d(64).eval()", "x = self.norm(x)"))
+    probe(net, SHAPE, 10)
+    assert net.train().training
+    assert not net.get_submodule("norm").training
+    net(torch.rand(4, *SHAPE))
+    assert not net.get_buffer("norm.running_mean").any()

@@ -1,0 +1,162 @@
+"""Why a trial learned or did not, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from qsweep.results.explain import reasons
+from qsweep.trial.checks import check
+from qsweep.trial.key import Trial
+from qsweep.trial.resolve import resolve
+
+Make = Callable[..., Trial]
+GOOD = {"test_accuracy": 0.9, "predicted_classes": 10, "weight_clipped": 0.01, "weight_zero": 0.02, "weight_levels": 16}
+
+
+@pytest.mark.parametrize(
+    ("changed", "measures", "sentence"),
+    [
+        (
+            {"rounding": "nearest"},
+            {"weight_stalled": 0.981},
+            "98 % of the updates of its weights were smaller than half a step of its 4-bit weights and were lost to "
+            "nearest rounding: master weights (`quantize.master: float32`), stochastic rounding, a larger learning rate, "
+            "or more bits would let them through.",
+        ),
+        (
+            {"rounding": "nearest", "quantize": {"weight": "e4m3"}},
+            {"weight_stalled": 0.9999},
+            "99 % of the updates of its weights were smaller than half a step of e4m3 and were lost to nearest rounding",
+        ),
+        (
+            {"rounding": "nearest", "quantize": {"weight": "ternary"}},
+            {"weight_stalled": 1.0, "weight_clipped": 0.04},
+            "100 % of the updates of its weights were smaller than half a step of ternary and were lost",
+        ),
+        (
+            {"rounding": "down"},
+            {"bias_stalled": 0.6},
+            "60 % of the updates of its biases were lost to rounding down: master weights (`quantize.master: float32`), "
+            "stochastic rounding, or rounding to nearest would let them through.",
+        ),
+        (
+            {"rounding": "nearest", "quantize": {"weight": "range4", "master": "bf16"}},
+            {"weight_stalled": 0.9, "master_stalled": 0.7},
+            "70 % of the updates of its master weights were smaller than half a step of bf16 and were lost to nearest "
+            "rounding: stochastic rounding, a larger learning rate, or more bits would let them through.",
+        ),
+        (
+            {"rounding": "nearest", "quantize": {}, "layers": {"linear1": {"weight": "uniform4"}}},
+            {"weight_stalled": 0.8},
+            "80 % of the updates of its weights were smaller than half a step of its 4-bit weights",
+        ),
+        (
+            {},
+            {"weight_stalled": 0.97},
+            "Stochastic rounding left 97 % of the weights that had an update where they were",
+        ),
+        ({}, {"weight_clipped": 0.32}, "32 % of its weights lay beyond the ends of range4 scale=2.0 after an update"),
+        ({}, {"bias_zero": 1.0}, "100 % of its biases are 0."),
+        (
+            {"quantize": {"weight": "e4m3 at=operands"}},
+            {"weight_zero": 0.6},
+            "Stochastic rounding made 0 of 60 % of those of its weights that were not 0",
+        ),
+        (
+            {"quantize": {"weight": "e4m3 at=operands"}},
+            {"weight_clipped": 0.2},
+            "20 % of its weights lay beyond the ends of e4m3 and were clipped.",
+        ),
+        ({}, {"weight_levels": 3}, "Its weights use 3 of the 16 values of range4 scale=2.0."),
+        ({}, {"predicted_classes": 1}, "It predicts 1 of the 10 classes."),
+        ({}, {"test_accuracy": 0.11}, "It does no better than guessing."),
+    ],
+)
+def test_what_stands_out_is_said(trial: Make, changed: dict[str, Any], measures: dict[str, Any], sentence: str) -> None:
+    (told,) = reasons(trial(**changed).settings, {**GOOD, **measures})
+    assert told.startswith(sentence)
+
+
+def test_updates_that_end_beyond_the_ends_are_not_put_down_to_rounding(trial: Make) -> None:
+    measures = {**GOOD, "weight_stalled": 1.0, "weight_clipped": 0.86}
+    told, clipped = reasons(trial(rounding="nearest").settings, measures)
+    assert told.startswith(
+        "100 % of the updates of its weights left them where they were, mostly beyond the ends of range4"
+    )
+    assert "a smaller learning rate or a wider range" in told
+    assert clipped.startswith("86 % of its weights lay beyond the ends")
+
+
+@pytest.mark.parametrize("name", ["uniform4", "block4", "mxfp4", "nvfp4", "po2_4"])
+def test_lost_updates_are_not_put_down_to_ends_that_follow_the_values(trial: Make, name: str) -> None:
+    measures = {**GOOD, "weight_stalled": 0.8, "weight_clipped": 0.45}
+    told, _ = reasons(trial(rounding="nearest", quantize={"weight": name}).settings, measures)
+    assert "lost to nearest rounding: master weights (`quantize.master: float32`)" in told
+
+
+@pytest.mark.parametrize("name", ["ternary", "binary", "qkeras_binary"])
+def test_values_beyond_the_ends_of_signs_are_not_worth_a_word(trial: Make, name: str) -> None:
+    measures = {**GOOD, "weight_stalled": 0.8, "weight_clipped": 0.95}
+    (told,) = reasons(trial(rounding="nearest", quantize={"weight": name}).settings, measures)
+    assert "lost to nearest rounding: master weights (`quantize.master: float32`)" in told
+
+
+def test_updates_that_add_up_in_master_weights_are_not_called_lost(trial: Make) -> None:
+    roles = {"weight": "uniform4", "master": "float32"}
+    assert reasons(trial(quantize=roles, rounding="nearest").settings, {**GOOD, "weight_stalled": 0.99}) == []
+
+
+def test_nothing_is_said_of_a_trial_that_is_as_it_should_be(trial: Make) -> None:
+    assert reasons(trial().settings, {**GOOD, "weight_stalled": 0.2}) == []
+
+
+def test_a_float32_trial_and_one_that_was_never_looked_at_have_no_roles_to_speak_of(trial: Make) -> None:
+    assert reasons(trial(quantize={}).settings, {"test_accuracy": 0.9, "predicted_classes": 9}) == [
+        "It predicts 9 of the 10 classes."
+    ]
+    assert reasons(trial().settings, {}) == []
+
+
+def test_what_flows_is_told_of_without_an_update_and_a_second_copy_in_float32_not_at_all(trial: Make) -> None:
+    roles = {"activation": "fixed4f2", "error": "e4m3", "weight": "range4", "master": "float32"}
+    measures = {"activation_clipped": 0.3, "activation_zero": 0.2, "error_zero": 0.9}
+    assert reasons(trial(quantize=roles, rounding="nearest").settings, {**GOOD, **measures}) == [
+        "30 % of its activations lay beyond the ends of fixed4f2 and were clipped.",
+        "90 % of those of its errors that were not 0 became 0 in e4m3: a larger `loss_scale`, more bits, or stochastic "
+        "rounding would keep them.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rounding", "sentence"),
+    [
+        (
+            "nearest",
+            "99 % of those of its updates that were not 0 became 0 in fraction8: a larger learning rate, more fraction "
+            "bits, or stochastic rounding would keep them.",
+        ),
+        ("zero", "99 % of those of its updates that were not 0 became 0 in fraction8"),
+        (
+            "stochastic",
+            "Stochastic rounding made 0 of 99 % of those of its updates that were not 0, and at least a whole step of the "
+            "others.",
+        ),
+    ],
+)
+def test_updates_that_integers_lose_are_named_as_what_stops_a_trial(rounding: str, sentence: str) -> None:
+    given = {
+        "data": "digits",
+        "model": {"name": "mlp", "hidden": []},
+        "loss": "squared_error",
+        "iterations": 2000,
+        "quantize": {"update": "fraction8"},
+        "rounding": rounding,
+        "lr": 0.001953125,
+    }
+    settings = resolve({name: check(name, value) for name, value in given.items()}, 0).settings
+    lost, guessing = reasons(settings, {"train_accuracy": 0.12, "predicted_classes": 10, "update_zero": 0.994})
+    assert lost.startswith(sentence)
+    assert guessing == "It does no better than guessing."

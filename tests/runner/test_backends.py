@@ -1,0 +1,133 @@
+"""One contract for all backends, and what only processes can do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from concurrent.futures import BrokenExecutor, Executor
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+import fake_job
+import pytest
+
+from qsweep.errors import UserError
+from qsweep.runner import backends
+from qsweep.runner.backends import BACKENDS, HUGE_PAGES, Backend, backend, worker_environment
+
+
+@pytest.fixture(params=BACKENDS)
+def opened(request: pytest.FixtureRequest) -> tuple[Backend, Executor]:
+    chosen = backend(request.param, 2)
+    return chosen, chosen.open()
+
+
+def test_submit_gives_the_jobs_result(opened: tuple[Backend, Executor]) -> None:
+    _, executor = opened
+    assert [executor.submit(fake_job.double, n).result(30) for n in range(5)] == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("error", [ValueError, MemoryError, SystemExit])
+def test_submit_gives_the_jobs_exception_and_goes_on(
+    opened: tuple[Backend, Executor], error: type[BaseException]
+) -> None:
+    _, executor = opened
+    assert type(executor.submit(fake_job.fail, error).exception(30)) is error
+    assert executor.submit(fake_job.double, 1).result(30) == 2
+
+
+def test_kill_settles_every_future_and_open_works_again(opened: tuple[Backend, Executor]) -> None:
+    chosen, executor = opened
+    futures = [executor.submit(time.sleep, 0.02) for _ in range(20)]
+    chosen.kill(executor)
+    assert all(future.done() for future in futures)
+    assert chosen.open().submit(fake_job.double, 1).result(30) == 2
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_backend_says_where_its_jobs_run(name: str) -> None:
+    chosen = backend(name, 2)
+    assert chosen.in_process == (chosen.open().submit(os.getpid).result(30) == os.getpid())
+
+
+def test_backend_of_an_unknown_name_is_refused() -> None:
+    with pytest.raises(UserError, match="did you mean 'local'"):
+        backend("locale", 2)
+
+
+def test_serial_lets_an_interrupt_through_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        backend("serial", 1).open().submit(fake_job.fail, KeyboardInterrupt)
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+def test_local_workers_ignore_interrupts_from_their_first_moment() -> None:
+    chosen = backend("local", 2)
+    chosen.kill(chosen.open())
+    resource_tracker._resource_tracker._stop()  # as in a process that has started nothing yet
+    executor: Any = chosen.open()
+    future = executor.submit(os.getpid)
+    while not future.done():
+        for pid in list(executor._processes):
+            os.kill(pid, signal.SIGINT)
+        time.sleep(0.01)
+    assert future.result() in executor._processes
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())  # the driver is interrupted as before
+
+
+def test_local_workers_ask_for_huge_pages_beside_what_the_user_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert worker_environment()["GLIBC_TUNABLES"] == HUGE_PAGES
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=1")
+    both = f"glibc.malloc.arena_max=1:{HUGE_PAGES}"
+    assert worker_environment()["GLIBC_TUNABLES"] == both
+    monkeypatch.setenv("GLIBC_TUNABLES", both)
+    assert worker_environment()["GLIBC_TUNABLES"] == both
+
+
+def test_local_workers_have_their_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=8")
+    own = backend("local", 1)
+    executor = own.open()
+    assert executor.submit(os.getenv, "GLIBC_TUNABLES").result() == f"glibc.malloc.arena_max=8:{HUGE_PAGES}"
+    own.kill(executor)
+
+
+def test_local_workers_are_kept_for_the_next_sweep() -> None:
+    first = backend("local", 1).open().submit(os.getpid).result(30)
+    assert backend("local", 1).open().submit(os.getpid).result(30) == first
+
+
+def test_local_a_killed_worker_breaks_the_executor_and_says_the_signal() -> None:
+    chosen = backend("local", 2)
+    executor = chosen.open()
+    error = executor.submit(fake_job.kill_yourself).exception(30)
+    assert isinstance(error, BrokenExecutor)
+    assert "SIGKILL" in str(error)
+    chosen.kill(executor)
+    assert chosen.open().submit(fake_job.double, 1).result(30) == 2
+
+
+# --- how many ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "workers"), [("100000 100000", 1), ("150000 100000", 2), ("max 100000", 64), ("", 64)]
+)
+def test_default_workers_keeps_to_a_containers_share(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, workers: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    monkeypatch.setattr(backends, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(64)))
+    assert backends.default_workers() == workers
+
+
+def test_default_workers_counts_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "CPU_QUOTA", Path("/nonexistent"))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5, 7})
+    assert backends.default_workers() == 3

@@ -1,0 +1,74 @@
+"""`qsweep` commands that start at once: a server that has imported torch forks a process for each."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from paths import ROOT
+
+from qsweep.training import apart
+
+LIMIT = 300.0
+"""Seconds after which a command hangs."""
+
+
+READ_LATE = {"QSWEEP_DATA", "QSWEEP_OFFLINE", "COLUMNS"}
+"""Variables that no library reads when it is imported."""
+
+
+def qsweep(folder: Path, environment: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """A command that is waited for, as `python -m qsweep` runs it in a folder.
+
+    Another variable of the environment needs a new interpreter, and so does a test of a signal or of a closed stream.
+    """
+    if set(environment.items() ^ os.environ.items()) - {item for item in environment.items() if item[0] in READ_LATE}:
+        return subprocess.run(
+            [sys.executable, "-m", "qsweep", *words], cwd=folder, env=environment, capture_output=True, text=True,
+            timeout=LIMIT, check=False,
+        )  # fmt: skip
+    with tempfile.TemporaryDirectory() as scratch:
+        streams = [Path(scratch, name) for name in ("out", "err")]
+        code = apart.call(_run, folder, dict(environment), words, *streams, prepare=prepare, limit=LIMIT)
+        out, err = (path.read_text(encoding="utf-8") for path in streams)
+    return subprocess.CompletedProcess(words, code, out, err)
+
+
+PRELOADED = (
+    *("pandas", "matplotlib.pyplot", "torchvision", "qsweep.cli.main", "qsweep.cli.report", "qsweep.cli.show"),
+    *("qsweep.runner.export", "qsweep.training.stages"),
+)
+
+
+def prepare() -> None:
+    for name in PRELOADED:
+        importlib.import_module(name)
+
+
+def _run(folder: Path, environment: dict[str, str], words: tuple[str, ...], out: Path, err: Path) -> int:
+    import qsweep.cli.main
+
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for descriptor, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), descriptor)
+    sys.path[:] = [
+        str(folder),
+        *(place for place in sys.path if ROOT not in Path(place).parents or "site-packages" in place),
+    ]
+    sys.argv = [str(Path(qsweep.__file__).with_name("__main__.py")), *words]
+    try:
+        qsweep.cli.main.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:  # what an interpreter does at its end
+        threading._shutdown()
+        atexit._run_exitfuncs()
