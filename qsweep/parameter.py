@@ -10,9 +10,10 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin
+from math import frexp
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from qsweep.errors import cut, did_you_mean
 
@@ -132,3 +133,15 @@ def show(value: object) -> str:
 def listing(parameters: Iterable[Parameter]) -> dict[str, Parameter]:
     """Parameters by name, in order."""
     return {p.name: p for p in parameters}
+
+
+def _power_of_two(value: float) -> float:
+    if frexp(value)[0] != 0.5:
+        raise ValueError
+    return value
+
+
+POSITIVE = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NOT_NEGATIVE = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+BELOW_ONE = Annotated[float, Field(ge=0, lt=1)]
+POWER_OF_TWO = Annotated[float, Field(gt=0, le=2.0**64), AfterValidator(_power_of_two)]

@@ -17,9 +17,13 @@ from qsweep.errors import UserError, did_you_mean, unknown
 from qsweep.formats import FAMILIES, ROUNDING, parse
 from qsweep.hints import EXPLAINED, SAME, explained, same, simplified
 from qsweep.parameter import BadValueError
-from qsweep.spec.file import DRAWN, PLOT_FIELDS, TOP_KEYS
+from qsweep.spec.file import TOP_KEYS
+from qsweep.spec.plots import PLOT_FIELDS
 from qsweep.trial.checks import check
-from qsweep.trial.parameters import CHOICES, LOSS, OPTIMIZERS, ROLES, TRIAL_NAMES
+from qsweep.trial.measures import DRAWN
+from qsweep.trial.optimizers import OPTIMIZERS
+from qsweep.trial.parameters import CHOICES, LOSS, TRIAL_NAMES
+from qsweep.trial.roles import ROLES
 
 OPTIONS = {name for command in cli.commands.values() for option in command.params for name in option.opts}
 SUBCOMMANDS = [sub for group in cli.commands.values() for sub in getattr(group, "commands", {}).values()]

@@ -17,7 +17,7 @@ from qsweep.results import aggregate, folder, lowest, tables
 from qsweep.results.explain import reasons
 from qsweep.results.keys import SHORT_KEY, records_like
 from qsweep.results.store import FINAL, STATUSES, Record, Store
-from qsweep.spec.file import METRICS, MODEL_BITS, NOT_ROUNDED, STORED_AS
+from qsweep.trial.measures import METRICS, MODEL_BITS, NOT_ROUNDED, STORED_AS
 
 LARGE = 1e5
 """From which on a metric is written with an exponent, so that one loss does not widen its column for all rows."""

@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import Final
 
 from qsweep.plots.fonts import drawable
-from qsweep.spec.file import MEASURES, SECONDS, is_share
-from qsweep.trial.parameters import PLURALS, ROLES
+from qsweep.trial.measures import MEASURES, SECONDS, is_share
+from qsweep.trial.roles import PLURALS, ROLES
 
 Value = bool | float | str
 """What stands in a column of parameters; a column holds one type only."""

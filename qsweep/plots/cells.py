@@ -12,7 +12,8 @@ from qsweep.errors import UserError
 from qsweep.plots.axes import Axis, Place, Reference, Value, axis, cut, label, word
 from qsweep.plots.entry import HISTOGRAM, OVER_X, Entry, Plot
 from qsweep.plots.rows import Row, read, swept
-from qsweep.spec.file import MOST_LINES, MOST_PANELS, MOST_SURFACES, is_share
+from qsweep.spec.plots import MOST_LINES, MOST_PANELS, MOST_SURFACES
+from qsweep.trial.measures import is_share
 
 if TYPE_CHECKING:
     import pandas as pd

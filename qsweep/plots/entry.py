@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from qsweep.errors import UserError, unknown
 from qsweep.parameter import BadValueError, show
-from qsweep.spec.file import DRAWN, RANGE, plot_range
+from qsweep.spec.plots import RANGE, plot_range
+from qsweep.trial.measures import DRAWN
 from qsweep.trial.reach import DEFAULT_REACH
 
 EPOCH: Final = "epoch"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from qsweep.errors import UserError, unknown
 from qsweep.plots.axes import Value
 from qsweep.plots.entry import EPOCH, Entry, Plot
-from qsweep.spec.file import MEASURES, METRICS, MODEL_BITS, is_share
-from qsweep.trial.parameters import ROLES
+from qsweep.trial.measures import MEASURES, METRICS, MODEL_BITS, is_share
+from qsweep.trial.roles import ROLES
 
 if TYPE_CHECKING:
     import pandas as pd

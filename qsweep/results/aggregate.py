@@ -18,7 +18,7 @@ from pathlib import Path
 from qsweep.errors import MAX_SHOWN, UserError, cut, did_you_mean, unknown
 from qsweep.results import tables
 from qsweep.results.store import STATUSES
-from qsweep.spec.file import MEASURES, NOT_ROUNDED
+from qsweep.trial.measures import MEASURES, NOT_ROUNDED
 
 CONFIDENCE = 0.95
 ROUNDING_ERROR = 1e-12

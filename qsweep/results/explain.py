@@ -8,10 +8,11 @@ from typing import Any
 from qsweep.data.catalog import DATASETS
 from qsweep.formats import BITWIDTH, MX, NVFP4, Binary, Ternary, make, name_of, parameters_of
 from qsweep.formats.qkeras import Bernoulli, QKerasBinary, QKerasTernary, StochasticBinary, StochasticTernary
-from qsweep.spec.file import CLASSES
-from qsweep.trial.parameters import LAYERS, PLURALS, ROLES
+from qsweep.trial.measures import CLASSES
+from qsweep.trial.parameters import LAYERS
 from qsweep.trial.quantized import exceptions, kept_roles, rounds
 from qsweep.trial.reach import ACCURACIES
+from qsweep.trial.roles import PLURALS, ROLES
 
 MANY, SOME, FEW = 0.5, 0.05, 0.5
 """From which share on stalled updates or zeros are worth a word; from which clipped values; and levels below which."""

@@ -20,11 +20,12 @@ from qsweep.models.imports import parts_of
 from qsweep.results.keys import records_like
 from qsweep.results.store import Record, Store
 from qsweep.results.weights import Weights
-from qsweep.spec.file import STORED_AS
 from qsweep.training import job
 from qsweep.trial import environment
-from qsweep.trial.parameters import FLOAT32, ITERATIONS, LAYERS, STAGES
+from qsweep.trial.measures import STORED_AS
+from qsweep.trial.parameters import ITERATIONS, LAYERS, STAGES
 from qsweep.trial.quantized import kept_formats, rounds, stays
+from qsweep.trial.roles import FLOAT32
 
 ENDING = ".safetensors"
 

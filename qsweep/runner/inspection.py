@@ -9,12 +9,13 @@ from typing import Any
 from qsweep.errors import UserError
 from qsweep.models.catalog import architecture_of
 from qsweep.results.store import Record
-from qsweep.spec.file import NOT_ROUNDED
 from qsweep.training import job
 from qsweep.training.job import Inspection
 from qsweep.trial.key import Trial, canonical
-from qsweep.trial.parameters import AT, COMPRESS, FLOWS, LAYERS, STAGES
+from qsweep.trial.measures import NOT_ROUNDED
+from qsweep.trial.parameters import COMPRESS, LAYERS, STAGES
 from qsweep.trial.quantized import quantized_roles, with_axes
+from qsweep.trial.roles import AT, FLOWS
 
 LIMIT_SECONDS = 120.0
 """For building a net and running it once."""

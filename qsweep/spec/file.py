@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +16,11 @@ from qsweep.parameter import BadValueError, show
 from qsweep.spec.axes import limit
 from qsweep.spec.blocks import BLOCK_EXPECTED, BLOCK_KEYS, Block, BlockReader, as_list
 from qsweep.spec.extends import read_extended
+from qsweep.spec.plots import PLOT_FIELDS, RANGE, REACH, metric_field, plot_range
 from qsweep.spec.reader import OVERRIDE, Document, Mistakes, Place, read_text
 from qsweep.trial.key import canonical
-from qsweep.trial.parameters import KEPT, ROLES, TRIAL_NAMES
+from qsweep.trial.measures import DRAWN, SECONDS
+from qsweep.trial.parameters import TRIAL_NAMES
 from qsweep.trial.reach import ACCURACIES, DEFAULT_REACH, read_reach
 
 TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "stack", "search", "plots", "max_trials")
@@ -42,86 +43,6 @@ def is_reserved(name: str) -> bool:
 MAX_TRIALS = 100_000
 MAX_SEEDS_BY_NUMBER = 20
 MAX_SEED = 2**63 - 1
-
-NOT_ROUNDED = "not_rounded"
-"""What a trial's roles name and nothing rounds in its net: a column where there is something."""
-
-METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
-WHY = ("clipped", "zero", "levels", "stalled")
-"""What is reported for each quantized role, in columns such as `weight_stalled`: the fraction of values out of range
-before rounding; of what is kept the fraction that is 0, of all else the fraction of non-zero values that became
-0; the number of different values; and, of what is kept, the fraction of non-zero updates that left the stored code as
-it was."""
-WHY_OF_FLOWS = WHY[:3]
-CLASSES = "predicted_classes"
-"""How many classes the net predicts at all on the test set."""
-
-
-def why_columns(roles: Collection[str]) -> tuple[str, ...]:
-    """The columns that say why trials learn or don't, for the roles that some of them quantize."""
-    parts = {role: WHY if role in KEPT else WHY_OF_FLOWS for role in ROLES if role in roles}
-    return (*(f"{role}_{part}" for role, own in parts.items() for part in own), CLASSES)
-
-
-MODEL_BITS = "model_bits"
-STORED_AS = "stored"
-"""What a record's `run` calls the formats of the parameters that training keeps rounded, by name."""
-SIZES = (MODEL_BITS, "compressed_bytes")
-"""What is told of the size of models: the bits of all parameters, codes, scales and levels included, of those that are
-compressed or that training keeps rounded; and the exported file of compressed ones."""
-MEASURES = (*METRICS, *SIZES, *why_columns(ROLES))
-"""All that trials.csv says of what a trial gave."""
-SECONDS = "seconds"
-"""What timings.csv says of it."""
-DRAWN = (*MEASURES, SECONDS)
-"""All that can be drawn."""
-SHARES = ("accuracy", "clipped", "zero", "stalled")
-"""How measures end that are fractions, drawn in per cent."""
-
-
-def is_share(measure: str) -> bool:
-    """Whether a measure is a fraction."""
-    return measure.endswith(SHARES)
-
-
-MOST_PANELS = 24
-MOST_LINES = 40
-"""What a figure holds."""
-MOST_SURFACES = 12
-"""Panels of a figure of surfaces, whose labels hide each other in smaller ones."""
-
-RANGE = "range"
-"""The one field of a plot that is not text: the ends of a range to draw over a histogram."""
-
-REACH = "reach"
-"""What a threshold, a heatmap or a search asks for: a share of the best trial without the axis, or an accuracy."""
-
-PLOT_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "surface": (("x", "y", "z"), ("facet", "title", "name")),
-    "heatmap": (("x", "y", "z"), ("facet", "reach", "title", "name")),
-    "threshold": (("x", "y", "z"), ("line", "facet", "reach", "title", "name")),
-    "lines": (("x", "y"), ("line", "facet", "title", "name")),
-    "scatter": (("x", "y"), ("line", "facet", "title", "name")),
-    "histogram": (("place",), ("line", "facet", "range", "title", "name")),
-}
-"""Kind of plot: the fields that it needs, and those that it takes."""
-
-
-def metric_field(kind: str) -> str | None:
-    """The field of a kind of plot that names its metric, if it shows one; others of one letter or word name columns."""
-    return next((name for name in ("z", "y") if name in PLOT_FIELDS[kind][0]), None)
-
-
-def plot_range(given: object) -> tuple[float, float]:
-    """Both ends of the `range` that a histogram draws: 0.1 means ±0.1.
-
-    Raises:
-        BadValueError: it is neither a number above 0 nor two in order.
-    """
-    ends = given if isinstance(given, list) else [-given, given] if _is_number(given) else []
-    if len(ends) == 2 and all(map(_is_number, ends)) and ends[0] < ends[1]:
-        return float(ends[0]), float(ends[1])
-    raise BadValueError(f"found {show(given)}, expected a number above 0 (0.1 means ±0.1), or [lowest, highest]")
 
 
 @dataclass(frozen=True)
@@ -344,10 +265,6 @@ class _Reader:
             self.mistakes.add((*place, field_name), f"{SECONDS} are a whole trial's, not an epoch's")
         if isinstance(name, str) and not NAME.fullmatch(name):
             self.mistakes.add((*place, "name"), f"'{name}' can't name a file: {NAME_RULE}")
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_int(value: object) -> TypeGuard[int]:

@@ -14,29 +14,18 @@ from qsweep.errors import did_you_mean, unknown
 from qsweep.parameter import show
 from qsweep.spec import figures
 from qsweep.spec.blocks import AxisGroup, Block, overlay
-from qsweep.spec.file import (
-    DRAWN,
-    MEASURES,
-    METRICS,
-    MODEL_BITS,
-    MOST_LINES,
-    MOST_PANELS,
-    MOST_SURFACES,
-    REACH,
-    SECONDS,
-    SIZES,
-    Spec,
-    metric_field,
-    why_columns,
-)
+from qsweep.spec.file import Spec
 from qsweep.spec.matching import Matcher
+from qsweep.spec.plots import MOST_LINES, MOST_PANELS, MOST_SURFACES, REACH, metric_field
 from qsweep.spec.reader import OVERRIDE, Mistakes, Place, dotted
 from qsweep.trial import cost
 from qsweep.trial.key import Trial, canonical
-from qsweep.trial.parameters import CHOICES, COMPRESS, FLOAT32, ITERATIONS, ROLES, STAGES, STORED
+from qsweep.trial.measures import DRAWN, MEASURES, METRICS, MODEL_BITS, SECONDS, SIZES, why_columns
+from qsweep.trial.parameters import CHOICES, COMPRESS, ITERATIONS, STAGES
 from qsweep.trial.quantized import compresses, is_counted, quantized_roles
 from qsweep.trial.reach import ACCURACIES, DEFAULT_REACH, read_reach
 from qsweep.trial.resolve import TrialError, resolve
+from qsweep.trial.roles import FLOAT32, ROLES, STORED
 from qsweep.trial.spelling import describe_choice, describe_role
 
 VARIANT = "variant"

@@ -11,39 +11,29 @@ from qsweep.formats.names import pattern_of
 from qsweep.models.catalog import LIBRARY, SOURCE
 from qsweep.parameter import Parameter
 from qsweep.spec.axes import GENERATORS, MAX_VALUES, USAGE
-from qsweep.spec.file import (
-    DRAWN,
-    MAX_SEED,
-    MAX_SEEDS_BY_NUMBER,
-    MAX_TRIALS,
-    NAME,
-    PLOT_FIELDS,
-    RANGE,
-    REACH,
-    metric_field,
-)
+from qsweep.spec.file import MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, NAME
+from qsweep.spec.plots import PLOT_FIELDS, RANGE, REACH, metric_field
+from qsweep.trial.measures import DRAWN
+from qsweep.trial.optimizers import OPTIMIZERS
 from qsweep.trial.parameters import (
-    AT_ROLES,
     CHOICES,
     CODEBOOK,
     COMPRESS,
     COMPRESSIBLE,
-    FLOAT32,
     FLOAT32_ENDS,
     LAYERS,
     NAMED,
-    OPTIMIZERS,
     PLAIN,
     RETRAIN,
     RETRAINING,
     ROLE_PARAMETERS,
-    ROLES,
     STAGES,
     compression_parameters,
     role_parameters,
     role_paths,
 )
 from qsweep.trial.reach import DEFAULT_REACH
+from qsweep.trial.roles import AT_ROLES, FLOAT32, ROLES
 
 Schema = dict[str, Any]
 

@@ -14,7 +14,6 @@ from qsweep.data.catalog import DataSet
 from qsweep.data.files import Examples, preprocess
 from qsweep.kernels.streams import Stream
 from qsweep.models.layers import Dropout
-from qsweep.spec.file import CLASSES
 from qsweep.training.codebooks import Codebook
 from qsweep.training.flow import Flow
 from qsweep.training.histograms import Histogram, histograms
@@ -25,7 +24,8 @@ from qsweep.training.sizes import kept_sizes
 from qsweep.training.step import Stepper
 from qsweep.training.why import Row, Tally, is_watched, levels
 from qsweep.trial.cost import EVALUATION_BATCH, memory
-from qsweep.trial.parameters import STORED
+from qsweep.trial.measures import CLASSES
+from qsweep.trial.roles import STORED
 
 TESTED = "the outputs or the loss of the test set"
 PASS_MEMORY = 160 * 1024 * 1024

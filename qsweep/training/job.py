@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from qsweep.data.catalog import DATASETS
 from qsweep.data.files import load
 from qsweep.errors import UserError
-from qsweep.spec.file import MODEL_BITS, NOT_ROUNDED, STORED_AS
 from qsweep.training import apart
 from qsweep.training.apart import OutOfTimeError
 from qsweep.trial.environment import describe, fix_products
 from qsweep.trial.key import key_of
+from qsweep.trial.measures import MODEL_BITS, NOT_ROUNDED, STORED_AS
 from qsweep.trial.parameters import COMPRESS, ITERATIONS, LOSS, STAGES
 
 if TYPE_CHECKING:

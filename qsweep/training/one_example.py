@@ -19,12 +19,13 @@ from qsweep.kernels import roles
 from qsweep.kernels.compiled import Doubles, Floats
 from qsweep.kernels.streams import Stream
 from qsweep.rounding.modes import Mode
-from qsweep.spec.file import CLASSES
 from qsweep.training.course import TESTED, Outcome
 from qsweep.training.places import places_of
 from qsweep.training.sizes import kept_sizes
 from qsweep.training.why import Row
-from qsweep.trial.parameters import FLOAT32, KEPT, WINDOW
+from qsweep.trial.measures import CLASSES
+from qsweep.trial.parameters import WINDOW
+from qsweep.trial.roles import FLOAT32, KEPT
 
 ROLES = {
     "weight": roles.WEIGHT,

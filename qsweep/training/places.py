@@ -19,20 +19,9 @@ from qsweep.models.layers import MaskedReLU, ReLU, UngatedReLU
 from qsweep.training.functions import WITH_OPERANDS, FunctionCalls, Kind, closed_modules, first, own_functions
 from qsweep.training.nets import frozen_parameters
 from qsweep.training.roles import Layers, place_of, role_at, roles_of
-from qsweep.trial.parameters import (
-    AT,
-    AT_ROLES,
-    COMPRESS,
-    FLOAT32,
-    FLOAT32_ENDS,
-    FLOWS,
-    LAYERS,
-    OPERANDS,
-    ROLES,
-    STAGES,
-    STORED,
-)
+from qsweep.trial.parameters import COMPRESS, FLOAT32_ENDS, LAYERS, STAGES
 from qsweep.trial.quantized import exceptions, names_axis, rounds, stays
+from qsweep.trial.roles import AT, AT_ROLES, FLOAT32, FLOWS, OPERANDS, ROLES, STORED
 
 ACTIVATIONS = (
     *(MaskedReLU, ReLU, UngatedReLU),

@@ -13,8 +13,8 @@ from qsweep.formats.declared import random_bits
 from qsweep.kernels.streams import Stream
 from qsweep.models.build import CORE, NORMS
 from qsweep.rounding import Stack
-from qsweep.trial.parameters import AT, FLOAT32
 from qsweep.trial.quantized import kept_roles, quantized_roles
+from qsweep.trial.roles import AT, FLOAT32
 
 PARAMETERS = ("weight", "bias")
 """Names of the parameters that play a role."""

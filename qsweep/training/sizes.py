@@ -13,9 +13,9 @@ from torch import Tensor
 from qsweep.formats import Format, name_of
 from qsweep.formats.facts import is_coded, stored_bits
 from qsweep.formats.packing import FLOAT_BITS, Groups, packed, to_file
-from qsweep.spec.file import MODEL_BITS, STORED_AS
 from qsweep.training.codebooks import groups_of
 from qsweep.training.roles import contraction_axis
+from qsweep.trial.measures import MODEL_BITS, STORED_AS
 
 Values = NDArray[np.float32]
 

@@ -17,12 +17,12 @@ from qsweep.data.catalog import DataSet
 from qsweep.data.files import Examples
 from qsweep.formats import make
 from qsweep.rounding.clipping import compressed
-from qsweep.spec.file import CLASSES
 from qsweep.training.codebooks import codebooks
 from qsweep.training.course import TESTED, Course, Outcome
 from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
 from qsweep.training.sizes import sizes
+from qsweep.trial.measures import CLASSES
 from qsweep.trial.parameters import CLIP, CODEBOOK, COMPRESS, RETRAIN, STAGES
 from qsweep.trial.quantized import kept_formats
 

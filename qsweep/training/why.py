@@ -16,7 +16,7 @@ from qsweep.formats import drifts
 from qsweep.kernels import counting as kernels
 from qsweep.rounding import Stack
 from qsweep.training.histograms import Histogram, histogram
-from qsweep.trial.parameters import KEPT, STORED
+from qsweep.trial.roles import KEPT, STORED
 
 SLOTS = 1 << 17
 """Of the set in which different values are counted; beyond half of it they are sorted instead."""

@@ -14,25 +14,21 @@ from qsweep.formats.names import misplaced, no_parameter
 from qsweep.hints import same
 from qsweep.models.catalog import OPEN_MODELS, is_open
 from qsweep.parameter import BadValueError, Parameter, as_integers, check_each, listing, show
+from qsweep.trial.optimizers import OPTIMIZERS
 from qsweep.trial.parameters import (
-    AT,
-    AT_ROLES,
     CHOICES,
     CLIP,
     CODEBOOK,
     COMPRESS,
     COMPRESSIBLE,
-    FLOAT32,
     FLOAT32_ENDS,
     LAYERS,
     LEARNED,
     NAMED,
-    OPTIMIZERS,
     PLAIN,
     RETRAIN,
     RETRAINING,
     ROLE_PARTS,
-    ROLES,
     STAGES,
     STD,
     TRIAL_NAMES,
@@ -40,6 +36,7 @@ from qsweep.trial.parameters import (
     role_parameters,
     role_paths,
 )
+from qsweep.trial.roles import AT, AT_ROLES, FLOAT32, ROLES
 
 OWNERS = ("trial", "grid", "zip", "training", "params", "spec")
 """What people write before a parameter's name; a parameter has none."""

@@ -9,16 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qsweep.formats import KMeans
-from qsweep.trial.parameters import (
-    COMPRESS,
-    FLOAT32,
-    LAYERS,
-    OPERANDS,
-    PLAIN,
-    RETRAIN,
-    ROLE_PARTS,
-    role_parameters,
-)
+from qsweep.trial.parameters import COMPRESS, LAYERS, PLAIN, RETRAIN, ROLE_PARTS, role_parameters
+from qsweep.trial.roles import FLOAT32, OPERANDS
 
 MXINT8 = "mxint8"
 """The part that mxint8 has beside `mx`: near 2^127 its scales were half of those of the standard before."""

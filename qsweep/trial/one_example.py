@@ -9,17 +9,8 @@ from typing import Any
 from qsweep.data.catalog import DATASETS
 from qsweep.formats import FRACTION, Fixed, Unbounded
 from qsweep.models.catalog import LinearShape, architecture_of
-from qsweep.trial.parameters import (
-    BATCH_SIZE,
-    EPOCHS,
-    FLOAT32,
-    LAYERS,
-    LOSS_SCALE,
-    QUANTIZE_INIT,
-    SQUARED_ERROR,
-    STAGES,
-    WINDOW,
-)
+from qsweep.trial.parameters import BATCH_SIZE, EPOCHS, LAYERS, LOSS_SCALE, QUANTIZE_INIT, SQUARED_ERROR, STAGES, WINDOW
+from qsweep.trial.roles import FLOAT32
 
 ROLES = ("weight", "bias", "activation", "error", "gradient", "update", "master")
 """What such a trial can round."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import frexp
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from qsweep.data.catalog import DATASETS, PREPROCESS, SPLITS
 from qsweep.formats import (
@@ -17,57 +16,14 @@ from qsweep.formats import (
     ROUNDING,
     SCALE,
     ZERO,
-    Float32,
     KMeans,
     Unbounded,
     parameters_of,
 )
 from qsweep.models.catalog import ARCHITECTURES
-from qsweep.parameter import Parameter, listing
-
-FLOAT32 = Float32.family
-ROLES = ("weight", "bias", "norm", "activation", "error", "gradient", "update", "momentum", "master")
-"""What can be quantized. Biases are like the weights unless named; each other role that is not named stays in float32,
-but for `master`, the second copy that the optimizer updates: without a name there is none."""
-
-
-def _power_of_two(value: float) -> float:
-    if frexp(value)[0] != 0.5:
-        raise ValueError
-    return value
-
-
-POSITIVE = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NOT_NEGATIVE = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-BELOW_ONE = Annotated[float, Field(ge=0, lt=1)]
-POWER_OF_TWO = Annotated[float, Field(gt=0, le=2.0**64), AfterValidator(_power_of_two)]
-
-LR = Parameter("lr", POSITIVE, "a number above 0", default=0.01, stacks=True)
-MOMENTUM = Parameter("momentum", BELOW_ONE, "a number from 0 up to, not including, 1", default=0.0, stacks=True)
-WEIGHT_DECAY = Parameter("weight_decay", NOT_NEGATIVE, "a number, 0 or above", default=0.0, stacks=True)
-L1 = Parameter(
-    "l1",
-    NOT_NEGATIVE,
-    "a number, 0 or above (l1 · Σ|w| over all parameters is added to the loss that is descended)",
-    default=0.0,
-    stacks=True,
-    as_before=0.0,
-)
-ALPHA = Parameter("alpha", BELOW_ONE, "a number from 0 up to, not including, 1", default=0.99, stacks=True)
-EPS = Parameter("eps", POSITIVE, "a number above 0", default=1e-8, stacks=True)
-BETAS = Parameter(
-    "betas",
-    Annotated[list[BELOW_ONE], Field(min_length=2, max_length=2)],
-    "a list of two numbers from 0 up to, not including, 1",
-    default=[0.9, 0.999],
-    stacks=True,
-)
-
-OPTIMIZERS: dict[str, tuple[Parameter, ...]] = {
-    "sgd": (LR, MOMENTUM, WEIGHT_DECAY, L1),
-    "rmsprop": (LR, ALPHA, EPS, WEIGHT_DECAY, L1),
-    "adam": (LR, BETAS, EPS, WEIGHT_DECAY, L1),
-}
+from qsweep.parameter import POSITIVE, POWER_OF_TWO, Parameter, listing
+from qsweep.trial.optimizers import OPTIMIZERS
+from qsweep.trial.roles import AT, AT_ROLES, FLOAT32
 
 STD = Parameter("std", POSITIVE, "a standard deviation, a number above 0", default=0.1)
 BIASES = Parameter(
@@ -81,30 +37,6 @@ QUANTIZE_INIT = Parameter(
     "quantize_init", bool, "true or false (whether roles are quantized before the first step)", default=True
 )
 
-PLURALS = {
-    **{role: f"{role}s" for role in ROLES},
-    "bias": "biases",
-    "norm": "norms' scales and shifts",
-    "momentum": "optimizer's memories",
-    "master": "master weights",
-}
-"""What each role rounds, in the words of figures and explanations."""
-STORED = ("weight", "bias", "norm")
-"""Roles of parameters; each parameter that is trained plays one of them, or none and stays in float32."""
-KEPT = (*STORED, "master")
-"""Roles whose values stay from step to step, where they are not rounded for a product alone; all others are of one."""
-FLOWS = ("activation", "error")
-"""Roles of what flows through the net, forward and backward."""
-OPERANDS: Final = "operands"
-AT = Parameter(
-    "at",
-    Literal["outputs", "operands"],
-    "outputs (of layers) or operands (of the products of dense and convolution layers)",
-    default="outputs",
-    as_before="outputs",
-)
-"""Where weights, activations and errors are rounded; the weights' outputs are the stored values."""
-AT_ROLES = ("weight", *FLOWS)
 LOSS_SCALE = Parameter(
     "loss_scale",
     POWER_OF_TWO,

@@ -7,19 +7,8 @@ from typing import Any
 
 from qsweep.formats import drifts, make
 from qsweep.formats.codes import coding
-from qsweep.trial.parameters import (
-    AT,
-    CODEBOOK,
-    COMPRESS,
-    FLOAT32,
-    KEPT,
-    LAYERS,
-    OPERANDS,
-    RETRAIN,
-    ROLES,
-    STAGES,
-    STORED,
-)
+from qsweep.trial.parameters import CODEBOOK, COMPRESS, LAYERS, RETRAIN, STAGES
+from qsweep.trial.roles import AT, FLOAT32, KEPT, OPERANDS, ROLES, STORED
 
 
 def exceptions(layers: Any) -> list[Mapping[str, Any]]:

@@ -22,7 +22,6 @@ from qsweep.parameter import REQUIRED, BadValueError, Parameter, listing
 from qsweep.trial import one_example
 from qsweep.trial.key import CODED_SIZES, LOST, MXINT8, NUMERICS, STALLED, Trial, key_of
 from qsweep.trial.parameters import (
-    AT,
     BATCH_SIZE,
     CHOICES,
     CODEBOOK,
@@ -30,21 +29,17 @@ from qsweep.trial.parameters import (
     EPOCHS,
     FIXED,
     FIXED_POINT,
-    FLOAT32,
     FLOAT32_ENDS,
-    FLOWS,
     HISTOGRAM,
     ITERATIONS,
     LAYERS,
     LOSS_SCALE,
     NAMED,
     ONLINE_PARAMETERS,
-    OPERANDS,
     PLAIN,
     QUANTIZE_INIT,
     RETRAIN,
     ROLE_DEFAULTS,
-    ROLES,
     STAGES,
     TRAINING_PARAMETERS,
     WAYS,
@@ -61,6 +56,7 @@ from qsweep.trial.quantized import (
     rounds_stored,
     stays,
 )
+from qsweep.trial.roles import AT, FLOAT32, FLOWS, OPERANDS, ROLES
 from qsweep.trial.spelling import describe_layers, describe_role, describe_stages
 
 REACHING = frozenset(p.name for p in ROLE_DEFAULTS)

@@ -7,7 +7,8 @@ from typing import Any
 
 from qsweep.formats import spell
 from qsweep.trial.key import canonical
-from qsweep.trial.parameters import COMPRESS, FLOAT32
+from qsweep.trial.parameters import COMPRESS
+from qsweep.trial.roles import FLOAT32
 
 
 def describe_role(role: Mapping[str, Any]) -> str:

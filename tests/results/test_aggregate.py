@@ -19,8 +19,9 @@ from qsweep.errors import UserError
 from qsweep.results.aggregate import Line, Summary, csv_text, differences, estimate, over_seeds
 from qsweep.results.store import STATUSES
 from qsweep.results.tables import trials_csv
-from qsweep.spec.file import METRICS, read
+from qsweep.spec.file import read
 from qsweep.spec.plan import expand
+from qsweep.trial.measures import METRICS
 
 ROW = dict.fromkeys(METRICS, "")
 

@@ -15,9 +15,10 @@ from qsweep.cli import show
 from qsweep.errors import UserError
 from qsweep.results import aggregate, tables
 from qsweep.results.store import Record
-from qsweep.spec.file import METRICS, read
+from qsweep.spec.file import read
 from qsweep.spec.plan import Plan, expand
 from qsweep.trial.key import Trial, canonical
+from qsweep.trial.measures import METRICS
 
 SPEC = """
 title: Tiny

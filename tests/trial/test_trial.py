@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from qsweep.formats import FAMILIES
 from qsweep.parameter import BadValueError, Parameter
 from qsweep.spec.blocks import overlay
-from qsweep.trial import checks
-from qsweep.trial import parameters as vocabulary
+from qsweep.trial import checks, parameters
 from qsweep.trial import resolve as resolving
 from qsweep.trial.checks import check
 from qsweep.trial.key import NUMERICS, Trial, canonical, key_of, stack_signature
@@ -208,9 +207,9 @@ def test_bitwidth_of_the_trial_reaches_every_family_that_has_one() -> None:
 
 def add_nesterov(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
     nesterov = Parameter("nesterov", bool, "true or false", default=False, as_before=False)
-    own = vocabulary.OPTIMIZERS["sgd"]
-    monkeypatch.setitem(vocabulary.OPTIMIZERS, "sgd", (*own, nesterov))
-    monkeypatch.setitem(vocabulary.PLAIN, "nesterov", nesterov)
+    own = parameters.OPTIMIZERS["sgd"]
+    monkeypatch.setitem(parameters.OPTIMIZERS, "sgd", (*own, nesterov))
+    monkeypatch.setitem(parameters.PLAIN, "nesterov", nesterov)
     monkeypatch.setattr(checks, "TRIAL_NAMES", (*checks.TRIAL_NAMES, "nesterov"))
     return "nesterov", False, True
 
@@ -218,14 +217,14 @@ def add_nesterov(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
 def add_block_size(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
     block = Parameter("block", int, "an integer", default=0, as_before=0)
     monkeypatch.setitem(ROLE_PARAMETERS, "range", (*ROLE_PARAMETERS["range"], block))
-    monkeypatch.setitem(vocabulary.ROLE_PARTS, "block", block)
+    monkeypatch.setitem(parameters.ROLE_PARTS, "block", block)
     return "quantize__weight__block", 0, 32
 
 
 def add_smoothing(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
     smoothing = Parameter("smoothing", float, "a number", default=0.0, as_before=0.0)
     monkeypatch.setattr(resolving, "TRAINING_PARAMETERS", (*resolving.TRAINING_PARAMETERS, smoothing))
-    monkeypatch.setitem(vocabulary.PLAIN, "smoothing", smoothing)
+    monkeypatch.setitem(parameters.PLAIN, "smoothing", smoothing)
     monkeypatch.setattr(checks, "TRIAL_NAMES", (*checks.TRIAL_NAMES, "smoothing"))
     return "smoothing", 0.0, 0.1
 

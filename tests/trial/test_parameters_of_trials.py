@@ -5,8 +5,8 @@ from __future__ import annotations
 from qsweep.formats import FAMILIES
 from qsweep.parameter import ALWAYS, REQUIRED
 from qsweep.results.tables import HISTORY_COLUMNS
-from qsweep.spec.file import METRICS
 from qsweep.trial.key import NUMERICS
+from qsweep.trial.measures import METRICS
 from qsweep.trial.parameters import (
     CHOICES,
     DATA,

@@ -1,0 +1,46 @@
+"""What is told of a trial: metrics, why it learns or not, sizes, and the columns that these are in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from qsweep.trial.roles import KEPT, ROLES
+
+NOT_ROUNDED = "not_rounded"
+"""What a trial's roles name and nothing rounds in its net: a column where there is something."""
+METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
+WHY = ("clipped", "zero", "levels", "stalled")
+"""What is reported for each quantized role, in columns such as `weight_stalled`: the fraction of values out of range
+before rounding; of what is kept the fraction that is 0, of all else the fraction of non-zero values that became
+0; the number of different values; and, of what is kept, the fraction of non-zero updates that left the stored code as
+it was."""
+WHY_OF_FLOWS = WHY[:3]
+CLASSES = "predicted_classes"
+"""How many classes the net predicts at all on the test set."""
+
+
+def why_columns(roles: Collection[str]) -> tuple[str, ...]:
+    """The columns that say why trials learn or don't, for the roles that some of them quantize."""
+    parts = {role: WHY if role in KEPT else WHY_OF_FLOWS for role in ROLES if role in roles}
+    return (*(f"{role}_{part}" for role, own in parts.items() for part in own), CLASSES)
+
+
+MODEL_BITS = "model_bits"
+STORED_AS = "stored"
+"""What a record's `run` calls the formats of the parameters that training keeps rounded, by name."""
+SIZES = (MODEL_BITS, "compressed_bytes")
+"""What is told of the size of models: the bits of all parameters, codes, scales and levels included, of those that are
+compressed or that training keeps rounded; and the exported file of compressed ones."""
+MEASURES = (*METRICS, *SIZES, *why_columns(ROLES))
+"""All that trials.csv says of what a trial gave."""
+SECONDS = "seconds"
+"""What timings.csv says of it."""
+DRAWN = (*MEASURES, SECONDS)
+"""All that can be drawn."""
+SHARES = ("accuracy", "clipped", "zero", "stalled")
+"""How measures end that are fractions, drawn in per cent."""
+
+
+def is_share(measure: str) -> bool:
+    """Whether a measure is a fraction."""
+    return measure.endswith(SHARES)
