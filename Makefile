@@ -1,7 +1,7 @@
 # make run         the main sweep on MNIST, with its figures          make quickstart   a small one, no download of data
 # make test        all tests                                          make lint         ruff and mypy
 # make reproduce   the published studies, every grid                  make bench        the speed claims
-# make docs        the generated parts of docs/formats.md
+# make docs        the generated parts of docs/
 #
 # An environment that has torch already is used as it is by `make … PYTHON=path/to/its/python`.
 
@@ -48,8 +48,8 @@ lint: $(STAMP)-dev
 bench: $(STAMP)
 	for file in benchmarks/*.py; do $(PY) $$file || exit 1; done
 
-docs: $(STAMP)
-	$(PY) -m qsweep.cli.format_document docs/formats.md
+docs: $(STAMP)-dev
+	$(PY) -m cogapp -r -I tools docs/*.md
 
 install: $(STAMP)
 

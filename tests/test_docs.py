@@ -11,10 +11,13 @@ from pathlib import Path
 
 import commands
 import pytest
+from cogapp import Cog
 from paths import ROOT
 
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ELSEWHERE = ("README.md", "cli.md")
+"""Documents whose commands a test of their own runs, or which are generated and repeat those of others."""
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 
 
@@ -22,6 +25,13 @@ GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 def test_links_lead_to_files(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
         assert target.startswith("http") or (document.parent / target).exists(), target
+
+
+def test_generated_parts_are_those_that_make_docs_writes(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--check", "--diff", "--verbosity=0", "-I", str(ROOT / "tools")]
+    assert Cog().main(["cog", *options, *map(str, (ROOT / "docs").glob("*.md"))]) == 0, (
+        f"run `make docs`\n{capsys.readouterr().out}"
+    )
 
 
 def commands_of(text: str) -> list[list[str]]:
@@ -64,7 +74,7 @@ plots: [{kind: lines, x: lr, y: test_accuracy, line: bitwidth}]
 """
 
 
-@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name != "README.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in ELSEWHERE], ids=lambda p: p.name)
 def test_every_command_of_a_document_runs(document: Path, tmp_path: Path, data_folder: Path) -> None:
     found = commands_of(document.read_text(encoding="utf-8"))
     if not found:

@@ -1,14 +1,9 @@
-"""The parts of docs/formats.md that formats know: `python -m qsweep.cli.format_document docs/formats.md` renews them.
-
-Such a part stands between `<!-- its name -->` and `<!-- end -->`; what stands outside of them is written by hand.
-"""
+"""The generated parts of docs/formats.md, which cog puts there: `make docs`."""
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 from qsweep.cli.columns import markdown
 from qsweep.cli.format_pages import (
@@ -24,16 +19,6 @@ from qsweep.cli.format_pages import (
 )
 from qsweep.formats import FAMILIES
 from qsweep.formats.declared import ROUNDING_LAWS
-
-
-def renewed(text: str) -> str:
-    """The document, with what the catalog says now in all of its parts."""
-
-    def renew(found: re.Match[str]) -> str:
-        name = found["name"]
-        return f"<!-- {name} -->\n\n{PARTS[name]()}\n\n<!-- end -->"
-
-    return re.sub(rf"<!-- (?P<name>{'|'.join(PARTS)}) -->\n.*?<!-- end -->", renew, text, flags=re.DOTALL)
 
 
 def facts() -> str:
@@ -74,15 +59,3 @@ def _literal(text: str) -> str:
     """A text in which nothing but `code` means something to Markdown."""
     parts = text.split("`")
     return "`".join(part if i % 2 else re.sub(r"([*<])", r"\\\1", part) for i, part in enumerate(parts))
-
-
-PARTS: dict[str, Callable[[], str]] = {"facts": facts, "rounding": rounding, "families": families}
-
-
-def main(path: Path) -> None:
-    """Renew the file."""
-    path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

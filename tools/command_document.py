@@ -1,0 +1,27 @@
+"""The generated part of docs/cli.md, which cog puts there: the help of every command (`make docs`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from qsweep.cli.main import cli
+
+COLUMNS = 100
+"""Width of the pages: the widest that a terminal gets."""
+
+
+def pages() -> str:
+    """The help of every command that does something, each below its name, in the order of `qsweep --help`."""
+    context = click.Context(cli, info_name="qsweep", terminal_width=COLUMNS, **cli.context_settings)
+    return "\n\n".join(_pages(cli, context))
+
+
+def _pages(command: click.Command, context: click.Context) -> Iterator[str]:
+    """A command's page, then those of its subcommands."""
+    yield f"## {context.command_path}\n\n```text\n{command.get_help(context)}\n```"
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            own = command.commands[name]
+            yield from _pages(own, click.Context(own, parent=context, info_name=name))
