@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -234,9 +233,7 @@ def test_read_text_as_deep_as_allowed_is_read() -> None:
 
 def test_read_text_with_a_billion_laughs_stops_early() -> None:
     laughs = ["a0: &a0 [lol, lol]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
-    start = time.perf_counter()
     assert "more than 100,000 values" in problems("\n".join(laughs))[0][3]
-    assert time.perf_counter() - start < 5
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

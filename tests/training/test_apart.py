@@ -96,13 +96,11 @@ def test_call_that_ends_its_process_is_lost_and_the_next_is_not(text: str, said:
 
 
 @pytest.mark.parametrize(
-    "text", ["while True: pass", "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); time.sleep(60)"]
+    "text", ["while True: pass", "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); time.sleep(10**6)"]
 )
 def test_call_that_does_not_end_is_ended(text: str) -> None:
-    start = time.monotonic()
     with pytest.raises(apart.OutOfTimeError):
         call(text, limit=0.5)
-    assert time.monotonic() - start < 20
     assert call("found = 3") == 3
 
 
