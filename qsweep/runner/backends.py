@@ -12,10 +12,13 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qsweep.errors import UserError, unknown
 from qsweep.trial.environment import ALIGNMENT_FREE, MKL_MODE
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
 
 BACKENDS = ("local", "serial")
 
@@ -105,18 +108,17 @@ def _open_local(workers: int) -> Executor:
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        executor: Any = get_reusable_executor(
+        executor: Executor = get_reusable_executor(
             max_workers=workers,
             timeout=IDLE_SECONDS,
             initializer=_begin_worker,
             initargs=(os.getpid(),),
             env=worker_environment(),
         )
-        executor._ensure_executor_running()
+        executor.submit(int)  # loky starts all workers with the first job
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    opened: Executor = executor
-    return opened
+    return executor
 
 
 def worker_environment() -> dict[str, str]:
@@ -139,10 +141,15 @@ def _end_with(driver: int) -> None:
     os._exit(1)
 
 
-def _kill_local(executor: Any) -> None:
+def _kill_local(executor: Executor) -> None:
     """loky's own `kill_workers` stumbles over a job that was submitted a moment ago, and leaves a traceback."""
-    for process in list(executor._processes.values()):
+    for pid, process in _workers(executor).items():
         if process.is_alive():
             with suppress(ProcessLookupError):  # it has ended since, by itself or by a signal to the whole group
-                os.kill(process.pid, signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
     executor.shutdown(wait=True)
+
+
+def _workers(executor: Any) -> dict[int, BaseProcess]:
+    """The processes of loky's executor by pid. They have no public name, and none else is used: a test holds that."""
+    return dict(executor._processes)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import signal
 import time
 from concurrent.futures import BrokenExecutor, Executor
+from importlib.metadata import version
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
 
 import fake_job
 import pytest
@@ -65,17 +67,37 @@ def test_serial_lets_an_interrupt_through_at_once() -> None:
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
+def test_loky_still_has_the_private_name_by_which_workers_are_killed() -> None:
+    chosen = backend("local", 2)
+    executor = chosen.open()
+    used = set(re.findall(r"executor\.(_\w+)", Path(backends.__file__).read_text(encoding="utf-8")))
+    look = (
+        f"joblib {version('joblib')} may have changed loky's executor ({inspect.getsourcefile(type(executor))}): see "
+        "which attribute holds the processes by pid, that submit starts all of them, and that shutdown(wait=True) "
+        "settles all futures of killed ones; then change backends._workers, _open_local or _kill_local"
+    )
+    assert used == {"_processes"}
+    processes = dict(getattr(executor, "_processes", {}))
+    assert len(processes) == 2, look
+    assert all(process.is_alive() and process.pid == pid for pid, process in processes.items()), look
+    assert "wait" in inspect.signature(executor.shutdown).parameters, look
+    future = executor.submit(time.sleep, 100)
+    chosen.kill(executor)
+    assert future.done(), look
+    assert not any(process.is_alive() for process in processes.values()), look
+
+
 def test_local_workers_ignore_interrupts_from_their_first_moment() -> None:
     chosen = backend("local", 2)
     chosen.kill(chosen.open())
     resource_tracker._resource_tracker._stop()  # as in a process that has started nothing yet
-    executor: Any = chosen.open()
+    executor = chosen.open()
     future = executor.submit(os.getpid)
     while not future.done():
-        for pid in list(executor._processes):
+        for pid in backends._workers(executor):
             os.kill(pid, signal.SIGINT)
         time.sleep(0.01)
-    assert future.result() in executor._processes
+    assert future.result() in backends._workers(executor)
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())  # the driver is interrupted as before
 
 
