@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.project import Project
+from project import Project
 
 from qsweep.cli.report import ended
 from qsweep.errors import SpecError
