@@ -38,8 +38,11 @@ AND = (
     "models.imports",
     "cli.columns",
     "cli.format_pages",
-    "cli.show",
+    "cli.main",
+    "cli.status",
+    "cli.table",
     "cli.terminal",
+    "cli.why",
 )
 """What loads no torch: whole wings, and files of others."""
 

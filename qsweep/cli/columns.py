@@ -12,6 +12,8 @@ GAP = "    "
 """Between the columns of a list."""
 LEAST_TEXT = 24
 """Of a column of text, however narrow the terminal is."""
+LARGE = 1e5
+"""From which on a metric is written with an exponent, so that one loss does not widen its column for all rows."""
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -65,3 +67,10 @@ def listed(items: Sequence[str], width: int, least: int = 16) -> str:
     height = math.ceil(len(items) / min(fitting, math.ceil(len(items) / least)))
     rows = (items[i::height] for i in range(height))
     return "\n".join(GAP.join(item.ljust(widest) for item in row).rstrip() for row in rows)
+
+
+def digits(value: float, sign: str = "") -> str:
+    """A metric to four digits; with an exponent where it is large. Empty for NaN."""
+    if value != value:
+        return ""
+    return format(value, f"{sign}.4f" if abs(value) < LARGE else f"{sign}.3e")

@@ -18,7 +18,7 @@ from commands import qsweep
 
 from qsweep.cli import report
 from qsweep.cli.main import cli
-from qsweep.cli.show import explanation
+from qsweep.cli.why import explanation
 from qsweep.errors import UserError
 from qsweep.runner.export import export
 from qsweep.spec.find import find

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qsweep.cli import progress
 from qsweep.cli.progress import LOG_SECONDS, Display, duration
-from qsweep.cli.show import trials_table
+from qsweep.cli.table import trials_table
 from qsweep.errors import UserError
 from qsweep.results.tables import read_trials
 from qsweep.runner import schedule, sweep

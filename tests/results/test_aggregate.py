@@ -14,7 +14,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qsweep.cli.show import summary_note, summary_table, trials_table
+from qsweep.cli.table import summary_note, summary_table, trials_table
 from qsweep.errors import UserError
 from qsweep.results.aggregate import Line, Summary, csv_text, differences, estimate, over_seeds
 from qsweep.results.store import STATUSES

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.test_aggregate import table
+from test_aggregate import table
 
-from qsweep.cli.show import lowest_note, lowest_table
+from qsweep.cli.table import lowest_note, lowest_table
 from qsweep.errors import UserError
 from qsweep.results.lowest import lowest
 

@@ -42,7 +42,7 @@ def qsweep(folder: Path, environment: Mapping[str, str], *words: str) -> subproc
 
 
 PRELOADED = (
-    *("pandas", "matplotlib.pyplot", "torchvision", "qsweep.cli.main", "qsweep.cli.report", "qsweep.cli.show"),
+    *("pandas", "matplotlib.pyplot", "torchvision", "qsweep.cli.main", "qsweep.cli.report", "qsweep.cli.table"),
     *("qsweep.runner.export", "qsweep.training.stages"),
 )
 
