@@ -19,8 +19,9 @@ from qsweep.trial.resolve import resolve
 
 fix_products()  # before a test module imports torch
 
-# A shell's background jobs ignore SIGINT, and so would all that these tests start.
+# Background jobs of a shell ignore SIGINT, those of nohup SIGHUP, and so would all that these tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 # A machine with neighbours may stand still for a moment: no test is timed.

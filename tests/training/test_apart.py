@@ -45,7 +45,7 @@ SETTINGS = [
     "np.seterr(all='raise')",
     "np.set_printoptions(precision=2)",
     "warnings.simplefilter('error')",
-    "os.environ['MKL_CBWR'] = 'COMPATIBLE'",
+    "os.environ['MKL_CBWR'] = 'SSE4_2'",
     "sys.path.insert(0, '/nowhere')",
     "sys.modules['json'] = None",
     "F.relu = lambda x: x",
