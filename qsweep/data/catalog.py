@@ -19,6 +19,8 @@ class DataSet:
         decoded: SHA-256 of the decoded file (see qsweep.data.files); empty where only what it is made from is known.
         raw: SHA-256 of each file that the decoded file is made from, by name: the unpacked IDX files in the order of
             `parts`, or one archive of pickles. Empty where an installed library brings the data.
+        numerics: version of what training sees of it; raise it on purpose when a change alters results (see
+            qsweep.trial.key).
     """
 
     name: str
@@ -35,6 +37,7 @@ class DataSet:
     preprocess: str = "unit"
     split: str = "standard"
     drop_last: bool = False
+    numerics: int = 1
 
     def examples(self, split: str) -> tuple[int, int]:
         """How many examples a split has for training and for the test."""

@@ -1,69 +1,147 @@
-"""The optimizers. Each subtracts its update from the weights or, where not `subtract`, leaves it in the gradients.
+"""The formula of each optimizer, and the kernels that take a step with it.
 
-Arguments: rows of weights `w` and gradients `g` (R, n), contiguous float32, and columns of settings (P,), of which row
-0 has number `first`.
+A formula is written once, in + − × ÷ and `sqrt`, and runs both ways: compiled, on one float32 after the other, and on
+whole tensors where no kernel runs. It never uses fused forms (torch's `add(alpha=)`, lerp, addcmul), which round once
+where these operations round twice. So both give the same bits, and the bits of a row depend on that row alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numba import njit
+from numba.extending import overload, register_jitable
 
 from qsweep.kernels.compiled import ZERO, Floats, compiled
 
-
-@compiled
-def sgd(w: Floats, g: Floats, first: int, subtract: bool, lr: Floats, decay: Floats) -> None:
-    """The update lr · g, weight decay added to g where it is not 0."""
-    for p in range(w.shape[0]):
-        rate, wd = lr[first + p], decay[first + p]
-        for i in range(w.shape[1]):
-            _put(w, g, p, i, _decayed(w[p, i], g[p, i], wd) * rate, subtract)
+Number = Any
+"""One float32 in a kernel; outside, a tensor: rows (R, n), or a column (R, 1) with a number for each row."""
+Numbers = tuple[Number, ...]
 
 
-@compiled
-def sgd_momentum(
-    w: Floats, g: Floats, velocity: Floats, first: int, subtract: bool, lr: Floats, decay: Floats, momentum: Floats
-) -> None:
-    """As `sgd` along the velocity v = μ·v + g, which is kept."""
-    for p in range(w.shape[0]):
-        rate, wd, mu = lr[first + p], decay[first + p], momentum[first + p]
-        for i in range(w.shape[1]):
-            velocity[p, i] = velocity[p, i] * mu + _decayed(w[p, i], g[p, i], wd)
-            _put(w, g, p, i, velocity[p, i] * rate, subtract)
+@dataclass(frozen=True)
+class Formula:
+    """How one optimizer turns gradients into directions.
+
+    Attributes:
+        direction: (gradient, memory, numbers) → (direction, memory). The gradient has weight decay in it; the direction
+            is multiplied by the learning rate afterwards. The memory is as the optimizer's declaration lists it, 0
+            before the first step.
+        numbers: (the optimizer's settings, step) → what `direction` computes with, in float64, rounded once to float32.
+            Steps count from 1.
+    """
+
+    direction: Callable[[Number, Numbers, Numbers], tuple[Number, Numbers]]
+    numbers: Callable[[Mapping[str, Any], int], tuple[float, ...]]
 
 
-@compiled
-def rmsprop(
-    w: Floats, g: Floats, square: Floats, first: int, subtract: bool, lr: Floats, decay: Floats, kept: Floats,
-    new: Floats, eps: Floats,
-) -> None:  # fmt: skip
-    """RMSprop, whose running `square` keeps the share `kept` and takes in the share `new`."""
-    for p in range(w.shape[0]):
-        rate, wd, alpha, rest, e = lr[first + p], decay[first + p], kept[first + p], new[first + p], eps[first + p]
-        for i in range(w.shape[1]):
-            gradient = _decayed(w[p, i], g[p, i], wd)
-            square[p, i] = square[p, i] * alpha + (gradient * gradient) * rest
-            _put(w, g, p, i, gradient / (np.sqrt(square[p, i]) + e) * rate, subtract)
+def sqrt(x: Any) -> Any:
+    """The square root of a tensor, correctly rounded: eager float32 `sqrt` is not everywhere."""
+    return x.double().sqrt().float()
 
 
-@compiled
-def adam(
-    w: Floats, g: Floats, mean: Floats, square: Floats, first: int, subtract: bool, lr: Floats, decay: Floats,
-    eps: Floats, kept_mean: Floats, new_mean: Floats, share_mean: Floats,
-    kept_square: Floats, new_square: Floats, share_square: Floats,
-) -> None:  # fmt: skip
-    """Adam, whose running `mean` and `square` are divided by the `share` of them that is not the initial 0."""
-    for p in range(w.shape[0]):
-        rate, wd, e = lr[first + p], decay[first + p], eps[first + p]
-        beta, rest, share = kept_mean[first + p], new_mean[first + p], share_mean[first + p]
-        beta2, rest2, share2 = kept_square[first + p], new_square[first + p], share_square[first + p]
-        for i in range(w.shape[1]):
-            gradient = _decayed(w[p, i], g[p, i], wd)
-            mean[p, i] = mean[p, i] * beta + gradient * rest
-            square[p, i] = square[p, i] * beta2 + (gradient * gradient) * rest2
-            update = mean[p, i] / share / (np.sqrt(square[p, i] / share2) + e) * rate
-            _put(w, g, p, i, update, subtract)
+@overload(sqrt, strict=False)  # strict: also annotations would have to agree
+def _compiled_sqrt(x: Any) -> Any:
+    return lambda x: np.sqrt(x)
+
+
+def power(base: float, exponent: int) -> float:
+    """base^exponent by repeated squaring: `pow` of the C library is not the same everywhere."""
+    result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
+
+
+# --- the formulas -----------------------------------------------------------------------------------------------------
+
+
+@register_jitable
+def sgd(gradient: Number, memory: Numbers, numbers: Numbers) -> tuple[Number, Numbers]:
+    """Gradient descent; momentum as in PyTorch: v = μ·v + g, without dampening. Nothing is kept where μ is 0."""
+    if len(memory) == 0:
+        return gradient, memory
+    velocity = memory[0] * numbers[0] + gradient
+    return velocity, (velocity,)
+
+
+def sgd_numbers(settings: Mapping[str, Any], step: int) -> tuple[float, ...]:
+    """μ."""
+    return (settings["momentum"],)
+
+
+@register_jitable
+def rmsprop(gradient: Number, memory: Numbers, numbers: Numbers) -> tuple[Number, Numbers]:
+    """RMSprop (Tieleman & Hinton 2012): s = α·s + (1 - α)·g², the direction is g / (√s + ε)."""
+    kept, new, eps = numbers
+    square = memory[0] * kept + (gradient * gradient) * new
+    return gradient / (sqrt(square) + eps), (square,)
+
+
+def rmsprop_numbers(settings: Mapping[str, Any], step: int) -> tuple[float, ...]:
+    """α, 1 - α, ε."""
+    return settings["alpha"], 1 - settings["alpha"], settings["eps"]
+
+
+@register_jitable
+def adam(gradient: Number, memory: Numbers, numbers: Numbers) -> tuple[Number, Numbers]:
+    """Adam (Kingma & Ba 2015) with bias correction; weight decay is added to the gradient."""
+    kept_mean, new_mean, share_mean, kept_square, new_square, share_square, eps = numbers
+    mean = memory[0] * kept_mean + gradient * new_mean
+    square = memory[1] * kept_square + (gradient * gradient) * new_square
+    return mean / share_mean / (sqrt(square / share_square) + eps), (mean, square)
+
+
+def adam_numbers(settings: Mapping[str, Any], step: int) -> tuple[float, ...]:
+    """β, 1 - β and 1 - β^step, the share of an average that is not its initial 0, for both averages; then ε."""
+    one, two = settings["betas"]
+    return one, 1 - one, 1 - power(one, step), two, 1 - two, 1 - power(two, step), settings["eps"]
+
+
+FORMULAS = {
+    "sgd": Formula(sgd, sgd_numbers),
+    "rmsprop": Formula(rmsprop, rmsprop_numbers),
+    "adam": Formula(adam, adam_numbers),
+}
+"""The formula of each optimizer that qsweep.trial.optimizers declares."""
+
+
+# --- their kernels ----------------------------------------------------------------------------------------------------
+
+
+def kernel_of(formula: Formula) -> Callable[..., None]:
+    """The kernel of a formula. It is compiled once for each number of tensors that the optimizer remembers."""
+    direction = formula.direction
+
+    @compiled
+    def step(
+        w: Floats, g: Floats, memory: tuple[Floats, ...], first: int, subtract: bool, lr: Floats, decay: Floats,
+        numbers: tuple[Floats, ...],
+    ) -> None:  # fmt: skip
+        """Take a step with weights `w`, or put the update in the place of the gradients.
+
+        Args:
+            w, g, memory: rows (R, n) of weights, gradients and what is remembered, contiguous.
+            first: number of the trial of row 0.
+            lr, decay, numbers: for each trial, (P,).
+        """
+        for p in range(w.shape[0]):
+            rate, wd, own = lr[first + p], decay[first + p], _at(numbers, first + p)
+            for i in range(w.shape[1]):
+                along, kept = direction(_decayed(w[p, i], g[p, i], wd), _at(memory, (p, i)), own)
+                _put(memory, (p, i), kept)
+                if subtract:
+                    w[p, i] = w[p, i] - along * rate
+                else:
+                    g[p, i] = along * rate
+
+    return step  # type: ignore[no-any-return]
 
 
 @njit(inline="always")
@@ -71,9 +149,27 @@ def _decayed(w: np.float32, g: np.float32, decay: np.float32) -> np.float32:
     return g + w * decay if decay != ZERO else g
 
 
-@njit(inline="always")
-def _put(w: Floats, g: Floats, p: int, i: int, update: np.float32, subtract: bool) -> None:
-    if subtract:
-        w[p, i] = w[p, i] - update
-    else:
-        g[p, i] = update
+# Of tuples with as many arrays as an optimizer has: numba unrolls a recursion over a tuple, but no loop over one.
+
+
+def _at(arrays: Any, where: Any) -> Any: ...
+def _put(arrays: Any, where: Any, values: Any) -> None: ...
+
+
+@overload(_at, strict=False)
+def _compiled_at(arrays: Any, where: Any) -> Any:
+    if len(arrays) == 0:
+        return lambda arrays, where: ()
+    return lambda arrays, where: (arrays[0][where], *_at(arrays[1:], where))
+
+
+@overload(_put, strict=False)
+def _compiled_put(arrays: Any, where: Any, values: Any) -> Any:
+    if len(arrays) == 0:
+        return lambda arrays, where, values: None
+
+    def put(arrays: Any, where: Any, values: Any) -> None:
+        arrays[0][where] = values[0]
+        _put(arrays[1:], where, values[1:])
+
+    return put

@@ -84,8 +84,12 @@ Shape = tuple[int, ...]
 class Architecture:
     """A model by name.
 
-    `layers(shape, classes, parameters)` gives the dense and convolution layers in order. `stacks` says whether all its
-    operations give the same bits in a stack as alone on a CPU. `least` is the least height and width of an image.
+    Attributes:
+        layers: (shape of an example, classes, the model's parameters) → its layers in order: convolutions, then linear
+            layers. qsweep.models.build makes the net of them.
+        stacks: whether all its operations give the same bits in a stack as alone on a CPU.
+        least: the least height and width of an image.
+        numerics: version of its arithmetic; raise it on purpose when a change alters results (see qsweep.trial.key).
     """
 
     name: str
@@ -94,6 +98,7 @@ class Architecture:
     layers: Callable[[Shape, int, dict[str, Any]], list[LayerShape]]
     stacks: bool
     least: int = 1
+    numerics: int = 1
 
 
 def _chain(widths: list[int]) -> list[LayerShape]:

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from qsweep.rounding import Stack
 from qsweep.training.nets import Values, as_rows, lying_as, memory_order
-from qsweep.training.optimizers import Rows, Settings, State, remembers, update
+from qsweep.training.optimizers import Rows, Settings, State, update
 from qsweep.training.places import Places
 from qsweep.training.roles import Noise, Quantizers, contraction_axis, place_of
 from qsweep.training.why import Tally, count_clipped, count_moves
+from qsweep.trial.optimizers import OPTIMIZERS
 
 BLOCK = 128 * 1024
 """Values a block: 512 KB a tensor, so that a block and its temporaries stay in the second-level cache."""
@@ -78,7 +79,8 @@ class Stepper:
         self._places = places
         self._roles = places.parameters
         self._device = str(next(iter(values.values())).device)
-        names = remembers(trials[0]["optimizer"])
+        optimizer = trials[0]["optimizer"]
+        names = OPTIMIZERS[optimizer["name"]].remembers(optimizer)
         self._memory = {n: {name: torch.zeros_like(v) for name in names} for n, v in values.items()}
         self._names = tuple(values)
         self._prepare()

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from qsweep.data.catalog import DATASETS
 from qsweep.formats import KMeans
+from qsweep.models.catalog import ARCHITECTURES
+from qsweep.trial.optimizers import OPTIMIZERS
 from qsweep.trial.parameters import COMPRESS, LAYERS, PLAIN, RETRAIN, ROLE_PARTS, role_parameters
 from qsweep.trial.roles import FLOAT32, OPERANDS
 
@@ -26,9 +29,7 @@ NUMERICS = {
     "online": 1,
     "random": 1,
     "init": 1,
-    "sgd": 1,
-    "rmsprop": 1,
-    "adam": 1,
+    **{optimizer.name: optimizer.numerics for optimizer in OPTIMIZERS.values()},
     "range": 1,
     "fixed": 1,
     "fraction": 1,
@@ -53,17 +54,10 @@ NUMERICS = {
     "stochastic_ternary": 1,
     "bernoulli": 1,
     KMeans.family: 1,
-    "mlp": 1,
-    "softmax": 1,
-    "lenet": 1,
-    "cnn3": 1,
+    **{architecture.name: architecture.numerics for architecture in ARCHITECTURES.values()},
     "source": 2,  # functions are rounded, frozen parameters stay, modules keep their evaluation mode
     "torchvision": 2,  # functions are rounded
-    "digits": 1,
-    "mnist": 1,
-    "fashion_mnist": 1,
-    "cifar10": 1,
-    "cifar100": 1,
+    **{dataset.name: dataset.numerics for dataset in DATASETS.values()},
     "histogram": 1,
     OPERANDS: 1,
     COMPRESS: 1,

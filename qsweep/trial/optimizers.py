@@ -1,8 +1,10 @@
-"""The optimizers and their parameters."""
+"""The optimizers: their parameters and what they remember. Their formulas stand in qsweep.kernels.optimizers."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -28,8 +30,34 @@ BETAS = Parameter(
     default=[0.9, 0.999],
     stacks=True,
 )
-OPTIMIZERS: dict[str, tuple[Parameter, ...]] = {
-    "sgd": (LR, MOMENTUM, WEIGHT_DECAY, L1),
-    "rmsprop": (LR, ALPHA, EPS, WEIGHT_DECAY, L1),
-    "adam": (LR, BETAS, EPS, WEIGHT_DECAY, L1),
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """An optimizer by name.
+
+    Attributes:
+        parameters: all that it takes. The step of every optimizer reads `lr`, `weight_decay` and `l1`: the formula gets
+            a gradient with decay and penalty in it, and gives a direction, which the learning rate multiplies.
+        memory: the tensors like the weights that it keeps from step to step, in the order of its formula.
+        numerics: version of its arithmetic; raise it on purpose when a change alters results (see qsweep.trial.key).
+    """
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    memory: tuple[str, ...] = ()
+    numerics: int = 1
+
+    def remembers(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """What it keeps with these settings: memory that a parameter of the same name turns off is none."""
+        return tuple(name for name in self.memory if settings.get(name, 1))
+
+
+OPTIMIZERS = {
+    optimizer.name: optimizer
+    for optimizer in (
+        Optimizer("sgd", (LR, MOMENTUM, WEIGHT_DECAY, L1), memory=("momentum",)),
+        Optimizer("rmsprop", (LR, ALPHA, EPS, WEIGHT_DECAY, L1), memory=("square",)),
+        Optimizer("adam", (LR, BETAS, EPS, WEIGHT_DECAY, L1), memory=("mean", "square")),
+    )
 }

@@ -118,7 +118,7 @@ PLAIN = listing(
         *TRAINING_PARAMETERS,
         *ONLINE_PARAMETERS,
         *WAY_PARAMETERS,
-        *(p for parameters in OPTIMIZERS.values() for p in parameters),
+        *(p for optimizer in OPTIMIZERS.values() for p in optimizer.parameters),
         *ROLE_DEFAULTS,
         QUANTIZE_INIT,
         LOSS_SCALE,
@@ -126,7 +126,7 @@ PLAIN = listing(
 )
 """Parameters whose value is one plain value."""
 
-NAMED = {"data": DATA, "optimizer": OPTIMIZERS}
+NAMED = {"data": DATA, "optimizer": {o.name: o.parameters for o in OPTIMIZERS.values()}}
 """Parameters whose value is a name; what they decide on stands beside them (`optimizer: adam`, `betas: [0.9, 0.9]`)."""
 
 CHOICES = {"model": {a.name: a.parameters for a in ARCHITECTURES.values()}, "init": INITS}
@@ -183,7 +183,7 @@ CODEBOOK = Parameter(
     "kept (values that were compressed to one level stay one: levels move) or free",
     default=None,
 )
-RETRAINING = listing((EPOCHS, BATCH_SIZE, *(p for own in OPTIMIZERS.values() for p in own)))
+RETRAINING = listing((EPOCHS, BATCH_SIZE, *(p for o in OPTIMIZERS.values() for p in o.parameters)))
 """Parameters that retraining may have of its own, beside its `optimizer`; all others are the trial's."""
 
 DEFAULTS: dict[str, Any] = {"optimizer": "sgd", "init": {"name": "torch"}, "model": {}, "quantize": {}}

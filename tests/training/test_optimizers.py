@@ -13,9 +13,28 @@ import numpy as np
 import pytest
 import torch
 
-from qsweep.training.optimizers import Rows, Settings, remembers, update, update_eager
+from qsweep.kernels.optimizers import FORMULAS
+from qsweep.training.optimizers import Rows, Settings, update, update_eager
+from qsweep.trial.optimizers import OPTIMIZERS as DECLARED
 
 F = np.float32
+
+
+def test_every_optimizer_that_is_declared_has_a_formula_and_is_tested_below() -> None:
+    assert list(FORMULAS) == list(DECLARED)
+    assert {examples[0]["name"] for examples in OPTIMIZERS.values()} == set(DECLARED)
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_formula_keeps_as_many_tensors_as_its_declaration_lists(name: str) -> None:
+    optimizer = OPTIMIZERS[name][0]
+    numbers = tuple(F(number) for number in FORMULAS[name].numbers(optimizer, 1))
+    memory = tuple(torch.ones(1) for _ in DECLARED[name].remembers(optimizer))
+    assert len(FORMULAS[name].direction(torch.ones(1), memory, numbers)[1]) == len(memory)
+
+
+def remembers(optimizer: dict[str, Any]) -> tuple[str, ...]:
+    return DECLARED[optimizer["name"]].remembers(optimizer)
 
 
 Way = Callable[[Rows, Settings], None]

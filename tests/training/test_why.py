@@ -13,12 +13,13 @@ from torch import Tensor
 from qsweep.formats import parse
 from qsweep.kernels.streams import Stream
 from qsweep.rounding import quantize
-from qsweep.training.optimizers import UPDATES
+from qsweep.training.optimizers import Rows, Settings, update_eager
 from qsweep.training.places import Places
 from qsweep.training.roles import Noise
 from qsweep.training.step import Stepper
 from qsweep.training.why import Tally, different, is_watched, levels
 from qsweep.trial.key import Trial
+from qsweep.trial.optimizers import OPTIMIZERS as DECLARED
 
 NO_NOISE = Noise(Stream(0), 1, "cpu")
 Make = Callable[..., Trial]
@@ -86,26 +87,10 @@ def test_tally_has_the_counts_of_the_formulas_and_changes_no_bit(trial: Make, op
 
 def by_hand(weight: Tensor, gradient: Tensor, settings: dict[str, Any]) -> Tensor:
     """The update of a first step."""
-    columns = {
-        "lr": torch.tensor(settings["lr"]),
-        "momentum": torch.tensor(settings.get("momentum", 0.0)),
-        "eps": torch.tensor(settings.get("eps", 0.0)),
-    }
-    beta, beta2 = settings.get("betas", (0.0, 0.0))
-    kept = settings.get("alpha", 0.0)
-    columns |= {"kept": torch.tensor(kept), "new": torch.tensor(1 - kept)}
-    for name, share in (("mean", beta), ("square", beta2)):
-        columns |= {
-            f"kept_{name}": torch.tensor(share),
-            f"new_{name}": torch.tensor(1 - share),
-            f"share_{name}": torch.tensor(1 - share),
-        }
-    decay = settings["weight_decay"]
-    direction = gradient + weight * torch.tensor(decay) if decay else gradient
-    state = {name: torch.zeros_like(weight) for name in ("mean", "square")}
-    if settings.get("momentum"):
-        state["momentum"] = torch.zeros_like(weight)
-    return UPDATES[settings["name"]](direction.clone(), state, columns)
+    names = DECLARED[settings["name"]].remembers(settings)
+    rows = Rows(weight[None].clone(), gradient[None].clone(), {name: torch.zeros_like(weight)[None] for name in names})
+    update_eager(rows, Settings([settings]), subtract=False)
+    return rows.gradient[0]
 
 
 def test_rows_are_shares_and_empty_where_nothing_moved() -> None:

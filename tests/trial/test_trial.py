@@ -207,8 +207,7 @@ def test_bitwidth_of_the_trial_reaches_every_family_that_has_one() -> None:
 
 def add_nesterov(monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any, Any]:
     nesterov = Parameter("nesterov", bool, "true or false", default=False, as_before=False)
-    own = parameters.OPTIMIZERS["sgd"]
-    monkeypatch.setitem(parameters.OPTIMIZERS, "sgd", (*own, nesterov))
+    monkeypatch.setitem(parameters.NAMED["optimizer"], "sgd", (*parameters.NAMED["optimizer"]["sgd"], nesterov))
     monkeypatch.setitem(parameters.PLAIN, "nesterov", nesterov)
     monkeypatch.setattr(checks, "TRIAL_NAMES", (*checks.TRIAL_NAMES, "nesterov"))
     return "nesterov", False, True
