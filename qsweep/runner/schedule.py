@@ -213,6 +213,8 @@ class _Run:
         """Submit the first stack of a queue; it stays there, and this is False, if the executor has just broken."""
         self.executor = executor = self.executor or self.backend.open()
         self.in_job = self.backend.in_process
+        if self.in_job:  # nothing more can be said until it has ended
+            self.progress.working([(source[0], 0.0)], (*self.suspects, *self.queue)[1:])
         try:
             given = [weights for trial in source[0] if (weights := self.inputs(trial)) is not None]
             future = executor.submit(self.job, [trial.settings for trial in source[0]], given)

@@ -145,6 +145,14 @@ def good(count: int) -> list[Trial]:
     return [fake_job.trial(n) for n in range(count)]
 
 
+def test_run_says_what_trains_before_it_has_ended(lab: Lab) -> None:
+    trials = good(5)
+    lab.run(trials[:3], trials[3:])
+    named = [[len(stack) for stack, _ in flights] for flights, _ in lab.progress.seen if flights]
+    assert named[0][0] == 3
+    assert 2 in {size for sizes in named for size in sizes}
+
+
 def test_run_commits_every_record_as_the_job_gave_it(lab: Lab) -> None:
     trials = good(20)
     summary = lab.run(trials[:16], trials[16:])
