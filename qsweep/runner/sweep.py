@@ -47,6 +47,8 @@ from qsweep.trial.key import Trial
 
 REFRESH_SECONDS = 60.0
 """Between two writings of the tables while a sweep runs."""
+REST = 20
+"""Writings take turns with at least so many times their own length of other work."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +253,6 @@ class Refreshing:
         self._progress.note(text)
 
     def _refresh(self) -> None:
-        """Writing takes at most a twentieth of the time, however large the tables are."""
         begun = monotonic()
         if not self._is_stale or begun < self._due:
             return
@@ -260,7 +261,7 @@ class Refreshing:
         except UserError as error:  # the tables are written at the end once more: what trains goes on
             self._progress.note(f"the tables are not refreshed: {error}")
         self._is_stale = False
-        self._due = monotonic() + max(REFRESH_SECONDS, 20 * (monotonic() - begun))
+        self._due = monotonic() + max(REFRESH_SECONDS, REST * (monotonic() - begun))
 
 
 def _give_up(

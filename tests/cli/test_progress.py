@@ -178,6 +178,7 @@ def test_tables_of_a_running_sweep_show_what_is_there_and_end_as_ever(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(sweep, "REST", 0)
     options = Options(backend="serial", stack=1, plot=False)
     watching = Watching()
     sweep.run(Path("s.yaml"), options, watching, lambda ahead: None)
