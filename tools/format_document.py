@@ -29,7 +29,7 @@ def facts() -> str:
 def rounding() -> str:
     """The rule of each rounding mode."""
     rows = [[_code(mode), told] for mode, told in ROUNDING_LAWS.items()]
-    return markdown([["mode", "of the two neighbours of a value it takes"], *rows])
+    return markdown([["mode", "which of the two neighbours of a value it takes"], *rows])
 
 
 def families() -> str:

@@ -33,14 +33,14 @@ BOTH = ("float32", "nvfp4", "ternary", "binary")
 """Families that are one format, whose name is both."""
 
 NONE = "·"
-NEEDED = "needed"
+NEEDED = "required"
 """In place of a default."""
 COLUMNS = ("format", "bits", "levels", "largest", "lowest", "normal", "subnormal", "step", "Inf NaN", "scale per")
 FAMILY_COLUMNS = ("family", "as in", "what it is")
 PARAMETER_COLUMNS = ("parameter", "default", "values")
 LEGEND = (
-    "bits: of a value, with its part of a scale that a group shares. normal, subnormal: the smallest of them.",
-    "Numbers of formats with a scale are in units of it.",
+    "bits: per value, including its part of a shared scale. normal, subnormal: the smallest of each.",
+    "Numbers of formats with a scale are in units of the scale.",
 )
 
 

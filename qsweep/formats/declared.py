@@ -19,12 +19,12 @@ ROUNDING_LAWS = {
     "up": "the one toward +∞",
     "down": "the one toward -∞",
     "stochastic": (
-        "the upper one with a probability equal to the distance from the lower one: unbiased between the least and the"
-        " greatest value of a format, not beyond these, where values saturate"
+        "the upper one with a probability equal to the distance from the lower one, in steps: unbiased within the range"
+        " of a format, but not outside it, where values saturate"
     ),
     "stochasticN": (
-        "as hardware with N random bits does it: the larger in magnitude with that distance, cut to N bits, as"
-        " probability, so a value is drawn toward zero by up to 2^-N of a step"
+        "as in hardware with N random bits: the one larger in magnitude, with the distance from the other one,"
+        " truncated to N bits, as its probability; this biases values toward zero by up to 2^-N of a step"
     ),
 }
 """The rounding rule of each mode; of a value between two neighbours it takes …"""
@@ -82,24 +82,26 @@ FLAVOUR = Parameter(
     "standard (OCP's for e4m3, e5m2, e3m2, e2m3 and e2m1, else ieee), ieee (Inf and NaN), nan (no Inf) or finite",
     default="standard",
 )
-SATURATE = _switch("saturate", "whether what is too large becomes the largest value, not Inf or NaN", False)
+SATURATE = _switch(
+    "saturate", "whether values that are too large become the largest value instead of Inf or NaN", False
+)
 PER = Parameter(
     "per",
     Annotated[int, Field(ge=1, le=2**20)] | Literal["tensor", "channel"],
-    "tensor, channel, or how many values of a row share one scale",
+    "tensor, channel, or the number of values of a row that share one scale",
     default="tensor",
 )
 AXIS = Parameter(
     "axis",
     Annotated[int, Field(ge=-8, le=7)] | Literal["auto"],
     "auto (channels: the first; groups: the contraction axis, the last where there is none) or the number of an axis"
-    " (biases have one, and take that)",
+    " (biases use the only one they have)",
     default="auto",
 )
 SCALING = Parameter(
     "scaling",
     Annotated[float, Field(ge=2.0**-60, le=2.0**60)] | Literal["computed", "po2"],
-    "computed, po2 (computed, then made a power of two) or the largest magnitude, a number from 2^-60 to 2^60",
+    "computed, po2 (computed, then changed to a power of two) or the largest magnitude, a number from 2^-60 to 2^60",
     default="computed",
 )
 THRESHOLD = Parameter(

@@ -21,22 +21,22 @@ ALIASES = {"bf16": (8, 7), "fp16": (5, 10), "tf32": (8, 10)}
 class Float:
     """Binary floating point: a sign, E exponent bits, M mantissa bits, subnormals, bias 2^(E-1) - 1.
 
-    The flavour says what the codes at the top are:
+    The flavour defines the highest codes:
       - `ieee`: the highest exponent holds Inf and NaN (IEEE 754-2019; OCP e5m2; bf16, fp16, tf32).
       - `nan`: the highest code of each sign is NaN, all others are numbers, and there is no Inf (OCP e4m3).
       - `finite`: every code is a number (OCP e3m2, e2m3, e2m1).
       - `standard`: OCP's where it defines these E and M, else `ieee`. So `e4m3` ends at 448, and
         `e4m3 flavour=ieee` at 240.
 
-    Rounding comes first, overflow after it, as IEEE 754 has it (4.3, 7.4): nearest gives Inf from half a step beyond
-    the largest number on, toward zero never. Without Inf an overflow gives NaN; `saturate` gives the largest number
-    instead, for ±Inf too, and a format without both always saturates. NaN stays NaN, also where the format has no code
-    for it: it is never hidden. Zeros keep their sign.
+    Values are rounded first and checked for overflow afterwards (IEEE 754, 4.3 and 7.4): rounding to nearest gives Inf
+    from half a step above the largest number on, rounding toward zero never does. Without Inf, overflow gives NaN.
+    `saturate` gives the largest number instead, for ±Inf too; a format without Inf and NaN always saturates. NaN stays
+    NaN, even where the format has no code for it. Zeros keep their sign.
 
     Sources: IEEE 754-2019; OCP 8-bit Floating Point Specification 1.0 (2023); OCP Microscaling Formats 1.0 (2023).
 
     Raises:
-        BadValueError: QPyTorch's rules in another flavour than `standard`; 8 exponent bits in another than `ieee`.
+        BadValueError: QPyTorch's rules with a flavour but `standard`; 8 exponent bits with a flavour but `ieee`.
     """
 
     family: ClassVar[str] = "float"

@@ -25,7 +25,7 @@ class Float32:
 
 @dataclass(frozen=True)
 class Range:
-    """2^b levels k / 2^(b-1) / scale, k from -2^(b-1) to 2^(b-1) - 1: a fixed range of ±1/scale, cut finer by each bit.
+    """2^b levels k / 2^(b-1) / scale, k from -2^(b-1) to 2^(b-1) - 1: a fixed range, ±1/scale.
 
     The quantizer of "Training with quantized weights". A value w is quantized in four steps:
 
@@ -34,14 +34,14 @@ class Range:
         zero: false only: where r = 0, r becomes the sign of w (+1 or -1; 0 where w is exactly 0)
         k = r clipped to [-2^(b-1), 2^(b-1) - 1], and the stored weight is k / 2^(b-1) / scale
 
-    What follows from this formula:
+    Consequences of this formula:
       - The levels are not symmetric: the lowest is -1/scale, the highest one step below +1/scale.
       - One bit has the levels -1/scale and 0. `zero: false` does not make it {-1, +1}: a result of 0 is moved to +1 or
-        -1, then +1 is clipped back to 0. Nearest and stochastic alike, a positive weight becomes 0, so a 1-bit layer
-        has no positive weight at all.
-      - Two bits have -1, -1/2, 0 and +1/2 (each ÷ scale); without 0, three levels are left.
-      - `zero: false` after stochastic rounding is biased: every |x| < 1 ends at ±1, never between.
-      - A weight that is exactly 0 stays 0 under `zero: false`: it has no sign to move by.
+        -1, then +1 is clipped back to 0. With nearest and stochastic rounding alike, a positive weight becomes 0, so
+        a 1-bit layer has no positive weights.
+      - Two bits have the levels -1, -1/2, 0 and +1/2 (each ÷ scale); without 0, three levels are left.
+      - `zero: false` after stochastic rounding is biased: every |x| < 1 becomes ±1.
+      - A weight that is exactly 0 stays 0 under `zero: false`, because it has no sign.
 
     Source: the RangeQuantizeCallback of that document, whose text describes another set, [-2^(b-1), 2^(b-1)] without 0.
     """
@@ -78,9 +78,9 @@ class Range:
 
 @dataclass(frozen=True)
 class Unbounded:
-    """Fixed point of any width: the numbers k · 2^-F, k any integer. Only the fraction counts; ±Inf stays.
+    """Fixed point of any width: the numbers k · 2^-F, k any integer. Only the fraction matters; ±Inf stays.
 
-    Source: "Quantized training bottleneck", which asks how many fractional bits training takes, and for no others.
+    Source: "Quantized training bottleneck", which asks only how many fractional bits training needs.
     """
 
     family: ClassVar[str] = "fraction"
@@ -99,12 +99,12 @@ class Unbounded:
 class Fixed:
     """Fixed point: the numbers k · 2^-F, k an integer of W bits in two's complement.
 
-    x · 2^F is rounded to an integer k, and then, by `overflow`: `saturate` clips k to [-2^(W-1), 2^(W-1) - 1] (with
-    `symmetric` to ±(2^(W-1) - 1)), `wrap` keeps its lowest W bits, `unbounded` keeps it as it is, so that only the
-    fraction counts. NaN stays NaN; ±Inf saturates, wraps to NaN, or stays. A result of 0 is +0.
+    x · 2^F is rounded to an integer k, to which `overflow` then applies: `saturate` clips k to [-2^(W-1), 2^(W-1) - 1]
+    (with `symmetric`, to ±(2^(W-1) - 1)), `wrap` keeps its lowest W bits, and `unbounded` does not change it, so that
+    only the fraction matters. NaN stays NaN; ±Inf saturates, wraps to NaN, or stays. A result of 0 is +0.
 
-    F may be above W (all values are small) or negative (steps larger than 1). `compat: qtorch` is QPyTorch's
-    `fixed_point_quantize`, its rules included.
+    F may be greater than W (all values are small) or negative (the step is larger than 1). `compat: qtorch` is
+    QPyTorch's `fixed_point_quantize`, with its own rules.
 
     Raises:
         BadValueError: `symmetric` with `wrap`, or at one bit, where only 0 would be left; QPyTorch's rules with `wrap`.

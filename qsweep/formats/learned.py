@@ -21,13 +21,13 @@ CLUSTERS = Parameter(
 class KMeans:
     """N levels that k-means finds per tensor, channel or group; each value becomes the nearest one.
 
-    Levels are the means of the values that go to them, a minimum of the summed squared error that no single move of a
-    level lowers. Where there are fewer different values than N, each is a level, and nothing changes.
+    Each level is the mean of its values: a local minimum of the summed squared error, which moving any single level
+    cannot reduce. Where there are fewer different values than N, each is a level, and nothing changes.
 
-    `clusters` may be left to a trial's `bitwidth`: 2^B of them.
+    Without `clusters`, a trial's `bitwidth` B gives 2^B levels.
 
-    Source: Lloyd (1982), started by k-means++ (Arthur & Vassilvitskii 2007); as codebooks of weights Han, Mao & Dally,
-    Deep Compression (2016), 3.
+    Sources: Lloyd (1982), initialized by k-means++ (Arthur & Vassilvitskii 2007); for codebooks of weights, Han, Mao &
+    Dally, Deep Compression (2016), 3.
     """
 
     family: ClassVar[str] = "kmeans"

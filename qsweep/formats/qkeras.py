@@ -58,9 +58,9 @@ QKERAS_THRESHOLD = Parameter(
 class QuantizedBits:
     """Fixed point of `bitwidth` bits, `integer` of them left of the point, times alpha.
 
-    `alpha` as a number multiplies the result alone. `auto` is symmetric, whatever is asked for: 2 max |x| over the
-    number of steps for each channel, ties away from zero; `auto_po2` rounds that to a power of two (of log2 x, ties to
-    even) and fits it five times by least squares. One bit with a sign is the sign, 0 being positive.
+    A number as `alpha` only multiplies the result. `auto` is always symmetric: each channel has the scale 2 max |x|
+    divided by the number of steps, ties away from zero. `auto_po2` rounds this scale to a power of two (log2, ties to
+    even) and refines it five times by least squares. One bit with a sign is the sign; 0 counts as positive.
 
     Raises:
         BadValueError: one bit with `auto`, where QKeras divides by 0.
@@ -90,9 +90,9 @@ class QuantizedBits:
 
 @dataclass(frozen=True)
 class QuantizedRelu:
-    """ReLU, then unsigned fixed point; with a `negative_slope` one bit goes to the values below 0.
+    """ReLU, then unsigned fixed point; with a `negative_slope`, one bit is used for the values below 0.
 
-    Stochastic rounding ends at half steps, as QKeras's does in training: one bit more than it says.
+    Stochastic rounding gives half steps, as in QKeras's training: one bit more than `bitwidth`.
 
     Raises:
         BadValueError: a slope that is not a power of two, or that leaves no bit.
@@ -115,7 +115,7 @@ class QuantizedRelu:
 
 @dataclass(frozen=True)
 class QuantizedPo2:
-    """Signed powers of two, nearest by exponent: thresholds at √2 · 2^e. There is no 0: it becomes the least power."""
+    """Signed powers of two, nearest by exponent: thresholds at √2 · 2^e. 0 becomes the smallest power."""
 
     family: ClassVar[str] = "quantized_po2"
     short: ClassVar[str] = "quantized_po2"
@@ -130,7 +130,7 @@ class QuantizedPo2:
 
 @dataclass(frozen=True)
 class QuantizedReluPo2:
-    """Powers of two, nearest by exponent; what is not above 0 becomes the least power, not 0."""
+    """Powers of two, nearest by exponent; 0 and values below it become the smallest power, not 0."""
 
     family: ClassVar[str] = "quantized_relu_po2"
     short: ClassVar[str] = "quantized_relu_po2"
@@ -145,7 +145,7 @@ class QuantizedReluPo2:
 
 @dataclass(frozen=True)
 class QKerasBinary:
-    """The sign, 0 being positive, times alpha; `auto` fits alpha to each channel by least squares.
+    """The sign (0 counts as positive) times alpha; `auto` fits alpha to each channel by least squares.
 
     Stochastic rounding first rounds x / (2 max |x|) of a channel to eighths, and gives zeros a random sign.
     """
@@ -170,7 +170,7 @@ class QKerasTernary:
     """-1, 0 or 1 by a threshold, times alpha; `auto` fits scale and threshold to each channel, five times.
 
     Raises:
-        BadValueError: a threshold beside `auto`, which has its own.
+        BadValueError: a threshold with `auto`, which has its own.
     """
 
     family: ClassVar[str] = "qkeras_ternary"
@@ -214,7 +214,7 @@ class StochasticBinary:
 class StochasticTernary:
     """Nearest: qkeras_ternary. Stochastic: half the sum of two random signs around the two thresholds.
 
-    Alpha is computed: QKeras refuses any other in training.
+    Alpha is always computed: QKeras refuses a number in training.
     """
 
     family: ClassVar[str] = "stochastic_ternary"

@@ -55,11 +55,11 @@ class Block:
     With E the exponent of a group's largest magnitude (2^E ≤ max |x| < 2^(E+1)), the values are k · 2^(E + 2 - W), k
     from -(2^(W-1) - 1) to 2^(W-1) - 1: sign and magnitude. A value that would round to 2^(E+1) becomes the largest.
 
-    `compat: qtorch` is QPyTorch's `block_quantize`, its rules included; its `dim: -1` is `per: tensor` here, its
+    `compat: qtorch` is QPyTorch's `block_quantize`, with its own rules; its `dim: -1` is `per: tensor` here, and its
     `dim: k` is `per: channel, axis: k`.
 
     Raises:
-        BadValueError: one bit, which would leave only 0 (QPyTorch's rules give it the values of two, rounded coarser).
+        BadValueError: one bit, which has only 0 (by QPyTorch's rules it has the values of two bits, rounded coarser).
     """
 
     family: ClassVar[str] = "block"
@@ -94,10 +94,10 @@ class MX:
     """OCP Microscaling: 32 values along a row share a power of two, an E8M0 scale.
 
     With E the exponent of the largest magnitude and e_max that of the element's largest number, the scale is
-    2^(E - e_max), its exponent kept within ±127. Elements saturate. `int8` is k / 64 in two's complement; under the
-    scale 2^127 its lowest code, -2^128, is not representable in float32 and -127/64 takes its place. Where the scale
-    is held at 2^-127, elements use what bits are left. A row whose length is not a multiple of 32 ends with a shorter
-    block.
+    2^(E - e_max), its exponent clamped to ±127. Elements saturate. `int8` is k / 64 in two's complement; with the
+    scale 2^127 its lowest code, -2^128, is not representable in float32, and -127/64 takes its place. Where the scale
+    is clamped at 2^-127, elements have fewer significant bits. A row whose length is not a multiple of 32 ends with a
+    shorter block.
 
     A value between the largest element and 2^(e_max + 1) saturates in every rounding mode, so stochastic rounding is
     biased toward zero there: the largest value of a block of normally distributed values loses 4 % on average in
@@ -131,28 +131,28 @@ class MX:
 
 @dataclass(frozen=True)
 class NVFP4:
-    """NVIDIA's 4-bit format: e2m1 elements, 16 along a row under an e4m3 scale, all of these under a float32 scale.
+    """NVIDIA's 4-bit format: e2m1 elements, 16 along a row under an e4m3 scale, and a float32 scale for the tensor.
 
-    The tensor's scale is t = max |x| / (6 · 448), in float32; a block's is max |x| / 6 / t rounded to e4m3, ties to
-    even, and at least e4m3's smallest number, so that it is never 0; an element is x / (scale · t). With
-    `tensor_scale: false`, t is 1, and blocks whose values are beyond 2688 saturate.
+    The tensor's scale is t = max |x| / (6 · 448), in float32. A block's scale is max |x| / 6 / t rounded to e4m3, ties
+    to even, and at least e4m3's smallest number, so that it is never 0. An element is x / (scale · t). With
+    `tensor_scale: false`, t is 1, and values above 2688 in magnitude saturate.
 
     `arithmetic: nvidia` follows NVIDIA's published reference operation by operation, in float32: e = 2688 / max |x|;
     the block's scale s = (its largest magnitude / 6) · e, rounded to e4m3, may be 0, and then the block is 0; an
-    element is x · (1 / (s · (1 / e))), cut to ±6. It differs from `exact` where a block's scale underflows ([1000] * 16
-    beside [0.002] * 16: 0 instead of 0.00218) and by how ties fall (-0.5 beside 4: -0.667 instead of -0.333).
+    element is x · (1 / (s · (1 / e))), clipped to ±6. It differs from `exact` where a block's scale underflows (a block
+    of 0.002 after a block of 1000: 0 instead of 0.00218) and in ties (-0.5 beside 4: -0.667 instead of -0.333).
 
     Sources: NVIDIA, "Pretraining Large Language Models with NVFP4" (2025), section 2 and appendix; for `nvidia`,
     NVFP4QuantizerRef of Transformer Engine 2.8, without its Hadamard transform and 16×16 blocks.
 
     Raises:
-        BadValueError: `nvidia` without the tensor's scale, which that reference always has.
+        BadValueError: `nvidia` without the tensor's scale, which the reference always has.
     """
 
     family: ClassVar[str] = "nvfp4"
     short: ClassVar[str] = "nvfp4"
     parameters: ClassVar[tuple[Parameter, ...]] = (TENSOR_SCALE, AXIS, ARITHMETIC)
-    summary: ClassVar[str] = "NVIDIA's FP4: e2m1 elements, 16 under an e4m3 scale, all under one float32 scale"
+    summary: ClassVar[str] = "NVIDIA's FP4: e2m1 elements, an e4m3 scale per 16, a float32 scale per tensor"
     per: ClassVar[int] = 16
 
     tensor_scale: bool = True
@@ -176,15 +176,15 @@ class NVFP4:
 class Uniform:
     """2^B evenly spaced levels from the least to the greatest value; or, `symmetric`, 2^B - 1 around 0.
 
-    From lo to hi: level k = (lo · (n - k) + hi · k) / n with n = 2^B - 1, so both ends are levels, and 0 need not be.
-    Symmetric: k · s with s = max |x| / (2^(B-1) - 1) and |k| ≤ 2^(B-1) - 1, what hardware calls int8.
-    `scaling` as a number m fixes the ends at ±m; `po2` (symmetric alone) makes s the next power of two. Between lo and
-    hi the rounding modes act on k: `zero` is `down`.
+    From lo to hi: level k = (lo · (n - k) + hi · k) / n with n = 2^B - 1, so both ends are levels, but 0 need not be.
+    Symmetric: k · s with s = max |x| / (2^(B-1) - 1) and |k| ≤ 2^(B-1) - 1, like int8 in hardware.
+    `scaling` as a number m fixes the ends at ±m; `po2` (only with `symmetric`) makes s the next power of two.
+    From lo to hi the rounding modes act on k, so `zero` is `down`.
 
     Source: least to greatest as in "Weight quantization after training"; symmetric as in Jacob et al. (2018), 3.
 
     Raises:
-        BadValueError: `po2` where lo and hi are not symmetric; one symmetric bit, which would leave only 0.
+        BadValueError: `po2` where lo and hi are not symmetric; one symmetric bit, which has only 0.
     """
 
     family: ClassVar[str] = "uniform"
@@ -218,10 +218,10 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Binary:
-    """Two values, -s and s. Nearest: the sign, 0 being positive.
+    """Two values, -s and s. Nearest: the sign; 0 counts as positive.
 
     s is the mean magnitude of the group (`scaling: computed`; `po2`: the power of two nearest to it) or a number.
-    Stochastic: s with probability (x/s + 1) / 2, cut to [0, 1]. `zero` and `away` are the sign too.
+    Stochastic: s with probability (x/s + 1) / 2, clipped to [0, 1]. `zero` and `away` also give the sign.
 
     Sources: Courbariaux et al., BinaryConnect (2015), for the probability; Rastegari et al., XNOR-Net (2016), for s.
     """
@@ -242,11 +242,11 @@ class Binary:
 
 @dataclass(frozen=True)
 class Ternary:
-    """Three values, -s, 0 and s. Nearest: 0 up to and including the threshold, else the sign.
+    """Three values, -s, 0 and s. Nearest: 0 up to and including the threshold in magnitude, otherwise ±s by the sign.
 
     The threshold is 0.7 times the mean magnitude of the group (`computed`) or a number. s is the mean magnitude of the
     values above the threshold (`computed`; `po2`: the power of two nearest to it) or a number. All other modes round
-    x / s to -1, 0 or 1 and leave the threshold aside.
+    x / s to -1, 0 or 1 and ignore the threshold.
 
     Source: Li & Liu, Ternary Weight Networks (2016), eqs. 5 and 6.
     """
@@ -254,7 +254,7 @@ class Ternary:
     family: ClassVar[str] = "ternary"
     short: ClassVar[str] = "ternary"
     parameters: ClassVar[tuple[Parameter, ...]] = (SCALING, THRESHOLD, PER, AXIS)
-    summary: ClassVar[str] = "-s, 0 and s, 0 up to a threshold"
+    summary: ClassVar[str] = "-s, 0 and s; 0 up to a threshold"
 
     scaling: Scaling = "computed"
     threshold: float | str = "computed"
@@ -272,11 +272,12 @@ class Ternary:
 
 @dataclass(frozen=True)
 class PowerOfTwo:
-    """Signed powers of two: s, s/2, s/4 … of both signs, 2^(B-1) of them, one less where 0 is a value.
+    """Signed powers of two: s, s/2, s/4 …, 2^(B-1) of each sign, one less where 0 is a value.
 
     s is the power of two nearest to the largest magnitude of the group (`computed`), or a number, a power of two.
     Rounding is to the nearest value, not to the nearest exponent: 1.4 · 2^e becomes 2^e, and the tie 1.5 · 2^e the
-    larger one. `zero: false`: what is below the smallest power becomes that power, with its sign, 0 being positive.
+    larger one. With `zero: false`, magnitudes below the smallest power become that power, with their sign; 0 counts as
+    positive.
 
     Raises:
         BadValueError: a scaling that is not a power of two.

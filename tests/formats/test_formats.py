@@ -196,7 +196,7 @@ def test_split_name_takes_more_parameters_than_the_familys_own() -> None:
         ("fixed8f7 overflow=warp", "did you mean 'wrap'?"),
         ("e4m3 flavour=iee", "did you mean 'ieee'?"),
         ("e4m3 saturate=yes", 'saturate: found "yes", expected true or false'),
-        ("block8 per=0", "per: found 0, expected tensor, channel, or how many values"),
+        ("block8 per=0", "per: found 0, expected tensor, channel, or the number of values"),
         ("block8 axis=9", "axis: found 9, expected auto"),
         ("uniform4 scaling=-1", "scaling: found -1, expected computed, po2"),
         ("mxfp8 element=e2m1", "'mxfp8' sets the element already"),
