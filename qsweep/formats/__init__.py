@@ -1,6 +1,6 @@
 """The catalog of number formats: frozen values with a short name that parses back. Data only, no torch.
 
-A format says which numbers exist; how a tensor gets there is qsweep.rounding's part.
+A format defines which numbers are representable; qsweep.rounding rounds tensors to it.
 """
 
 from qsweep.formats.declared import BITWIDTH, COMPAT, FRACTION, ROUNDING, ROUNDINGS, SCALE, ZERO

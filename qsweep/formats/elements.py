@@ -1,6 +1,6 @@
-"""What the values of a format are, apart from any scale: a grid of integers, or floating point.
+"""The values of a format without its scale: a grid of integers, or floating point.
 
-The rounding rules work on these two. Every value is a float32.
+The rounding rules are defined on these two. Every value is a float32.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class Grid:
 
     Attributes:
         step: a power of two.
-        overflow: what a k beyond the ends becomes. `saturate`: the end. `wrap`: what is left of it in two's complement.
-            `unbounded`: itself.
+        overflow: what a k out of range becomes. `saturate`: the nearest end. `wrap`: its lowest bits in two's
+            complement. `unbounded`: itself.
     """
 
     lowest: int
@@ -35,7 +35,7 @@ class Grid:
         return max(self.highest, -self.lowest) * self.step
 
     def values(self) -> Iterator[float]:
-        """All of them, ascending."""
+        """All values, ascending."""
         return (k * self.step for k in range(self.lowest, self.highest + 1))
 
 
@@ -45,10 +45,11 @@ class Floating:
 
     Attributes:
         mantissa: bits after the binary point.
-        least_exponent: of normal numbers; below it they get no finer.
+        least_exponent: of normal numbers; smaller numbers are subnormal, with the same step.
         largest: the largest number.
-        beyond: the magnitude of what is larger after rounding: Inf, NaN or `largest`.
-        has_zero: False where 0 is no number, and what rounds to it becomes the smallest one of its sign.
+        beyond: the magnitude of values that are larger than `largest` after rounding: Inf, NaN or `largest`.
+        has_zero: False if 0 is not representable; values that would round to it become the smallest number of their
+            sign.
     """
 
     mantissa: int
@@ -68,11 +69,11 @@ class Floating:
 
     @property
     def smallest(self) -> float:
-        """The least number above 0."""
+        """The smallest number above 0."""
         return math.ldexp(1.0, self.least_exponent - self.mantissa)
 
     def values(self) -> Iterator[float]:
-        """All finite ones, ascending; 0 once."""
+        """All finite values, ascending; 0 once."""
         positive = list(self._positive())
         yield from (-v for v in reversed(positive))
         if self.has_zero:

@@ -1,4 +1,4 @@
-"""Formats whose levels are found in the values themselves: for what is there to be compressed, not for what changes."""
+"""Formats whose levels are computed from the values: for compressing trained weights, not for use during training."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Short names of formats: `range4`, `fixed8f7`, `e4m3`, `block8 per=32`, and back.
 
-A name is one word, then, where more is to be said, parameters as `name=value`, set apart by spaces: what a table shows
-can be written into a spec.
+A name is one word, optionally followed by parameters as `name=value`, separated by spaces. Names in tables can be used
+in specs.
 """
 
 from __future__ import annotations
@@ -88,15 +88,15 @@ NAMES = (*EXAMPLES, *WORDS)
 
 
 def parameters_of(family: str) -> tuple[Parameter, ...]:
-    """The parameters of a family; none of a name that is no family's."""
+    """The parameters of a family; empty for a name that is not a family."""
     return FAMILIES[family].parameters if family in FAMILIES else ()
 
 
 def make(family: str, parameters: Mapping[str, Any]) -> Format:
-    """The format of a family with these parameters; names that it does not have are left out.
+    """The format of a family with these parameters; parameters of other families are ignored.
 
     Raises:
-        BadValueError: values that are good one by one and impossible together.
+        BadValueError: values that are valid one by one but not together.
     """
     cls = FAMILIES[family]
     return cls(**{f.name: parameters[f.name] for f in fields(cls) if f.name in parameters})
@@ -106,10 +106,10 @@ def split_name(text: str, others: Iterable[Parameter] = ()) -> tuple[str, dict[s
     """A name as its family and the parameters that it sets: `block8 per=32` → ("block", {"bitwidth": 8, "per": 32}).
 
     Args:
-        others: parameters that may stand behind the first word besides the family's own (a role's rounding).
+        others: parameters allowed after the first word besides the family's own (a role's rounding).
 
     Raises:
-        BadValueError: no family has this name, or a parameter is none of the family's or out of its range.
+        BadValueError: an unknown name, a parameter that the family does not have, or a value out of range.
     """
     first, call, rest = _parts(text)
     family, preset = _split_word(first)
@@ -252,10 +252,10 @@ def drifts(fmt: Format) -> bool:
 
 
 def check_rounding(fmt: Format, rounding: str) -> None:
-    """Refuse a mode that a format does not have.
+    """Refuse a rounding mode that a format does not have.
 
     Raises:
-        BadValueError: a format by another library's rules has that library's modes alone.
+        BadValueError: an unknown mode; formats by another library's rules have only that library's modes.
     """
     foreign = isinstance(fmt, QKeras) or getattr(fmt, "compat", "none") != "none"
     if rounding not in ROUNDINGS or (foreign and rounding not in FOREIGN_ROUNDINGS):
@@ -264,10 +264,10 @@ def check_rounding(fmt: Format, rounding: str) -> None:
 
 
 def parse(text: str) -> Format:
-    """The format that a name means, in full: `range4`, `fixed8f7 overflow=wrap`, `mxfp4`, `float32`.
+    """The format of a complete name: `range4`, `fixed8f7 overflow=wrap`, `mxfp4`, `float32`.
 
     Raises:
-        UserError: an unknown name, an impossible format, or one that leaves a number open.
+        UserError: an unknown name, an impossible format, or a required number is missing.
     """
     try:
         family, given = split_name(text)
@@ -293,13 +293,13 @@ def example_of(family: str) -> str:
 
 
 def name_of(fmt: Format) -> str:
-    """The name that parses back: what differs from a default stands behind the first word."""
+    """The name that `parse` turns back into the format; parameters that differ from their defaults follow the word."""
     own = {p.name: getattr(fmt, p.name) for p in fmt.parameters}
     return spell(fmt.family, {p.name: own[p.name] for p in fmt.parameters if own[p.name] != p.default})
 
 
 def spell(family: str, given: Mapping[str, Any]) -> str:
-    """A family with some parameters as a name: `range` alone, `range4`, `range4 scale=8.0`."""
+    """The name of a family with some parameters: `range`, `range4`, `range4 scale=8.0`."""
     word, told = _word(family, given)
     return " ".join([word, *(f"{name}={_value(value)}" for name, value in given.items() if name not in told)])
 

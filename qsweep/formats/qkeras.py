@@ -1,6 +1,6 @@
-"""QKeras's quantizers by their names, for those who compare with it: `quantized_bits(4,0,1,alpha='auto')` parses.
+"""QKeras's quantizers by their names, for comparisons with it: `quantized_bits(4,0,1,alpha='auto')` parses.
 
-Their rules are QKeras's (0.9.0), surprises included; docs/formats.md says which. Its `binary` and `ternary` are
+Their rules are those of QKeras 0.9.0, surprises included; docs/formats.md lists them. Its `binary` and `ternary` are
 `qkeras_binary` and `qkeras_ternary` here, since they differ from ours. A channel is an index of `axis`: QKeras takes
 the last axis of a Keras kernel (inputs, outputs), which is the first of a PyTorch weight (outputs, inputs).
 """

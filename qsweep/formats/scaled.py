@@ -1,12 +1,14 @@
-"""Formats whose values are spread by the data: elements times a scale that each tensor, channel or group has.
+"""Formats with scales: elements times a scale per tensor, channel or group.
 
-The scale s of a group is computed from its values, x / s is rounded to an element, and the result is element · s. All
-of it in float64, the result rounded to float32 once. Where s is a power of two, nothing but the rounding to an element
-is inexact; a computed one that is not a standard's is halved where float32 would lack a value under it. A group that
-holds a NaN or an Inf has no scale: all of it becomes NaN. A group of zeros stays as it is, where the format has a 0.
+The scale s of a group is computed from its values, x / s is rounded to an element, and the result is element · s. This
+is computed in float64, and the result is rounded to float32 once. Where s is a power of two, only the rounding to an
+element is inexact. A computed scale that no standard defines is halved where a value under it is not representable in
+float32. A group with a NaN or an Inf has no scale, and all of it becomes NaN. A group of zeros does not change, where
+the format has a 0.
 
-A scale `drifts` where it follows the values by less than a factor of two, or is all there is to a value: then stored
-values change without their codes. Under powers of two a value that stays is one that kept its place on the grid.
+A scale `drifts` where it follows the values in steps finer than a factor of two, or is the whole magnitude of a value:
+then stored values change while their codes stay the same. With powers of two, an unchanged value kept its place
+on the grid.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tables: trials.csv, history.csv and timings.csv, written from records and read by everything that shows results.
 
-Rows in the plan's order, shortest numbers, true/false, empty for none, LF, UTF-8, and no clock in the first two: equal
-records give equal bytes, however they came about.
+Rows are in the plan's order. Numbers have their shortest form, booleans are true/false, missing values are empty; files
+are UTF-8 with LF. The first two have no times, so that equal records give equal bytes, however they were produced.
 """
 
 from __future__ import annotations
@@ -115,13 +115,13 @@ def _history_rows(plan: Plan, records: Mapping[str, Record], header: Sequence[st
 
 
 def timings_csv(plan: Plan, records: Mapping[str, Record]) -> str:
-    """Where and how fast each trial ran; never compared."""
+    """The environment, stack size and seconds of each trial; never compared."""
     found = [records[t.key] for t in plan.trials if t.key in records]
     return _csv(TIMING_COLUMNS, [[r.key, r.environment, r.run.get("stack"), round(r.seconds, 6)] for r in found])
 
 
 def histograms_csv(plan: Plan, records: Mapping[str, Record]) -> str:
-    """One row for each trial and place whose weights were counted, the counts in one cell; empty where none were."""
+    """One row for each trial and place with a histogram, its counts in one cell; empty if there are none."""
     rows = list(_histogram_rows(plan, records))
     return _csv(HISTOGRAM_COLUMNS, rows) if rows else ""
 
@@ -135,7 +135,7 @@ def _histogram_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[
 
 
 def tensors_csv(plan: Plan, records: Mapping[str, Record]) -> str:
-    """One row for each compressed tensor of each trial and its bases; empty where nothing was compressed."""
+    """One row for each compressed tensor of each trial and its bases; empty if nothing was compressed."""
     rows = list(_tensor_rows(plan, records))
     return _csv(TENSOR_COLUMNS, rows) if rows else ""
 
@@ -149,7 +149,7 @@ def _tensor_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[Any
 
 
 def tensors(settings: Mapping[str, Any], result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The compressed tensors of a trial, with the full names of their formats: a record has the family's alone."""
+    """The compressed tensors of a trial, with the full names of their formats; records have only the families."""
     found = result.get("tensors", ())
     formats = kept_formats(settings[STAGES]) if found else {}
     names = {part: name_of(make(own["format"], own)) for part, own in formats.items()}
@@ -173,7 +173,7 @@ def _cells(column: Sequence[Any]) -> Sequence[Any]:
 
 
 def cell(value: Any) -> str:
-    """A value as a table has it; text that a spreadsheet would compute gets an apostrophe."""
+    """A value as it is written in a table; text that a spreadsheet would evaluate gets an apostrophe."""
     if isinstance(value, str):
         return _text(value)
     if value is None:
@@ -200,7 +200,7 @@ def read_trials(folder: Path) -> pd.DataFrame:
     """trials.csv of a sweep's folder as a DataFrame; text stays text, empty cells are missing.
 
     Raises:
-        UserError: there is no such table, or it is none.
+        UserError: the file is missing or is not a valid table.
     """
     return _read(folder / "trials.csv", ("key", "status", "seed", *METRICS))
 
@@ -209,25 +209,25 @@ def read_history(folder: Path) -> pd.DataFrame:
     """history.csv of a sweep's folder as a DataFrame.
 
     Raises:
-        UserError: there is no such table, or it is none.
+        UserError: the file is missing or is not a valid table.
     """
     return _read(folder / "history.csv", HISTORY_COLUMNS)
 
 
 def read_timings(folder: Path) -> pd.DataFrame:
-    """timings.csv of a sweep's folder as a DataFrame; one without rows where it was not kept.
+    """timings.csv of a sweep's folder as a DataFrame; without rows if the file is missing.
 
     Raises:
-        UserError: there is such a file, but it is no table.
+        UserError: the file is not a valid table.
     """
     return _read_if_there(folder / "timings.csv", TIMING_COLUMNS)
 
 
 def read_histograms(folder: Path) -> pd.DataFrame:
-    """histograms.csv of a sweep's folder as a DataFrame; one without rows where the sweep has none.
+    """histograms.csv of a sweep's folder as a DataFrame; without rows if the file is missing.
 
     Raises:
-        UserError: there is such a file, but it is no table.
+        UserError: the file is not a valid table.
     """
     return _read_if_there(folder / "histograms.csv", HISTOGRAM_COLUMNS)
 

@@ -1,7 +1,7 @@
 """Rounding tensors to formats. Pure functions of (values, format, rounding, random bits): no state, no generator.
 
 Only + − × ÷ floor round min max, comparisons and bit patterns are used: these give the same bits eager, compiled, in a
-stack and alone. On a CPU the laws of qsweep.kernels run, elsewhere the same laws as tensor operations.
+stack and alone. On a CPU the kernels of qsweep.kernels run, elsewhere equivalent tensor operations.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["GRADIENTS", "Stack", "quantize"]
 Array = NDArray[np.float32]
 
 GRADIENTS = ("identity", "clipped")
-"""What becomes of a gradient on its way back through a rounding: itself, or 0 where the value was clipped."""
+"""What the straight-through estimator passes back: the gradient itself, or 0 where the value was clipped."""
 
 
 @overload
@@ -54,27 +54,27 @@ def quantize(
     gradient: str = "identity",
     contraction: int = LAST,
 ) -> Tensor | Array:
-    """The values of `x` rounded into a format: `quantize(x, "e4m3")`.
+    """Round the values of `x` to a format: `quantize(x, "e4m3")`.
 
     Args:
         x: float32, any shape: a tensor on any device, or a NumPy array, which gives a NumPy array.
         fmt: a format, or its name as in a spec.
         rounding: one of qsweep.formats.ROUNDINGS.
-        noise: for the stochastic modes alone: multiples of 2^-24 in [0, 1), float32, of x's shape; where a format of
-            QKeras takes several draws, (draws, *shape).
-        gradient: the straight-through estimator (Bengio et al. 2013), one of GRADIENTS. Formats of QKeras have their
-            own, in place of the identity.
-        contraction: the axis along which groups run, where the format has groups and leaves their axis open.
+        noise: only for the stochastic modes: multiples of 2^-24 in [0, 1), float32, of x's shape; (draws, *shape) for
+            a format of QKeras that takes several draws per value.
+        gradient: the straight-through estimator (Bengio et al. 2013), one of GRADIENTS. QKeras's formats have their
+            own instead of `identity`.
+        contraction: the axis along which groups run, if the format has groups and does not set their axis.
 
     Returns:
-        A new float32 tensor like `x`; `x` itself if the format is float32. What becomes of NaN and ±Inf is the
-        format's to say; in most NaN stays NaN, and under a shared scale one of them makes its whole group NaN.
+        A new float32 tensor like `x`; `x` itself if the format is float32. The format defines what NaN and ±Inf
+        become: in most formats NaN stays NaN, and under a shared scale either makes its whole group NaN.
 
     Raises:
         TypeError: `x` is neither a tensor nor an array.
-        ValueError: another type than float32, an unknown mode, noise that is missing or of another shape, an axis that
-            `x` lacks.
-        UserError: a name that is not a format's.
+        ValueError: a type other than float32, an unknown mode, missing noise or noise of another shape, or an axis that
+            `x` does not have.
+        UserError: an unknown format name.
     """
     if isinstance(fmt, str):
         fmt = parse(fmt)

@@ -1,7 +1,7 @@
-"""A stack of formats: P trials' values rounded together, each row in its own format.
+"""A stack of formats: the values of P trials rounded together, each row in its own format.
 
-What the trials share is the family, the rounding mode and all parameters that are not declared `stacks`. On a CPU the
-kernels do it, in place; elsewhere the laws as tensor operations.
+The trials share the family, the rounding mode and all parameters that are not declared `stacks`. On a CPU the kernels
+round in place; elsewhere tensor operations do.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ MANTISSA, LEAST_EXPONENT = 23, -126
 
 
 class Stack:
-    """P formats of one family, and the mode in which all round."""
+    """P formats of one family with one rounding mode."""
 
     def __init__(self, formats: Sequence[Format], rounding: str = "nearest", device: str = "cpu") -> None:
         self.formats = list(formats)
@@ -81,12 +81,12 @@ class Stack:
         return is_block and self._blocks is not None and self.mode.number == 0
 
     def is_like(self, other: Stack) -> bool:
-        """Whether both round alike."""
+        """Whether both round in the same way."""
         return self.formats == other.formats and self.mode == other.mode and self.device == other.device
 
     @cached_property
     def draws(self) -> int:
-        """How many uniform numbers a value takes; noise has this in front of a tensor's shape where it is above 1."""
+        """Number of uniform random numbers per value; if it is above 1, noise has it in front of the tensor's shape."""
         if not self.mode.draws:
             return 0
         return self._shared.draws if isinstance(self._shared, QKeras) else 1
@@ -375,7 +375,7 @@ class Stack:
     # gradients
 
     def inside(self, values: Tensor, first: int = 0, contraction: int = LAST) -> Tensor:
-        """Where values are not clipped: between the least and the greatest value of their format, both ends in.
+        """Where values are not clipped: between the least and the greatest value of their format, inclusive.
 
         Args:
             values: (R, *shape).
