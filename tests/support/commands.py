@@ -20,7 +20,7 @@ LIMIT = 300.0
 """Seconds after which a command hangs."""
 
 
-READ_LATE = {"QSWEEP_DATA", "QSWEEP_OFFLINE", "COLUMNS"}
+READ_LATE = {"QSWEEP_DATA", "QSWEEP_OFFLINE", "COLUMNS", "PYTEST_CURRENT_TEST"}
 """Variables that no library reads when it is imported."""
 
 
@@ -29,7 +29,7 @@ def qsweep(folder: Path, environment: Mapping[str, str], *words: str) -> subproc
 
     Another variable of the environment needs a new interpreter, and so does a test of a signal or of a closed stream.
     """
-    if set(environment.items() ^ os.environ.items()) - {item for item in environment.items() if item[0] in READ_LATE}:
+    if {name for name, _ in environment.items() ^ os.environ.items()} - READ_LATE:
         return subprocess.run(
             [sys.executable, "-m", "qsweep", *words], cwd=folder, env=environment, capture_output=True, text=True,
             timeout=LIMIT, check=False,
