@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from qsweep.cli.columns import aligned, listed
 from qsweep.errors import UserError
 from qsweep.formats import FAMILIES, Format, parameters_of, parse, split_name
-from qsweep.formats.codes import MOST_VALUES, Coding, codes, coding, values
-from qsweep.formats.facts import Facts, Scale, facts
+from qsweep.formats.codes import MOST_VALUES, Coding, codes, values
+from qsweep.formats.facts import Facts, facts
 from qsweep.formats.names import NAMES, as_assignment
 from qsweep.formats.numbers import number, power
+from qsweep.formats.scale import Scale
 from qsweep.parameter import REQUIRED, BadValueError, as_integers, show
 
 WIDTH = 100
@@ -142,7 +143,7 @@ def _of_format(name: str, fmt: Format) -> str:
     known = facts(fmt)
     title = name if name == known.name else f"{name} = {known.name}"
     told = aligned([[f"  {label}", text] for label, text in _fact_lines(known)]) if known != Facts(known.name) else ""
-    return "\n".join([title, *filter(None, [told]), "", *_value_lines(fmt, coding(fmt))]).rstrip()
+    return "\n".join([title, *filter(None, [told]), "", *_value_lines(fmt.code)]).rstrip()
 
 
 def _fact_lines(known: Facts) -> Iterator[tuple[str, str]]:
@@ -181,12 +182,12 @@ def _scale_words(known: Facts, scale: Scale) -> str:
     return f"{scale.kind}, one for {scale.per} values: {known.bits_a_value:g} bits per value"
 
 
-def _value_lines(fmt: Format, code: Coding | None) -> Iterator[str]:
+def _value_lines(code: Coding | None) -> Iterator[str]:
     if code is None:
         yield "(its values are not listed)"
     elif 1 << code.bits > MOST_VALUES:
         yield f"(more than {MOST_VALUES:,} values are not listed)"
     elif 1 << code.bits > MOST_CODES:
-        yield listed([number(value) for value in values(fmt)], WIDTH)
+        yield listed([number(value) for value in values(code)], WIDTH)
     else:
         yield listed([f"{bits}  {number(value)}" for bits, value in codes(code)], WIDTH)

@@ -5,14 +5,13 @@ A format defines which numbers are representable; qsweep.rounding rounds tensors
 
 from qsweep.formats.declared import BITWIDTH, COMPAT, FRACTION, ROUNDING, ROUNDINGS, SCALE, ZERO
 from qsweep.formats.elements import Floating, Grid, Law
+from qsweep.formats.family import Format
 from qsweep.formats.floats import Float
 from qsweep.formats.grids import Fixed, Float32, Range, Unbounded
 from qsweep.formats.learned import KMeans
 from qsweep.formats.names import (
     FAMILIES,
-    Format,
     check_rounding,
-    drifts,
     make,
     name_of,
     parameters_of,
@@ -52,7 +51,6 @@ __all__ = [
     "Unbounded",
     "Uniform",
     "check_rounding",
-    "drifts",
     "make",
     "name_of",
     "parameters_of",

@@ -10,21 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qsweep.formats import (
-    MX,
-    NVFP4,
-    Binary,
-    Block,
-    Fixed,
-    Float,
-    Float32,
-    Format,
-    PowerOfTwo,
-    Range,
-    Ternary,
-    Uniform,
-)
-from qsweep.formats.floats import WIDEST
 from qsweep.formats.numbers import as_float32
 
 MOST_VALUES = 65_536
@@ -178,63 +163,9 @@ class IntegerCode:
 Coding = FloatCode | IntegerCode
 
 
-def coding(fmt: Format) -> Coding | None:
-    """How an element of a format is kept; None of QKeras's formats and of fixed point without ends.
-
-    Of a format with a scale, the numbers are in units of it. `po2` and `binary` have no customary code: theirs is a
-    sign and the power counted from the smallest, and a bit that is 1 for the positive one.
-    """
-    match fmt:
-        case Float32() | Float() | MX() | NVFP4() | PowerOfTwo():
-            return _floating(fmt)
-        case Range():
-            return _range(fmt)
-        case Fixed():
-            law = fmt.law
-            ends = law.overflow != "unbounded"
-            return IntegerCode(fmt.bitwidth, law.lowest, law.highest, per_unit=1 / law.step) if ends else None
-        case Block():
-            bits = max(fmt.bitwidth, 2)  # QPyTorch's block1 has the values of block2
-            return IntegerCode(bits, fmt.law.lowest, fmt.law.highest, SIGN_FIRST)
-        case Uniform():
-            style = SIGNED if fmt.symmetric else UNSIGNED
-            return IntegerCode(fmt.bitwidth, fmt.law.lowest, fmt.law.highest, style)
-        case Ternary():
-            return IntegerCode(2, -1, 1)
-        case Binary():
-            return IntegerCode(1, 0, 1, UNSIGNED, per_unit=0.5, offset=-1.0)
-    return None
-
-
-def _floating(fmt: Float32 | Float | MX | NVFP4 | PowerOfTwo) -> Coding:
-    match fmt:
-        case Float32():
-            return _float_code(WIDEST, 23, "ieee")
-        case Float(exponent=exponent, mantissa=mantissa, compat="qtorch"):
-            return _float_code(exponent, mantissa, "ieee" if exponent == WIDEST else "finite")
-        case Float():
-            return _float_code(fmt.exponent, fmt.mantissa, fmt.kind)
-        case MX(element="int8"):
-            return IntegerCode(8, -128, 127, per_unit=64)
-        case MX():
-            return _floating(Float(int(fmt.element[1]), int(fmt.element[3])))
-        case NVFP4():
-            return _float_code(2, 1, "finite")
-        case PowerOfTwo():
-            field = fmt.bitwidth - 1
-            return FloatCode(field, 0, "finite", (1 << field) - 1, fmt.zero)
-
-
-def _float_code(exponent: int, mantissa: int, kind: str) -> FloatCode:
+def float_code(exponent: int, mantissa: int, kind: str) -> FloatCode:
+    """With the usual bias, 2^(E-1) - 1."""
     return FloatCode(exponent, mantissa, kind, (1 << (exponent - 1)) - 1)
-
-
-def _range(fmt: Range) -> IntegerCode:
-    """Without a zero level 0 is left out, but for one bit, where the formula keeps it."""
-    has_zero = fmt.zero or fmt.bitwidth == 1
-    return IntegerCode(
-        fmt.bitwidth, fmt.lowest, fmt.highest, per_unit=as_float32(fmt.steps_per_unit), has_zero=has_zero
-    )
 
 
 def codes(code: Coding) -> Iterator[tuple[str, float]]:
@@ -251,9 +182,8 @@ def codes(code: Coding) -> Iterator[tuple[str, float]]:
     yield from (pair for pair in decoded if math.isnan(pair[1]))
 
 
-def values(fmt: Format) -> list[float]:
-    """Every number of a format, ascending, 0 once; none of a format with more than 65,536 codes."""
-    code = coding(fmt)
+def values(code: Coding | None) -> list[float]:
+    """Every number that has a code, ascending, 0 once; none where there are more than 65,536 codes."""
     if code is None or 1 << code.bits > MOST_VALUES:
         return []
     return sorted({value + 0.0 for _, value in codes(code) if math.isfinite(value)})  # -0 + 0 is 0

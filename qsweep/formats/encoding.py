@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qsweep.formats import MX, NVFP4, Block, Format, Scaled, Uniform
-from qsweep.formats.codes import SIGN_FIRST, SIGNED, Coding, FloatCode, IntegerCode, coding
-from qsweep.formats.facts import FLOAT32, is_coded, scale
+from qsweep.formats.codes import SIGN_FIRST, SIGNED, Coding, FloatCode, IntegerCode, float_code, values
+from qsweep.formats.family import Format
+from qsweep.formats.scale import E4M3Scale, GivenEnds, GivenScale, NumberScale, PowerScale, Scale
 
 Integers = NDArray[np.int64]
 Numbers = NDArray[np.float64]
@@ -27,11 +27,8 @@ EXPONENT_BIAS = 127
 """Of the exponents of powers of two, as in E8M0."""
 HIGHEST_EXPONENT = 254
 """As stored; 255 is NaN."""
-E4M3 = FloatCode(4, 3, "nan", 7)
-NVFP4_LARGEST = 6 * 448
-"""In units of the tensor's scale."""
-NVFP4_ELEMENTS = (6.0, 4.0, 3.0, 2.0, 1.5, 1.0, 0.5)
-"""That the largest value of a block can be."""
+E4M3 = float_code(4, 3, "nan")
+ONE = np.ones(1, dtype=np.float32)
 HALF = 0.5
 """What `frexp` gives of a power of two."""
 
@@ -47,18 +44,22 @@ class Encoded:
 
 def decoded(fmt: Format, own: Encoded, numbers: Integers) -> NDArray[np.float32]:
     """The values that codes and scales stand for; `numbers` has the group of each value."""
-    code = coding(fmt)
+    code, scale = fmt.code, fmt.group_scale
     assert code is not None  # noqa: S101
-    if isinstance(fmt, Uniform) and not fmt.symmetric:
-        assert not isinstance(fmt.scaling, str)  # noqa: S101
-        steps = fmt.law.highest
-        level = (-fmt.scaling * (steps - own.codes) + fmt.scaling * own.codes) / steps
-        return np.asarray(level, dtype=np.float32)
+    if isinstance(scale, GivenEnds):
+        m, n = scale.magnitude, _last(code)
+        return np.asarray((-m * (n - own.codes) + m * own.codes) / n, dtype=np.float32)
     elements = _elements(code, own.codes)
     with np.errstate(over="ignore", invalid="ignore"):  # scales of a damaged file, or those that are tried out
-        if isinstance(fmt, Scaled):
-            elements = elements * _factors(fmt, own.scales, int(numbers.max()) + 1)[numbers]
+        if scale is not None:
+            elements = elements * _factors(scale, own.scales, int(numbers.max()) + 1)[numbers]
         return elements.astype(np.float32)
+
+
+def _last(code: Coding) -> int:
+    """The greatest of codes that are counted from 0."""
+    assert isinstance(code, IntegerCode)  # noqa: S101
+    return code.most
 
 
 def _elements(code: Coding, codes: Integers) -> Numbers:
@@ -83,7 +84,7 @@ def _signed(code: IntegerCode, codes: Integers) -> Integers:
 
 def are_codes(fmt: Format, codes: Integers) -> bool:
     """Whether each of these is the code of a finite number."""
-    code = coding(fmt)
+    code = fmt.code
     if isinstance(code, IntegerCode):
         k = _signed(code, codes)
         return bool(((k >= code.least) & (k <= code.most)).all())
@@ -91,32 +92,26 @@ def are_codes(fmt: Format, codes: Integers) -> bool:
     return bool(((codes & ((1 << (code.bits - 1)) - 1)) <= code.highest).all())
 
 
-def _factors(fmt: Scaled, scales: Scales, count: int) -> Numbers:
+def _factors(scale: Scale, stored: Scales, count: int) -> Numbers:
     """What the elements of each group are multiplied by."""
-    match fmt:
-        case NVFP4(tensor_scale=True):
-            return _elements(E4M3, scales[4:].astype(np.int64)) * float(scales[:4].view(np.float32)[0])
-        case NVFP4():
-            return _elements(E4M3, scales.astype(np.int64))
-    if not scales.size:
-        assert not isinstance(fmt, Block | MX) and not isinstance(fmt.scaling, str)  # noqa: S101, PT018
-        return np.full(count, _unit(fmt, fmt.scaling))
-    if scales.dtype == np.uint8:
-        shift = fmt.shift if isinstance(fmt, Block) else 0
-        return np.ldexp(np.ones(count), scales.astype(np.int64) - EXPONENT_BIAS + shift)
-    return np.asarray(_unit(fmt, scales.astype(np.float64)), dtype=np.float64)
-
-
-def _unit(fmt: Scaled, largest: Any) -> Any:
-    """The scale under which the largest element has this magnitude."""
-    return largest / fmt.law.highest if isinstance(fmt, Uniform) else largest
+    match scale:
+        case GivenScale():
+            return np.full(count, scale.magnitude / scale.element)
+        case PowerScale():
+            return np.ldexp(np.ones(count), stored.astype(np.int64) - EXPONENT_BIAS + scale.shift)
+        case NumberScale():
+            return np.asarray(stored.astype(np.float64) / scale.element, dtype=np.float64)
+        case E4M3Scale():
+            of_tensor, of_groups = (stored[:4], stored[4:]) if scale.of_tensor else (ONE, stored)
+            return _elements(E4M3, of_groups.astype(np.int64)) * float(of_tensor.view(np.float32)[0])
+    raise AssertionError(f"values are not kept under {scale.kind}")
 
 
 def scales_fit(fmt: Format, scales: Scales, count: int) -> bool:
     """Whether these are the scales of so many groups."""
-    own = scale(fmt)
+    own = fmt.group_scale
     bits = count * own.bits + own.tensor_bits if own else 0
-    dtype = np.float32 if own and own.bits == 8 * np.dtype(np.float32).itemsize else np.uint8
+    dtype = np.float32 if own and isinstance(own, NumberScale) else np.uint8
     return scales.dtype == dtype and scales.ndim == 1 and 8 * scales.nbytes == bits
 
 
@@ -130,7 +125,7 @@ def encoded(fmt: Format, values: NDArray[np.float32], numbers: Integers) -> Enco
         values: (N,), not empty.
         numbers: the group of each value, (N,).
     """
-    if not is_coded(fmt) or not np.isfinite(values).all():
+    if not fmt.is_coded or not np.isfinite(values).all():
         return None
     largest = np.zeros(int(numbers.max()) + 1)
     np.maximum.at(largest, numbers, np.abs(values).astype(np.float64))
@@ -159,51 +154,49 @@ def _with_prefix(
 
 def _tensor_scales(fmt: Format, largest: float) -> Iterator[Scales]:
     """What the scale of the whole tensor can have been, likeliest first; nothing where there is none."""
-    if not (isinstance(fmt, NVFP4) and fmt.tensor_scale):
+    if not (isinstance(fmt.group_scale, E4M3Scale) and fmt.group_scale.of_tensor):
         yield np.zeros(0, dtype=np.uint8)
         return
-    middle = np.array([largest / NVFP4_LARGEST], dtype=np.float32).view(np.int32)
+    assert fmt.code is not None  # noqa: S101
+    middle = np.array([largest / (fmt.code.largest * E4M3.largest)], dtype=np.float32).view(np.int32)
     for ulps in (0, 1, -1, 2, -2):  # the largest value was rounded to float32, and tells its scale but for these
         yield np.maximum(middle + np.int32(ulps), 0).astype(np.int32).view(np.uint8)
 
 
 def _group_scales(fmt: Format, of_tensor: Scales, largest: Numbers) -> Iterator[Scales]:
     """What the scales of groups can have been, likeliest first, from their largest magnitudes after rounding."""
-    own = scale(fmt)
-    if own is None or own.bits == 0:
-        yield np.zeros(0, dtype=np.uint8)
-    elif isinstance(fmt, NVFP4):
-        unit = float(of_tensor.view(np.float32)[0]) if of_tensor.size else 1.0
-        for element in NVFP4_ELEMENTS:
-            yield _float_codes(E4M3, largest / (element * unit) if unit else largest).astype(np.uint8)
-    elif own.bits == FLOAT32:
-        yield largest.astype(np.float32)
-    else:
-        first = _exponents(fmt, largest)
-        for more in (0, 1, -1):  # -128 of mxint8 is one power above all others; stochastic rounding may end below one
-            stored = np.clip(first + more + EXPONENT_BIAS, 0, HIGHEST_EXPONENT)
-            yield np.where(largest == 0, EXPONENT_BIAS, stored).astype(np.uint8)
+    match fmt.group_scale:
+        case E4M3Scale():
+            unit = float(of_tensor.view(np.float32)[0]) if of_tensor.size else 1.0
+            for element in reversed([value for value in values(fmt.code) if value > 0]):
+                yield _float_codes(E4M3, largest / (element * unit) if unit else largest).astype(np.uint8)
+        case NumberScale():
+            yield largest.astype(np.float32)
+        case PowerScale() as own:
+            first = _exponents(own, largest)
+            for more in (0, 1, -1):  # -128 of mxint8 is one power above others; stochastic rounding may end below one
+                stored = np.clip(first + more + EXPONENT_BIAS, 0, HIGHEST_EXPONENT)
+                yield np.where(largest == 0, EXPONENT_BIAS, stored).astype(np.uint8)
+        case _:
+            yield np.zeros(0, dtype=np.uint8)
 
 
-def _exponents(fmt: Format, largest: Numbers) -> Integers:
+def _exponents(scale: PowerScale, largest: Numbers) -> Integers:
     """Of the powers of two that groups share, where their largest values were rounded to nearest."""
-    if isinstance(fmt, Uniform):
-        mantissa, above = np.frexp(largest / fmt.law.highest)
-        return np.asarray(above - (mantissa == HALF), dtype=np.int64)  # the least power that is not below it
-    exponents = np.frexp(largest)[1].astype(np.int64) - 1
-    return np.asarray(exponents + fmt.shift) if isinstance(fmt, MX) else exponents
+    mantissa, above = np.frexp(largest / scale.element)
+    is_power = mantissa == HALF
+    return np.asarray(above - (is_power if scale.is_above else 1), dtype=np.int64)
 
 
 def _nearest(fmt: Format, scales: Scales, values: NDArray[np.float32], numbers: Integers) -> Integers:
     """The code of the nearest element of each value under these scales."""
-    code, wide = coding(fmt), values.astype(np.float64)
+    code, scale, wide = fmt.code, fmt.group_scale, values.astype(np.float64)
     assert code is not None  # noqa: S101
-    if isinstance(fmt, Uniform) and not fmt.symmetric:
-        assert not isinstance(fmt.scaling, str)  # noqa: S101
-        steps = fmt.law.highest
-        return np.clip(np.rint((wide + fmt.scaling) * steps / (2 * fmt.scaling)), 0, steps).astype(np.int64)
-    if isinstance(fmt, Scaled):
-        factors = _factors(fmt, scales, int(numbers.max()) + 1)[numbers]
+    if isinstance(scale, GivenEnds):
+        m, n = scale.magnitude, _last(code)
+        return np.clip(np.rint((wide + m) * n / (2 * m)), 0, n).astype(np.int64)
+    if scale is not None:
+        factors = _factors(scale, scales, int(numbers.max()) + 1)[numbers]
         zero = np.copysign(1.0, wide)  # under the scale 0 each element is 0
         wide = np.where(factors == 0, zero, wide / np.where(factors == 0, 1.0, factors))
     if isinstance(code, FloatCode):

@@ -6,43 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qsweep.formats import (
-    MX,
-    NVFP4,
-    Binary,
-    Block,
-    Fixed,
-    Float32,
-    Format,
-    PowerOfTwo,
-    Scaled,
-    Ternary,
-    Unbounded,
-    Uniform,
-    name_of,
-)
-from qsweep.formats.codes import coding
+from qsweep.formats.elements import Grid
+from qsweep.formats.family import Format
 from qsweep.formats.groups import LAST, grouping
-
-SHARED_EXPONENT = 8
-FLOAT32 = 32
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What a group of elements shares.
-
-    Attributes:
-        kind: what it is, in words.
-        bits: that it takes; 0 where it is told beforehand.
-        per: what shares one: `tensor`, `channel`, or a number of values.
-        tensor_bits: of another scale that the whole tensor has beside them.
-    """
-
-    kind: str
-    bits: int
-    per: int | str
-    tensor_bits: int = 0
+from qsweep.formats.names import name_of
+from qsweep.formats.scale import Scale
+from qsweep.formats.scaled import Scaled
 
 
 @dataclass(frozen=True)
@@ -92,9 +61,9 @@ class Facts:
 
 def facts(fmt: Format) -> Facts:
     """The facts of a format, without a look at each of its numbers."""
-    name, code = name_of(fmt), coding(fmt)
+    name, code = name_of(fmt), fmt.code
     if code is None:
-        return Facts(name, step=fmt.law.step if isinstance(fmt, Fixed | Unbounded) else None)
+        return Facts(name, step=fmt.law.step if isinstance(fmt.law, Grid) else None)
     return Facts(
         name,
         bits=code.bits,
@@ -107,43 +76,8 @@ def facts(fmt: Format) -> Facts:
         step=code.step,
         has_inf=code.has_inf,
         nans=code.nans,
-        scale=scale(fmt),
+        scale=fmt.group_scale,
     )
-
-
-def scale(fmt: Format) -> Scale | None:
-    """What the elements of a format are multiplied by."""
-    match fmt:
-        case Block():
-            return Scale("a power of two", SHARED_EXPONENT, fmt.per)
-        case MX():
-            return Scale("a power of two, E8M0", SHARED_EXPONENT, fmt.per)
-        case NVFP4():
-            of_tensor = ", times a float32 of the tensor" * fmt.tensor_scale
-            return Scale("an e4m3 number" + of_tensor, 8, fmt.per, FLOAT32 * fmt.tensor_scale)
-        case Uniform() | Binary() | Ternary() | PowerOfTwo():
-            return _of_scaling(fmt)
-    return None
-
-
-def _of_scaling(fmt: Uniform | Binary | Ternary | PowerOfTwo) -> Scale:
-    if not isinstance(fmt.scaling, str):
-        return Scale("given beforehand", 0, fmt.per)
-    if fmt.scaling == "po2" or isinstance(fmt, PowerOfTwo):
-        return Scale("a power of two", SHARED_EXPONENT, fmt.per)
-    if isinstance(fmt, Uniform) and not fmt.symmetric:
-        return Scale("lo and hi, two float32 numbers", 2 * FLOAT32, fmt.per)
-    return Scale("a float32 number", FLOAT32, fmt.per)
-
-
-def is_coded(fmt: Format) -> bool:
-    """Whether a tensor in this format is stored as the codes of its elements and the scales of its groups.
-
-    Not float32, which is stored as it is, and not `uniform` from the least to the greatest value: that one is stored as
-    the two ends of each group, with codes between them no longer than the values need.
-    """
-    is_span = isinstance(fmt, Uniform) and not fmt.symmetric and isinstance(fmt.scaling, str)
-    return coding(fmt) is not None and not is_span and not isinstance(fmt, Float32)
 
 
 def stored_bits(fmt: Format, shape: Sequence[int], contraction: int = LAST) -> int | None:
@@ -157,7 +91,7 @@ def stored_bits(fmt: Format, shape: Sequence[int], contraction: int = LAST) -> i
     Raises:
         ValueError: the tensor lacks the axis that the format names.
     """
-    code, own, count = coding(fmt), scale(fmt), math.prod(shape)
+    code, own, count = fmt.code, fmt.group_scale, math.prod(shape)
     if code is None:
         return None
     if own is None or not count:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from qsweep.formats.codes import FloatCode, float_code
 from qsweep.formats.declared import COMPAT, EXPONENT, FLAVOUR, MANTISSA, SATURATE
 from qsweep.formats.elements import Floating
+from qsweep.formats.family import Format
 from qsweep.parameter import BadValueError, Parameter
 
 OCP = {(4, 3): "nan", (5, 2): "ieee", (3, 2): "finite", (2, 3): "finite", (2, 1): "finite"}
 """Exponent and mantissa bits of the formats that OCP defines, and their flavour."""
 WIDEST = 8
 """Exponent bits of float32, in which all values are kept."""
-ALIASES = {"bf16": (8, 7), "fp16": (5, 10), "tf32": (8, 10)}
 
 
 @dataclass(frozen=True)
-class Float:
+class Float(Format):
     """Binary floating point: a sign, E exponent bits, M mantissa bits, subnormals, bias 2^(E-1) - 1.
 
     The flavour defines the highest codes:
@@ -43,6 +45,12 @@ class Float:
     short: ClassVar[str] = "e{exponent}m{mantissa}"
     parameters: ClassVar[tuple[Parameter, ...]] = (EXPONENT, MANTISSA, FLAVOUR, SATURATE, COMPAT)
     summary: ClassVar[str] = "floating point of E exponent and M mantissa bits, with subnormals; bf16, fp16, tf32"
+    examples: ClassVar[tuple[str, ...]] = ("e4m3", "e5m2")
+    words: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "bf16": {"exponent": 8, "mantissa": 7},
+        "fp16": {"exponent": 5, "mantissa": 10},
+        "tf32": {"exponent": 8, "mantissa": 10},
+    }
 
     exponent: int
     mantissa: int
@@ -74,3 +82,18 @@ class Float:
         largest = math.ldexp(2.0 - 2.0**-self.mantissa * (2 if nan else 1), top)
         beyond = largest if self.saturate or not (ieee or nan) else math.inf if ieee else math.nan
         return Floating(self.mantissa, 1 - self.bias, largest, beyond)
+
+    @property
+    def rule(self) -> str:
+        return "law" if self.compat == "none" else self.compat
+
+    @property
+    def is_foreign(self) -> bool:
+        return self.compat != "none"
+
+    @property
+    def code(self) -> FloatCode:
+        return float_code(self.exponent, self.mantissa, self.kind)
+
+
+FAMILIES: tuple[type[Format], ...] = (Float,)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from qsweep.formats.codes import FloatCode, IntegerCode, float_code
 from qsweep.formats.declared import COMPAT, FRACTION, OVERFLOW, SCALE, SYMMETRIC, ZERO, bitwidth
 from qsweep.formats.elements import Grid
+from qsweep.formats.family import Format
+from qsweep.formats.numbers import as_float32
 from qsweep.parameter import BadValueError, Parameter
 
 RANGE_BITWIDTH = bitwidth(1, 16)
@@ -14,17 +17,22 @@ FIXED_BITWIDTH = bitwidth(1, 24)
 
 
 @dataclass(frozen=True)
-class Float32:
+class Float32(Format):
     """IEEE 754 binary32, the arithmetic of the training itself: nothing is rounded."""
 
     family: ClassVar[str] = "float32"
     short: ClassVar[str] = "float32"
     parameters: ClassVar[tuple[Parameter, ...]] = ()
     summary: ClassVar[str] = "IEEE 754 single precision; nothing is rounded"
+    examples: ClassVar[tuple[str, ...]] = ("float32",)
+
+    rule: ClassVar[str] = "none"
+    code: ClassVar[FloatCode] = float_code(8, 23, "ieee")
+    is_coded: ClassVar[bool] = False  # it is stored as it is
 
 
 @dataclass(frozen=True)
-class Range:
+class Range(Format):
     """2^b levels k / 2^(b-1) / scale, k from -2^(b-1) to 2^(b-1) - 1: a fixed range, ±1/scale.
 
     The quantizer of "Training with quantized weights". A value w is quantized in four steps:
@@ -50,6 +58,8 @@ class Range:
     short: ClassVar[str] = "range{bitwidth}"
     parameters: ClassVar[tuple[Parameter, ...]] = (RANGE_BITWIDTH, SCALE, ZERO)
     summary: ClassVar[str] = "levels k/2^(b-1)/scale, two's complement, the range ±1/scale fixed"
+    examples: ClassVar[tuple[str, ...]] = ("range4",)
+    rule: ClassVar[str] = "range"
 
     bitwidth: int
     scale: float = 1.0
@@ -75,9 +85,15 @@ class Range:
         """Distance between neighbouring levels, 2^(1-b)/scale."""
         return 1.0 / self.steps_per_unit
 
+    @property
+    def code(self) -> IntegerCode:
+        """Without a zero level 0 is left out, but for one bit, where the formula keeps it."""
+        per_unit, has_zero = as_float32(self.steps_per_unit), self.zero or self.bitwidth == 1
+        return IntegerCode(self.bitwidth, self.lowest, self.highest, per_unit=per_unit, has_zero=has_zero)
+
 
 @dataclass(frozen=True)
-class Unbounded:
+class Unbounded(Format):
     """Fixed point of any width: the numbers k · 2^-F, k any integer. Only the fraction matters; ±Inf stays.
 
     Source: "Quantized training bottleneck", which asks only how many fractional bits training needs.
@@ -87,6 +103,9 @@ class Unbounded:
     short: ClassVar[str] = "fraction{fraction}"
     parameters: ClassVar[tuple[Parameter, ...]] = (FRACTION,)
     summary: ClassVar[str] = "fixed point of any width: k/2^F, k any integer"
+    examples: ClassVar[tuple[str, ...]] = ("fraction8",)
+    rule: ClassVar[str] = "law"
+    code: ClassVar[None] = None
 
     fraction: int
 
@@ -96,7 +115,7 @@ class Unbounded:
 
 
 @dataclass(frozen=True)
-class Fixed:
+class Fixed(Format):
     """Fixed point: the numbers k · 2^-F, k an integer of W bits in two's complement.
 
     x · 2^F is rounded to an integer k, to which `overflow` then applies: `saturate` clips k to [-2^(W-1), 2^(W-1) - 1]
@@ -114,6 +133,7 @@ class Fixed:
     short: ClassVar[str] = "fixed{bitwidth}f{fraction}"
     parameters: ClassVar[tuple[Parameter, ...]] = (FIXED_BITWIDTH, FRACTION, SYMMETRIC, OVERFLOW, COMPAT)
     summary: ClassVar[str] = "fixed point: k/2^F, k an integer of W bits in two's complement"
+    examples: ClassVar[tuple[str, ...]] = ("fixed8f7",)
 
     bitwidth: int
     fraction: int
@@ -133,3 +153,20 @@ class Fixed:
     def law(self) -> Grid:
         highest = (1 << (self.bitwidth - 1)) - 1
         return Grid(-highest if self.symmetric else -highest - 1, highest, 2.0**-self.fraction, self.overflow)
+
+    @property
+    def rule(self) -> str:
+        return "law" if self.compat == "none" else self.compat
+
+    @property
+    def is_foreign(self) -> bool:
+        return self.compat != "none"
+
+    @property
+    def code(self) -> IntegerCode | None:
+        law = self.law
+        has_ends = law.overflow != "unbounded"
+        return IntegerCode(self.bitwidth, law.lowest, law.highest, per_unit=1 / law.step) if has_ends else None
+
+
+FAMILIES: tuple[type[Format], ...] = (Float32, Range, Fixed, Unbounded)

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from qsweep.formats.declared import AXIS, PER
+from qsweep.formats.family import Format
 from qsweep.parameter import Parameter
 
 CLUSTERS = Parameter(
@@ -18,7 +19,7 @@ CLUSTERS = Parameter(
 
 
 @dataclass(frozen=True)
-class KMeans:
+class KMeans(Format):
     """N levels that k-means finds per tensor, channel or group; each value becomes the nearest one.
 
     Each level is the mean of its values: a local minimum of the summed squared error, which moving any single level
@@ -34,7 +35,14 @@ class KMeans:
     short: ClassVar[str] = "kmeans{clusters}"
     parameters: ClassVar[tuple[Parameter, ...]] = (CLUSTERS, PER, AXIS)
     summary: ClassVar[str] = "N levels found in the values by k-means: for `compress`"
+    examples: ClassVar[tuple[str, ...]] = ("kmeans8",)
+    rule: ClassVar[str] = "kmeans"
+    code: ClassVar[None] = None
+    is_learned: ClassVar[bool] = True
 
     clusters: int
     per: int | str = "tensor"
     axis: int | str = "auto"
+
+
+FAMILIES: tuple[type[Format], ...] = (KMeans,)

@@ -11,76 +11,27 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields
 from functools import cache, partial
 from typing import Any, Literal, get_args, get_origin
 
 from qsweep.errors import UserError, cut, did_you_mean, nearest
+from qsweep.formats import floats, grids, learned, qkeras, scaled
 from qsweep.formats.declared import DETERMINISTIC, ROUNDINGS
-from qsweep.formats.floats import ALIASES, Float
-from qsweep.formats.grids import Fixed, Float32, Range, Unbounded
-from qsweep.formats.learned import KMeans
-from qsweep.formats.qkeras import (
-    Bernoulli,
-    QKeras,
-    QKerasBinary,
-    QKerasTernary,
-    QuantizedBits,
-    QuantizedPo2,
-    QuantizedRelu,
-    QuantizedReluPo2,
-    StochasticBinary,
-    StochasticTernary,
-)
-from qsweep.formats.scaled import MX, NVFP4, Binary, Block, PowerOfTwo, Ternary, Uniform
+from qsweep.formats.family import Format
 from qsweep.parameter import REQUIRED, BadValueError, Parameter, check_each
 
-Format = (
-    Float32
-    | Range
-    | Fixed
-    | Unbounded
-    | Float
-    | Block
-    | MX
-    | NVFP4
-    | Uniform
-    | Binary
-    | Ternary
-    | PowerOfTwo
-    | KMeans
-    | QKeras
-)
-CLASSES: tuple[type[Format], ...] = (
-    *(Float32, Range, Fixed, Unbounded, Float, Block, MX, NVFP4, Uniform, PowerOfTwo, Ternary, Binary, KMeans),
-    *(QuantizedBits, QuantizedRelu, QuantizedPo2, QuantizedReluPo2, QKerasBinary, QKerasTernary),
-    *(StochasticBinary, StochasticTernary, Bernoulli),
-)
+OWN = (*grids.FAMILIES, *floats.FAMILIES, *scaled.FAMILIES, *learned.FAMILIES)
+CLASSES = (*OWN, *qkeras.FAMILIES)
 FAMILIES: dict[str, type[Format]] = {cls.family: cls for cls in CLASSES}
 """Every family by its name, in the order in which they are shown."""
 
-WORDS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{word: (Float.family, {"exponent": e, "mantissa": m}) for word, (e, m) in ALIASES.items()},
-    "mxfp8": (MX.family, {"element": "e4m3"}),
-    "mxfp8_e5m2": (MX.family, {"element": "e5m2"}),
-    "mxfp6": (MX.family, {"element": "e2m3"}),
-    "mxfp6_e3m2": (MX.family, {"element": "e3m2"}),
-    "mxfp4": (MX.family, {"element": "e2m1"}),
-    "mxint8": (MX.family, {"element": "int8"}),
-}
+WORDS = {word: (cls.family, preset) for cls in CLASSES for word, preset in cls.words.items()}
 """Names that stand for a family with some of its parameters."""
-EXAMPLES = (
-    *("float32", "range4", "fixed8f7", "e4m3", "e5m2", "block8", "uniform8", "po2_4", "ternary", "binary", "nvfp4"),
-    *("fraction8", "kmeans8"),
-)
+EXAMPLES = tuple(name for cls in OWN for name in cls.examples)
 """What a message offers."""
 CALL = re.compile(r"([A-Za-z]\w*)\(([^()]*)\) ?(.*)")
 PYTHON = {"None": "none", "True": True, "False": False}
 """What Python's own words mean in a call, as other libraries print them."""
-QKERAS_EXAMPLES = (
-    *("quantized_bits(4,0,1)", "quantized_relu(3,1)", "quantized_po2(4,1)", "quantized_relu_po2(4,4)"),
-    *("qkeras_binary", "qkeras_ternary", "stochastic_binary", "stochastic_ternary(auto)", "bernoulli"),
-)
 FOREIGN_ROUNDINGS = ("nearest", "stochastic")
 """The modes of QPyTorch and QKeras."""
 NAMES = (*EXAMPLES, *WORDS)
@@ -99,7 +50,7 @@ def make(family: str, parameters: Mapping[str, Any]) -> Format:
         BadValueError: values that are valid one by one but not together.
     """
     cls = FAMILIES[family]
-    return cls(**{f.name: parameters[f.name] for f in fields(cls) if f.name in parameters})
+    return cls(**{p.name: parameters[p.name] for p in cls.parameters if p.name in parameters})
 
 
 def split_name(text: str, others: Iterable[Parameter] = ()) -> tuple[str, dict[str, Any]]:
@@ -246,20 +197,14 @@ def pattern_of(family: str) -> str:
     return rf"^(?:{'|'.join([family, word, *words])}|{family}\([^()]*\))(?: [a-z_]+=[^ ]+)*$"
 
 
-def drifts(fmt: Format) -> bool:
-    """Whether stored values change with the scale of their group while their codes stay."""
-    return bool(getattr(fmt, "drifts", False))
-
-
 def check_rounding(fmt: Format, rounding: str) -> None:
     """Refuse a rounding mode that a format does not have.
 
     Raises:
         BadValueError: an unknown mode; formats by another library's rules have only that library's modes.
     """
-    foreign = isinstance(fmt, QKeras) or getattr(fmt, "compat", "none") != "none"
-    if rounding not in ROUNDINGS or (foreign and rounding not in FOREIGN_ROUNDINGS):
-        allowed = FOREIGN_ROUNDINGS if foreign else (*DETERMINISTIC, "stochastic", "stochasticN")
+    if rounding not in ROUNDINGS or (fmt.is_foreign and rounding not in FOREIGN_ROUNDINGS):
+        allowed = FOREIGN_ROUNDINGS if fmt.is_foreign else (*DETERMINISTIC, "stochastic", "stochasticN")
         raise BadValueError(f"{name_of(fmt)} has no rounding '{cut(rounding)}' (one of: {', '.join(allowed)})")
 
 
@@ -286,7 +231,8 @@ def a(name: str) -> str:
 
 def example_of(family: str) -> str:
     """A name of a family with its numbers."""
-    return next(name for name in (*NAMES, *QKERAS_EXAMPLES) if split_name(name)[0] == family)
+    cls = FAMILIES[family]
+    return (*cls.examples, *cls.words)[0]
 
 
 # --- back to a name ---------------------------------------------------------------------------------------------------
@@ -306,13 +252,10 @@ def spell(family: str, given: Mapping[str, Any]) -> str:
 
 def _word(family: str, given: Mapping[str, Any]) -> tuple[str, set[str]]:
     """The first word, and the parameters that it tells."""
-    if family == MX.family:
-        return next(
-            (w, {"element"}) for w, own in WORDS.items() if own == (family, {"element": given.get("element", "e4m3")})
-        )
-    for alias, numbers in ALIASES.items():
-        if family == Float.family and (given.get("exponent"), given.get("mantissa")) == numbers:
-            return alias, {"exponent", "mantissa"}
+    known = {p.name: p.default for p in parameters_of(family)} | dict(given)
+    for word, preset in FAMILIES[family].words.items():
+        if all(known[name] == value for name, value in preset.items()):
+            return word, set(preset)
     names = re.findall(r"\{(\w+)\}", FAMILIES[family].short)
     if names and all(name in given for name in names):
         return FAMILIES[family].short.format(**given), set(names)

@@ -21,9 +21,7 @@ from safetensors.numpy import load, save
 
 from qsweep.errors import UserError
 from qsweep.formats import Format, name_of, parse
-from qsweep.formats.codes import coding
 from qsweep.formats.encoding import Encoded, are_codes, decoded, encoded, scales_fit
-from qsweep.formats.facts import is_coded
 
 Array = NDArray[Any]
 FORMAT, VERSION = "qsweep", 2
@@ -100,7 +98,7 @@ class Packed:
 
 def packed(values: NDArray[np.float32], groups: Groups) -> Packed:
     """A tensor in the codes of its format, or else in the smallest way that gives every value back."""
-    if groups.format is not None and is_coded(groups.format) and values.size:
+    if groups.format is not None and groups.format.is_coded and values.size:
         flat, numbers = np.ascontiguousarray(values).reshape(-1), groups.numbers(values.shape).reshape(-1)
         if own := encoded(groups.format, flat, numbers):
             return Packed(CODED, own.codes, _code_bits(groups.format), own.scales)
@@ -108,8 +106,7 @@ def packed(values: NDArray[np.float32], groups: Groups) -> Packed:
 
 
 def _code_bits(fmt: Format) -> int:
-    code = coding(fmt)
-    return code.bits if code else 0
+    return fmt.code.bits if fmt.code else 0
 
 
 def _ways(values: NDArray[np.float32], groups: Groups) -> Iterator[Packed]:
@@ -299,7 +296,7 @@ def _format(name: str, own: dict[str, Any], kind: Any, bits: Any) -> Format | No
         fmt = parse(text) if kind == CODED and isinstance(text, str) else None
     except UserError:
         fmt = None
-    if fmt is None or not is_coded(fmt) or bits != _code_bits(fmt):
+    if fmt is None or not fmt.is_coded or bits != _code_bits(fmt):
         raise _malformed(f"{name}: kind {kind!r:.80} in format {text!r:.80} of {bits!r:.80} bits")
     return fmt
 

@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from qsweep.formats.declared import AXIS, SYMMETRIC, bitwidth
+from qsweep.formats.family import Format
 from qsweep.parameter import BadValueError, Parameter
 
 Alpha = float | str
@@ -54,8 +55,16 @@ QKERAS_THRESHOLD = Parameter(
 )
 
 
+class QKeras(Format):
+    """What QKeras's quantizers have in common."""
+
+    rule: ClassVar[str] = "qkeras"
+    code: ClassVar[None] = None
+    is_foreign: ClassVar[bool] = True
+
+
 @dataclass(frozen=True)
-class QuantizedBits:
+class QuantizedBits(QKeras):
     """Fixed point of `bitwidth` bits, `integer` of them left of the point, times alpha.
 
     A number as `alpha` only multiplies the result. `auto` is always symmetric: each channel has the scale 2 max |x|
@@ -70,7 +79,7 @@ class QuantizedBits:
     short: ClassVar[str] = "quantized_bits"
     parameters: ClassVar[tuple[Parameter, ...]] = (QKERAS_BITWIDTH, INTEGER, SYMMETRIC, KEEP_NEGATIVE, ALPHA, AXIS)
     summary: ClassVar[str] = "QKeras: fixed point times alpha"
-    draws: ClassVar[int] = 1
+    examples: ClassVar[tuple[str, ...]] = ("quantized_bits(4,0,1)",)
 
     bitwidth: int
     integer: int = 0
@@ -89,7 +98,7 @@ class QuantizedBits:
 
 
 @dataclass(frozen=True)
-class QuantizedRelu:
+class QuantizedRelu(QKeras):
     """ReLU, then unsigned fixed point; with a `negative_slope`, one bit is used for the values below 0.
 
     Stochastic rounding gives half steps, as in QKeras's training: one bit more than `bitwidth`.
@@ -102,7 +111,7 @@ class QuantizedRelu:
     short: ClassVar[str] = "quantized_relu"
     parameters: ClassVar[tuple[Parameter, ...]] = (QKERAS_BITWIDTH, INTEGER, SLOPE)
     summary: ClassVar[str] = "QKeras: ReLU and unsigned fixed point"
-    draws: ClassVar[int] = 1
+    examples: ClassVar[tuple[str, ...]] = ("quantized_relu(3,1)",)
 
     bitwidth: int
     integer: int = 0
@@ -114,14 +123,14 @@ class QuantizedRelu:
 
 
 @dataclass(frozen=True)
-class QuantizedPo2:
+class QuantizedPo2(QKeras):
     """Signed powers of two, nearest by exponent: thresholds at √2 · 2^e. 0 becomes the smallest power."""
 
     family: ClassVar[str] = "quantized_po2"
     short: ClassVar[str] = "quantized_po2"
     parameters: ClassVar[tuple[Parameter, ...]] = (PO2_BITWIDTH, MAX_VALUE, QUADRATIC)
     summary: ClassVar[str] = "QKeras: signed powers of two, nearest by exponent"
-    draws: ClassVar[int] = 1
+    examples: ClassVar[tuple[str, ...]] = ("quantized_po2(4,1)",)
 
     bitwidth: int
     max_value: float | str = "none"
@@ -129,14 +138,14 @@ class QuantizedPo2:
 
 
 @dataclass(frozen=True)
-class QuantizedReluPo2:
+class QuantizedReluPo2(QKeras):
     """Powers of two, nearest by exponent; 0 and values below it become the smallest power, not 0."""
 
     family: ClassVar[str] = "quantized_relu_po2"
     short: ClassVar[str] = "quantized_relu_po2"
     parameters: ClassVar[tuple[Parameter, ...]] = (PO2_BITWIDTH, MAX_VALUE, QUADRATIC)
     summary: ClassVar[str] = "QKeras: positive powers of two, nearest by exponent"
-    draws: ClassVar[int] = 1
+    examples: ClassVar[tuple[str, ...]] = ("quantized_relu_po2(4,4)",)
 
     bitwidth: int
     max_value: float | str = "none"
@@ -144,7 +153,7 @@ class QuantizedReluPo2:
 
 
 @dataclass(frozen=True)
-class QKerasBinary:
+class QKerasBinary(QKeras):
     """The sign (0 counts as positive) times alpha; `auto` fits alpha to each channel by least squares.
 
     Stochastic rounding first rounds x / (2 max |x|) of a channel to eighths, and gives zeros a random sign.
@@ -154,6 +163,8 @@ class QKerasBinary:
     short: ClassVar[str] = "qkeras_binary"
     parameters: ClassVar[tuple[Parameter, ...]] = (USE_01, ALPHA, AXIS)
     summary: ClassVar[str] = "QKeras: the sign times alpha"
+    examples: ClassVar[tuple[str, ...]] = ("qkeras_binary",)
+    is_sign: ClassVar[bool] = True
     draws: ClassVar[int] = 2
 
     use_01: bool = False
@@ -166,7 +177,7 @@ class QKerasBinary:
 
 
 @dataclass(frozen=True)
-class QKerasTernary:
+class QKerasTernary(QKeras):
     """-1, 0 or 1 by a threshold, times alpha; `auto` fits scale and threshold to each channel, five times.
 
     Raises:
@@ -177,6 +188,8 @@ class QKerasTernary:
     short: ClassVar[str] = "qkeras_ternary"
     parameters: ClassVar[tuple[Parameter, ...]] = (ALPHA, QKERAS_THRESHOLD, AXIS)
     summary: ClassVar[str] = "QKeras: -1, 0 or 1 times alpha"
+    examples: ClassVar[tuple[str, ...]] = ("qkeras_ternary",)
+    is_sign: ClassVar[bool] = True
     draws: ClassVar[int] = 5
 
     alpha: Alpha = "none"
@@ -193,14 +206,15 @@ class QKerasTernary:
 
 
 @dataclass(frozen=True)
-class StochasticBinary:
+class StochasticBinary(QKeras):
     """Nearest: qkeras_binary. Stochastic: 1 with probability sigmoid(6 x / std), std 1 unless alpha is computed."""
 
     family: ClassVar[str] = "stochastic_binary"
     short: ClassVar[str] = "stochastic_binary"
     parameters: ClassVar[tuple[Parameter, ...]] = (ALPHA, AXIS)
     summary: ClassVar[str] = "QKeras: the sign times alpha, stochastic in training"
-    draws: ClassVar[int] = 1
+    examples: ClassVar[tuple[str, ...]] = ("stochastic_binary",)
+    is_sign: ClassVar[bool] = True
 
     alpha: Alpha = "none"
     axis: int | str = "auto"
@@ -211,7 +225,7 @@ class StochasticBinary:
 
 
 @dataclass(frozen=True)
-class StochasticTernary:
+class StochasticTernary(QKeras):
     """Nearest: qkeras_ternary. Stochastic: half the sum of two random signs around the two thresholds.
 
     Alpha is always computed: QKeras refuses a number in training.
@@ -221,6 +235,8 @@ class StochasticTernary:
     short: ClassVar[str] = "stochastic_ternary"
     parameters: ClassVar[tuple[Parameter, ...]] = (COMPUTED_ALPHA, AXIS)
     summary: ClassVar[str] = "QKeras: -1, 0 or 1 times alpha, stochastic in training"
+    examples: ClassVar[tuple[str, ...]] = ("stochastic_ternary(auto)",)
+    is_sign: ClassVar[bool] = True
     draws: ClassVar[int] = 2
 
     alpha: str
@@ -232,14 +248,15 @@ class StochasticTernary:
 
 
 @dataclass(frozen=True)
-class Bernoulli:
+class Bernoulli(QKeras):
     """0 or 1, times alpha: 1 with probability sigmoid(6 x / std). Nearest (QKeras has none): 1 where x ≥ 0."""
 
     family: ClassVar[str] = "bernoulli"
     short: ClassVar[str] = "bernoulli"
     parameters: ClassVar[tuple[Parameter, ...]] = (ALPHA, AXIS)
     summary: ClassVar[str] = "QKeras: 0 or 1 times alpha, stochastic in training"
-    draws: ClassVar[int] = 1
+    examples: ClassVar[tuple[str, ...]] = ("bernoulli",)
+    is_sign: ClassVar[bool] = True
 
     alpha: Alpha = "none"
     axis: int | str = "auto"
@@ -249,14 +266,7 @@ class Bernoulli:
         return self.alpha in AUTO
 
 
-QKeras = (
-    QuantizedBits
-    | QuantizedRelu
-    | QuantizedPo2
-    | QuantizedReluPo2
-    | QKerasBinary
-    | QKerasTernary
-    | StochasticBinary
-    | StochasticTernary
-    | Bernoulli
-)
+FAMILIES: tuple[type[Format], ...] = (
+    QuantizedBits, QuantizedRelu, QuantizedPo2, QuantizedReluPo2, QKerasBinary, QKerasTernary,
+    StochasticBinary, StochasticTernary, Bernoulli,
+)  # fmt: skip

@@ -79,6 +79,7 @@ def quantize_group(
         return _between(pairs, fmt, rounding)
     if isinstance(fmt, Binary | Ternary):
         return [_sign(x, u, fmt, xs, rounding) for x, u in pairs]
+    assert isinstance(fmt, Block | MX | Uniform | PowerOfTwo)  # noqa: S101
     scale = scale_of(xs, fmt)
     return [_scaled(x, scale, fmt.law, rounding, u) for x, u in pairs]
 

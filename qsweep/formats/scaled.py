@@ -14,11 +14,14 @@ on the grid.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from qsweep.formats.codes import SIGN_FIRST, SIGNED, UNSIGNED, Coding, FloatCode, IntegerCode
 from qsweep.formats.declared import (
     ARITHMETIC,
     AXIS,
@@ -33,8 +36,13 @@ from qsweep.formats.declared import (
     bitwidth,
 )
 from qsweep.formats.elements import Floating, Grid, Law
+from qsweep.formats.family import Format
 from qsweep.formats.floats import Float
+from qsweep.formats.scale import E4M3Scale, Ends, GivenEnds, GivenScale, NumberScale, Per, PowerScale, Scale
 from qsweep.parameter import BadValueError, Parameter
+
+MXINT8 = "mxint8"
+"""The part that mxint8 has beside `mx`: near 2^127 its scales were half of those of the standard before."""
 
 BLOCK_BITWIDTH = bitwidth(1, 24)
 UNIFORM_BITWIDTH = bitwidth(1, 16)
@@ -45,13 +53,30 @@ PO2_SCALING = replace(
     expected="computed or the largest magnitude, a power of two",
 )
 
-Per = int | str
 Axis = int | str
 Scaling = float | str
 
 
+class Scaled(Format):
+    """Formats whose elements stand under scales of the data."""
+
+    @property
+    @abstractmethod
+    def per(self) -> Per:
+        """Which values share a scale: `tensor`, `channel`, or how many along the axis."""
+
+    @property
+    @abstractmethod
+    def axis(self) -> Axis:
+        """Of the channels, or along which groups run; `auto` where that is left open."""
+
+    @property
+    @abstractmethod
+    def group_scale(self) -> Scale: ...
+
+
 @dataclass(frozen=True)
-class Block:
+class Block(Scaled):
     """Block floating point: integers of W bits, sign included, under one exponent per tensor, channel or group.
 
     With E the exponent of a group's largest magnitude (2^E ≤ max |x| < 2^(E+1)), the values are k · 2^(E + 2 - W), k
@@ -68,6 +93,7 @@ class Block:
     short: ClassVar[str] = "block{bitwidth}"
     parameters: ClassVar[tuple[Parameter, ...]] = (BLOCK_BITWIDTH, PER, AXIS, COMPAT)
     summary: ClassVar[str] = "block floating point: integers of W bits under one shared exponent"
+    examples: ClassVar[tuple[str, ...]] = ("block8",)
 
     bitwidth: int
     per: Per = "tensor"
@@ -90,9 +116,26 @@ class Block:
         """The scale of a group is 2^(E + shift)."""
         return 2 - max(self.bitwidth, 2)
 
+    @property
+    def rule(self) -> str:
+        return "exponent" if self.compat == "none" else f"{self.compat} blocks"
+
+    @property
+    def is_foreign(self) -> bool:
+        return self.compat != "none"
+
+    @property
+    def code(self) -> IntegerCode:
+        """QPyTorch's block1 has the values of block2."""
+        return IntegerCode(max(self.bitwidth, 2), self.law.lowest, self.law.highest, SIGN_FIRST)
+
+    @property
+    def group_scale(self) -> PowerScale:
+        return PowerScale(self.per, shift=self.shift)
+
 
 @dataclass(frozen=True)
-class MX:
+class MX(Scaled):
     """OCP Microscaling: 32 values along a row share a power of two, an E8M0 scale.
 
     With E the exponent of the largest magnitude and e_max that of the element's largest number, the scale is
@@ -114,6 +157,15 @@ class MX:
     short: ClassVar[str] = "mx"
     parameters: ClassVar[tuple[Parameter, ...]] = (ELEMENT, AXIS)
     summary: ClassVar[str] = "OCP microscaling: 32 values under an E8M0 scale; mxfp8, mxfp6, mxfp4, mxint8"
+    words: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "mxfp8": {"element": "e4m3"},
+        "mxfp8_e5m2": {"element": "e5m2"},
+        "mxfp6": {"element": "e2m3"},
+        "mxfp6_e3m2": {"element": "e3m2"},
+        "mxfp4": {"element": "e2m1"},
+        "mxint8": {"element": "int8"},
+    }
+    rule: ClassVar[str] = "exponent"
     per: ClassVar[int] = 32
 
     element: str = "e4m3"
@@ -123,16 +175,33 @@ class MX:
     def law(self) -> Law:
         if self.element == "int8":
             return Grid(-128, 127, 2.0**-6)
-        return Float(int(self.element[1]), int(self.element[3]), saturate=True).law
+        return self._float.law
+
+    @property
+    def _float(self) -> Float:
+        """The element's format, where it is no integer."""
+        return Float(int(self.element[1]), int(self.element[3]), saturate=True)
 
     @property
     def shift(self) -> int:
         """The scale of a group is 2^(E + shift)."""
         return 1 - math.frexp(self.law.largest)[1]
 
+    @property
+    def code(self) -> Coding:
+        return IntegerCode(8, -128, 127, per_unit=64) if self.element == "int8" else self._float.code
+
+    @property
+    def group_scale(self) -> PowerScale:
+        return PowerScale(self.per, element=2.0**-self.shift, kind="a power of two, E8M0")
+
+    @property
+    def parts(self) -> frozenset[str]:
+        return frozenset({self.family, MXINT8} if self.element == "int8" else {self.family})
+
 
 @dataclass(frozen=True)
-class NVFP4:
+class NVFP4(Scaled):
     """NVIDIA's 4-bit format: e2m1 elements, 16 along a row under an e4m3 scale, and a float32 scale for the tensor.
 
     The tensor's scale is t = max |x| / (6 · 448), in float32. A block's scale is max |x| / 6 / t rounded to e4m3, ties
@@ -155,6 +224,7 @@ class NVFP4:
     short: ClassVar[str] = "nvfp4"
     parameters: ClassVar[tuple[Parameter, ...]] = (TENSOR_SCALE, AXIS, ARITHMETIC)
     summary: ClassVar[str] = "NVIDIA's FP4: e2m1 elements, an e4m3 scale per 16, a float32 scale per tensor"
+    examples: ClassVar[tuple[str, ...]] = ("nvfp4",)
     per: ClassVar[int] = 16
 
     tensor_scale: bool = True
@@ -170,12 +240,24 @@ class NVFP4:
         return Float(2, 1).law
 
     @property
+    def rule(self) -> str:
+        return "e4m3" if self.arithmetic == "exact" else self.arithmetic
+
+    @property
+    def code(self) -> FloatCode:
+        return Float(2, 1).code
+
+    @property
+    def group_scale(self) -> E4M3Scale:
+        return E4M3Scale(self.per, self.tensor_scale)
+
+    @property
     def drifts(self) -> bool:
         return True
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(Scaled):
     """2^B evenly spaced levels from the least to the greatest value; or, `symmetric`, 2^B - 1 around 0.
 
     From lo to hi: level k = (lo · (n - k) + hi · k) / n with n = 2^B - 1, so both ends are levels, but 0 need not be.
@@ -193,6 +275,7 @@ class Uniform:
     short: ClassVar[str] = "uniform{bitwidth}"
     parameters: ClassVar[tuple[Parameter, ...]] = (UNIFORM_BITWIDTH, SYMMETRIC, SCALING, PER, AXIS)
     summary: ClassVar[str] = "2^B levels from the least to the greatest value; symmetric: integers times a scale"
+    examples: ClassVar[tuple[str, ...]] = ("uniform8",)
 
     bitwidth: int
     symmetric: bool = False
@@ -214,12 +297,33 @@ class Uniform:
         return Grid(-highest, highest)
 
     @property
+    def rule(self) -> str:
+        if not self.symmetric:
+            return "ends"
+        return "next power" if self.scaling == "po2" else "largest"
+
+    @property
+    def code(self) -> IntegerCode:
+        style = SIGNED if self.symmetric else UNSIGNED
+        return IntegerCode(self.bitwidth, self.law.lowest, self.law.highest, style)
+
+    @property
+    def group_scale(self) -> Scale:
+        highest = self.law.highest
+        if self.scaling == "po2":
+            return PowerScale(self.per, element=highest, is_above=True)
+        if isinstance(self.scaling, str):
+            return NumberScale(self.per, highest) if self.symmetric else Ends(self.per)
+        given = self.scaling
+        return GivenScale(self.per, given, highest) if self.symmetric else GivenEnds(self.per, given)
+
+    @property
     def drifts(self) -> bool:
         return self.scaling == "computed"
 
 
 @dataclass(frozen=True)
-class Binary:
+class Binary(Scaled):
     """Two values, -s and s. Nearest: the sign; 0 counts as positive.
 
     s is the mean magnitude of the group (`scaling: computed`; `po2`: the power of two nearest to it) or a number.
@@ -232,10 +336,18 @@ class Binary:
     short: ClassVar[str] = "binary"
     parameters: ClassVar[tuple[Parameter, ...]] = (SCALING, PER, AXIS)
     summary: ClassVar[str] = "-s and s, s the mean magnitude or a number"
+    examples: ClassVar[tuple[str, ...]] = ("binary",)
+    is_sign: ClassVar[bool] = True
+    rule: ClassVar[str] = "sign"
+    code: ClassVar[IntegerCode] = IntegerCode(1, 0, 1, UNSIGNED, per_unit=0.5, offset=-1.0)
 
     scaling: Scaling = "computed"
     per: Per = "tensor"
     axis: Axis = "auto"
+
+    @property
+    def group_scale(self) -> Scale:
+        return _mean_scale(self.per, self.scaling)
 
     @property
     def drifts(self) -> bool:
@@ -243,7 +355,7 @@ class Binary:
 
 
 @dataclass(frozen=True)
-class Ternary:
+class Ternary(Scaled):
     """Three values, -s, 0 and s. Nearest: 0 up to and including the threshold in magnitude, otherwise ±s by the sign.
 
     The threshold is 0.7 times the mean magnitude of the group (`computed`) or a number. s is the mean magnitude of the
@@ -257,6 +369,10 @@ class Ternary:
     short: ClassVar[str] = "ternary"
     parameters: ClassVar[tuple[Parameter, ...]] = (SCALING, THRESHOLD, PER, AXIS)
     summary: ClassVar[str] = "-s, 0 and s; 0 up to a threshold"
+    examples: ClassVar[tuple[str, ...]] = ("ternary",)
+    is_sign: ClassVar[bool] = True
+    rule: ClassVar[str] = "threshold"
+    code: ClassVar[IntegerCode] = IntegerCode(2, -1, 1)
 
     scaling: Scaling = "computed"
     threshold: float | str = "computed"
@@ -268,12 +384,16 @@ class Ternary:
         return Grid(-1, 1)
 
     @property
+    def group_scale(self) -> Scale:
+        return _mean_scale(self.per, self.scaling)
+
+    @property
     def drifts(self) -> bool:
         return isinstance(self.scaling, str)
 
 
 @dataclass(frozen=True)
-class PowerOfTwo:
+class PowerOfTwo(Scaled):
     """Signed powers of two: s, s/2, s/4 …, 2^(B-1) of each sign, one less where 0 is a value.
 
     s is the power of two nearest to the largest magnitude of the group (`computed`), or a number, a power of two.
@@ -289,6 +409,8 @@ class PowerOfTwo:
     short: ClassVar[str] = "po2_{bitwidth}"
     parameters: ClassVar[tuple[Parameter, ...]] = (PO2_BITWIDTH, ZERO, PO2_SCALING, PER, AXIS)
     summary: ClassVar[str] = "powers of two of both signs, and 0"
+    examples: ClassVar[tuple[str, ...]] = ("po2_4",)
+    rule: ClassVar[str] = "nearest power"
 
     bitwidth: int
     zero: bool = True
@@ -306,7 +428,26 @@ class PowerOfTwo:
         exponents = (1 << (self.bitwidth - 1)) - self.zero
         return Floating(0, 1 - exponents, 1.0, 1.0, self.zero)
 
+    @property
+    def code(self) -> FloatCode:
+        """A sign, and the power counted from the smallest: there is no customary code."""
+        field = self.bitwidth - 1
+        return FloatCode(field, 0, "finite", (1 << field) - 1, self.zero)
+
+    @property
+    def group_scale(self) -> Scale:
+        return PowerScale(self.per) if isinstance(self.scaling, str) else GivenScale(self.per, self.scaling)
+
 
 HALF = 0.5
 """What `frexp` gives of a power of two."""
-Scaled = Block | MX | NVFP4 | Uniform | Binary | Ternary | PowerOfTwo
+
+
+def _mean_scale(per: Per, scaling: Scaling) -> Scale:
+    """That of signs: the magnitude itself."""
+    if not isinstance(scaling, str):
+        return GivenScale(per, scaling)
+    return PowerScale(per) if scaling == "po2" else NumberScale(per)
+
+
+FAMILIES: tuple[type[Format], ...] = (Block, MX, NVFP4, Uniform, PowerOfTwo, Ternary, Binary)

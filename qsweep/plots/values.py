@@ -88,7 +88,7 @@ def row(name: str) -> Row:
         UserError: no such format, or one whose values are too many or not listed.
     """
     fmt = parse(name)
-    known, found = facts(fmt), values(fmt)
+    known, found = facts(fmt), values(fmt.code)
     if not found:
         raise UserError(f"{name}: its values can't be drawn: they are more than {MOST_VALUES:,}, or have no list")
     smallest = known.normal if known.subnormal is not None and known.normal else 0.0

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qsweep.data.catalog import DATASETS
-from qsweep.formats import BITWIDTH, MX, NVFP4, Binary, Ternary, make, name_of, parameters_of
-from qsweep.formats.qkeras import Bernoulli, QKerasBinary, QKerasTernary, StochasticBinary, StochasticTernary
+from qsweep.formats import BITWIDTH, make, name_of, parameters_of
 from qsweep.trial.measures import CLASSES
 from qsweep.trial.parameters import LAYERS
 from qsweep.trial.quantized import exceptions, kept_roles, rounds
@@ -35,12 +34,13 @@ def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -
     own = _format_of(role, trial)
     if own is None:
         return
+    fmt = make(own["format"], own)
     told = {part: measures.get(f"{role}_{part}") for part in ("stalled", "clipped", "zero", "levels")}
     things, stays = PLURALS[role], role in kept_roles(trial)
     if (stalled := told["stalled"]) is not None and stalled >= MANY and not _adds_up_elsewhere(role, trial):
-        at_ends = (told["clipped"] or 0) >= stalled / 2 and _has_given_ends(own) and own["format"] not in SIGNS
+        at_ends = (told["clipped"] or 0) >= stalled / 2 and fmt.has_given_ends and not fmt.is_sign
         yield _stalled_at_ends(stalled, things, own) if at_ends else _stalled(stalled, role, own)
-    if (clipped := told["clipped"]) is not None and clipped >= SOME and own["format"] not in SIGNS:
+    if (clipped := told["clipped"]) is not None and clipped >= SOME and not fmt.is_sign:
         where = f"beyond the ends of {_name(own)}{' after an update' if stays else ''}"
         yield f"{_percent(clipped)} of its {things} lay {where} and were clipped."
     if (zero := told["zero"]) is not None and zero >= MANY:
@@ -48,12 +48,6 @@ def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -
     count = _levels(own)
     if (used := told["levels"]) is not None and count and used < FEW * count:
         yield f"Its {things} use {used:,} of the {count:,} values of {_name(own)}."
-
-
-SIGNS = tuple(
-    fmt.family for fmt in (Binary, Ternary, Bernoulli, QKerasBinary, QKerasTernary, StochasticBinary, StochasticTernary)
-)
-"""Families whose values are a sign times a scale, or 0: nearly all values lie between them or beyond."""
 
 
 def _format_of(role: str, trial: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -65,12 +59,6 @@ def _format_of(role: str, trial: Mapping[str, Any]) -> Mapping[str, Any] | None:
 def _adds_up_elsewhere(role: str, trial: Mapping[str, Any]) -> bool:
     """Whether updates that change no stored value stay in master weights, whose own counts tell what was lost."""
     return role != "master" and any("master" in own for own in (trial["quantize"], *exceptions(trial.get(LAYERS))))
-
-
-def _has_given_ends(own: Mapping[str, Any]) -> bool:
-    """Whether the range of a format is given and does not follow the values."""
-    is_given = "per" not in own and own["format"] not in (MX.family, NVFP4.family)
-    return is_given or not isinstance(own.get("scaling", ""), str)
 
 
 def _stalled_at_ends(share: float, things: str, own: Mapping[str, Any]) -> str:

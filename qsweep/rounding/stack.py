@@ -33,7 +33,6 @@ from qsweep.formats import (
     Ternary,
     Unbounded,
     Uniform,
-    drifts,
     name_of,
 )
 from qsweep.formats.groups import LAST
@@ -89,7 +88,7 @@ class Stack:
         """Number of uniform random numbers per value; if it is above 1, noise has it in front of the tensor's shape."""
         if not self.mode.draws:
             return 0
-        return self._shared.draws if isinstance(self._shared, QKeras) else 1
+        return self._shared.draws
 
     def round_rows(self, w: Tensor, noise: Tensor | None = None, first: int = 0, out: Tensor | None = None) -> None:
         """Round values one by one, or rows that are whole tensors (see `by_rows`).
@@ -188,7 +187,7 @@ class Stack:
         """What each trial's law has of its own, as columns (P, 1)."""
         found: list[tuple[Any, ...]] = []
         for fmt in self.formats:
-            law: Any = fmt.law  # type: ignore[union-attr]
+            law: Any = fmt.law
             if isinstance(law, Grid):
                 found.append((float(law.lowest), float(law.highest)))
             else:
@@ -210,7 +209,7 @@ class Stack:
     def _to_law(self, w: Tensor, noise: Tensor | None, scale: Tensor, first: int, exact: bool) -> None:
         """Round rows to integers or floating point under a scale (R, G), `exact` where each is a power of two."""
         rows = slice(first, first + len(w))
-        law = self._shared.law  # type: ignore[union-attr]
+        law: Any = self._shared.law
         if w.device.type == "cpu":
             self._compiled(w, noise, scale, rows, law, exact)
         else:
@@ -331,7 +330,7 @@ class Stack:
         scale follows whole: where the values are equal.
         """
         fmt = self._shared
-        if not drifts(fmt):
+        if not fmt.drifts:
             return before == after
         is_foreign = isinstance(fmt, QKeras)
         layout = channels_of(name_of(fmt), after.shape[1:], self._channel) if is_foreign else None
@@ -412,7 +411,7 @@ class Stack:
             elif isinstance(fmt, Range):
                 ends.append((fmt.lowest * fmt.step, fmt.highest * fmt.step))
             else:
-                law: Law = fmt.law  # type: ignore[union-attr]
+                law: Any = fmt.law
                 ends.append((law.lowest * law.step if isinstance(law, Grid) else -law.largest, law.largest))
         low, high = zip(*ends, strict=True)
         return tuple(torch.tensor(e, dtype=torch.float32, device=self.device) for e in (low, high))  # type: ignore[return-value]

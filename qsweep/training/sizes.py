@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qsweep.formats import Format, name_of
-from qsweep.formats.facts import is_coded, stored_bits
+from qsweep.formats.facts import stored_bits
 from qsweep.formats.packing import FLOAT_BITS, Groups, packed, to_file
 from qsweep.training.codebooks import groups_of
 from qsweep.training.roles import contraction_axis
@@ -45,7 +45,7 @@ def _bits(fmt: Format | None, shape: tuple[int, ...]) -> int | None:
     if fmt is None:
         return whole
     own = stored_bits(fmt, shape, contraction_axis(shape))
-    if own is None or is_coded(fmt):
+    if own is None or fmt.is_coded:
         return own
     return min(own, whole)  # two ends for each value of a bias would take more than the bias
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsweep.formats import drifts
 from qsweep.kernels import counting as kernels
 from qsweep.rounding import Stack
 from qsweep.training.histograms import Histogram, histogram
@@ -121,7 +120,7 @@ def count_moves(
 ) -> tuple[int, int]:
     """Of one trial's parameter (1, *shape): updates that are not 0, and how many of them left the stored value's code
     as it was. Where a scale drifts, stored values change without the updates that were lost."""
-    if before.device.type == "cpu" and not drifts(stack.formats[trial]):
+    if before.device.type == "cpu" and not stack.formats[trial].drifts:
         moving, stalled = kernels.moves(*(_lying(t[0]).numpy() for t in (before, after, updates)))
         return int(moving), int(stalled)
     moves = updates != 0

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qsweep.data.catalog import DATASETS
-from qsweep.formats import KMeans
+from qsweep.formats import FAMILIES
+from qsweep.formats.scaled import MXINT8
 from qsweep.models.catalog import ARCHITECTURES
 from qsweep.trial.optimizers import OPTIMIZERS
 from qsweep.trial.parameters import COMPRESS, LAYERS, PLAIN, RETRAIN, ROLE_PARTS, role_parameters
 from qsweep.trial.roles import FLOAT32, OPERANDS
 
-MXINT8 = "mxint8"
-"""The part that mxint8 has beside `mx`: near 2^127 its scales were half of those of the standard before."""
 STALLED = "stalled"
 """The part of trials that keep values under a scale that drifts: `stalled` counted values before, not codes."""
 LOST = "lost"
@@ -30,30 +29,10 @@ NUMERICS = {
     "random": 1,
     "init": 1,
     **{optimizer.name: optimizer.numerics for optimizer in OPTIMIZERS.values()},
-    "range": 1,
-    "fixed": 1,
-    "fraction": 1,
-    "float": 1,
-    "block": 1,
-    "mx": 1,
+    **{name: cls.numerics for name, cls in FAMILIES.items() if name != FLOAT32},
     MXINT8: 1,
     STALLED: 1,
     LOST: 1,
-    "nvfp4": 1,
-    "uniform": 1,
-    "po2": 1,
-    "ternary": 1,
-    "binary": 1,
-    "quantized_bits": 1,
-    "quantized_relu": 1,
-    "quantized_po2": 1,
-    "quantized_relu_po2": 1,
-    "qkeras_binary": 1,
-    "qkeras_ternary": 1,
-    "stochastic_binary": 1,
-    "stochastic_ternary": 1,
-    "bernoulli": 1,
-    KMeans.family: 1,
     **{architecture.name: architecture.numerics for architecture in ARCHITECTURES.values()},
     "source": 2,  # functions are rounded, frozen parameters stay, modules keep their evaluation mode
     "torchvision": 2,  # functions are rounded

@@ -16,7 +16,6 @@ from qsweep.formats import (
     ROUNDING,
     SCALE,
     ZERO,
-    KMeans,
     Unbounded,
     parameters_of,
 )
@@ -132,7 +131,7 @@ NAMED = {"data": DATA, "optimizer": {o.name: o.parameters for o in OPTIMIZERS.va
 CHOICES = {"model": {a.name: a.parameters for a in ARCHITECTURES.values()}, "init": INITS}
 """Parameters whose value is a name, or a mapping of a name and parameters of its own."""
 
-LEARNED = (KMeans.family,)
+LEARNED = tuple(name for name, cls in FAMILIES.items() if cls.is_learned)
 """Families that no role takes: their levels are found once, in what is there."""
 ROLE_PARAMETERS = {f: (*parameters_of(f), ROUNDING) for f in FAMILIES if f not in LEARNED} | {FLOAT32: ()}
 """What a role of each family takes: the format's own parameters, and how to round to it."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from qsweep.formats import drifts, make
-from qsweep.formats.codes import coding
+from qsweep.formats import make
 from qsweep.trial.parameters import CODEBOOK, COMPRESS, LAYERS, RETRAIN, STAGES
 from qsweep.trial.roles import AT, FLOAT32, KEPT, OPERANDS, ROLES, STORED
 
@@ -42,7 +41,7 @@ def is_counted(settings: Mapping[str, Any]) -> bool:
     """Whether training keeps parameters rounded, all of them in formats that have codes of a fixed length."""
     everywhere = [settings.get("quantize", {}), *exceptions(settings.get(LAYERS))]
     kept = [own[role] for own in everywhere for role in STORED if rounds(own, role) and stays(own[role])]
-    return bool(kept) and all(coding(make(own["format"], own)) is not None for own in kept)
+    return bool(kept) and all(make(own["format"], own).code is not None for own in kept)
 
 
 def names_axis(own: Mapping[str, Any]) -> bool:
@@ -72,7 +71,7 @@ def kept_roles(settings: Mapping[str, Any]) -> tuple[str, ...]:
 def keeps_drifting(settings: Mapping[str, Any]) -> bool:
     """Whether values stay rounded from step to step in a format whose scale drifts."""
     kept = [own for role, own in _rounded(settings) if role in KEPT and stays(own)]
-    return any(drifts(make(own["format"], own)) for own in kept)
+    return any(make(own["format"], own).drifts for own in kept)
 
 
 def _rounded(settings: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -12,15 +12,13 @@ from functools import cache
 from typing import Any
 
 from qsweep.data.catalog import DATASETS
-from qsweep.formats import BITWIDTH, COMPAT, ROUNDING, KMeans, check_rounding, make, parameters_of, spell
-from qsweep.formats.declared import ELEMENT
-from qsweep.formats.facts import is_coded
+from qsweep.formats import BITWIDTH, COMPAT, ROUNDING, Format, check_rounding, make, parameters_of, spell
 from qsweep.formats.learned import CLUSTERS
 from qsweep.formats.names import a, example_of
 from qsweep.models.catalog import ARCHITECTURES, LIBRARY, SOURCE
 from qsweep.parameter import REQUIRED, BadValueError, Parameter, listing
 from qsweep.trial import one_example
-from qsweep.trial.key import CODED_SIZES, LOST, MXINT8, NUMERICS, STALLED, Trial, key_of
+from qsweep.trial.key import CODED_SIZES, LOST, NUMERICS, STALLED, Trial, key_of
 from qsweep.trial.parameters import (
     BATCH_SIZE,
     CHOICES,
@@ -139,12 +137,12 @@ class _Resolver:
         return {kind: {part: self._compressed(own, f"{path}.{part}") for part, own in parts.items()}}
 
     def _compressed(self, given: Mapping[str, Any], path: str) -> dict[str, Any]:
-        if given["format"] == KMeans.family and CLUSTERS.name not in given and BITWIDTH.name in self.given:
+        if CLUSTERS in parameters_of(given["format"]) and CLUSTERS.name not in given and BITWIDTH.name in self.given:
             self.columns[BITWIDTH.name] = bitwidth = self.given[BITWIDTH.name]
             given = {**given, CLUSTERS.name: self._clusters(bitwidth, path)}
         own = _Resolver(self.given, self.sources)
         settings = own._format(compression_parameters(given["format"]), given, path)
-        self.parts |= own.parts | ({CODED_SIZES} if is_coded(make(settings["format"], settings)) else set())
+        self.parts |= own.parts | ({CODED_SIZES} if make(settings["format"], settings).is_coded else set())
         self.columns.update({name: value for name, value in own.columns.items() if name in REACHING})
         return settings
 
@@ -312,7 +310,6 @@ class _Resolver:
     def _format(self, parameters: tuple[Parameter, ...], given: Mapping[str, Any], path: str) -> dict[str, Any]:
         """A format's parameters: its own, then those that reach it from the trial."""
         family = given["format"]
-        self.parts.add(family)
         reached: list[Parameter] = []
         own: list[Parameter] = []
         for p in parameters:
@@ -325,9 +322,7 @@ class _Resolver:
             **self._read(tuple(own), given, f"{path}."),
             **self._read(tuple(reached), self.given),
         }
-        _refuse_impossible(settings, path, {p.name for p in reached})
-        if settings.get(ELEMENT.name) == "int8":
-            self.parts.add(MXINT8)
+        self.parts |= _made(settings, path, {p.name for p in reached}).parts
         return settings
 
 
@@ -354,8 +349,10 @@ def _with_columns(parameters: tuple[Parameter, ...], prefix: str) -> list[tuple[
     return [(p, p.name, prefix + p.name) for p in parameters]
 
 
-def _refuse_impossible(settings: Mapping[str, Any], path: str, reached: Collection[str]) -> None:
-    """A trial's bitwidth need not be one that a role's family has, nor do good parameters make a format together.
+def _made(settings: Mapping[str, Any], path: str, reached: Collection[str]) -> Format:
+    """The format of a role or a compression.
+
+    A trial's bitwidth need not be one that a role's family has, nor do good parameters make a format together.
 
     Args:
         reached: the parameters that come from the trial.
@@ -368,7 +365,9 @@ def _refuse_impossible(settings: Mapping[str, Any], path: str, reached: Collecti
                 at = p.name if p.name in reached else path
                 p.check(settings[p.name])
         at = path
-        check_rounding(make(family, settings), settings.get(ROUNDING.name, ROUNDING.default))
+        fmt = make(family, settings)
+        check_rounding(fmt, settings.get(ROUNDING.name, ROUNDING.default))
     except BadValueError as error:
         word = spell(family, {p.name: settings[p.name] for p in parameters_of(family) if p.default is REQUIRED})
         raise TrialError(at, f"{word}: {error}") from None
+    return fmt

@@ -18,7 +18,7 @@ from qsweep.cli import format_pages as pages
 from qsweep.cli.format_pages import format_list, format_page
 from qsweep.errors import UserError
 from qsweep.formats import FAMILIES, Floating, Grid, parse
-from qsweep.formats.codes import FloatCode, IntegerCode, codes, coding, values
+from qsweep.formats.codes import FloatCode, IntegerCode, codes, values
 from qsweep.formats.declared import ROUNDING_LAWS, ROUNDINGS
 from qsweep.formats.facts import Facts, facts
 from qsweep.formats.numbers import as_float32, number, power
@@ -28,7 +28,7 @@ from qsweep.rounding import quantize
 
 DOCUMENT = ROOT / "docs" / "formats.md"
 
-LISTED = [name for name in pages.SHOWN if values(parse(name))]
+LISTED = [name for name in pages.SHOWN if values(parse(name).code)]
 """The formats of the list whose values can be counted."""
 OTHERS = (
     *("e2m2", "e3m1", "e3m3 flavour=finite", "e5m2 flavour=nan", "e4m3 flavour=finite", "e6m1", "e8m1", "e7m8"),
@@ -64,7 +64,7 @@ def same(ours: float, theirs: float) -> bool:
 
 
 def float_code(name: str) -> FloatCode:
-    code = coding(parse(name))
+    code = parse(name).code
     assert isinstance(code, FloatCode)
     return code
 
@@ -92,7 +92,7 @@ def test_float32_and_tf32_decode_as_the_leading_bits_of_float32() -> None:
 
 def test_integers_are_written_as_numpy_keeps_them() -> None:
     for name, unit in (("fixed8f0", 1.0), ("fixed8f7", 2.0**-7), ("mxint8", 2.0**-6), ("range8", 2.0**-7)):
-        code = coding(parse(name))
+        code = parse(name).code
         assert code is not None
         bits = np.array([int(text, 2) for text, _ in codes(code)], dtype=np.uint8)
         assert (bits.view(np.int8) * unit).tolist() == [value for _, value in codes(code)]
@@ -109,7 +109,7 @@ def test_integers_are_written_as_numpy_keeps_them() -> None:
 
 @pytest.mark.parametrize("name", [name for name in SMALL if (facts(parse(name)).bits or 99) <= 8])
 def test_codes_are_all_there_once_in_order_and_as_wide_as_told(name: str) -> None:
-    code = coding(parse(name))
+    code = parse(name).code
     assert code is not None
     texts, numbers = zip(*codes(code), strict=True)
     assert len(set(texts)) == len(texts)
@@ -129,7 +129,7 @@ def test_codes_are_all_there_once_in_order_and_as_wide_as_told(name: str) -> Non
 @pytest.mark.parametrize("name", SMALL)
 def test_values_are_those_of_the_law(name: str) -> None:
     fmt: Any = parse(name)
-    found = values(fmt)
+    found = values(fmt.code)
     if name.startswith("range"):
         law = [as_float32(k / as_float32(fmt.steps_per_unit)) for k in range(fmt.lowest, fmt.highest + 1)]
     elif name == "binary":
@@ -142,7 +142,7 @@ def test_values_are_those_of_the_law(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in SMALL if facts(parse(name)).scale is None])
 def test_values_without_a_scale_do_not_move_and_halves_do(name: str) -> None:
-    found = values(parse(name))
+    found = values(parse(name).code)
     x = torch.tensor(found, dtype=torch.float32)
     assert quantize(x, parse(name)).tolist() == x.tolist()
     between = (x[1:].double() + x[:-1].double()) / 2
@@ -154,16 +154,16 @@ def test_values_without_a_scale_do_not_move_and_halves_do(name: str) -> None:
 def test_qtorch_ends_where_its_facts_say(name: str) -> None:
     fmt = parse(f"{name} compat=qtorch")
     known = facts(fmt)
-    x = torch.tensor([1e30, -math.inf, math.nan, *values(fmt)])
+    x = torch.tensor([1e30, -math.inf, math.nan, *values(fmt.code)])
     got = quantize(x, fmt).tolist()
     assert got[:3] == [known.largest, known.lowest, known.largest]
-    assert got[3:] == values(fmt)
+    assert got[3:] == values(fmt.code)
     assert not known.specials
 
 
 def test_range_without_zero_lacks_it_but_at_one_bit() -> None:
-    assert values(parse("range2 zero=false")) == [-1, -0.5, 0.5]
-    assert values(parse("range1 zero=false")) == [-1, 0]
+    assert values(parse("range2 zero=false").code) == [-1, -0.5, 0.5]
+    assert values(parse("range1 zero=false").code) == [-1, 0]
 
 
 # --- facts ------------------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_range_without_zero_lacks_it_but_at_one_bit() -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_facts_are_those_of_the_values(name: str) -> None:
-    known, found = facts(parse(name)), values(parse(name))
+    known, found = facts(parse(name)), values(parse(name).code)
     assert (known.levels, known.lowest, known.largest) == (len(found), found[0], found[-1])
     positive = [v for v in found if v > 0]
     if known.step is None:
@@ -215,8 +215,8 @@ def test_bits_a_value_count_the_scale_that_a_group_shares() -> None:
 
 def test_formats_without_a_list_have_no_facts_but_their_name_and_step() -> None:
     assert facts(parse("fixed8f3 overflow=unbounded")) == Facts("fixed8f3 overflow=unbounded", step=0.125)
-    assert values(parse("fixed8f3 overflow=unbounded")) == []
-    assert values(parse("tf32")) == []
+    assert values(parse("fixed8f3 overflow=unbounded").code) == []
+    assert values(parse("tf32").code) == []
 
 
 # --- how numbers are written ------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def test_numbers_are_short_and_lead_back() -> None:
 
 @pytest.mark.parametrize("name", ["e4m3", "e5m2", "fixed8f9", "range5 scale=10", "fp16"])
 def test_every_value_is_written_so_that_it_can_be_read(name: str) -> None:
-    for value in values(parse(name)):
+    for value in values(parse(name).code):
         text = number(value)
         factor, _, exponent = text.rpartition("2^")
         whole = {"": 1, "-": -1}.get(factor) or int(factor.rstrip("·"))
@@ -272,7 +272,7 @@ def test_page_of_a_family_has_its_law_and_all_parameters(family: str) -> None:
 def test_page_of_a_format_has_all_values_in_lines_that_fit(name: str) -> None:
     tail = format_page(name).split("\n\n")[-1]
     assert max(map(len, tail.splitlines())) <= pages.WIDTH
-    for value in values(parse(name))[:300]:
+    for value in values(parse(name).code)[:300]:
         assert re.search(rf"(^|\s){re.escape(number(value))}(\s|$)", tail), value
 
 

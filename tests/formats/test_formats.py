@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ from qsweep.formats import (
     spell,
     split_name,
 )
+from qsweep.formats.names import example_of
 from qsweep.parameter import BadValueError
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -264,6 +267,30 @@ def test_families_declare_their_parameters() -> None:
     assert parameters_of("float32") == parameters_of("none such") == ()
     assert all(cls.family == name for name, cls in FAMILIES.items())
     assert all(cls.summary and cls.__doc__ for cls in FAMILIES.values())
+
+
+def families_below(base: type[Format]) -> Iterator[type[Format]]:
+    """Those of qsweep that are a format's class, not what some of them have in common."""
+    for cls in base.__subclasses__():
+        yield from families_below(cls)
+        if is_dataclass(cls) and cls.__module__.startswith("qsweep."):
+            yield cls
+
+
+def test_every_family_that_is_written_has_a_name_and_an_example_that_can_be_made() -> None:
+    assert set(families_below(Format)) == set(FAMILIES.values())
+    for family, cls in FAMILIES.items():
+        assert type(parse(example_of(family))) is cls
+        assert [f.name for f in fields(cls)] == [p.name for p in cls.parameters]
+
+
+@pytest.mark.parametrize("lacking", ["rule", "code"])
+def test_a_family_without_a_rounding_rule_or_a_code_can_not_be_made(lacking: str) -> None:
+    own = {"rule": "law", "code": None}
+    toy = type("Toy", (Format,), {name: value for name, value in own.items() if name != lacking})
+    with pytest.raises(TypeError, match=f"abstract method '?{lacking}"):
+        toy()
+    type("Toy", (Format,), own)()
 
 
 def test_every_rounding_mode_is_the_formats_own_to_take() -> None:

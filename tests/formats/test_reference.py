@@ -225,7 +225,7 @@ SCALED = [
 
 def codes(fmt: Format) -> Tensor:
     """Every code of a format under a scale (of wide ones each some-th), as `points` has them, between ±its largest."""
-    if not hasattr(fmt, "law") or name_of(fmt).startswith("ternary"):
+    if fmt.law is None or name_of(fmt).startswith("ternary"):
         return torch.cat([torch.linspace(-2, 2, 65), torch.randn(60, generator=torch.Generator().manual_seed(1))])
     x = points(fmt.law, max(1, len(list(fmt.law.values())) // 256))
     x = x[x.abs() <= max(fmt.law.largest, 1.0)]
