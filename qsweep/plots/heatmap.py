@@ -146,7 +146,9 @@ def _number_format(picture: Picture, across: float) -> str | None:
     """The digits that fit into cells `across` points wide; None if there is no room for any."""
     means = [cell.mean for cell in picture.cells if cell.values]
     fractions = (".2f", ".1f") if any(mean % 1 for mean in means) else (".0f",)
-    for spec in (".1f", ".0f") if picture.is_share else fractions:
-        if all(page.text_width(f"{mean:{spec}}", NUMBERS) < across for mean in means):
+    specs = (".1f", ".0f") if picture.is_share else fractions
+    for spec in specs:
+        gap = 0.0 if spec == specs[-1] else page.GAP  # numbers side by side are better than none
+        if all(page.text_width(f"{mean:{spec}}", NUMBERS) + gap < across for mean in means):
             return spec
     return None

@@ -28,8 +28,6 @@ MARGIN: Final = 0.03
 """Of the axis, beyond the last value."""
 LINE: Final = 1.7 * page.TICKS / 72
 """Inches that a line of text takes."""
-HANDLE: Final = 0.35
-"""Inches of a legend's handle and the room beside it."""
 
 
 def draw(shown: Distributions) -> Figure:
@@ -37,7 +35,7 @@ def draw(shown: Distributions) -> Figure:
     rows, columns = page.shape(len(shown.panels))
     named = len(shown.series.places) > 1
     width = page.WIDTH if columns > 1 else (0.6 + 0.15 * named) * page.WIDTH
-    across = page.BESIDE_LABELS * width / columns - HANDLE
+    across = page.BESIDE_LABELS * width / columns - page.HANDLE
     legends = [_legend(shown, panel, across) for panel in shown.panels]
     above = LINE * max(sum(str(entry.get_label()).count("\n") + 1 for entry in entries) for entries in legends)
     titles = [panel.title for panel in shown.panels]
@@ -51,7 +49,7 @@ def draw(shown: Distributions) -> Figure:
     if named:
         _name_lines(figure, shown)
     if shown.notes:
-        note = Line2D([], [], linestyle="none", label=page.wrapped(shown.notes, width))
+        note = Line2D([], [], linestyle="none", label=page.wrapped(shown.notes, width - page.HANDLE, page.TICKS))
         figure.legend(handles=[note], loc="outside lower center", handlelength=0)
     _scales(axes, shown)
     return figure
@@ -117,7 +115,10 @@ def _draw_band(axes: Axes, band: Band, shaded: bool) -> None:
 def _legend(shown: Distributions, panel: Panel, width: float) -> list[Patch]:
     """An entry for each range, in lines of `width` inches, with what is inside where the range is not the format's."""
     look: dict[str, Any] = {"facecolor": (SHADE, 0.2), "edgecolor": "0.25", "linestyle": "--", "linewidth": 0.8}
-    return [Patch(**look, label=page.wrapped(_told(shown, panel, band), width)) for band in panel.bands[:MOST_BANDS]]
+    return [
+        Patch(**look, label=page.wrapped(_told(shown, panel, band), width, page.TICKS))
+        for band in panel.bands[:MOST_BANDS]
+    ]
 
 
 def _told(shown: Distributions, panel: Panel, band: Band) -> str:

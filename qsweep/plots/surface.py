@@ -212,7 +212,7 @@ def _frame(axes: Axes3D, picture: Picture, azimuth: int) -> None:
         shown = [*values, *axis.references]
         texts = [axis.text(place, longest) for place in shown]
         drawn.set_ticks([axis.at(place) for place in shown], labels=texts, ha=side)
-        drawn.labelpad = max(map(page.text_width, texts)) / 4 - 2
+        drawn.labelpad = max(map(page.text_width, texts)) / 3 - 2
     ticks = _height_ticks(picture)
     texts = [f"$10^{{{math.log10(tick):.0f}}}$" if picture.is_log else plain(tick) for tick in ticks]
     axes.set_zticks([_height(picture, tick) for tick in ticks], texts)

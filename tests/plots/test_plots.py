@@ -709,9 +709,17 @@ def test_ticks_that_do_not_all_fit_stay_evenly_apart() -> None:
     assert len({round(b - a, 6) for a, b in itertools.pairwise(ticks)}) == 1
 
 
+@pytest.mark.parametrize("text", ["WWW", "iiiiii", "$10^{-17}$", "float32", "8 clusters, levels moved", "ä\nbbb"])
+def test_labels_take_the_room_that_was_reckoned_with(text: str) -> None:
+    with page.style(text):
+        drawn = Figure(figsize=(2, 2), dpi=page.DPI)
+        box = drawn.text(0, 0, text, fontsize=page.TICKS).get_window_extent()
+    assert page.text_width(text) == pytest.approx(box.width * 72 / page.DPI, abs=1)
+
+
 def test_titles_with_powers_are_as_long_as_they_look() -> None:
     assert page.wrapped("learning rate = $2^{-17}$", 1.4) == "learning rate = $2^{-17}$"
-    assert page.wrapped("learning rate = $2^{-17}$", 1.0) == "learning rate\n= $2^{-17}$"
+    assert page.wrapped("learning rate = $2^{-17}$", 1.0) == "learning rate =\n$2^{-17}$"
     assert page.wrapped("x" * 25, 0.5) == "\n".join(["x" * 10, "x" * 10, "x" * 5])
 
 
