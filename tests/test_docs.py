@@ -14,6 +14,9 @@ import pytest
 from cogapp import Cog
 from paths import ROOT
 
+from qsweep.spec.file import read
+from qsweep.spec.plan import expand
+
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = ("README.md", "cli.md")
@@ -127,6 +130,24 @@ def test_guide_own_model_trains(tmp_path: Path, data_folder: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert ",done," in (tmp_path / "results" / "own" / "trials.csv").read_text()
+
+
+BASE = """
+trial: {{data: digits, model: {{name: mlp, hidden: [8]}}, histogram: 10, quantize: {{weight: {weight}}}}}
+grid: {grid}
+also: [{{trial: {{quantize: {{}}}}, grid: {{lr: [0.1, 0.01]}}}}]
+"""
+"""What completes an example of the guide that shows a part of a spec."""
+
+
+@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL))
+def test_guide_example_is_a_spec(example: str, tmp_path: Path) -> None:
+    weight = "float32" if "stages" in example else "fraction" if "fraction" in example else "range"
+    grid = "{lr: [0.1, 0.01], bitwidth: [4, 8], zero: [true, false]}" if "plots" in example else "{lr: [0.1, 0.01]}"
+    (tmp_path / "base.yaml").write_text(BASE.format(weight=weight, grid=grid), encoding="utf-8")
+    is_part = "extends" not in example and "data:" not in example
+    (tmp_path / "spec.yaml").write_text(example + "extends: base.yaml\n" * is_part, encoding="utf-8")
+    assert expand(read(tmp_path / "spec.yaml")).rows
 
 
 def test_design_lists_the_wings_in_the_order_of_their_imports() -> None:
