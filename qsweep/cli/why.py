@@ -31,7 +31,7 @@ def explanation(store_path: Path, prefix: str, width: int = WIDE) -> str:
 
 def _explain(record: Record, origin: Mapping[str, Any], width: int) -> str:
     parts = [f"{record.key}\n{_verdict(record)}"]
-    if found := reasons(record.trial, _last(record)):
+    if found := reasons(record.trial, _last(record), record.status == "diverged"):
         parts.append(
             "why" + _before_it_diverged(record) + "\n" + _shifted("\n".join(_paragraph(text, width) for text in found))
         )
@@ -64,7 +64,7 @@ def _last(record: Record) -> dict[str, Any]:
 
 
 def _before_it_diverged(record: Record) -> str:
-    return " (in the last whole epoch before)" if record.status == "diverged" else ""
+    return " (in the last whole epoch before)" if record.status == "diverged" and record.history else ""
 
 
 def _verdict(record: Record) -> str:

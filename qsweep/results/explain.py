@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qsweep.data.catalog import DATASETS
-from qsweep.formats import BITWIDTH, make, name_of, parameters_of
+from qsweep.formats import BITWIDTH, Float, Format, make, name_of
+from qsweep.formats.floats import WIDEST
+from qsweep.trial.cost import count_of
 from qsweep.trial.measures import CLASSES
 from qsweep.trial.parameters import LAYERS
 from qsweep.trial.quantized import exceptions, kept_roles, rounds
@@ -19,15 +22,38 @@ GUESSING = 1.5
 """Times the accuracy of a guess, up to which a net does no better."""
 
 
-def reasons(trial: Mapping[str, Any], measures: Mapping[str, Any]) -> list[str]:
+def reasons(trial: Mapping[str, Any], measures: Mapping[str, Any], diverged: bool = False) -> list[str]:
     """What stands out in a trial, a sentence each.
 
     Args:
         trial: its settings.
         measures: of its last whole epoch, by the names of the table's columns.
+        diverged: whether it diverged after that epoch.
     """
     found = [sentence for role in ROLES for sentence in _of_role(role, trial, measures)]
-    return [*found, *_of_classes(trial, measures)]
+    overflows = list(_overflows(trial)) if diverged else []
+    return [*overflows, *found, *_of_classes(trial, measures)]
+
+
+def _overflows(trial: Mapping[str, Any]) -> Iterator[str]:
+    """The formats of a trial in which large values become Inf or NaN. No count of a role shows such an overflow: the
+    first one makes the trial diverge, and the counts of that epoch are not kept."""
+    roles: dict[Float, list[str]] = {}
+    for role in ROLES:
+        own = _format_of(role, trial)
+        fmt = make(own["format"], own) if own else None
+        if isinstance(fmt, Float) and fmt.exponent < WIDEST and not math.isfinite(fmt.law.beyond):
+            roles.setdefault(fmt, []).append(PLURALS[role])
+    for fmt, things in roles.items():
+        beyond = "NaN" if math.isnan(fmt.law.beyond) else "Inf"
+        yield (
+            f"A value beyond ±{fmt.law.largest:g} becomes {beyond} in {name_of(fmt)}, the format of its"
+            f" {_listed(things)}, which may be why it diverged: `saturate: true` makes it the largest value instead."
+        )
+
+
+def _listed(things: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(things[:-1]), things[-1]]))
 
 
 def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -> Iterator[str]:
@@ -45,9 +71,33 @@ def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -
         yield f"{_percent(clipped)} of its {things} lay {where} and were clipped."
     if (zero := told["zero"]) is not None and zero >= MANY:
         yield f"{_percent(zero)} of its {things} are 0." if stays else _lost(zero, role, own)
-    count = _levels(own)
-    if (used := told["levels"]) is not None and count and used < FEW * count:
-        yield f"Its {things} use {used:,} of the {count:,} values of {_name(own)}."
+    if (used := told["levels"]) is not None:
+        yield from _few_values(used, role, own, trial)
+
+
+def _few_values(used: int, role: str, own: Mapping[str, Any], trial: Mapping[str, Any]) -> Iterator[str]:
+    """Whether a role has few different values: of those that its format gives a tensor, and that the net has room for.
+
+    They are counted over all tensors. Where each of these has a scale of its own, their values are not among those of
+    one tensor.
+    """
+    fmt = make(own["format"], own)
+    given, there = _levels(fmt, own), count_of(role, trial)
+    if given is None or used >= FEW * min(given, there if there is not None else given):
+        return
+    if there is None and role in ("bias", "norm"):  # they are few, and it takes the net to know how few
+        return
+    if fmt.has_given_ends and LAYERS not in trial and fmt.code is not None:
+        yield f"Its {PLURALS[role]} use {used:,} of the {given:,} values of {name_of(fmt)}."
+    else:
+        yield f"Its {PLURALS[role]} have {used:,} different value{'s' * (used != 1)} in all."
+
+
+def _levels(fmt: Format, own: Mapping[str, Any]) -> int | None:
+    """How many values a format with a bitwidth gives a tensor; None where channels or groups have scales."""
+    if BITWIDTH.name not in {p.name for p in fmt.parameters} or own.get("per", "tensor") != "tensor":
+        return None
+    return fmt.code.levels if fmt.code is not None else 1 << own["bitwidth"]
 
 
 def _format_of(role: str, trial: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -123,12 +173,6 @@ def _of_classes(trial: Mapping[str, Any], measures: Mapping[str, Any]) -> Iterat
 
 def _name(own: Mapping[str, Any]) -> str:
     return name_of(make(own["format"], own))
-
-
-def _levels(own: Mapping[str, Any]) -> int | None:
-    """How many values a format with a bitwidth has, where each tensor has no more than these."""
-    shared = own.get("per", "tensor") == "tensor"
-    return 1 << own["bitwidth"] if BITWIDTH.name in {p.name for p in parameters_of(own["format"])} and shared else None
 
 
 def _percent(share: float) -> str:

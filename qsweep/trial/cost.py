@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from qsweep.data.catalog import DATASETS
-from qsweep.models.catalog import LayerShape, architecture_of
+from qsweep.models.catalog import ConvolutionShape, LayerShape, architecture_of
+from qsweep.trial.roles import FLOWS
 
 EVALUATION_BATCH = 1000
 """Examples a batch in evaluation. Fixed, in file order: how a test set is cut shows in the 7th digit of a mean loss."""
@@ -28,6 +29,17 @@ def layers(settings: Mapping[str, Any]) -> list[LayerShape] | None:
     if known is None:
         return None
     return known.layers(data.shape, data.classes, {k: v for k, v in model.items() if k != "name"})
+
+
+def count_of(role: str, settings: Mapping[str, Any]) -> int | None:
+    """How many values of a role a trial's net keeps; None of an open model, and of what flows through a net."""
+    shapes = layers(settings)
+    if shapes is None or role in FLOWS:
+        return None
+    biases = sum(layer.outputs for layer in shapes)
+    norms = sum(2 * layer.outputs for layer in shapes if isinstance(layer, ConvolutionShape) and layer.has_norm)
+    weights = sum(layer.parameters for layer in shapes) - biases
+    return {"weight": weights, "bias": biases, "norm": norms}.get(role, weights + biases + norms)
 
 
 def work(settings: Mapping[str, Any]) -> float:

@@ -160,3 +160,61 @@ def test_updates_that_integers_lose_are_named_as_what_stops_a_trial(rounding: st
     lost, guessing = reasons(settings, {"train_accuracy": 0.12, "predicted_classes": 10, "update_zero": 0.994})
     assert lost.startswith(sentence)
     assert guessing == "It does no better than guessing."
+
+
+@pytest.mark.parametrize(
+    ("name", "used", "sentence"),
+    [
+        ("block8", 109, "Its weights have 109 different values in all."),  # a scale per tensor: 255 values each
+        ("uniform8", 109, "Its weights have 109 different values in all."),
+        ("uniform8 scaling=1", 109, "Its weights use 109 of the 256 values of uniform8 scaling=1.0."),
+        ("fixed8f4", 109, "Its weights use 109 of the 256 values of fixed8f4."),
+        ("uniform8 symmetric=true scaling=1", 109, "Its weights use 109 of the 255 values of"),
+    ],
+)
+def test_values_are_counted_out_of_those_of_a_format_only_where_all_tensors_share_them(
+    trial: Make, name: str, used: int, sentence: str
+) -> None:
+    measures = {**GOOD, "weight_levels": used}
+    (told,) = reasons(trial(quantize={"weight": name}, rounding="nearest").settings, measures)
+    assert told.startswith(sentence)
+
+
+def test_values_are_not_counted_out_of_those_of_a_format_where_some_layer_has_another(trial: Make) -> None:
+    settings = trial(quantize={"weight": "fixed8f4"}, layers={"linear2": {"weight": "fixed4f2"}}).settings
+    assert reasons(settings, {**GOOD, "weight_levels": 109}) == ["Its weights have 109 different values in all."]
+
+
+@pytest.mark.parametrize(("used", "said"), [(42, False), (10, True)])
+def test_few_values_are_not_worth_a_word_where_the_net_has_hardly_more(trial: Make, used: int, said: bool) -> None:
+    settings = trial(quantize={"weight": "float32", "bias": "fixed8f4"}).settings  # a net of 43 biases
+    assert bool(reasons(settings, {**GOOD, "bias_levels": used})) == said
+
+
+def test_few_biases_of_a_net_of_unknown_size_are_not_worth_a_word(trial: Make) -> None:
+    settings = trial(quantize={"bias": "fixed8f4"}).settings
+    unknown = {**settings, "model": {"name": "torchvision:resnet18"}}
+    assert reasons(unknown, {**GOOD, "bias_levels": 10}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "e4m3",
+            "A value beyond ±448 becomes NaN in e4m3, the format of its activations and errors, which may be why it"
+            " diverged: `saturate: true` makes it the largest value instead.",
+        ),
+        ("e5m2", "A value beyond ±57344 becomes Inf in e5m2"),
+        ("e4m3 saturate=true", ""),
+        ("e3m2", ""),  # every code is a number
+        ("bf16", ""),  # overflows where float32 does
+        ("fixed8f4", ""),
+    ],
+)
+def test_a_format_without_saturation_is_named_where_a_trial_diverged(trial: Make, name: str, sentence: str) -> None:
+    settings = trial(quantize={"activation": name, "error": name}, rounding="nearest").settings
+    told = " ".join(reasons(settings, {}, diverged=True))
+    assert told.startswith(sentence)
+    assert bool(told) == bool(sentence)
+    assert reasons(settings, {}) == []
