@@ -18,7 +18,7 @@ from qsweep.formats import FAMILIES, ROUNDING, parse
 from qsweep.hints import EXPLAINED, SAME, explained, same, simplified
 from qsweep.parameter import BadValueError
 from qsweep.spec.file import TOP_KEYS
-from qsweep.spec.plots import PLOT_FIELDS
+from qsweep.spec.plots import PLOT_KINDS
 from qsweep.trial.checks import check
 from qsweep.trial.measures import DRAWN
 from qsweep.trial.optimizers import OPTIMIZERS
@@ -38,7 +38,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "role": ROLES,
     "rounding": ("nearest", "away", "zero", "up", "down", "stochastic"),
     "loss": ("cross_entropy", "squared_error"),
-    "kind of plot": tuple(PLOT_FIELDS),
+    "kind of plot": tuple(PLOT_KINDS),
     "metric": DRAWN,
     "key": TOP_KEYS,
     "command": tuple(cli.commands),

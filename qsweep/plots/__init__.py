@@ -4,14 +4,15 @@ A figure shows what the table says and nothing else: a trial without a result is
 averaged is named in the figure; equal tables give equal bytes.
 
 `entry` reads what to draw, `rows`, `cells` and `distributions` reduce the tables to what one figure shows, `axes` says
-where a value stands and how it reads, `fonts` in which fonts, `page` holds what all figures share; `surface`,
-`heatmap`, `lines` (scatters too) and `histogram` draw them.
+where a value stands and how it reads, `fonts` in which fonts, `page` holds what all figures share. A kind of plot is
+declared in qsweep.spec.plots; the file of its name here, or the one that its declaration names, has a `draw` for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from qsweep.errors import UserError
 from qsweep.plots import fonts
 from qsweep.plots.cells import Picture, picture
 from qsweep.plots.distributions import Distributions, distributions
-from qsweep.plots.entry import OVER_X, THRESHOLD, Entry, Histogram, named
+from qsweep.plots.entry import Entry, Histogram, named
 from qsweep.plots.threshold import threshold
 
 if TYPE_CHECKING:
@@ -105,15 +106,12 @@ def _shown(
 ) -> Picture | Distributions:
     if isinstance(entry, Histogram):
         return distributions(trials, histograms, entry, title)
-    if entry.kind == THRESHOLD:
+    if entry.lowest:
         return threshold(trials, history, entry, title)
     return picture(trials, history, entry, title)
 
 
 def _figure(shown: Picture | Distributions) -> Figure:
-    from qsweep.plots import heatmap, histogram, lines, surface
-
-    if isinstance(shown, Distributions):
-        return histogram.draw(shown)
-    drawers = {"heatmap": heatmap.draw, "surface": surface.draw, **dict.fromkeys((*OVER_X, THRESHOLD), lines.draw)}
-    return drawers[shown.plot.kind](shown)
+    kind = shown.plot.kind
+    drawn: Figure = import_module(f"qsweep.plots.{kind.figure or kind.name}").draw(shown)
+    return drawn

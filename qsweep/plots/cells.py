@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from qsweep.errors import UserError
 from qsweep.plots.axes import Axis, Place, Reference, Value, axis, cut, label, word
-from qsweep.plots.entry import HISTOGRAM, OVER_X, Entry, Plot
+from qsweep.plots.entry import Entry, Histogram, Plot
 from qsweep.plots.rows import Row, read, swept
-from qsweep.spec.plots import MOST_LINES, MOST_PANELS, MOST_SURFACES
+from qsweep.spec.plots import MOST_LINES, MOST_PANELS
 from qsweep.trial.measures import is_share
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def picture(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: str)
 def _check_size(plot: Plot, panels: Sequence[Panel], x: Axis, series: Axis) -> None:
     if not x.values:
         raise UserError(f"plot '{plot.name}': x: column '{plot.x}' is empty in every row")
-    refuse_many(plot, len(panels), len(series.places) if plot.kind in OVER_X else 0)
+    refuse_many(plot, len(panels), len(series.places) if plot.kind.has_lines else 0)
 
 
 def refuse_many(plot: Entry, panels: int, lines: int) -> None:
@@ -180,17 +180,17 @@ def refuse_many(plot: Entry, panels: int, lines: int) -> None:
     Raises:
         UserError: there are too many panels or lines.
     """
-    where = f"plot '{plot.name}'"
-    if plot.kind == "surface" and MOST_SURFACES < panels <= MOST_PANELS:
-        found = f"facet '{plot.facet}' has {panels} values; a figure holds {MOST_SURFACES} panels of surfaces"
-        raise UserError(f"{where}: {found}: a heatmap has room for {MOST_PANELS}")
-    if panels > MOST_PANELS:
-        found = f"facet '{plot.facet}' has {panels} values; a figure holds {MOST_PANELS} panels"
-        raise UserError(f"{where}: {found}: name a facet with fewer values")
+    where, most = f"plot '{plot.name}'", plot.kind.panels
+    if panels > most:
+        has_room = panels <= MOST_PANELS
+        what = f"{most} panels of {plot.kind.name}s" if has_room else f"{MOST_PANELS} panels"
+        advice = f"a heatmap has room for {MOST_PANELS}" if has_room else "name a facet with fewer values"
+        raise UserError(f"{where}: facet '{plot.facet}' has {panels} values; a figure holds {what}: {advice}")
     if lines > MOST_LINES:
-        what = f"a panel has {lines} lines" if plot.kind == HISTOGRAM else f"line '{plot.series}' has {lines} values"
+        found = f"line '{plot.series}' has {lines} values"
+        found = f"a panel has {lines} lines" if isinstance(plot, Histogram) else found
         raise UserError(
-            f"{where}: {what}; a figure holds {MOST_LINES} lines: name a facet, or a line with fewer values"
+            f"{where}: {found}; a figure holds {MOST_LINES} lines: name a facet, or a line with fewer values"
         )
 
 
@@ -271,9 +271,9 @@ def _notes(plot: Plot, panels: Sequence[Panel], x: Axis, series: Axis) -> str:
     if max(counts, default=1) == 1:
         return ""
     over = averaged(counts, (cell.hidden for cell in cells))
-    if plot.kind == "scatter":
+    if plot.kind.name == "scatter":
         return f"one ring per trial: {over} at each place"
-    if plot.kind != "lines":
+    if plot.kind.name != "lines":
         return f"mean over {over}"
     shape = "band" if _has_bands(series) else "bar"
     notes = [f"line: mean, {shape}: min … max over {over}"]

@@ -9,24 +9,11 @@ from typing import Any, Final
 
 from qsweep.errors import UserError, unknown
 from qsweep.parameter import BadValueError, show
-from qsweep.spec.plots import RANGE, plot_range
+from qsweep.spec.plots import PLACE, PLOT_KINDS, RANGE, PlotKind, plot_range
 from qsweep.trial.measures import DRAWN
 from qsweep.trial.reach import DEFAULT_REACH
 
 EPOCH: Final = "epoch"
-HISTOGRAM: Final = "histogram"
-THRESHOLD: Final = "threshold"
-NEEDED: Final = {
-    "surface": ("x", "y", "z"),
-    "heatmap": ("x", "y", "z"),
-    "lines": ("x", "y"),
-    "scatter": ("x", "y"),
-    THRESHOLD: ("x", "y", "z"),
-    HISTOGRAM: ("place",),
-}
-"""The kinds of figures, and what an entry of each can't do without."""
-OVER_X: Final = ("lines", "scatter")
-"""The kinds whose metric stands upright over x, with a colour for each `line`."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +24,7 @@ class Plot:
     `lowest` is the `y` of a threshold, the axis whose lowest value is drawn that reaches `reach`.
     """
 
-    kind: str
+    kind: PlotKind
     x: str
     series: str | None
     metric: str
@@ -50,8 +37,7 @@ class Plot:
     @property
     def columns(self) -> dict[str, str]:
         """The columns that place a trial, by the word that names them in the entry."""
-        word = "line" if self.kind in (*OVER_X, THRESHOLD) else "y"
-        places = {"x": self.x, word: self.series, "facet": self.facet}
+        places = {"x": self.x, self.kind.series: self.series, "facet": self.facet}
         places |= {"y": self.lowest} if self.lowest else {}
         return {word: column for word, column in places.items() if column is not None}
 
@@ -63,13 +49,13 @@ class Histogram:
     `range` are the ends of a range to draw over it, instead of those of the trials' own formats.
     """
 
+    kind: PlotKind
     place: str
     series: str | None = None
     facet: str | None = None
     range: tuple[float, float] | None = None
     title: str | None = None
     name: str = ""
-    kind: str = HISTOGRAM
 
     @property
     def columns(self) -> dict[str, str]:
@@ -87,35 +73,34 @@ def read(entry: Mapping[str, Any]) -> Entry:
     Raises:
         UserError: the kind or the metric is unknown, or something that this kind needs is not there or wrong.
     """
-    kind = str(entry.get("kind"))
-    if kind not in NEEDED:
-        raise UserError(f"plots: {unknown('kind', kind, list(NEEDED))}")
-    lacking = [word for word in NEEDED[kind] if not entry.get(word)]
+    kind = PLOT_KINDS.get(str(entry.get("kind")))
+    if kind is None:
+        raise UserError(f"plots: {unknown('kind', str(entry.get('kind')), list(PLOT_KINDS))}")
+    lacking = [word for word in kind.needs if not entry.get(word)]
     if lacking:
-        raise UserError(f"plots: a plot of kind '{kind}' needs {' and '.join(lacking)}")
-    if kind == HISTOGRAM:
-        return _read_histogram(entry)
-    series, metric = (entry.get("line"), entry["y"]) if kind in OVER_X else (entry["y"], entry["z"])
-    reach, lowest = entry.get("reach"), None
-    if kind == THRESHOLD:
-        series, lowest, reach = entry.get("line"), entry["y"], reach or DEFAULT_REACH
+        raise UserError(f"plots: a plot of kind '{kind.name}' needs {' and '.join(lacking)}")
+    if kind.metric is None:
+        return _read_histogram(kind, entry)
+    metric, series = entry[kind.metric], entry.get(kind.series) or None
+    lowest = entry[kind.lowest] if kind.lowest else None
+    reach = entry.get("reach") or (DEFAULT_REACH if lowest else None)
     if metric not in DRAWN:
-        raise UserError(f"plots: {kind}: {unknown('metric', metric, DRAWN)}")
-    name = file_name(entry.get("name") or f"{kind}-{metric}")
+        raise UserError(f"plots: {kind.name}: {unknown('metric', metric, DRAWN)}")
+    name = file_name(entry.get("name") or f"{kind.name}-{metric}")
     facet, title = entry.get("facet") or None, entry.get("title") or None
-    return Plot(kind, entry["x"], series or None, metric, facet, title, name, reach, lowest)
+    return Plot(kind, entry["x"], series, metric, facet, title, name, reach, lowest)
 
 
-def _read_histogram(entry: Mapping[str, Any]) -> Histogram:
-    place, ends = str(entry["place"]), None
+def _read_histogram(kind: PlotKind, entry: Mapping[str, Any]) -> Histogram:
+    place, ends = str(entry[PLACE]), None
     if entry.get(RANGE) is not None:
         try:
             ends = plot_range(entry[RANGE])
         except BadValueError as error:
-            raise UserError(f"plots: {HISTOGRAM}: {RANGE}: {error}") from None
-    name = file_name(entry.get("name") or f"{HISTOGRAM}-{place}")
+            raise UserError(f"plots: {kind.name}: {RANGE}: {error}") from None
+    name = file_name(entry.get("name") or f"{kind.name}-{place}")
     return Histogram(
-        place, entry.get("line") or None, entry.get("facet") or None, ends, entry.get("title") or None, name
+        kind, place, entry.get("line") or None, entry.get("facet") or None, ends, entry.get("title") or None, name
     )
 
 

@@ -117,7 +117,7 @@ def _heights(picture: Picture, series: Place) -> Heights:
 
 
 def _drawn(picture: Picture, cell: Cell) -> Sequence[float]:
-    return cell.values if picture.plot.kind == "scatter" else [cell.mean]
+    return cell.values if picture.plot.kind.name == "scatter" else [cell.mean]
 
 
 def _lies_on(upper: Heights, lower: Heights) -> bool:
@@ -131,7 +131,7 @@ def _lies_on(upper: Heights, lower: Heights) -> bool:
 def _look(picture: Picture, series: Place) -> dict[str, Any]:
     """Colour and marker of a line."""
     look = stroke(picture.series, series)
-    if isinstance(series, Reference) and picture.plot.kind == "scatter" and _has_rings(picture, series):
+    if isinstance(series, Reference) and picture.plot.kind.name == "scatter" and _has_rings(picture, series):
         index = picture.series.references.index(series)
         marker = REFERENCE_MARKERS[(index - 1) % len(REFERENCE_MARKERS)] if index else RING["marker"]
         return {"color": "black", "linestyle": "none", **RING, "marker": marker}
@@ -141,7 +141,7 @@ def _look(picture: Picture, series: Place) -> dict[str, Any]:
             _lone(_course(picture, panel.cells, series)) for panel in picture.panels
         )
         return {**look, "marker": REFERENCE_MARKERS[index % len(REFERENCE_MARKERS)] if needs_marker else "", **SMALL}
-    if picture.plot.kind == "scatter":
+    if picture.plot.kind.name == "scatter":
         index = picture.series.values.index(series)
         marker = MARKERS[index // len(OKABE_ITO) % len(MARKERS)] if picture.series.scale == "category" else "o"
         return {"color": look["color"], "linestyle": "none", **RING, "marker": marker}
@@ -168,7 +168,7 @@ def stroke(axis: Axis, series: Place) -> dict[str, Any]:
 
 def _panel(axes: Axes, picture: Picture, panel: Panel, looks: dict[Place, dict[str, Any]]) -> None:
     cells = panel.cells
-    draw_course = _rings if picture.plot.kind == "scatter" else _line
+    draw_course = _rings if picture.plot.kind.name == "scatter" else _line
     for series, look in looks.items():
         draw_course(axes, picture, _course(picture, cells, series), look)
     for (x, series), cell in cells.items():

@@ -42,7 +42,7 @@ def read(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot) -> list[Row]:
     Raises:
         UserError: the tables lack a column that the plot names, or have no rows.
     """
-    over_epochs = plot.kind == "lines" and plot.x == EPOCH
+    over_epochs = plot.kind.has_epochs and plot.x == EPOCH
     measured = history if over_epochs else trials
     rows = placed(trials, plot, beside=("x",) if over_epochs else ())
     if plot.metric not in measured.columns:

@@ -16,7 +16,7 @@ from qsweep.parameter import BadValueError, show
 from qsweep.spec.axes import limit
 from qsweep.spec.blocks import BLOCK_EXPECTED, BLOCK_KEYS, Block, BlockReader, as_list
 from qsweep.spec.extends import read_extended
-from qsweep.spec.plots import PLOT_FIELDS, RANGE, REACH, metric_field, plot_range
+from qsweep.spec.plots import PLOT_KINDS, RANGE, REACH, PlotKind, plot_range
 from qsweep.spec.reader import OVERRIDE, Document, Mistakes, Place, read_text
 from qsweep.trial.key import canonical
 from qsweep.trial.measures import DRAWN, SECONDS
@@ -224,23 +224,22 @@ class _Reader:
 
     def _plot(self, plot: object, place: Place) -> None:
         if not isinstance(plot, dict) or not isinstance(plot.get("kind"), str):
-            self.mistakes.add(place, f"found {show(plot)}, expected a mapping with a kind: {', '.join(PLOT_FIELDS)}")
+            self.mistakes.add(place, f"found {show(plot)}, expected a mapping with a kind: {', '.join(PLOT_KINDS)}")
             return
-        kind = plot["kind"]
-        if kind not in PLOT_FIELDS:
-            self.mistakes.add((*place, "kind"), unknown("kind of plot", kind, tuple(PLOT_FIELDS)))
+        kind = PLOT_KINDS.get(plot["kind"])
+        if kind is None:
+            self.mistakes.add((*place, "kind"), unknown("kind of plot", plot["kind"], tuple(PLOT_KINDS)))
             return
-        needs, takes = PLOT_FIELDS[kind]
-        self.mistakes.unknown_keys(plot, place, ("kind", *needs, *takes))
-        for name in [name for name in needs if name not in plot]:
-            self.mistakes.add(place, f"a {kind} needs {name}")
+        self.mistakes.unknown_keys(plot, place, ("kind", *kind.needs, *kind.takes))
+        for name in [name for name in kind.needs if name not in plot]:
+            self.mistakes.add(place, f"a {kind.name} needs {name}")
         for name in [name for name, value in plot.items() if name not in (RANGE, REACH) and not isinstance(value, str)]:
             self.mistakes.add((*place, name), f"found {show(plot[name])}, expected a text")
-        if RANGE in takes and RANGE in plot:
+        if RANGE in kind.takes and RANGE in plot:
             self._plot_range(plot[RANGE], (*place, RANGE))
-        if REACH in takes and REACH in plot:
+        if REACH in kind.takes and REACH in plot:
             self._reach(plot[REACH], (*place, REACH))
-        self._plot_names(plot, metric_field(kind) or "", place)
+        self._plot_names(plot, kind, place)
 
     def _reach(self, given: object, place: Place) -> None:
         try:
@@ -254,11 +253,12 @@ class _Reader:
         except BadValueError as error:
             self.mistakes.add(place, str(error))
 
-    def _plot_names(self, plot: Mapping[str, Any], field_name: str, place: Place) -> None:
+    def _plot_names(self, plot: Mapping[str, Any], kind: PlotKind, place: Place) -> None:
+        field_name = kind.metric or ""
         metric, name = plot.get(field_name), plot.get("name")
         if isinstance(metric, str) and metric not in DRAWN:
             self.mistakes.add((*place, field_name), unknown("metric", metric, DRAWN))
-        is_reached = REACH in plot or plot["kind"] == "threshold"
+        is_reached = REACH in plot or kind.lowest
         if is_reached and metric in DRAWN and metric not in ACCURACIES:
             self.mistakes.add((*place, field_name), f"{metric} is nothing to reach (one of: {', '.join(ACCURACIES)})")
         if metric == SECONDS and plot.get("x") == "epoch":

@@ -16,7 +16,7 @@ from qsweep.spec import figures
 from qsweep.spec.blocks import AxisGroup, Block, overlay
 from qsweep.spec.file import Spec
 from qsweep.spec.matching import Matcher
-from qsweep.spec.plots import MOST_LINES, MOST_PANELS, MOST_SURFACES, REACH, metric_field
+from qsweep.spec.plots import MOST_LINES, PLACE, PLOT_KINDS, REACH
 from qsweep.spec.reader import OVERRIDE, Mistakes, Place, dotted
 from qsweep.trial import cost
 from qsweep.trial.key import Trial, canonical
@@ -171,12 +171,14 @@ class _Expansion:
             self._check_places(rows)
         self._check_empty(rows)
         for index, plot in enumerate(self.spec.plots):
+            kind = PLOT_KINDS[plot["kind"]]
             self._check_plot(plot, ("plots", index))
             self._check_measures(plot, ("plots", index), rows)
             self._check_counts(plot, ("plots", index), rows)
-            if plot["kind"] == "threshold":
-                self._check_lowest(plot["y"], plot.get(REACH, DEFAULT_REACH), "y", ("plots", index), rows)
-            if plot["kind"] == "histogram":
+            if kind.lowest:
+                axis, reach = plot[kind.lowest], plot.get(REACH, DEFAULT_REACH)
+                self._check_lowest(axis, reach, kind.lowest, ("plots", index), rows)
+            if PLACE in kind.needs:
                 self._check_histogram(plot, ("plots", index), rows)
 
     def _check_empty(self, rows: Sequence[Row]) -> None:
@@ -197,8 +199,9 @@ class _Expansion:
 
     def _check_plot(self, plot: Mapping[str, Any], place: Place) -> None:
         """Say before the training, not after it, that the table will lack a column."""
-        for field in [f for f in ("x", "y", "line", "facet") if f in plot and f != metric_field(plot["kind"])]:
-            shown = (*self.axes, "seed", *(("epoch",) if plot["kind"] == "lines" and field == "x" else ()))
+        kind = PLOT_KINDS[plot["kind"]]
+        for field in [f for f in ("x", "y", "line", "facet") if f in plot and f != kind.metric]:
+            shown = (*self.axes, "seed", *(("epoch",) if kind.has_epochs and field == "x" else ()))
             if plot[field] not in (*shown, *MEASURES, "status") and plot[field] not in self.read:
                 self.mistakes.add((*place, field), unknown("column", plot[field], shown))
 
@@ -208,25 +211,22 @@ class _Expansion:
         for field in [field for field in PLACES if plot.get(field) in MEASURES]:
             if why := _why_none_has(plot[field], trials):
                 self.mistakes.add((*place, field), f"no trial has {plot[field]}: {why}")
-            elif plot[field] in SIZES and plot.get("x") == "epoch" and field == metric_field(plot["kind"]):
+            elif plot[field] in SIZES and plot.get("x") == "epoch" and field == PLOT_KINDS[plot["kind"]].metric:
                 self.mistakes.add((*place, field), f"{plot[field]} is the same in each epoch: give another x")
 
     def _check_counts(self, plot: Mapping[str, Any], place: Place, rows: Sequence[Row]) -> None:
         """Say before the training that a figure would have more panels or lines than it holds."""
-        kind = plot["kind"]
+        kind = PLOT_KINDS[plot["kind"]]
         spots = figures.named([self._spot(row, plot) for row in rows if _is_drawn(row.trial, plot)])
-        if kind == "threshold":  # it shows no references
+        if kind.lowest:  # it shows no references
             spots = [spot for spot in spots if spot.x is not None and spot.series is not None]
         facets = {spot.facet for spot in spots} - {None}
-        most = min(MOST_PANELS, MOST_SURFACES) if kind == "surface" else MOST_PANELS
-        if message := _too_many(plot.get("facet"), len(facets), figures.panels(spots), most, "panels"):
+        if message := _too_many(plot.get("facet"), len(facets), figures.panels(spots), kind.panels, "panels"):
             self.mistakes.add((*place, "facet"), message)
         series, lines = {spot.series for spot in spots} - {None}, {spot.line for spot in spots}
-        if kind in ("lines", "scatter", "threshold") and (
-            message := _too_many(plot.get("line"), len(series), len(lines), MOST_LINES, "lines")
-        ):
+        if kind.has_lines and (message := _too_many(plot.get("line"), len(series), len(lines), MOST_LINES, "lines")):
             self.mistakes.add((*place, "line") if "line" in plot else place, message)
-        if kind == "histogram" and not self.spec.search and (most := figures.most_curves(spots)) > MOST_LINES:
+        if PLACE in kind.needs and not self.spec.search and (most := figures.most_curves(spots)) > MOST_LINES:
             what = (
                 f"a panel would have {most} lines, one per trial; it holds {MOST_LINES}: give a facet, or another one"
             )
@@ -234,10 +234,10 @@ class _Expansion:
 
     def _spot(self, row: Row, plot: Mapping[str, Any]) -> figures.Spot:
         """Where a figure shows a row."""
-        upright = "y" if metric_field(plot["kind"]) == "z" and plot["kind"] != "threshold" else "line"
+        kind = PLOT_KINDS[plot["kind"]]
         columns = {**row.trial.columns, "seed": row.trial.seed, **dict(zip(self.axes, row.axes, strict=True))}
-        x, series, facet = (_text_of(columns, plot.get(field)) for field in ("x", upright, "facet"))
-        lowest = _text_of(columns, plot.get("y")) if plot["kind"] == "threshold" else ""
+        x, series, facet = (_text_of(columns, plot.get(field)) for field in ("x", kind.series, "facet"))
+        lowest = _text_of(columns, plot.get(kind.lowest)) if kind.lowest else ""
         given = {row.trial.columns.get(path) for path in ROLE_PATHS} - {None}
         formats = ", ".join(sorted(map(str, given - {FLOAT32} or given)))
         return figures.Spot(
@@ -246,7 +246,7 @@ class _Expansion:
             series,
             facet,
             formats,
-            upright in plot or plot["kind"] == "threshold",
+            kind.series in plot or kind.lowest is not None,
         )
 
     def _check_lowest(self, axis: str, reach: object, field: str, place: Place, rows: Sequence[Row]) -> None:
@@ -283,9 +283,9 @@ class _Expansion:
             return
         known = [places for settings in counted if (places := _weight_places(settings))]
         there = list(dict.fromkeys(name for places in known for name in places))
-        role = plot["place"].rpartition(".")[2]
-        if (role in STORED or role not in ROLES) and len(known) == len(counted) and plot["place"] not in there:
-            self.mistakes.add((*place, "place"), unknown("place", plot["place"], there))
+        role = plot[PLACE].rpartition(".")[2]
+        if (role in STORED or role not in ROLES) and len(known) == len(counted) and plot[PLACE] not in there:
+            self.mistakes.add((*place, PLACE), unknown("place", plot[PLACE], there))
 
     def _notes(self) -> Iterator[str]:
         given = [name for block in self.spec.blocks for name in _given(block)]
@@ -336,11 +336,12 @@ def _why_no_size(measure: str) -> str:
 
 def _is_drawn(trial: Trial, plot: Mapping[str, Any]) -> bool:
     """Whether a trial will have what a plot shows."""
-    if plot["kind"] == "histogram":
+    kind = PLOT_KINDS[plot["kind"]]
+    if PLACE in kind.needs:
         places = _weight_places(trial.settings)
-        is_open = not places or plot["place"].rpartition(".")[2] not in STORED
-        return bool(trial.settings.get("histogram")) and (is_open or plot["place"] in places)
-    measure = plot.get(metric_field(plot["kind"]) or "")
+        is_open = not places or plot[PLACE].rpartition(".")[2] not in STORED
+        return bool(trial.settings.get("histogram")) and (is_open or plot[PLACE] in places)
+    measure = plot.get(kind.metric or "")
     if measure in SIZES:
         return _has_size(trial, measure)
     return measure in (*METRICS, SECONDS) or measure in why_columns(quantized_roles(trial.settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TypeGuard
 
 from qsweep.parameter import BadValueError, show
@@ -10,26 +11,93 @@ from qsweep.parameter import BadValueError, show
 MOST_PANELS = 24
 MOST_LINES = 40
 """What a figure holds."""
-MOST_SURFACES = 12
-"""Panels of a figure of surfaces, whose labels hide each other in smaller ones."""
 RANGE = "range"
 """The one field of a plot that is not text: the ends of a range to draw over a histogram."""
 REACH = "reach"
 """What a threshold, a heatmap or a search asks for: a share of the best trial without the axis, or an accuracy."""
-PLOT_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "surface": (("x", "y", "z"), ("facet", "title", "name")),
-    "heatmap": (("x", "y", "z"), ("facet", "reach", "title", "name")),
-    "threshold": (("x", "y", "z"), ("line", "facet", "reach", "title", "name")),
-    "lines": (("x", "y"), ("line", "facet", "title", "name")),
-    "scatter": (("x", "y"), ("line", "facet", "title", "name")),
-    "histogram": (("place",), ("line", "facet", "range", "title", "name")),
+PLACE = "place"
+"""What a histogram asks for: the parameter or activation whose values it shows."""
+
+
+@dataclass(frozen=True)
+class PlotKind:
+    """A kind of plot.
+
+    Attributes:
+        needs: the fields of an entry that it can't do without.
+        takes: the other fields that it takes.
+        metric: the field that names its metric; None of a kind that shows the values at a place instead.
+        series: the field that names what x is crossed with: another axis (`y`), or a column with a line per value.
+        lowest: the field that names an axis whose lowest value is drawn that reaches `reach`, if one does.
+        has_epochs: whether its x can be `epoch`.
+        panels: how many panels a figure holds.
+        figure: the file of qsweep.plots that draws it, where that is not the one of its own name.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    takes: tuple[str, ...]
+    metric: str | None = None
+    series: str = "line"
+    lowest: str | None = None
+    has_epochs: bool = False
+    panels: int = MOST_PANELS
+    figure: str = ""
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether it has a line for each value of its series; a histogram has one for each trial."""
+        return self.metric is not None and self.series == "line"
+
+
+PLOT_KINDS = {
+    kind.name: kind
+    for kind in (
+        PlotKind(
+            "surface",
+            needs=("x", "y", "z"),
+            takes=("facet", "title", "name"),
+            metric="z",
+            series="y",
+            panels=12,  # labels hide each other in smaller ones
+        ),
+        PlotKind(
+            "heatmap",
+            needs=("x", "y", "z"),
+            takes=("facet", REACH, "title", "name"),
+            metric="z",
+            series="y",
+        ),
+        PlotKind(
+            "threshold",
+            needs=("x", "y", "z"),
+            takes=("line", "facet", REACH, "title", "name"),
+            metric="z",
+            lowest="y",
+            figure="lines",
+        ),
+        PlotKind(
+            "lines",
+            needs=("x", "y"),
+            takes=("line", "facet", "title", "name"),
+            metric="y",
+            has_epochs=True,
+        ),
+        PlotKind(
+            "scatter",
+            needs=("x", "y"),
+            takes=("line", "facet", "title", "name"),
+            metric="y",
+            figure="lines",
+        ),
+        PlotKind(
+            "histogram",
+            needs=(PLACE,),
+            takes=("line", "facet", RANGE, "title", "name"),
+        ),
+    )
 }
-"""Kind of plot: the fields that it needs, and those that it takes."""
-
-
-def metric_field(kind: str) -> str | None:
-    """The field of a kind of plot that names its metric, if it shows one; others of one letter or word name columns."""
-    return next((name for name in ("z", "y") if name in PLOT_FIELDS[kind][0]), None)
+"""All kinds of plot by name."""
 
 
 def plot_range(given: object) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from qsweep.models.catalog import LIBRARY, SOURCE
 from qsweep.parameter import Parameter
 from qsweep.spec.axes import GENERATORS, MAX_VALUES, USAGE
 from qsweep.spec.file import MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, NAME
-from qsweep.spec.plots import PLOT_FIELDS, RANGE, REACH, metric_field
+from qsweep.spec.plots import PLOT_KINDS, RANGE, REACH, PlotKind
 from qsweep.trial.measures import DRAWN
 from qsweep.trial.optimizers import OPTIMIZERS
 from qsweep.trial.parameters import (
@@ -54,7 +54,7 @@ def spec_schema() -> Schema:
                 **_block(),
                 "also": {"type": "array", "items": _object(_block()), "description": "further blocks"},
                 "seeds": _seeds(),
-                "plots": {"type": "array", "items": {"oneOf": [_plot(kind) for kind in PLOT_FIELDS]}},
+                "plots": {"type": "array", "items": {"oneOf": [_plot(kind) for kind in PLOT_KINDS.values()]}},
                 "search": _search(),
                 "stack": {"type": "integer", "minimum": 1, "description": "the most trials that train together"},
                 "max_trials": {"type": "integer", "minimum": 1, "default": MAX_TRIALS},
@@ -217,17 +217,16 @@ def _seeds() -> Schema:
     }
 
 
-def _plot(kind: str) -> Schema:
-    needs, takes = PLOT_FIELDS[kind]
-    fields: Schema = {name: {"type": "string"} for name in (*needs, *takes)}
-    if metric := metric_field(kind):
-        fields[metric] = {"enum": list(DRAWN)}
+def _plot(kind: PlotKind) -> Schema:
+    fields: Schema = {name: {"type": "string"} for name in (*kind.needs, *kind.takes)}
+    if kind.metric:
+        fields[kind.metric] = {"enum": list(DRAWN)}
     if RANGE in fields:
         fields[RANGE] = _range()
     if REACH in fields:
         fields[REACH] = _reach()
     fields["name"] = {"type": "string", "pattern": f"^{NAME.pattern}$"}
-    return _object({"kind": {"const": kind}, **fields}, required=["kind", *needs])
+    return _object({"kind": {"const": kind.name}, **fields}, required=["kind", *kind.needs])
 
 
 def _range() -> Schema:

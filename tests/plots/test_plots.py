@@ -9,7 +9,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import pandas as pd
@@ -40,6 +42,7 @@ from matplotlib.patches import StepPatch
 from matplotlib.text import Text
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
+from qsweep import plots
 from qsweep.errors import UserError
 from qsweep.plots import Drawn, draw, heatmap, histogram, page, surface
 from qsweep.plots.axes import Reference, axis, plain, scale_of
@@ -47,6 +50,7 @@ from qsweep.plots.cells import picture
 from qsweep.plots.distributions import distributions
 from qsweep.plots.entry import Histogram, named, read
 from qsweep.runner.sweep import draw as draw_folder
+from qsweep.spec.plots import PLOT_KINDS, PlotKind
 
 
 def refusal(*given: Any) -> str:
@@ -634,6 +638,23 @@ def test_losses_over_two_orders_of_magnitude_are_logarithmic() -> None:
     assert panel.get_yscale() == "log"
     (landscape,) = panels(figure(table, {**SURFACE, "z": "test_loss"}))
     assert landscape.get_zlim() == pytest.approx((-2, 0.69897))
+
+
+def test_kinds_that_are_declared_and_files_that_draw_are_the_same() -> None:
+    """A kind that is half there fails here, not after the training."""
+    files = [import_module(f"qsweep.plots.{each.name}") for each in iter_modules(plots.__path__)]
+    drawing = [file for file in files if hasattr(file, "draw") and file.draw.__annotations__["return"] == "Figure"]
+    assert {kind.figure or kind.name for kind in PLOT_KINDS.values()} == {f.__name__.split(".")[-1] for f in drawing}
+
+
+@pytest.mark.parametrize("kind", PLOT_KINDS.values(), ids=PLOT_KINDS.keys())
+def test_entry_of_every_kind_with_all_its_fields_is_drawn(kind: PlotKind, tmp_path: Path) -> None:
+    fields = {"x": "lr", kind.series: "zero", kind.lowest: "bitwidth", kind.metric: "test_accuracy"}
+    fields |= {"facet": "seed", "place": "a.weight", "range": 0.1, "reach": 0.1, "title": "title", "name": "drawn"}
+    table = trials({"lr": LR[:2], "bitwidth": BITS[:2], "zero": [True, False]}, seeds=2)
+    entry = {"kind": kind.name, **{name: fields[name] for name in (*kind.needs, *kind.takes)}}
+    drawn = draw(table, history({}), [entry], tmp_path, "title", counted(table))
+    assert ([path.name for path in drawn.paths], drawn.failures) == (["drawn.png", "drawn.pdf"], ())
 
 
 @pytest.mark.parametrize("kind", ["surface", "heatmap", "lines"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from qsweep.results.folder import write
 from qsweep.results.tables import read_trials
 from qsweep.spec.file import read
 from qsweep.spec.plan import Plan, expand
+from qsweep.spec.plots import PLOT_KINDS
 from qsweep.spec.reader import read_text
 
 GOOD = "trial: {data: digits, model: mlp}\n"
@@ -589,7 +591,7 @@ def test_plan_refuses_the_plots_whose_figures_would_have_too_many_panels_or_line
 ) -> None:
     """The figures of the plan's own table are the oracle."""
     own = {"lines": "y: test_loss", "scatter": "y: test_loss", "threshold": "y: bitwidth, z: test_accuracy, reach: 0.9"}
-    across = "line" if kind in own else "y"
+    across, known = "line" if kind in own else "y", PLOT_KINDS[kind]
     write(tmp_path / "out", plan(tmp_path, MIXED), "test", {}, {})
     table = read_trials(tmp_path / "out").assign(status="done", test_accuracy=0.95, test_loss=0.5)
     for x, series, facet in itertools.product(COLUMNS[:3], [*COLUMNS, None], [*COLUMNS, None]):
@@ -597,16 +599,17 @@ def test_plan_refuses_the_plots_whose_figures_would_have_too_many_panels_or_line
             continue
         named = "".join(f", {field}: {value}" for field, value in ((across, series), ("facet", facet)) if value)
         entry = f"{{kind: {kind}, x: {x}, {own.get(kind, 'z: test_loss')}{named}}}"
+        monkeypatch.setitem(PLOT_KINDS, kind, known)
         panels, lines = _counts(table, read_text(entry, "a plot").value)
         text = f"{MIXED}plots: [{entry}]\n"
-        monkeypatch.setattr("qsweep.spec.plan.MOST_PANELS", panels)
+        monkeypatch.setitem(PLOT_KINDS, kind, replace(known, panels=panels))
         monkeypatch.setattr("qsweep.spec.plan.MOST_LINES", lines if kind in own else 0)
         assert plan(tmp_path, text).rows
         if facet:
-            monkeypatch.setattr("qsweep.spec.plan.MOST_PANELS", panels - 1)
+            monkeypatch.setitem(PLOT_KINDS, kind, replace(known, panels=panels - 1))
             (line,) = wrong(tmp_path, text)
             assert f"a figure holds {panels - 1} panels" in line
-            monkeypatch.setattr("qsweep.spec.plan.MOST_PANELS", panels)
+            monkeypatch.setitem(PLOT_KINDS, kind, replace(known, panels=panels))
         if kind in own:
             monkeypatch.setattr("qsweep.spec.plan.MOST_LINES", lines - 1)
             (line,) = wrong(tmp_path, text)
