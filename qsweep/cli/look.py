@@ -28,11 +28,11 @@ def plot(paths: tuple[Path, ...], results: Path) -> int:
     PATH is the folder or the name of a sweep, a folder of such folders, or a spec file: its current `plots` are drawn
     from the existing table. Without PATH: all sweeps in the results folder.
     """
-    from qsweep.runner import sweep
+    from qsweep.plots.folder import draw_folder
 
     failed = False
     for target, plots in [pair for path in paths or (results,) for pair in _plottable(path, results)]:
-        drawn = sweep.draw(target, plots)
+        drawn = draw_folder(target, plots)
         if not drawn.paths and not drawn.failures:
             say(f"{target}: its spec has no plots")
         say_drawn(drawn)

@@ -118,10 +118,11 @@ def store_prune(yes: bool, results: Path) -> int:
     Only the sweeps in the results folder count. Records are kept.
     """
     from qsweep.cli.progress import Display
-    from qsweep.runner import lock, sweep
+    from qsweep.results.prune import prune
+    from qsweep.runner import lock
 
     with lock.hold(results, "store prune", Display().note, wait=True):
-        deleted, size = sweep.prune(results, delete=yes)
+        deleted, size = prune(results, delete=yes)
     what = f"{size:,} bytes, the weights of {deleted} trials that no sweep has now"
     click.echo(f"deleted {what}" if yes else f"would delete {what}" + (": add --yes" if deleted else ""))
     return 0

@@ -101,10 +101,10 @@ def _options(given: dict[str, Any]) -> Options:
 
 def _dry_run(paths: Sequence[Path], options: Options) -> int:
     from qsweep.cli import report
-    from qsweep.runner import sweep
+    from qsweep.runner.checks import read_all
     from qsweep.runner.outlook import look
 
-    found = [look(plan, options, say) for plan in sweep.read_all(paths, options)]
+    found = [look(plan, options, say) for plan in read_all(paths, options)]
     for ahead in found:
         for note in ahead.plan.notes:
             say(note)
@@ -119,11 +119,11 @@ def _dry_run(paths: Sequence[Path], options: Options) -> int:
 
 def _run(paths: Sequence[Path], options: Options) -> int:
     """Run specs, one after the other, once all are known to be sound."""
-    from qsweep.runner import sweep
+    from qsweep.runner.checks import check_needs, read_all
 
-    plans = sweep.read_all(paths, options)
+    plans = read_all(paths, options)
     if len(plans) > 1:  # a single one is looked at when it runs
-        sweep.check_needs(plans, options, say)
+        check_needs(plans, options, say)
     return max([_run_one(path, plan, options) for path, plan in zip(paths, plans, strict=True)])
 
 

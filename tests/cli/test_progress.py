@@ -15,7 +15,7 @@ from qsweep.cli.progress import LOG_SECONDS, Display, duration
 from qsweep.cli.table import trials_table
 from qsweep.errors import UserError
 from qsweep.results.tables import read_trials
-from qsweep.runner import schedule, sweep
+from qsweep.runner import refresh, schedule, sweep
 from qsweep.runner.outlook import Options
 from qsweep.runner.pace import Pace
 from qsweep.trial.checks import check
@@ -177,8 +177,8 @@ class Watching(Display):
 def test_tables_of_a_running_sweep_show_what_is_there_and_end_as_ever(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "REFRESH_SECONDS", 0.0)
-    monkeypatch.setattr(sweep, "REST", 0)
+    monkeypatch.setattr(refresh, "REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr(refresh, "REST", 0)
     options = Options(backend="serial", stack=1, plot=False)
     watching = Watching()
     sweep.run(Path("s.yaml"), options, watching, lambda ahead: None)
@@ -187,7 +187,7 @@ def test_tables_of_a_running_sweep_show_what_is_there_and_end_as_ever(
     assert {0, 1} <= set(counts)
     assert counts == sorted(counts)
     refreshed = {name: Path("results/s", name).read_bytes() for name in ("trials.csv", "history.csv", "spec.yaml")}
-    monkeypatch.setattr(sweep, "REFRESH_SECONDS", 1e9)
+    monkeypatch.setattr(refresh, "REFRESH_SECONDS", 1e9)
     quiet = Options(results=Path("other"), backend="serial", stack=1, plot=False)
     sweep.run(Path("s.yaml"), quiet, Display(), lambda ahead: None)
     assert {name: Path("other/s", name).read_bytes() for name in refreshed} == refreshed
@@ -208,7 +208,7 @@ def test_a_refresh_that_fails_is_said_and_ends_nothing(capsys: pytest.CaptureFix
     def full() -> None:
         raise UserError("no space")
 
-    own = sweep.Refreshing(Display(), full)
+    own = refresh.Refreshing(Display(), full)
     own._due = 0.0
     own.finished([{"status": "done", "run": {"seconds": 0.0}}])
     assert capsys.readouterr().err == "the tables are not refreshed: no space\n"

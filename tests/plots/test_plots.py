@@ -49,7 +49,7 @@ from qsweep.plots.axes import Reference, axis, plain, scale_of
 from qsweep.plots.cells import picture
 from qsweep.plots.distributions import distributions
 from qsweep.plots.entry import Histogram, named, read
-from qsweep.runner.sweep import draw as draw_folder
+from qsweep.plots.folder import draw_folder
 from qsweep.spec.plots import PLOT_KINDS, PlotKind
 
 

@@ -1,0 +1,72 @@
+"""What must hold before anything is trained: sound specs, folders of their own, nets that can be built, data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from qsweep.data.files import data_folder, ensure
+from qsweep.errors import Problem, SpecError, UserError
+from qsweep.results import folder
+from qsweep.runner.inspection import inspect, to_inspect
+from qsweep.runner.outlook import Options, data_of, folder_name, plan_of, refuse_if_strict, to_run
+from qsweep.spec.find import packaged
+from qsweep.spec.plan import Plan
+from qsweep.trial.key import Trial
+
+
+def read_all(paths: Sequence[Path], options: Options) -> list[Plan]:
+    """The plans of several specs, or the mistakes of all of them.
+
+    Raises:
+        SpecError: the mistakes. UserError: two specs would write one folder, or a folder is another's.
+    """
+    plans: list[Plan] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            plans.append(plan_of(path, options))
+        except SpecError as error:
+            problems += error.problems
+    if problems:
+        raise SpecError(problems)
+    _check_folders(paths, plans, options)
+    return plans
+
+
+def check_needs(plans: Sequence[Plan], options: Options, say: Callable[[str], None]) -> None:
+    """Build the nets of several plans and get their data, so that none of these runs before all can.
+
+    Raises:
+        UserError: a library does not have a net, a trial names a place that its net lacks, a strict run has parts
+            that nothing rounds, or a data set is not to be had.
+    """
+    for plan in plans:
+        trials = to_run(plan, options)
+        nets = inspect(to_inspect(trials), plan.spec.texts, say)
+        refuse_if_strict(plan, nets, {}, options)
+        get_data(plan, trials, say)
+
+
+def get_data(plan: Plan, trials: Sequence[Trial], say: Callable[[str], None]) -> None:
+    """Fetch the data sets that trials of a plan need, where they are not there.
+
+    Raises:
+        UserError: one of them is not to be had.
+    """
+    for dataset in data_of(plan, trials):
+        ensure(dataset, data_folder(), say)
+
+
+def _check_folders(paths: Sequence[Path], plans: Sequence[Plan], options: Options) -> None:
+    seen: dict[str, Path] = {}
+    for path, plan in zip(paths, plans, strict=True):
+        name = folder_name(plan, options)
+        if (other := seen.setdefault(name, path)) != path:
+            raise UserError(f"{other} and {path} would both write {options.results / name}: give one another name")
+        folder.claim(options.results / name, owner_of(path, options.results / name), plan)
+
+
+def owner_of(path: Path, target: Path) -> str:
+    """The name under which a spec file claims the folder of a sweep."""
+    return folder.owner_of(target, path, packaged("configs"), target.parent.parent)
