@@ -24,10 +24,21 @@ ELSEWHERE = ("README.md", "cli.md")
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 
 
+def anchors(document: Path) -> set[str]:
+    """The headings of a document as GitHub names them in links."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
-def test_links_lead_to_files(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
-        assert target.startswith("http") or (document.parent / target).exists(), target
+def test_links_lead_to_files_and_headings(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
+        path, _, heading = target.partition("#")
+        if path.startswith("http"):
+            continue
+        file = document.parent / path if path else document
+        assert file.exists(), target
+        assert not heading or heading in anchors(file), target
 
 
 def test_generated_parts_are_those_that_make_docs_writes(capsys: pytest.CaptureFixture[str]) -> None:
