@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -95,15 +95,20 @@ def _measured(summary: aggregate.Summary) -> dict[str, list[str]]:
 
 def summary_note(summary: aggregate.Summary, width: int = PAGE) -> str:
     """How to read the table, and what did not fit into it."""
-    left_out = [name for name in _measured(summary) if name not in _summary_columns(summary, width)[1]]
-    return _reading(summary) + (f"; --csv and a wider terminal have {', '.join(left_out)} too" if left_out else "")
+    shown = _summary_columns(summary, width)[1]
+    left_out = [name for name in _measured(summary) if name not in shown]
+    return _reading(summary, shown) + (
+        f"; --csv and a wider terminal have {', '.join(left_out)} too" if left_out else ""
+    )
 
 
-def _reading(summary: aggregate.Summary) -> str:
+def _reading(summary: aggregate.Summary, shown: Collection[str]) -> str:
     if not summary.baseline:
         return "mean ± half of its 95 % interval, over n seeds that are done"
     paired = f"each minus the trial of its seed with {aggregate.words(summary.baseline)}"
     reading = "mean ± half of its 95 % interval, over n pairs; * where that leaves out 0"
+    if any(line.measures[name].is_one_value for line in summary.lines for name in METRICS if name in shown):
+        reading += ", but not where all pairs differ by the same (± 0.0000), which a few pairs may do by chance"
     alone = f"; {summary.alone} points have no partner there" if summary.alone else ""
     return f"{paired}: {reading}{alone}"
 

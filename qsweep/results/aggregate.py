@@ -10,12 +10,12 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from qsweep.errors import MAX_SHOWN, UserError, cut, did_you_mean, unknown
+from qsweep.errors import MAX_SHOWN, UserError, cut, did_you_mean, few, unknown
 from qsweep.results import tables
 from qsweep.results.store import STATUSES
 from qsweep.trial.measures import MEASURES, NOT_ROUNDED
@@ -51,6 +51,11 @@ class Estimate:
         return abs(self.mean) > self.half > ROUNDING_ERROR
 
     @property
+    def is_one_value(self) -> bool:
+        """Whether two seeds or more say the same value, which is not 0."""
+        return self.half <= ROUNDING_ERROR < abs(self.mean)
+
+    @property
     def numbers(self) -> tuple[float, ...]:
         """In the order of ESTIMATES."""
         return self.mean, self.std, self.mean - self.half, self.mean + self.half
@@ -71,7 +76,8 @@ class Summary:
 
     Attributes:
         axes: and the parameters that no grid sweeps and that differ between points all the same.
-        baseline: the cells that differences are to; empty in a table of means.
+        baseline: the cells that differences are to, of the axis that was asked for and of axes that move with it;
+            empty in a table of means.
         alone: points that no point of the baseline can be compared with.
         shown: those of the axes that a reader needs to tell the lines apart.
         kinds: of these, the parameter that says what the lines are that lack an axis.
@@ -120,13 +126,14 @@ def differences(folder: Path, against: str) -> Summary:
     axis, values = _asked(folder, against, axes, points)
     tied = _moving_with(axis, axes, points)
     bases = [point for point in points if point.place[axis] in values]
-    baseline = {name: bases[0].place[name] for name in (axis, *tied)}
+    swept = _swept(list(next(iter(points[0].trials.values()))))
+    apart = {axis, *tied}  # parameters too, such as the bitwidth of a format: they say no more than the axis does
+    baseline = {name: bases[0].place[name] for name in (axis, *tied) if name == axis or name in swept}
     others = [point for point in points if point.place[axis] not in values]
-    pairs, alone = _paired(others, bases, [name for name in axes if name not in baseline])
-    places = (_common_place(point, base, axes, baseline) for point, base in pairs)
+    pairs, alone = _paired(others, bases, [name for name in axes if name not in apart])
+    places = (_common_place(point, base, axes, apart) for point, base in pairs)
     lines = tuple(_difference_line(place, *pair, measures) for place, pair in zip(places, pairs, strict=True))
     _check_pairs(folder, words(baseline), others, lines)
-    swept = _swept(list(next(iter(points[0].trials.values()))))
     rows = [{**line.place, "key": str(number)} for number, line in enumerate(lines)]
     return Summary(
         axes, measures, lines, baseline, alone, shown=(*swept, *telling_apart(rows, swept, axes[len(swept) :]))
@@ -320,6 +327,8 @@ def _asked(folder: Path, against: str, axes: Sequence[str], points: Sequence[Poi
     axis, equals, value = against.partition("=")
     if not equals:
         raise UserError(f"--against {cut(against)}: expected AXIS=VALUE, such as rounding=nearest")
+    if axis == "seed":
+        raise UserError(f"--against {cut(against)}: {OF_SEEDS}" + (f" ({few(axes)})" if axes else ""))
     if not axes:
         raise UserError(f"{folder} has no axes: there is nothing to compare in it")
     if axis not in axes:
@@ -331,6 +340,13 @@ def _asked(folder: Path, against: str, axes: Sequence[str], points: Sequence[Poi
     if len(found) == len(there):
         raise UserError(f"{folder}: {axis} is {value} in all its trials: there is nothing to compare with them")
     return axis, found
+
+
+OF_SEEDS = (
+    "pairs are made by seed: each difference is between two trials of one seed. Name the axis to compare; `--aggregate`"
+    " shows what varies from seed to seed"
+)
+"""Why seeds are not an axis to compare."""
 
 
 def _same_number(cell: str, value: str) -> bool:
@@ -401,9 +417,10 @@ def _cells(point: Point, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(point.place[name] for name in names)
 
 
-def _common_place(point: Point, base: Point, axes: Sequence[str], baseline: Cells) -> Cells:
-    """Where a pair stands: the point's cells, and the other's on the axes on which the point has none."""
-    return {name: point.place[name] if name in baseline else point.place[name] or base.place[name] for name in axes}
+def _common_place(point: Point, base: Point, axes: Sequence[str], apart: Collection[str]) -> Cells:
+    """Where a pair stands: the point's cells, and the other's on the axes on which the point has none and that are not
+    those on which they are set apart."""
+    return {name: point.place[name] if name in apart else point.place[name] or base.place[name] for name in axes}
 
 
 def _difference_line(place: Cells, point: Point, base: Point, measures: Sequence[str]) -> Line:

@@ -300,7 +300,7 @@ def test_a_value_that_a_spreadsheet_would_compute_is_found_as_the_spec_has_it(tm
     [
         ("rounding", "expected AXIS=VALUE"),
         ("rouding=nearest", "unknown axis 'rouding'; did you mean 'rounding'?"),
-        ("seed=0", "unknown axis 'seed'"),
+        ("seed=0", "pairs are made by seed: each difference is between two trials of one seed"),
         ("rounding=neerest", "no trial has rounding=neerest; did you mean 'nearest'? (one of: nearest, zero"),
         ("rounding=", "no trial has rounding= (one of: nearest, zero)"),
         ("bitwidth=3", "(one of: 8; `bitwidth=` means the trials without one)"),
@@ -321,6 +321,39 @@ def test_no_pairs_are_an_error_that_says_why(tmp_path: Path) -> None:
     folder = table(tmp_path, "rounding", ["a | 0 | 0.5", "a | 1 | diverged", "b | 0 | missing", "b | 1 | 0.5"])
     with pytest.raises(UserError, match="no seed is done both with rounding=a and without it"):
         differences(folder, "rounding=a")
+
+
+def test_differences_from_another_format_show_what_tells_their_rows_apart_and_no_parameter_that_goes_with_it(
+    tmp_path: Path,
+) -> None:
+    kinds = ("0.5 | block8 8 nearest block8", "0.75 | float32 none none float32")
+    rows = [f"{lr} | {seed} | {kind}" for kind in kinds for lr in (1, 2) for seed in (0, 1)]
+    told = "quantize.weight quantize.weight.bitwidth rounding quantize.bias"
+    summary = differences(table(tmp_path, "lr", rows, told), "quantize.weight=float32")
+    assert summary_table(summary).splitlines()[0].split() == [
+        "lr",
+        "quantize.weight",
+        "n",
+        "test_accuracy",
+        "test_loss",
+    ]
+    assert "with quantize.weight=float32: mean" in summary_note(summary)
+
+
+def test_differences_from_a_value_of_axes_that_move_together_name_them_all(tmp_path: Path) -> None:
+    rows = [f"{lr} {size} | 0 | 0.5" for lr, size in ((1, 8), (2, 16), (4, 32))]
+    summary = differences(table(tmp_path, "lr batch_size", rows), "lr=1")
+    assert "with lr=1, batch_size=8: mean" in summary_note(summary)
+
+
+@pytest.mark.parametrize(("b", "is_said"), [((0.5, 0.625), True), ((0.5, 0.75), False), ((0.25, 0.375), False)])
+def test_equal_differences_have_no_star_and_the_note_says_so_where_there_are_some(
+    tmp_path: Path, b: tuple[float, float], is_said: bool
+) -> None:
+    rows = ["a | 0 | 0.25", "a | 1 | 0.375", *(f"b | {seed} | {value}" for seed, value in enumerate(b))]
+    summary = differences(table(tmp_path, "rounding", rows), "rounding=a")
+    assert "*" not in summary_table(summary)
+    assert ("but not where all pairs differ by the same (± 0.0000)" in summary_note(summary)) == is_said
 
 
 def test_a_sweep_without_axes_has_nothing_to_compare(tmp_path: Path) -> None:
