@@ -57,6 +57,8 @@ class Parameter:
         stacks: whether trials that differ in it can train in one stack.
         as_before: the value that means "as before this parameter existed". It is left out of keys, so that adding a
             parameter leaves the keys of older trials as they were. It never changes once released.
+        label: the name in words, for the axes of figures; empty where `name` itself is plain.
+        unit: behind it in brackets, if it has one.
     """
 
     name: str
@@ -65,6 +67,8 @@ class Parameter:
     default: Any = REQUIRED
     stacks: bool = False
     as_before: Any = ALWAYS
+    label: str = ""
+    unit: str = ""
 
     def check(self, value: object) -> Any:
         """`value` in its one spelling (1 becomes 1.0 where a float is meant, 32.0 becomes 32 where an integer is).

@@ -46,7 +46,7 @@ def random_bits(rounding: str) -> int | None:
 def bitwidth(least: int, most: int) -> Parameter:
     """The bits per value of a family, sign included."""
     expected = f"an integer from {least} to {most} (bits per value)"
-    return Parameter("bitwidth", Annotated[int, Field(ge=least, le=most)], expected, stacks=True)
+    return Parameter("bitwidth", Annotated[int, Field(ge=least, le=most)], expected, stacks=True, unit="bits")
 
 
 def _switch(name: str, expected: str, default: bool, **more: Any) -> Parameter:
@@ -62,19 +62,31 @@ SCALE = Parameter(
     default=1.0,
     stacks=True,
 )
-ZERO = _switch("zero", "whether 0 is a level", True, stacks=True)
+ZERO = _switch("zero", "whether 0 is a level", True, stacks=True, label="zero level")
 FRACTION = Parameter(
-    "fraction", Annotated[int, Field(ge=-96, le=120)], "an integer from -96 to 120 (fractional bits)", stacks=True
+    "fraction",
+    Annotated[int, Field(ge=-96, le=120)],
+    "an integer from -96 to 120 (fractional bits)",
+    stacks=True,
+    label="fraction bits",
 )
 SYMMETRIC = _switch("symmetric", "whether the lowest level is minus the highest", False)
 OVERFLOW = Parameter(
     "overflow", Literal["saturate", "wrap", "unbounded"], "saturate, wrap or unbounded", default="saturate"
 )
 EXPONENT = Parameter(
-    "exponent", Annotated[int, Field(ge=2, le=8)], "an integer from 2 to 8 (exponent bits)", stacks=True
+    "exponent",
+    Annotated[int, Field(ge=2, le=8)],
+    "an integer from 2 to 8 (exponent bits)",
+    stacks=True,
+    label="exponent bits",
 )
 MANTISSA = Parameter(
-    "mantissa", Annotated[int, Field(ge=1, le=23)], "an integer from 1 to 23 (mantissa bits)", stacks=True
+    "mantissa",
+    Annotated[int, Field(ge=1, le=23)],
+    "an integer from 1 to 23 (mantissa bits)",
+    stacks=True,
+    label="mantissa bits",
 )
 FLAVOUR = Parameter(
     "flavour",
@@ -90,6 +102,7 @@ PER = Parameter(
     Annotated[int, Field(ge=1, le=2**20)] | Literal["tensor", "channel"],
     "tensor, channel, or the number of values of a row that share one scale",
     default="tensor",
+    label="values per scale",
 )
 AXIS = Parameter(
     "axis",

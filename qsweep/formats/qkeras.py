@@ -23,7 +23,11 @@ AUTO = ("auto", "auto_po2")
 QKERAS_BITWIDTH = bitwidth(1, 16)
 PO2_BITWIDTH = bitwidth(2, 8)
 INTEGER = Parameter(
-    "integer", Annotated[int, Field(ge=-16, le=16)], "an integer from -16 to 16 (bits left of the point)", default=0
+    "integer",
+    Annotated[int, Field(ge=-16, le=16)],
+    "an integer from -16 to 16 (bits left of the point)",
+    default=0,
+    label="integer bits",
 )
 KEEP_NEGATIVE = Parameter("keep_negative", bool, "true or false (whether one bit is a sign)", default=True)
 ALPHA = Parameter(

@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import Final
 
 from qsweep.plots.fonts import drawable
-from qsweep.trial.measures import MEASURES, SECONDS, is_share
-from qsweep.trial.roles import PLURALS, ROLES
+from qsweep.trial.measures import LABELS, MEASURES, is_share
+from qsweep.trial.parameters import PLAIN, ROLE_PARTS
 
 Value = bool | float | str
 """What stands in a column of parameters; a column holds one type only."""
@@ -27,47 +27,13 @@ class Reference:
 Place = Value | Reference
 
 
-def _why_words() -> dict[str, str]:
-    """The words of the columns that say why, by column."""
-    return {f"{role}_{part}": words for role in ROLES for part, words in _why_words_of(role).items()}
-
-
-def _why_words_of(role: str) -> dict[str, str]:
-    return {
-        "clipped": f"{PLURALS[role]} clipped",
-        "zero": f"{PLURALS[role]} at 0",
-        "levels": f"levels that {PLURALS[role]} use",
-        "stalled": f"{role} updates lost to rounding",
-    }
-
-
-WORDS: Final = {
-    "batch_size": "batch size",
-    "fraction": "fraction bits",
-    "lr": "learning rate",
-    "l1": "L1 penalty",
-    "weight_decay": "weight decay",
-    "zero": "zero level",
-    "test_accuracy": "test accuracy",
-    "train_accuracy": "training accuracy",
-    "test_loss": "test loss",
-    "train_loss": "training loss",
-    **_why_words(),
-    "predicted_classes": "classes predicted",
-    "model_bits": "bits of all parameters",
-    "compressed_bytes": "bytes of the packed model",
-    SECONDS: "seconds per trial",
-}
-INNER_WORDS: Final = {
-    "bitwidth": "bits",
-    "exponent": "exponent bits",
-    "mantissa": "mantissa bits",
-    "fraction": "fraction bits",
-    "integer": "integer bits",
-    "per": "values per scale",
-}
+WORDS: Final = {p.name: p.label for p in PLAIN.values() if p.label} | LABELS
+INNER_WORDS: Final = {p.name: p.label or p.unit for p in ROLE_PARTS.values() if p.label or p.unit}
 """Words of a format's parameters, behind the role: `quantize.weight.bitwidth` is weight bits."""
-UNITS: Final = {"bitwidth": "bits", **{measure: "%" for measure in MEASURES if is_share(measure)}}
+UNITS: Final = {
+    **{p.name: p.unit for p in PLAIN.values() if p.unit},
+    **{measure: "%" for measure in MEASURES if is_share(measure)},
+}
 PHRASES: Final = {("zero", True): "with a zero level", ("zero", False): "without a zero level"}
 DIGITS: Final = 4
 """Of a number in a figure, unless it takes more to tell it from others."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from qsweep.trial.roles import KEPT, ROLES
+from qsweep.trial.roles import KEPT, PLURALS, ROLES
 
 NOT_ROUNDED = "not_rounded"
 """What a trial's roles name and nothing rounds in its net: a column where there is something."""
@@ -39,6 +39,29 @@ DRAWN = (*MEASURES, SECONDS)
 """All that can be drawn."""
 SHARES = ("accuracy", "clipped", "zero", "stalled")
 """How measures end that are fractions, drawn in per cent."""
+
+
+def _why_labels(role: str) -> dict[str, str]:
+    return {
+        f"{role}_clipped": f"{PLURALS[role]} clipped",
+        f"{role}_zero": f"{PLURALS[role]} at 0",
+        f"{role}_levels": f"levels that {PLURALS[role]} use",
+        f"{role}_stalled": f"{role} updates lost to rounding",
+    }
+
+
+LABELS = {
+    "test_accuracy": "test accuracy",
+    "train_accuracy": "training accuracy",
+    "test_loss": "test loss",
+    "train_loss": "training loss",
+    **{column: label for role in ROLES for column, label in _why_labels(role).items()},
+    CLASSES: "classes predicted",
+    MODEL_BITS: "bits of all parameters",
+    "compressed_bytes": "bytes of the packed model",
+    SECONDS: "seconds per trial",
+}
+"""What can be drawn, in words."""
 
 
 def is_share(measure: str) -> bool:

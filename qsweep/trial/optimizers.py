@@ -10,9 +10,11 @@ from pydantic import Field
 
 from qsweep.parameter import BELOW_ONE, NOT_NEGATIVE, POSITIVE, Parameter
 
-LR = Parameter("lr", POSITIVE, "a number above 0", default=0.01, stacks=True)
+LR = Parameter("lr", POSITIVE, "a number above 0", default=0.01, stacks=True, label="learning rate")
 MOMENTUM = Parameter("momentum", BELOW_ONE, "a number from 0 up to, not including, 1", default=0.0, stacks=True)
-WEIGHT_DECAY = Parameter("weight_decay", NOT_NEGATIVE, "a number, 0 or above", default=0.0, stacks=True)
+WEIGHT_DECAY = Parameter(
+    "weight_decay", NOT_NEGATIVE, "a number, 0 or above", default=0.0, stacks=True, label="weight decay"
+)
 L1 = Parameter(
     "l1",
     NOT_NEGATIVE,
@@ -20,6 +22,7 @@ L1 = Parameter(
     default=0.0,
     stacks=True,
     as_before=0.0,
+    label="L1 penalty",
 )
 ALPHA = Parameter("alpha", BELOW_ONE, "a number from 0 up to, not including, 1", default=0.99, stacks=True)
 EPS = Parameter("eps", POSITIVE, "a number above 0", default=1e-8, stacks=True)

@@ -67,7 +67,11 @@ HISTOGRAM = Parameter(
 
 EPOCHS = Parameter("epochs", Annotated[int, Field(ge=1, le=100_000)], "an integer from 1 to 100000", default=1)
 BATCH_SIZE = Parameter(
-    "batch_size", Annotated[int, Field(ge=1, le=1_000_000)], "an integer from 1 to 1000000", default=128
+    "batch_size",
+    Annotated[int, Field(ge=1, le=1_000_000)],
+    "an integer from 1 to 1000000",
+    default=128,
+    label="batch size",
 )
 CROSS_ENTROPY: Final = "cross_entropy"
 SQUARED_ERROR: Final = "squared_error"

@@ -6,7 +6,7 @@ from qsweep.formats import FAMILIES
 from qsweep.parameter import ALWAYS, REQUIRED
 from qsweep.results.tables import HISTORY_COLUMNS
 from qsweep.trial.key import NUMERICS
-from qsweep.trial.measures import METRICS
+from qsweep.trial.measures import DRAWN, LABELS, METRICS
 from qsweep.trial.parameters import (
     CHOICES,
     DATA,
@@ -68,3 +68,7 @@ def test_every_part_that_a_name_stands_for_has_numerics() -> None:
         "coded_sizes",
     }
     assert set(parts) | others == set(NUMERICS)
+
+
+def test_all_that_can_be_drawn_has_a_label() -> None:
+    assert set(DRAWN) <= set(LABELS)
