@@ -1,7 +1,7 @@
-"""What a family of formats declares of itself, once: all other files of qsweep ask for nothing else.
+"""The base class of format families: everything that the rest of qsweep asks of a family, declared once.
 
-A family is a frozen dataclass below `Format`. What it must declare is abstract here, so a family that lacks its code or
-its rounding rule can't be made.
+A family is a frozen dataclass that inherits from `Format`. Required members are abstract, so a family without a code or
+a rounding rule cannot be instantiated.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ class Format(ABC):
 
     Attributes:
         family: the name of the family.
-        short: the name of a format, with the parameters that it holds.
-        parameters: their names are the dataclass's fields.
-        summary: one line of what the formats are.
-        examples: names of formats that messages offer.
-        words: other names, each for some parameters.
+        short: a pattern of the short name, with the parameters that it includes.
+        parameters: the parameters, one per field of the dataclass.
+        summary: a description in one line.
+        examples: names that messages suggest.
+        words: other names, each with the parameters that it sets.
         numerics: version of the arithmetic. Raise it on purpose when a change alters results.
-        draws: how many uniform numbers a value takes in stochastic rounding.
-        is_learned: whether levels are found once, in values that no longer change, so that no role takes them.
-        is_sign: whether values are a sign times a scale, or 0, so that nearly all values lie between or beyond them.
+        draws: number of uniform random numbers per value in stochastic rounding.
+        is_learned: whether levels are computed once from trained values; roles cannot use such formats.
+        is_sign: whether a rounded value is a sign times a scale, or 0, so that rounding changes nearly every value.
     """
 
     family: ClassVar[str]
@@ -46,19 +46,19 @@ class Format(ABC):
     @property
     @abstractmethod
     def rule(self) -> str:
-        """The rounding rule, by its name in qsweep.rounding."""
+        """The name of the rounding rule in qsweep.rounding."""
 
     @property
     @abstractmethod
     def code(self) -> Coding | None:
-        """How an element is kept; None of formats without a code of a fixed length.
+        """The code of an element; None for formats without a code of a fixed length.
 
-        Of a format with a scale, the numbers are in units of it.
+        If the format has a scale, the numbers are in units of the scale.
         """
 
     @property
     def law(self) -> Law | None:
-        """The elements, where they are a grid or floating point by whose rules values are rounded."""
+        """The elements, if they are a grid or floating point and values are rounded by its rules."""
         return None
 
     @property
@@ -70,7 +70,7 @@ class Format(ABC):
     def is_coded(self) -> bool:
         """Whether a tensor is stored as the codes of its elements and the scales of its groups.
 
-        Not where the two ends of each group are stored: codes between them need be no longer than the values need.
+        False if the two ends of each group are stored: then codes are only as long as the values need.
         """
         return self.code is not None and not isinstance(self.group_scale, Ends)
 
@@ -86,10 +86,10 @@ class Format(ABC):
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the rules are another library's, so that it has that library's rounding modes alone."""
+        """Whether the rules are another library's; then only that library's rounding modes are available."""
         return False
 
     @property
     def parts(self) -> frozenset[str]:
-        """The parts of the arithmetic that results rest on, by their names among the versions of a key."""
+        """The parts of the arithmetic that results depend on, by their names in the versions of a key."""
         return frozenset({self.family})

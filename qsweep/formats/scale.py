@@ -1,4 +1,4 @@
-"""What the elements of a group share: the kinds of scales, and how many bits each of them takes."""
+"""The kinds of scales that the elements of a group share, and their sizes in bits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ FLOAT32 = 32
 
 @dataclass(frozen=True)
 class GivenScale:
-    """A scale that the format names, so that nothing of it is stored.
+    """A scale set by the format, so that nothing of it is stored.
 
     Attributes:
-        per: what shares one: `tensor`, `channel`, or a number of values.
-        magnitude: that a format names.
-        element: the element that has this magnitude.
+        per: what shares one scale: `tensor`, `channel`, or a number of values.
+        magnitude: the magnitude set by the format.
+        element: the element with this magnitude.
     """
 
     kind: ClassVar[str] = "given beforehand"
@@ -31,7 +31,7 @@ class GivenScale:
 
 @dataclass(frozen=True)
 class GivenEnds:
-    """Ends ±m that the format names; the codes are counted from the lower end to the upper one."""
+    """Ends ±m set by the format; the codes are counted from the lower end to the upper one."""
 
     kind: ClassVar[str] = "given beforehand"
     bits: ClassVar[int] = 0
@@ -86,7 +86,7 @@ class PowerScale:
 
 @dataclass(frozen=True)
 class E4M3Scale:
-    """An e4m3 number; `of_tensor`: times a float32 that the whole tensor has."""
+    """An e4m3 number; with `of_tensor`, times a float32 number per tensor."""
 
     bits: ClassVar[int] = 8
 
