@@ -11,7 +11,7 @@ from typing import Any
 import fake_job
 import pytest
 
-from qsweep.cli import show
+from qsweep.cli.table import summary_table, trials_table
 from qsweep.errors import UserError
 from qsweep.results import aggregate, tables
 from qsweep.results.store import Record
@@ -98,13 +98,13 @@ def test_bits_of_models_stand_behind_the_metrics_where_a_record_has_them(plan: P
     assert [row["model_bits"] for row in found] == [str(2**40), "5", str(2**40), "", ""]
     assert list(found[0])[list(found[0]).index("reason") - 1] == "model_bits"
     (tmp_path / "trials.csv").write_text(tables.trials_csv(plan, records), encoding="utf-8")
-    shown = [line.split() for line in show.trials_table(tmp_path).splitlines()]
+    shown = [line.split() for line in trials_table(tmp_path).splitlines()]
     assert (shown[0][-1], shown[1][-1], shown[2][-1]) == ("model_bits", "1099511627776", "5")
-    means = show.summary_table(aggregate.over_seeds(tmp_path)).splitlines()
+    means = summary_table(aggregate.over_seeds(tmp_path)).splitlines()
     assert (means[0].split()[-1], means[1].split()[-1]) == ("model_bits", "1099511627776")
     alike = {t.key: record(t, result=METRIC, run=counted) for t in plan.trials}
     (tmp_path / "trials.csv").write_text(tables.trials_csv(plan, alike), encoding="utf-8")
-    assert "model_bits" not in show.trials_table(tmp_path) + show.summary_table(aggregate.over_seeds(tmp_path))
+    assert "model_bits" not in trials_table(tmp_path) + summary_table(aggregate.over_seeds(tmp_path))
 
 
 def test_tensors_have_the_full_names_of_their_formats(tmp_path: Path) -> None:
