@@ -131,6 +131,10 @@ def worker_environment() -> dict[str, str]:
 
 
 def _begin_worker(driver: int) -> None:
+    from joblib.externals.loky import process_executor
+
+    # Where psutil is installed, loky ends a worker that has 300 MB more than after its first job, as if memory leaked.
+    process_executor._MAX_MEMORY_LEAK_SIZE = math.inf
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
 
 
@@ -151,5 +155,5 @@ def _kill_local(executor: Executor) -> None:
 
 
 def _workers(executor: Any) -> dict[int, BaseProcess]:
-    """The processes of loky's executor by pid. They have no public name, and none else is used: a test holds that."""
+    """The processes of loky's executor by pid. They have no public name: a test pins this one."""
     return dict(executor._processes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import fake_job
 import pytest
+from joblib.externals.loky import process_executor
 
 from qsweep.errors import UserError
 from qsweep.runner import backends
@@ -67,20 +69,23 @@ def test_serial_lets_an_interrupt_through_at_once() -> None:
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
-def test_loky_still_has_the_private_name_by_which_workers_are_killed() -> None:
+def test_loky_still_has_the_private_names_that_we_use() -> None:
     chosen = backend("local", 2)
     executor = chosen.open()
     used = set(re.findall(r"executor\.(_\w+)", Path(backends.__file__).read_text(encoding="utf-8")))
     look = (
         f"joblib {version('joblib')} may have changed loky's executor ({inspect.getsourcefile(type(executor))}): see "
-        "which attribute holds the processes by pid, that submit starts all of them, and that shutdown(wait=True) "
-        "settles all futures of killed ones; then change backends._workers, _open_local or _kill_local"
+        "which attribute holds the processes by pid, that submit starts all of them, that shutdown(wait=True) "
+        "settles all futures of killed ones, and which limit ends a worker that grew; then change backends._workers, "
+        "_open_local, _kill_local or _begin_worker"
     )
-    assert used == {"_processes"}
+    assert used == {"_processes", "_MAX_MEMORY_LEAK_SIZE"}
     processes = dict(getattr(executor, "_processes", {}))
     assert len(processes) == 2, look
     assert all(process.is_alive() and process.pid == pid for pid, process in processes.items()), look
     assert "wait" in inspect.signature(executor.shutdown).parameters, look
+    assert "< _MAX_MEMORY_LEAK_SIZE:" in inspect.getsource(process_executor), look
+    assert executor.submit(fake_job.most_memory).result(30) == math.inf, look
     future = executor.submit(time.sleep, 100)
     chosen.kill(executor)
     assert future.done(), look

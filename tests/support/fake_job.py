@@ -127,6 +127,13 @@ def lines(folder: Path, name: str) -> list[str]:
 # --- for tests of executors alone -------------------------------------------------------------------------------------
 
 
+def most_memory() -> float:
+    """How much a worker of loky may grow."""
+    from joblib.externals.loky import process_executor
+
+    return float(process_executor._MAX_MEMORY_LEAK_SIZE)
+
+
 def double(number: int) -> int:
     return 2 * number
 
