@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -17,7 +18,9 @@ from paths import ROOT
 from qsweep.spec.file import read
 from qsweep.spec.plan import expand
 
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted(
+    [*(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")), *(ROOT / "docs").glob("*.md")]
+)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = ("README.md", "cli.md")
 """Documents whose commands a test of their own runs, or which are generated and repeat those of others."""
@@ -46,6 +49,17 @@ def test_generated_parts_are_those_that_make_docs_writes(capsys: pytest.CaptureF
     assert Cog().main(["cog", *options, *map(str, (ROOT / "docs").glob("*.md"))]) == 0, (
         f"run `make docs`\n{capsys.readouterr().out}"
     )
+
+
+def test_examples_of_contributing_fit_into_the_files_that_they_name() -> None:
+    """Each runs behind the text of its file, with the dicts of it copied; a file that is new begins empty."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n# (\S+)\.py.*\n((?:.*\n)*?)```", text)
+    assert len(examples) == 7
+    for file, code in examples:
+        is_there = (ROOT / f"{file}.py").exists()
+        scope = dict(vars(importlib.import_module(file.replace("/", ".")))) if is_there else {}
+        exec(code, {name: dict(value) if isinstance(value, dict) else value for name, value in scope.items()})  # noqa: S102
 
 
 def commands_of(text: str) -> list[list[str]]:
