@@ -19,7 +19,7 @@ from qsweep.formats import make, name_of
 from qsweep.results.store import STATUSES, Record
 from qsweep.spec.plan import Plan
 from qsweep.trial.measures import DRAWN, METRICS, MODEL_BITS, NOT_ROUNDED, SIZES, why_columns
-from qsweep.trial.parameters import STAGES
+from qsweep.trial.parameters import CLIP, STAGES
 from qsweep.trial.quantized import compresses, kept_formats
 
 if TYPE_CHECKING:
@@ -149,11 +149,17 @@ def _tensor_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[Any
 
 
 def tensors(settings: Mapping[str, Any], result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The compressed tensors of a trial, with the full names of their formats; records have only the families."""
+    """The compressed tensors of a trial, with their formats as a spec would write them; records have only families."""
     found = result.get("tensors", ())
     formats = kept_formats(settings[STAGES]) if found else {}
-    names = {part: name_of(make(own["format"], own)) for part, own in formats.items()}
+    names = {part: _compressed_to(own) for part, own in formats.items()}
     return [{**own, "format": names[own["part"]]} for own in found]
+
+
+def _compressed_to(own: Mapping[str, Any]) -> str:
+    """What a part is compressed to: `block8 per=16`, `uniform4 clip=99.9`."""
+    clip = own.get(CLIP.name, CLIP.default)
+    return name_of(make(own["format"], own)) + (f" {CLIP.name}={cell(clip)}" if clip != CLIP.default else "")
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -107,18 +107,22 @@ def test_bits_of_models_stand_behind_the_metrics_where_a_record_has_them(plan: P
     assert "model_bits" not in trials_table(tmp_path) + summary_table(aggregate.over_seeds(tmp_path))
 
 
-def test_tensors_have_the_full_names_of_their_formats(tmp_path: Path) -> None:
+def test_tensors_have_their_formats_as_a_spec_would_write_them_with_what_was_clipped(tmp_path: Path) -> None:
     """Also those of records that hold the family's name alone."""
     text = """
 trial:
   {data: digits, model: softmax, bitwidth: 8,
-   stages: [{compress: {weight: block per=16, bias: e4m3}}, {retrain: {codebook: free}}, {compress: {weight: kmeans5}}]}
+   stages: [{compress: {weight: block per=16, bias: e4m3}}, {retrain: {codebook: free}},
+            {compress: {weight: kmeans5, bias: uniform clip=99.9}}]}
 """
     (tmp_path / "tiny.yaml").write_text(text)
     plan = expand(read(tmp_path / "tiny.yaml"))
     (trial,) = plan.trials
     row: dict[str, Any] = dict.fromkeys(tables.TENSOR_COLUMNS[2:])
-    parts = {trial.bases[1].key: (("weight", "block"), ("bias", "float")), trial.key: (("weight", "kmeans"),)}
+    parts = {
+        trial.bases[1].key: (("weight", "block"), ("bias", "float")),
+        trial.key: (("weight", "kmeans"), ("bias", "uniform")),
+    }
     records = {
         one.key: record(one, result={"tensors": [{**row, "part": p, "format": f} for p, f in parts[one.key]]})
         for one in (trial.bases[1], trial)
@@ -126,6 +130,7 @@ trial:
     found = csv.DictReader(io.StringIO(tables.tensors_csv(plan, records)))
     assert [(row["stage"], row["part"], row["format"]) for row in found] == [
         ("1", "weight", "block8 per=16"), ("1", "bias", "e4m3"), ("3", "weight", "kmeans5"),
+        ("3", "bias", "uniform8 clip=99.9"),
     ]  # fmt: skip
 
 
