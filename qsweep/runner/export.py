@@ -130,10 +130,7 @@ def _trained(
 ) -> dict[str, Any]:
     settings, place = record.trial, data_folder()
     ensure(DATASETS[settings["data"]["name"]], place, say)
-    (found,) = job.train_stack(
-        [settings], sources=sources, data_folder=str(place), device=environment.choose("auto"), timeout=None,
-        kept=[record.key],
-    )  # fmt: skip
+    (found,) = job.Job(sources, place, environment.choose("auto"), kept=[record.key])([settings])
     if "weights" not in found:
         raise UserError(f"training {record.key[:10]} again ended otherwise: {found['status']}: {found['reason']}")
     if found["environment"] != record.environment:

@@ -229,13 +229,8 @@ class _Sweep:
     def _train(self, stacks: Sequence[Stack]) -> Summary:
         """Run all stacks, one stage after the other: what a stage starts from must be there."""
         trials = stacked(stacks)
-        train = partial(
-            job.train_stack,
-            sources=self.plan.spec.texts,
-            data_folder=str(data_folder().resolve()),
-            device=self.device,
-            timeout=self.options.timeout,
-            kept=giving_weights(trials),
+        train = job.Job(
+            self.plan.spec.texts, data_folder().resolve(), self.device, self.options.timeout, giving_weights(trials)
         )
         backend = backends.backend(self.options.backend, self.options.workers)
         commit = partial(self._commit, self.store.begin_run(self._origin))

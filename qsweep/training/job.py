@@ -51,36 +51,122 @@ GRACE_SECONDS = 10
 """What a stack may take beyond its time: one that does not stop by itself is ended then."""
 
 
-def train_stack(
-    trials: Sequence[Settings],
-    inputs: Sequence[bytes] = (),
-    *,
-    sources: Mapping[str, str],
-    data_folder: str,
-    device: str,
-    timeout: float | None,
-    kept: Collection[str] = (),
-) -> list[dict[str, Any]]:
-    """Take the last stage of trials that share a stack signature.
+@dataclass(frozen=True)
+class Job:
+    """How the stacks of a run are trained, each by one call.
 
-    Args:
-        trials: settings as `qsweep.trial.resolve` resolves them.
-        inputs: the weights that each of them starts from, as safetensors; none where they have but their training.
-        kept: keys of the trials whose weights come back.
+    Attributes:
         sources: text of users' Python files, by SHA-256.
-        timeout: wall seconds a trial.
-
-    Returns:
-        One record for each trial, in order: `key`, `environment`, `status`, `reason`, `trial`, `result`, `history`,
-        `run`; `weights` where they are asked for and there are any.
+        timeout: wall seconds per trial.
+        kept: keys of the trials whose weights come back.
     """
-    place = Path(data_folder)
-    if timeout or any(is_users(settings) for settings in trials):
-        outcomes, seconds = _train_apart(trials, inputs, sources, place, device, timeout, kept)
-    else:
-        outcomes, seconds = _train_timed(trials, inputs, sources, place, device, timeout, kept)
-    run = {"seconds": seconds / max(len(trials), 1), "stack": len(trials), "threads": 1, "device": device}
-    return [_record(settings, outcome, device, run) for settings, outcome in zip(trials, outcomes, strict=True)]
+
+    sources: Mapping[str, str]
+    data_folder: Path
+    device: str
+    timeout: float | None = None
+    kept: Collection[str] = ()
+
+    def __call__(self, trials: Sequence[Settings], inputs: Sequence[bytes] = ()) -> list[dict[str, Any]]:
+        """Take the last stage of trials that share a stack signature.
+
+        Args:
+            trials: settings as `qsweep.trial.resolve` resolves them.
+            inputs: the weights that each of them starts from, as safetensors; none where they have but their training.
+
+        Returns:
+            One record for each trial, in order: `key`, `environment`, `status`, `reason`, `trial`, `result`,
+            `history`, `run`; `weights` where they are asked for and there are any.
+        """
+        is_apart = self.timeout or any(is_users(settings) for settings in trials)
+        outcomes, seconds = (self._train_apart if is_apart else self._train_timed)(trials, inputs)
+        run = {"seconds": seconds / max(len(trials), 1), "stack": len(trials), "threads": 1, "device": self.device}
+        return [_record(settings, own, self.device, run) for settings, own in zip(trials, outcomes, strict=True)]
+
+    def _limit(self, trials: Sequence[Settings]) -> float | None:
+        """Wall seconds of a stack."""
+        return self.timeout * len(trials) if self.timeout else None
+
+    def _train_apart(self, trials: Sequence[Settings], inputs: Sequence[bytes]) -> tuple[list[dict[str, Any]], float]:
+        """As `_train_timed`, in a process of its own, which can be ended whatever it waits for. A user's file may
+        change what every later trial would compute."""
+        start = time.perf_counter()
+        limit = self._limit(trials)
+        try:
+            found: tuple[list[dict[str, Any]], float] = apart.call(
+                self._train_timed, trials, inputs, prepare=prepare_training, limit=limit and limit + GRACE_SECONDS
+            )
+        except apart.LostError as error:
+            outcome = _outcome_of_nothing("failed", str(error))
+        except OutOfTimeError:
+            outcome = _outcome_of_nothing("timeout", f"took longer than {limit:g} s, and was ended")
+        else:
+            return found
+        return [outcome] * len(trials), time.perf_counter() - start
+
+    def _train_timed(self, trials: Sequence[Settings], inputs: Sequence[bytes]) -> tuple[list[dict[str, Any]], float]:
+        """What becomes of each trial of a stack, and the wall seconds of all."""
+        start = time.perf_counter()
+        fix_products()
+        try:
+            import qsweep.training.stages  # noqa: F401  # torch's own start is no trial's time
+
+            start = time.perf_counter()
+            with _one_thread(), _time_limit(self._limit(trials)):
+                outcomes = self._train(trials, inputs)
+                _check_imports(trials[0])
+        except Exception as error:  # any error of a user's model, of torch, of the machine
+            status = "timeout" if isinstance(error, OutOfTimeError) else "failed"
+            outcomes = [_failure(status, error, str(self.data_folder))] * len(trials)
+        return outcomes, time.perf_counter() - start
+
+    def _train(self, trials: Sequence[Settings], inputs: Sequence[bytes]) -> list[dict[str, Any]]:
+        """Stacked where the net stacks, else one trial after the other; both by the same course."""
+        import torch
+
+        from qsweep.kernels.streams import Stream
+        from qsweep.models.build import build, initialize, stacks
+        from qsweep.training.nets import Net, plain_net, stacked_net
+        from qsweep.training.stages import packed, run_last, start_from
+
+        keep_memory()
+        shared = trials[0]
+        data = DATASETS[shared["data"]["name"]]
+        examples = load(data, self.data_folder, shared["data"]["split"])
+
+        def new_model() -> torch.nn.Module:
+            with _seeded(shared["seed"]):
+                model = build(shared["model"], self.sources, data.shape, data.classes)
+            initialize(model, shared["init"], Stream(shared["seed"]))
+            return model
+
+        def course(
+            part: Sequence[Settings], given: Sequence[bytes], model: torch.nn.Module, net: Net
+        ) -> list[dict[str, Any]]:
+            start_from(net, given)
+            found = []
+            for trial, own in zip(part, run_last(net, model, part, data, examples, self.device), strict=True):
+                is_kept = own.status == "done" and key_of(trial) in self.kept
+                found.append(_outcome(trial, own) | ({"weights": packed(own.weights)} if is_kept else {}))
+            return found
+
+        model = new_model()
+        if ITERATIONS.name in shared:
+            from qsweep.training import one_example
+
+            return [
+                _outcome(trial, own)
+                for trial, own in zip(trials, one_example.run(model, trials, data, examples), strict=True)
+            ]
+        if stacks(shared["model"], model, data.shape, data.classes):
+            return course(trials, inputs, model, stacked_net(model.to(self.device), len(trials), shared[LOSS.name]))
+        outcomes = []
+        for index, trial in enumerate(trials):
+            model = new_model()
+            stacks(shared["model"], model, data.shape, data.classes)  # it learns the shapes of its masks
+            net = plain_net(model.to(self.device), shared[LOSS.name])
+            outcomes += course([trial], inputs[index : index + 1], model, net)
+        return outcomes
 
 
 def is_users(settings: Settings) -> bool:
@@ -88,60 +174,8 @@ def is_users(settings: Settings) -> bool:
     return "source" in settings["model"]
 
 
-def _train_apart(
-    trials: Sequence[Settings],
-    inputs: Sequence[bytes],
-    sources: Mapping[str, str],
-    folder: Path,
-    device: str,
-    timeout: float | None,
-    kept: Collection[str],
-) -> tuple[list[dict[str, Any]], float]:
-    """As `_train_timed`, in a process of its own, which can be ended whatever it waits for. A user's file may change
-    what every later trial would compute."""
-    start = time.perf_counter()
-    limit = timeout * len(trials) if timeout else None
-    given = (trials, inputs, sources, folder, device, timeout, kept)
-    try:
-        found: tuple[list[dict[str, Any]], float] = apart.call(
-            _train_timed, *given, prepare=prepare_training, limit=limit and limit + GRACE_SECONDS
-        )
-    except apart.LostError as error:
-        outcome = _outcome_of_nothing("failed", str(error))
-    except OutOfTimeError:
-        outcome = _outcome_of_nothing("timeout", f"took longer than {limit:g} s, and was ended")
-    else:
-        return found
-    return [outcome] * len(trials), time.perf_counter() - start
-
-
 def _outcome_of_nothing(status: str, reason: str) -> dict[str, Any]:
     return {"status": status, "reason": reason[:300], "result": {}, "history": []}
-
-
-def _train_timed(
-    trials: Sequence[Settings],
-    inputs: Sequence[bytes],
-    sources: Mapping[str, str],
-    folder: Path,
-    device: str,
-    timeout: float | None,
-    kept: Collection[str],
-) -> tuple[list[dict[str, Any]], float]:
-    """What becomes of each trial of a stack, and the wall seconds of all."""
-    start = time.perf_counter()
-    fix_products()
-    try:
-        import qsweep.training.stages  # noqa: F401  # torch's own start is no trial's time
-
-        start = time.perf_counter()
-        with _one_thread(), _time_limit(timeout * len(trials) if timeout else None):
-            outcomes = _train(trials, inputs, sources, folder, device, kept)
-            _check_imports(trials[0])
-    except Exception as error:  # any error of a user's model, of torch, of the machine
-        status = "timeout" if isinstance(error, OutOfTimeError) else "failed"
-        outcomes = [_failure(status, error, str(folder))] * len(trials)
-    return outcomes, time.perf_counter() - start
 
 
 def _record(settings: Settings, outcome: Mapping[str, Any], device: str, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,61 +199,6 @@ def _failure(status: str, error: Exception, data_folder: str) -> dict[str, Any]:
 def without_paths(text: str) -> str:
     """A text that may be mailed: of each full path (or address) no more than the last name."""
     return FOLDERS.sub("…/", text)
-
-
-def _train(
-    trials: Sequence[Settings],
-    inputs: Sequence[bytes],
-    sources: Mapping[str, str],
-    folder: Path,
-    device: str,
-    kept: Collection[str],
-) -> list[dict[str, Any]]:
-    """Stacked where the net stacks, else one trial after the other; both by the same course."""
-    import torch
-
-    from qsweep.kernels.streams import Stream
-    from qsweep.models.build import build, initialize, stacks
-    from qsweep.training.nets import Net, plain_net, stacked_net
-    from qsweep.training.stages import packed, run_last, start_from
-
-    keep_memory()
-    shared = trials[0]
-    data = DATASETS[shared["data"]["name"]]
-    examples = load(data, folder, shared["data"]["split"])
-
-    def new_model() -> torch.nn.Module:
-        with _seeded(shared["seed"]):
-            model = build(shared["model"], sources, data.shape, data.classes)
-        initialize(model, shared["init"], Stream(shared["seed"]))
-        return model
-
-    def course(
-        part: Sequence[Settings], given: Sequence[bytes], model: torch.nn.Module, net: Net
-    ) -> list[dict[str, Any]]:
-        start_from(net, given)
-        found = []
-        for trial, own in zip(part, run_last(net, model, part, data, examples, device), strict=True):
-            weights = {"weights": packed(own.weights)} if own.status == "done" and key_of(trial) in kept else {}
-            found.append(_outcome(trial, own) | weights)
-        return found
-
-    model = new_model()
-    if ITERATIONS.name in shared:
-        from qsweep.training import one_example
-
-        return [
-            _outcome(trial, own)
-            for trial, own in zip(trials, one_example.run(model, trials, data, examples), strict=True)
-        ]
-    if stacks(shared["model"], model, data.shape, data.classes):
-        return course(trials, inputs, model, stacked_net(model.to(device), len(trials), shared[LOSS.name]))
-    outcomes = []
-    for index, trial in enumerate(trials):
-        model = new_model()
-        stacks(shared["model"], model, data.shape, data.classes)  # it learns the shapes of its masks
-        outcomes += course([trial], inputs[index : index + 1], model, plain_net(model.to(device), shared[LOSS.name]))
-    return outcomes
 
 
 # --- looking at a net before it trains --------------------------------------------------------------------------------

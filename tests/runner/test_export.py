@@ -40,10 +40,7 @@ def run(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> C
         weights = Weights.beside(tmp_path, describe("cpu"))
         with closing(Store.open(tmp_path / "store.db")) as store:
             for one in (*trial.bases, trial):
-                (record,) = job.train_stack(
-                    [one.settings], found[-1:], sources=sources or {}, data_folder=str(data_folder), device="cpu", timeout=None,
-                    kept=[one.key],
-                )  # fmt: skip
+                (record,) = job.Job(sources or {}, data_folder, "cpu", kept=[one.key])([one.settings], found[-1:])
                 found.append(record.get("weights", b""))
                 if "weights" in record:
                     weights.put(one.key, record["weights"])

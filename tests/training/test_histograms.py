@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from qsweep.training.histograms import histogram, histograms
-from qsweep.training.job import train_stack
+from qsweep.training.job import Job
 from qsweep.trial.key import Trial, stack_signature
 
 Make = Callable[..., Trial]
@@ -28,7 +28,7 @@ def net(shape, classes):
 
 def records(trials: list[Trial], folder: Path, **sources: str) -> list[dict[str, Any]]:
     settings = [trial.settings for trial in trials]
-    return train_stack(settings, sources=sources, data_folder=str(folder), device="cpu", timeout=None)
+    return Job(sources, folder, "cpu")(settings)
 
 
 # --- one tensor -------------------------------------------------------------------------------------------------------

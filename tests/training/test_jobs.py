@@ -11,7 +11,7 @@ import torch
 from paths import ROOT
 
 from qsweep.training import job
-from qsweep.training.job import train_stack, without_paths
+from qsweep.training.job import Job, without_paths
 from qsweep.trial.environment import describe
 from qsweep.trial.key import Trial
 
@@ -20,10 +20,10 @@ Make = Callable[..., Trial]
 
 def run(trials: list[Trial], folder: Path, timeout: float | None = None, **sources: str) -> list[dict[str, Any]]:
     settings = [trial.settings for trial in trials]
-    return train_stack(settings, sources=sources, data_folder=str(folder), device="cpu", timeout=timeout)
+    return Job(sources, folder, "cpu", timeout)(settings)
 
 
-def test_train_stack_gives_a_record_for_each_trial_in_order(data_folder: Path, trial: Make) -> None:
+def test_job_gives_a_record_for_each_trial_in_order(data_folder: Path, trial: Make) -> None:
     trials = [trial(lr=0.1), trial(lr=0.2)]
     records = run(trials, data_folder)
     assert [r["key"] for r in records] == [t.key for t in trials]
@@ -38,9 +38,7 @@ def test_train_stack_gives_a_record_for_each_trial_in_order(data_folder: Path, t
         assert record["run"]["seconds"] > 0
 
 
-def test_train_stack_is_the_same_under_any_number_of_ambient_threads_and_restores_it(
-    data_folder: Path, trial: Make
-) -> None:
+def test_job_is_the_same_under_any_number_of_ambient_threads_and_restores_it(data_folder: Path, trial: Make) -> None:
     before = torch.get_num_threads()
     histories = []
     for threads in (1, 2):
@@ -51,14 +49,14 @@ def test_train_stack_is_the_same_under_any_number_of_ambient_threads_and_restore
     assert histories[0] == histories[1]
 
 
-def test_train_stack_a_diverged_trial_has_no_result_but_a_reason(data_folder: Path, trial: Make) -> None:
+def test_job_a_diverged_trial_has_no_result_but_a_reason(data_folder: Path, trial: Make) -> None:
     bad, good = run([trial(lr=1e30, quantize={}), trial(lr=0.1, quantize={})], data_folder)
     assert (bad["status"], bad["result"]) == ("diverged", {})
     assert "epoch 1" in bad["reason"]
     assert good["status"] == "done"
 
 
-def test_train_stack_an_error_in_a_users_model_is_a_failed_record(data_folder: Path, trial: Make) -> None:
+def test_job_an_error_in_a_users_model_is_a_failed_record(data_folder: Path, trial: Make) -> None:
     text = "def net(shape, classes):\n    raise RuntimeError('no such\\nlayer')"
     (record,) = run([trial(sources={"m.py": "d"}, model="m.py:net")], data_folder, d=text)
     assert record["status"] == "failed"
@@ -67,7 +65,7 @@ def test_train_stack_an_error_in_a_users_model_is_a_failed_record(data_folder: P
     assert (record["result"], record["history"]) == ({}, [])
 
 
-def test_train_stack_what_went_wrong_is_told_without_the_users_folders(data_folder: Path, trial: Make) -> None:
+def test_job_what_went_wrong_is_told_without_the_users_folders(data_folder: Path, trial: Make) -> None:
     text = "def net(shape, classes):\n    open('/home/alice/my work/weights.pt')"
     (record,) = run([trial(sources={"m.py": "d"}, model="m.py:net")], data_folder, d=text)
     assert record["reason"] == "FileNotFoundError: [Errno 2] No such file or directory: '…/weights.pt'"
@@ -89,13 +87,13 @@ def test_without_paths_keeps_last_names_and_all_that_is_no_path(text: str, maske
     assert without_paths(text) == masked
 
 
-def test_train_stack_a_syntax_error_in_a_users_file_is_a_failed_record(data_folder: Path, trial: Make) -> None:
+def test_job_a_syntax_error_in_a_users_file_is_a_failed_record(data_folder: Path, trial: Make) -> None:
     (record,) = run([trial(sources={"m.py": "d"}, model="m.py:net")], data_folder, d="def net(:")
     assert record["status"] == "failed"
     assert record["reason"].startswith("SyntaxError")
 
 
-def test_train_stack_a_users_net_that_does_not_stack_is_trained_one_by_one(data_folder: Path, trial: Make) -> None:
+def test_job_a_users_net_that_does_not_stack_is_trained_one_by_one(data_folder: Path, trial: Make) -> None:
     text = """
 from torch import nn
 def net(shape, classes):
@@ -117,9 +115,7 @@ def net(shape, classes):
         "torch.tensor([random.random() for _ in range(classes)])",
     ],
 )
-def test_train_stack_a_users_own_initial_values_depend_on_the_seed_alone(
-    data_folder: Path, trial: Make, drawn: str
-) -> None:
+def test_job_a_users_own_initial_values_depend_on_the_seed_alone(data_folder: Path, trial: Make, drawn: str) -> None:
     text = """
 import random
 import numpy as np
@@ -142,13 +138,13 @@ def net(shape, classes):
     assert run([trial(seed=1, **given)], data_folder, d=text)[0]["history"] != one
 
 
-def test_train_stack_out_of_time_is_a_timeout_even_inside_a_users_endless_loop(data_folder: Path, trial: Make) -> None:
+def test_job_out_of_time_is_a_timeout_even_inside_a_users_endless_loop(data_folder: Path, trial: Make) -> None:
     text = "def net(shape, classes):\n    while True: pass"
     (record,) = run([trial(sources={"m.py": "d"}, model="m.py:net")], data_folder, timeout=0.3, d=text)
     assert (record["status"], record["reason"]) == ("timeout", "took longer than 0.3 s")
 
 
-def test_train_stack_a_users_net_that_blocks_its_timeout_is_ended(
+def test_job_a_users_net_that_blocks_its_timeout_is_ended(
     data_folder: Path, trial: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job, "GRACE_SECONDS", 1)
@@ -159,7 +155,7 @@ def test_train_stack_a_users_net_that_blocks_its_timeout_is_ended(
     assert (record["status"], record["reason"]) == ("timeout", "took longer than 0.3 s, and was ended")
 
 
-def test_train_stack_a_users_file_does_not_say_where_it_ran(data_folder: Path, trial: Make) -> None:
+def test_job_a_users_file_does_not_say_where_it_ran(data_folder: Path, trial: Make) -> None:
     text = """
 import os
 os.environ["MKL_CBWR"] = "COMPATIBLE"
@@ -171,7 +167,7 @@ def net(shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, classe
     assert (record["status"], record["environment"]) == ("done", describe("cpu"))
 
 
-def test_train_stack_missing_data_is_a_failed_record_that_says_what_to_do(tmp_path: Path, trial: Make) -> None:
+def test_job_missing_data_is_a_failed_record_that_says_what_to_do(tmp_path: Path, trial: Make) -> None:
     (record,) = run([trial()], tmp_path)
     assert record["status"] == "failed"
     assert "qsweep data get digits" in record["reason"]

@@ -20,7 +20,7 @@ from qsweep.models.build import build
 from qsweep.rounding import quantize
 from qsweep.rounding.clipping import compressed
 from qsweep.training.codebooks import Codebook
-from qsweep.training.job import train_stack
+from qsweep.training.job import Job
 from qsweep.training.nets import cross_entropy
 from qsweep.training.roles import parts_of
 from qsweep.trial.key import Trial
@@ -44,9 +44,7 @@ def run(data_folder: Path) -> Run:
     def run(trials: Sequence[Trial], given: Sequence[bytes] = (), **sources: str) -> list[dict[str, Any]]:
         kept = [trial.key for trial in trials]
         settings = [trial.settings for trial in trials]
-        return train_stack(
-            settings, given, sources=sources, data_folder=str(data_folder), device="cpu", timeout=None, kept=kept
-        )
+        return Job(sources, data_folder, "cpu", kept=kept)(settings, given)
 
     return run
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qsweep.training.course import Course, Totals
-from qsweep.training.job import train_stack
+from qsweep.training.job import Job
 from qsweep.training.nets import Net
 from qsweep.training.step import Stepper
 from qsweep.trial.key import Trial
@@ -34,15 +34,7 @@ def trials(make: Make, stage: str) -> list[Trial]:
 
 
 def run(of: Sequence[Trial], folder: Path, given: Sequence[bytes] = ()) -> list[dict[str, Any]]:
-    return train_stack(
-        [t.settings for t in of],
-        given,
-        sources={},
-        data_folder=str(folder),
-        device="cpu",
-        timeout=None,
-        kept=[t.key for t in of],
-    )
+    return Job(sources={}, data_folder=folder, device="cpu", kept=[t.key for t in of])([t.settings for t in of], given)
 
 
 def bases(of: Sequence[Trial], folder: Path) -> list[bytes]:

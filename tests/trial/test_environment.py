@@ -132,12 +132,13 @@ def test_a_process_that_loaded_torch_first_is_another_environment() -> None:
     assert python(f"import torch{SAY}") == ["MKL_CBWR="]
 
 
-def test_train_stack_fixes_the_mode_before_it_loads_torch() -> None:
+def test_job_fixes_the_mode_before_it_loads_torch() -> None:
     program = """
 import os, sys
-from qsweep.training.job import train_stack
+from pathlib import Path
+from qsweep.training.job import Job
 assert "torch" not in sys.modules
-train_stack([{"seed": 0, "data": {"name": "digits"}, "model": {"name": "mlp"}}], sources={}, data_folder="", device="cpu", timeout=None)
+Job({}, Path("nowhere"), "cpu")([{"seed": 0, "data": {"name": "digits"}, "model": {"name": "mlp"}}])
 assert "torch" in sys.modules
 print(os.environ["MKL_CBWR"])
 """
