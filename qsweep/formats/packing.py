@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -196,6 +198,27 @@ def _in_order(content: bytes) -> bytes:
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return content[:8] + header.encode().ljust(end - 8) + content[end:]
+
+
+def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """The weights that `qsweep export` wrote into a .safetensors file.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        NumPy arrays by parameter name (`linear1.weight`), in the shapes and bits of training; what was packed is
+        unpacked. `torch.from_numpy` of each makes a state_dict.
+
+    Raises:
+        UserError: the file is not there, can't be read, was not written by `qsweep export` or is damaged.
+    """
+    try:
+        return from_file(Path(path).read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; `qsweep export KEY {path}` writes it") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def from_file(content: bytes) -> dict[str, Array]:

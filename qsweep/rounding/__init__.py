@@ -1,4 +1,4 @@
-"""Rounding tensors to formats. Pure functions of (values, format, rounding, random bits): no state, no generator.
+"""Rounding tensors to formats. Pure functions of (values, format, rounding, random bits), without state.
 
 Only + − × ÷ floor round min max, comparisons and bit patterns are used: these give the same bits eager, compiled, in a
 stack and alone. On a CPU the kernels of qsweep.kernels run, elsewhere equivalent tensor operations.
@@ -37,12 +37,20 @@ def quantize(
     noise: Tensor | None = None,
     gradient: str = "identity",
     contraction: int = LAST,
+    *,
+    generator: torch.Generator | None = None,
 ) -> Tensor: ...
 
 
 @overload
 def quantize(
-    x: Array, fmt: Format | str, rounding: str = "nearest", noise: Array | None = None, *, contraction: int = LAST
+    x: Array,
+    fmt: Format | str,
+    rounding: str = "nearest",
+    noise: Array | None = None,
+    *,
+    contraction: int = LAST,
+    generator: np.random.Generator | None = None,
 ) -> Array: ...
 
 
@@ -53,6 +61,8 @@ def quantize(
     noise: Tensor | Array | None = None,
     gradient: str = "identity",
     contraction: int = LAST,
+    *,
+    generator: torch.Generator | np.random.Generator | None = None,
 ) -> Tensor | Array:
     """Round the values of `x` to a format: `quantize(x, "e4m3")`.
 
@@ -65,19 +75,25 @@ def quantize(
         gradient: the straight-through estimator (Bengio et al. 2013), one of GRADIENTS. QKeras's formats have their
             own instead of `identity`.
         contraction: the axis along which groups run, if the format has groups and does not set their axis.
+        generator: draws the noise instead: a torch.Generator on x's device for a tensor, a numpy.random.Generator for
+            an array. It is left alone by modes that are not stochastic.
 
     Returns:
         A new float32 tensor like `x`; `x` itself if the format is float32. The format defines what NaN and ±Inf
         become: in most formats NaN stays NaN, and under a shared scale either makes its whole group NaN.
 
     Raises:
-        TypeError: `x` is neither a tensor nor an array.
-        ValueError: a type other than float32, an unknown mode, missing noise or noise of another shape, or an axis that
-            `x` does not have.
+        TypeError: `x` is neither a tensor nor an array, or the generator is not of the same library.
+        ValueError: a type other than float32, an unknown mode, noise that is missing, of another shape or given beside
+            a generator, or an axis that `x` does not have.
         UserError: an unknown format name.
     """
     if isinstance(fmt, str):
         fmt = parse(fmt)
+    if generator is not None:
+        if noise is not None:
+            raise ValueError("quantize takes noise or a generator that draws it, and found both")
+        noise = _noise(x, fmt, rounding, generator)
     if isinstance(x, np.ndarray):
         if x.dtype != np.float32:
             raise ValueError(f"quantize to {name_of(fmt)} takes float32, found {x.dtype}: x.astype('float32') first")
@@ -87,6 +103,34 @@ def quantize(
         raise TypeError(f"quantize takes a tensor or a NumPy array, found {type(x).__name__}: torch.tensor(x) first")
     drawn = torch.from_numpy(noise.copy()) if isinstance(noise, np.ndarray) else noise
     return _quantized(x, fmt, rounding, drawn, gradient, contraction)
+
+
+NOISE_BITS = 24
+
+
+def _noise(
+    x: Tensor | Array, fmt: Format, rounding: str, generator: torch.Generator | np.random.Generator
+) -> Tensor | Array | None:
+    """The noise that rounding `x` takes, drawn as integers, since torch.rand has other steps on a GPU; None for none."""
+    expected = np.random.Generator if isinstance(x, np.ndarray) else torch.Generator
+    if not isinstance(generator, expected):
+        module = "numpy.random" if isinstance(x, np.ndarray) else "torch"
+        raise TypeError(f"generator: found {type(generator).__name__}, expected a {module}.Generator for such an x")
+    if isinstance(fmt, Float32 | KMeans):
+        return None
+    check_rounding(fmt, rounding)
+    stack = Stack([fmt], rounding, "cpu")
+    if not stack.draws:
+        return None
+    shape = _noise_shape(x, stack)
+    if isinstance(generator, np.random.Generator):
+        return generator.integers(1 << NOISE_BITS, size=shape).astype(np.float32) / np.float32(1 << NOISE_BITS)
+    drawn = torch.randint(1 << NOISE_BITS, shape, generator=generator, device=generator.device)
+    return drawn.float() / (1 << NOISE_BITS)
+
+
+def _noise_shape(x: Tensor | Array, stack: Stack) -> tuple[int, ...]:
+    return tuple(x.shape) if stack.draws == 1 else (stack.draws, *x.shape)
 
 
 def _quantized(x: Tensor, fmt: Format, rounding: str, noise: Tensor | None, gradient: str, contraction: int) -> Tensor:
@@ -137,11 +181,12 @@ def _refuse(x: Tensor, stack: Stack, rounding: str, noise: Tensor | None, gradie
         raise ValueError(f"unknown gradient {gradient!r} (one of: {', '.join(GRADIENTS)})")
     if not stack.draws:
         return
-    shape = tuple(x.shape) if stack.draws == 1 else (stack.draws, *x.shape)
+    shape = _noise_shape(x, stack)
     if noise is None:
         raise ValueError(
             f"{rounding} rounding to {name} needs noise, uniform numbers in [0, 1): give `noise=torch.rand({shape})`, "
-            f"or of NumPy `noise=numpy.random.default_rng().random({shape}, 'float32')`"
+            f"or of NumPy `noise=numpy.random.default_rng().random({shape}, 'float32')`, or what draws it: "
+            "`generator=torch.Generator()` or `generator=numpy.random.default_rng()`"
         )
     if tuple(noise.shape) != shape or noise.dtype != torch.float32:
         raise ValueError(f"noise for {name}: found {noise.dtype} {tuple(noise.shape)}, expected float32 {shape}")

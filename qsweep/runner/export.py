@@ -31,7 +31,7 @@ ENDING = ".safetensors"
 
 
 def export(results: Path, key: str, file: Path, say: Callable[[str], None]) -> int:
-    """Write the weights of a trial into a file that `qsweep.formats.packing.from_file` reads; its size in bytes.
+    """Write the weights of a trial into a file that `qsweep.load_weights` reads; its size in bytes.
 
     Args:
         key: of the trial, or how it begins.
