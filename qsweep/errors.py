@@ -1,6 +1,6 @@
 """The errors of qsweep, and the wording they share.
 
-    QsweepError             root of all that qsweep raises on purpose
+    Error                   root of all that qsweep raises on purpose (`qsweep.Error`)
     └── UserError           the person at the keyboard can mend it: exit code 2, no traceback
         ├── SpecError       every mistake of one spec file at once
         └── DataError       a data set is not to be had
@@ -37,11 +37,14 @@ OPEN_KINDS = ("format", "model")
 """Kinds of names of which a message lists only some."""
 
 
-class QsweepError(Exception):
-    """Root of the errors that qsweep raises on purpose."""
+class Error(Exception):
+    """A mistake of the user's, or data that are not to be had: the root of the errors that qsweep raises on purpose.
+
+    The message says what was found, what was expected and what to do next, as the command prints it.
+    """
 
 
-class UserError(QsweepError):
+class UserError(Error):
     """A mistake that the user can mend; the message says what was found, what was expected and what to do next."""
 
 

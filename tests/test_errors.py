@@ -8,8 +8,8 @@ from qsweep.errors import (
     MAX_SHOWN,
     MAX_TEXT,
     DataError,
+    Error,
     Problem,
-    QsweepError,
     SpecError,
     UserError,
     cut,
@@ -66,7 +66,7 @@ def test_spec_error_with_as_many_problems_as_fit_says_no_more() -> None:
 @pytest.mark.parametrize("kind", [UserError, DataError, SpecError])
 def test_all_that_users_can_mend_are_user_errors(kind: type[Exception]) -> None:
     assert issubclass(kind, UserError)
-    assert issubclass(kind, QsweepError)
+    assert issubclass(kind, Error)
 
 
 def test_did_you_mean_near_name_is_offered() -> None:

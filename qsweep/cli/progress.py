@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ class Display:
         self._total = total
         self._pace = pace
         self._shown = time.monotonic()
-        if sys.stderr.isatty():
+        if is_watched():
             with unbroken():
                 self._bar = _bar()
                 self._task = self._bar.add_task("preparing", total=total)
@@ -99,6 +100,27 @@ class Display:
             return
         with unbroken():
             self._bar.console.print(printable(text), markup=False, highlight=False)
+
+
+class Silent(Display):
+    """Shows nothing."""
+
+    def start(self, total: int, pace: Pace) -> None:
+        """Nothing is counted, since nothing is shown."""
+
+    def note(self, text: str) -> None:
+        """Nobody reads it."""
+
+
+def is_watched() -> bool:
+    """Whether a bar can be shown: in a terminal, or in a notebook that can draw it anew."""
+    if sys.stderr.isatty():
+        return True
+    if "ipykernel" not in sys.modules or find_spec("ipywidgets") is None:
+        return False
+    from rich.console import Console
+
+    return Console(stderr=True).is_jupyter
 
 
 def _training(flights: Sequence[Flight]) -> str:

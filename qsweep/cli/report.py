@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from qsweep.cli.progress import duration
+from qsweep.cli.progress import Display, duration
 from qsweep.runner.inspection import names_places, rounds_flows
 from qsweep.runner.outlook import Outlook
 from qsweep.runner.search import Found
@@ -16,6 +16,16 @@ SHOWN = 3
 
 
 # --- what lies ahead --------------------------------------------------------------------------------------------------
+
+
+def begin(ahead: Outlook, display: Display) -> None:
+    """Say what a run is about to do, and start its display."""
+    for line in (counts(ahead), *failing(ahead), *not_rounded(ahead, SHOWN)):
+        display.note(line)
+    if ahead.stacks:
+        for line in time(ahead) if ahead.time.trials else ():
+            display.note(line)
+        display.start(ahead.missing, ahead.pace)
 
 
 def counts(ahead: Outlook) -> str:

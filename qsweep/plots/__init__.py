@@ -11,7 +11,7 @@ declared in qsweep.spec.plots; the file of its name here, or the one that its de
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,11 +38,13 @@ class Drawn:
     """What became of the plots of a spec.
 
     Attributes:
+        figures: those that were drawn, by name.
         paths: the files that were written.
         failures: why other plots could not be drawn, one message each.
         notes: what is worth a line, such as characters that no font has.
     """
 
+    figures: Mapping[str, Figure] = field(default_factory=dict)
     paths: tuple[Path, ...] = ()
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -52,11 +54,12 @@ def draw(
     trials: pd.DataFrame,
     history: pd.DataFrame,
     plots: Sequence[Mapping[str, Any]],
-    folder: Path,
+    folder: Path | None,
     title: str,
     histograms: pd.DataFrame | None = None,
 ) -> Drawn:
-    """Draw each entry of a spec's `plots:` into `folder` as `<name>.png` (200 dpi) and `<name>.pdf`.
+    """Draw each entry of a spec's `plots:`, and into `folder`, if there is one, as `<name>.png` (200 dpi) and
+    `<name>.pdf`.
 
     `trials`, `history` and `histograms` are the tables of one sweep (trials.csv, history.csv, histograms.csv, which not
     every sweep has); `title` stands above figures whose entry has none. An entry that the tables don't fit, or that
@@ -78,14 +81,17 @@ def draw(
     from qsweep.plots import page  # matplotlib takes half a second: who doesn't draw is spared
 
     text = _text(trials, entries, title)
+    figures: dict[str, Figure] = {}
     paths: list[Path] = []
     with page.style(text):
         for each in pictures:
             try:
-                paths += page.save(_figure(each), folder, each.plot.name)
+                figures[each.plot.name] = figure = _figure(each)
+                page.lay_out_for_good(figure)
+                paths += page.save(figure, folder, each.plot.name) if folder else []
             except UserError as error:
                 failures.append(str(error))
-    return Drawn(tuple(paths), tuple(failures), tuple(_notes(text)))
+    return Drawn(figures, tuple(paths), tuple(failures), tuple(_notes(text)))
 
 
 def _text(trials: pd.DataFrame, entries: Sequence[Entry], title: str) -> str:

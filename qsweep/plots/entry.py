@@ -71,11 +71,14 @@ def read(entry: Mapping[str, Any]) -> Entry:
     """An entry of `plots:`.
 
     Raises:
-        UserError: the kind or the metric is unknown, or something that this kind needs is not there or wrong.
+        UserError: the kind, a field or the metric is unknown, or something that this kind needs is not there or wrong.
     """
     kind = PLOT_KINDS.get(str(entry.get("kind")))
     if kind is None:
         raise UserError(f"plots: {unknown('kind', str(entry.get('kind')), list(PLOT_KINDS))}")
+    fields = ("kind", *kind.needs, *kind.takes)
+    if wrong := [word for word in entry if word not in fields]:
+        raise UserError(f"plots: {kind.name}: {unknown('field', wrong[0], fields)}")
     lacking = [word for word in kind.needs if not entry.get(word)]
     if lacking:
         raise UserError(f"plots: a plot of kind '{kind.name}' needs {' and '.join(lacking)}")

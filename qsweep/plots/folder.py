@@ -11,7 +11,19 @@ from qsweep.results import folder, tables
 
 
 def draw_folder(target: Path, plots: Sequence[Mapping[str, Any]] | None = None) -> Drawn:
-    """Draw a sweep folder's figures, from its own tables and the plots of its spec (or other plots).
+    """Draw a sweep folder's figures into it, from its own tables and the plots of its spec (or other plots).
+
+    Raises:
+        UserError: the folder has no tables, or a plot is incomplete.
+    """
+    return figures_of(target, plots, target / "figures")
+
+
+def figures_of(target: Path, plots: Sequence[Mapping[str, Any]] | None, into: Path | None) -> Drawn:
+    """A sweep folder's figures, from its own tables and the plots of its spec (or other plots).
+
+    Args:
+        into: the folder that PNG and PDF files of them are written into, if they are.
 
     Raises:
         UserError: the folder has no tables, or a plot is incomplete.
@@ -28,7 +40,7 @@ def draw_folder(target: Path, plots: Sequence[Mapping[str, Any]] | None = None) 
     seconds = dict(zip(timings["key"], timings["seconds"], strict=True))
     timed = trials.assign(seconds=trials["key"].map(seconds))
     title = str(spec.get("title") or target.name)
-    return draw(timed, history, wanted, target / "figures", title, histograms)
+    return draw(timed, history, wanted, into, title, histograms)
 
 
 def _are_over_epochs(plots: Sequence[Mapping[str, Any]]) -> bool:

@@ -293,6 +293,17 @@ def lay_out(figure: Figure) -> None:
         engine.execute(figure)
 
 
+def lay_out_for_good(figure: Figure) -> None:
+    """Find the panels' sizes once: else they would be found anew for each file, and under another style."""
+    lay_out(figure)
+    figure.set_layout_engine("none")
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file of 200 dpi."""
+    return _bytes(figure, format="png", dpi=DPI)
+
+
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write the figure as PNG and PDF, each at once or not at all; their paths."""
     return write(figure, [folder / f"{name}.png", folder / f"{name}.pdf"])
@@ -300,8 +311,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 def write(figure: Figure, paths: Sequence[Path]) -> list[Path]:
     """Write the figure into files, as PNG or as PDF by how each one's name ends."""
-    lay_out(figure)
-    figure.set_layout_engine("none")  # it would be laid out anew for each file
+    lay_out_for_good(figure)
     options: dict[str, dict[str, Any]] = {
         ".png": {"format": "png", "dpi": DPI},
         ".pdf": {"format": "pdf", "metadata": {"CreationDate": None}},

@@ -111,7 +111,7 @@ NOISE_BITS = 24
 def _noise(
     x: Tensor | Array, fmt: Format, rounding: str, generator: torch.Generator | np.random.Generator
 ) -> Tensor | Array | None:
-    """The noise that rounding `x` takes, drawn as integers, since torch.rand has other steps on a GPU; None for none."""
+    """The noise that rounding `x` takes, if it takes any, from integers: torch.rand has other steps on a GPU."""
     expected = np.random.Generator if isinstance(x, np.ndarray) else torch.Generator
     if not isinstance(generator, expected):
         module = "numpy.random" if isinstance(x, np.ndarray) else "torch"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,18 +13,21 @@ from typing import Any, NamedTuple
 
 from qsweep.data.catalog import DATASETS, DataSet
 from qsweep.data.files import Lacking, data_folder, lacking
-from qsweep.errors import UserError
+from qsweep.errors import UserError, unknown
+from qsweep.parameter import show
 from qsweep.results.store import Record, Store
 from qsweep.results.weights import Weights
 from qsweep.runner import schedule
+from qsweep.runner.backends import BACKENDS
 from qsweep.runner.inspection import Nets, inspect, is_in_question, names_places, not_rounded, rounds_flows, to_inspect
 from qsweep.runner.lineage import family, needed
 from qsweep.runner.pace import Pace
 from qsweep.runner.schedule import Stack
 from qsweep.runner.search import Bisection
-from qsweep.spec.file import STORE_FILE, read
+from qsweep.spec.file import NAME, STORE_FILE, read
 from qsweep.spec.plan import Plan, expand
 from qsweep.trial import cost, environment
+from qsweep.trial.environment import DEVICES
 from qsweep.trial.key import Trial
 
 STACK_LIMIT = 16
@@ -33,9 +37,17 @@ WORKER_OVERHEAD = 700 * 1024 * 1024
 """What a worker takes before it holds a trial: torch, mostly."""
 
 
+MOST_STACK = 512
+MOST_WORKERS = 1024
+
+
 @dataclass(frozen=True)
 class Options:
-    """How to run; none of it changes a number."""
+    """How to run; none of it changes a number.
+
+    Raises:
+        UserError: options that can not be, all in one message.
+    """
 
     results: Path = Path("results")
     workers: int = 1
@@ -51,10 +63,29 @@ class Options:
     wait: bool = True
     strict: bool = False
 
+    def __post_init__(self) -> None:
+        if mistakes := list(_mistakes(self)):
+            raise UserError("\n".join(mistakes))
+
     @property
     def at_once(self) -> int:
         """How many stacks train at once."""
         return 1 if self.backend == "serial" else self.workers
+
+
+def _mistakes(options: Options) -> Iterator[str]:
+    for name, most in (("workers", MOST_WORKERS), ("stack", MOST_STACK)):
+        found = getattr(options, name)
+        if not isinstance(found, int) or not 1 <= found <= most:
+            yield f"{name}: found {show(found)}, expected an integer from 1 to {most:,}"
+    limit = options.timeout
+    if limit is not None and not (isinstance(limit, int | float) and limit > 0 and math.isfinite(limit)):
+        yield f"timeout: found {show(limit)}, expected a number of seconds above 0"
+    for what, given, allowed in (("backend", options.backend, BACKENDS), ("device", options.device, DEVICES)):
+        if given not in allowed:
+            yield unknown(what, given, allowed)
+    if options.name is not None and not NAME.fullmatch(options.name):
+        yield f"name: found {show(options.name)}, expected up to 64 of A-Z a-z 0-9 . _ - and no dot in front"
 
 
 class Estimate(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import signal
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -318,7 +319,8 @@ class _Run:
             if self.in_job:
                 self._tell_stop()
 
-        wanted = [n for n in (signal.SIGINT, *AT_ONCE) if signal.getsignal(n) != signal.SIG_IGN]
+        heard = threading.current_thread() is threading.main_thread()  # Python lets no other thread handle signals
+        wanted = [n for n in (signal.SIGINT, *AT_ONCE) if heard and signal.getsignal(n) != signal.SIG_IGN]
         before = {number: signal.signal(number, stop) for number in wanted}
         try:
             yield

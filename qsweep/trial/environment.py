@@ -7,6 +7,8 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +19,8 @@ AVX512 = {"avx512f", "avx512vl", "avx512bw", "avx512dq", "fma"}
 AVX2 = {"avx2", "fma"}
 CAPABILITIES = {"default": "DEFAULT", "avx2": "AVX2", "avx512": "AVX512"}
 """What ATEN_CPU_CAPABILITY may say; torch takes its word, and no other spelling."""
+
+DEVICES = ("auto", "cpu", "cuda")
 
 MKL_MODE = "MKL_CBWR"
 """The variable that chooses MKL's code path; MKL reads it once, at its first matrix product."""
@@ -36,13 +40,35 @@ def fix_products() -> None:
         os.environ.setdefault(MKL_MODE, ALIGNMENT_FREE)
 
 
-@cache
+@contextmanager
+def as_in_workers(backend: str) -> Iterator[None]:
+    """Describe, and pass on, the mode that MKL has where a backend trains.
+
+    In a program that has loaded torch before, it is not fixed any more for trials that train in this process
+    (`serial`), which are then in another environment. Workers have it whatever this process has.
+    """
+    fix_products()
+    before = os.environ.get(MKL_MODE)
+    if backend != "serial":
+        os.environ.setdefault(MKL_MODE, ALIGNMENT_FREE)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(MKL_MODE, None)
+
+
 def describe(device: str) -> str:
     """The environment on a device: its model, CPU capability, torch version, MKL's mode. Never host, user or path."""
+    return _described(device, os.environ.get(MKL_MODE, ""))
+
+
+@cache
+def _described(device: str, mkl_mode: str) -> str:
     torch = f"torch {version('torch')}"
     if device == "cuda":
         return f"{_gpu_model()}; {torch}"
-    return "; ".join(filter(None, (_cpu_model(), _capability(), torch, _products())))
+    return "; ".join(filter(None, (_cpu_model(), _capability(), torch, _products(mkl_mode))))
 
 
 def check_variables() -> None:
@@ -55,11 +81,11 @@ def check_variables() -> None:
         raise UserError("NUMBA_DISABLE_JIT is set, and the kernels that training needs must be compiled: unset it")
 
 
-def _products() -> str:
+def _products(mode: str) -> str:
     """MKL's mode; nothing where torch has no MKL, as on Arm."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return ""
-    return f"{MKL_MODE}={_printable(os.environ.get(MKL_MODE, ''))}"
+    return f"{MKL_MODE}={_printable(mode)}"
 
 
 def _printable(value: str) -> str:
