@@ -132,4 +132,10 @@ def test_commands_that_do_not_train_load_no_torch(tmp_path: Path) -> None:
         ["formats", "e2m1", "--plot"],
     )
     calls = [f"assert not cli({command!r}, standalone_mode=False)" for command in commands]
-    loads_no_torch(["from qsweep.cli.main import cli", *calls], tmp_path)
+    library = (
+        "import qsweep",
+        "assert not {'numpy', 'pandas', 'click'} & sys.modules.keys()",
+        "from qsweep.cli.main import cli",
+        "qsweep.load('quickstart'), qsweep.parse('e4m3'), qsweep.list_formats(), qsweep.load_weights",
+    )
+    loads_no_torch([*library, *calls], tmp_path)

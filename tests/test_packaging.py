@@ -21,10 +21,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def test_wheel_carries_configs_and_sweeps_and_no_tests(wheel: Path) -> None:
+def test_wheel_carries_configs_sweeps_and_types_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "qsweep/configs/lr_bitwidth.yaml" in names
     assert "qsweep/sweeps/quantized_weights.yaml" in names
+    assert "qsweep/py.typed" in names
     assert {name.split("/")[0] for name in names} == {"qsweep", *(n.split("/")[0] for n in names if "dist-info" in n)}
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsweep.cli import report
 from qsweep.cli.format_pages import SHOWN
+from qsweep.cli.look import at
 from qsweep.cli.progress import Display, Silent, is_watched
 from qsweep.errors import UserError
 from qsweep.formats import parse
@@ -114,12 +115,12 @@ def load(path: str | os.PathLike[str]) -> Sweep:
     """The results in the folder of a sweep. Only files of this folder are read, never the store.
 
     Args:
-        path: the folder, such as `results/first`.
+        path: the folder, such as `results/first`, or the name of one in ./results.
 
     Raises:
         Error: the folder holds no results or those of several sweeps, or its trials.csv is damaged.
     """
-    found = folder.sweep_folders(Path(path))
+    found = folder.sweep_folders(at(Path(path), Path("results")))
     if len(found) > 1:
         raise UserError(f"{path} holds {len(found)} sweeps: load one of them, such as {found[0]}")
     return Sweep(found[0])
@@ -243,11 +244,11 @@ def list_formats(*names: str) -> pd.DataFrame:
         names: of formats, as in a spec; by default those that `qsweep formats` lists.
 
     Returns:
-        A DataFrame with the names as its index and the columns `bits` (of a value, with its part of a scale that a
-        known number of values share), `levels` (different finite numbers), `largest`, `lowest`, `normal` and
-        `subnormal` (the smallest above 0 of each kind), `step` (where all neighbours are equally far apart), `inf` and
-        `nan` (whether there are codes for them) and `scale_per` (`tensor`, `channel` or how many values share a scale). Numbers are in
-        units of the scale, where there is one; NaN or None is what a format does not have.
+        A DataFrame indexed by name. `bits`: of a value, with its part of a scale that a known number of values share.
+        `levels`: different finite numbers. `largest`, `lowest`; `normal`, `subnormal`: the smallest of them above 0;
+        `step`: between neighbours, where all are equally far apart. `inf`, `nan`: whether there are codes for them.
+        `scale_per`: `tensor`, `channel` or how many values share a scale. Numbers are in units of the scale, where
+        there is one; NaN or None is what a format does not have.
 
     Raises:
         Error: a name is not a format's.

@@ -56,7 +56,7 @@ def _plottable(path: Path, results: Path) -> list[tuple[Path, Sequence[Any] | No
     if path.suffix in (".yaml", ".yml"):
         spec = read(path)
         return [(folder.sweep_folders(results / spec.folder)[0], spec.plots)]
-    return [(target, None) for target in folder.sweep_folders(_at(path, results) if path != results else path)]
+    return [(target, None) for target in folder.sweep_folders(at(path, results) if path != results else path)]
 
 
 @click.command(cls=Command)
@@ -100,7 +100,7 @@ def table(
         raise UserError(f"{both} are tables of their own: ask for one of them at a time")
     if (axis is None and reach is not None) or (axis is not None and as_csv):
         raise UserError("--reach belongs to --lowest AXIS" if axis is None else "--lowest prints no CSV")
-    targets = [target for path in paths for target in folder.sweep_folders(_at(path, results))]
+    targets = [target for path in paths for target in folder.sweep_folders(at(path, results))]
     targets = targets if paths else folder.sweep_folders(results)
     if as_csv and len(targets) > 1:
         raise UserError(f"--csv prints one table, and here are {len(targets)}: name one of {_some(targets)}")
@@ -118,7 +118,7 @@ def _width(piped: int = WIDE) -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else piped
 
 
-def _at(path: Path, results: Path) -> Path:
+def at(path: Path, results: Path) -> Path:
     """The folder or file that a path means: as it stands, or a name in the results folder.
 
     Raises:
@@ -171,7 +171,7 @@ def status(paths: tuple[Path, ...], results: Path) -> int:
     from qsweep.cli.status import status_lines
     from qsweep.runner import lock
 
-    for path in [_at(path, results) for path in paths] or [results]:
+    for path in [at(path, results) for path in paths] or [results]:
         for line in status_lines(path, _width()):
             click.echo(line)
         root = path if (path / "store.db").is_file() else path.parent
@@ -239,8 +239,7 @@ def export(key: str, file: Path, results: Path) -> int:
     and the levels that they stand for. To read the file in Python, as a dict of arrays by name, bit for bit:
 
     \b
-      from qsweep.formats.packing import from_file
-      weights = from_file(open("model.safetensors", "rb").read())
+      weights = qsweep.load_weights("model.safetensors")
     """
     from qsweep.runner.export import export as write
 

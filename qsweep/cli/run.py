@@ -14,8 +14,7 @@ from qsweep.cli.terminal import say
 from qsweep.errors import UserError
 
 if TYPE_CHECKING:
-    from qsweep.cli.progress import Display
-    from qsweep.runner.outlook import Options, Outlook
+    from qsweep.runner.outlook import Options
     from qsweep.spec.plan import Plan
 
 
@@ -78,10 +77,7 @@ def run(specs: tuple[str, ...], dry_run: bool, **given: Any) -> int:
 def _options(given: dict[str, Any]) -> Options:
     from qsweep.runner.backends import default_workers
     from qsweep.runner.outlook import Options
-    from qsweep.spec.file import NAME
 
-    if given["name"] is not None and not NAME.fullmatch(given["name"]):
-        raise UserError(f"--name {given['name']}: up to 64 of A-Z a-z 0-9 . _ - and no dot in front")
     return Options(
         results=given["results"],
         workers=given["jobs"] or default_workers(),
@@ -133,7 +129,7 @@ def _run_one(path: Path, plan: Plan, options: Options) -> int:
     from qsweep.runner import sweep
 
     with Display() as display:
-        result = sweep.run(path, options, display, lambda ahead: _begin(ahead, display), plan)
+        result = sweep.run(path, options, display, lambda ahead: report.begin(ahead, display), plan)
     for line in report.ended(result):
         say(line)
     for line in report.wrong(result):
@@ -142,17 +138,6 @@ def _run_one(path: Path, plan: Plan, options: Options) -> int:
     for written in [result.folder / "trials.csv", *result.drawn.paths]:
         click.echo(written)
     return sweep.exit_code(result)
-
-
-def _begin(ahead: Outlook, display: Display) -> None:
-    from qsweep.cli import report
-
-    for line in (report.counts(ahead), *report.failing(ahead), *report.not_rounded(ahead, report.SHOWN)):
-        display.note(line)
-    if ahead.stacks:
-        for line in report.time(ahead) if ahead.time.trials else ():
-            display.note(line)
-        display.start(ahead.missing, ahead.pace)
 
 
 @click.command(cls=Command)

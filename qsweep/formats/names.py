@@ -211,6 +211,12 @@ def check_rounding(fmt: Format, rounding: str) -> None:
 def parse(text: str) -> Format:
     """The format of a complete name: `range4`, `fixed8f7 overflow=wrap`, `mxfp4`, `float32`.
 
+    Args:
+        text: the name, as a spec and a table have it; `qsweep formats` lists families and their parameters.
+
+    Returns:
+        A frozen dataclass, equal for names that mean the same.
+
     Raises:
         UserError: an unknown name, an impossible format, or a required number is missing.
     """

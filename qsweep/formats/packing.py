@@ -204,7 +204,7 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
     """The weights that `qsweep export` wrote into a .safetensors file.
 
     Args:
-        path: of the file.
+        path: the file.
 
     Returns:
         NumPy arrays by parameter name (`linear1.weight`), in the shapes and bits of training; what was packed is

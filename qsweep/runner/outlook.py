@@ -24,7 +24,7 @@ from qsweep.runner.lineage import family, needed
 from qsweep.runner.pace import Pace
 from qsweep.runner.schedule import Stack
 from qsweep.runner.search import Bisection
-from qsweep.spec.file import NAME, STORE_FILE, read
+from qsweep.spec.file import NAME, NAME_RULE, STORE_FILE, read
 from qsweep.spec.plan import Plan, expand
 from qsweep.trial import cost, environment
 from qsweep.trial.environment import DEVICES
@@ -85,7 +85,7 @@ def _mistakes(options: Options) -> Iterator[str]:
         if given not in allowed:
             yield unknown(what, given, allowed)
     if options.name is not None and not NAME.fullmatch(options.name):
-        yield f"name: found {show(options.name)}, expected up to 64 of A-Z a-z 0-9 . _ - and no dot in front"
+        yield f"name: found {show(options.name)}, expected {NAME_RULE}"
 
 
 class Estimate(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from paths import ROOT
 
 import qsweep
 from qsweep.cli import library, progress
@@ -106,25 +108,28 @@ def test_run_works_in_a_thread() -> None:
     assert repr(found[0]).endswith("3 rows, 3 done>")
 
 
-WITHOUT_A_GUARD = """
-import os, torch
-torch.ones(3, 3) @ torch.ones(3, 3)
-import qsweep
-print(qsweep.run("first.yaml", results="piped", workers=1, plot=False))
-print(os.environ.get("MKL_CBWR"))
-"""
+API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+TORCH_FIRST = "import os, torch; torch.ones(3, 3) @ torch.ones(3, 3)\n"
 
 
-def test_workers_start_for_a_program_without_a_main_guard_that_has_loaded_torch(
-    monkeypatch: pytest.MonkeyPatch,
+def test_docs_api_runs_in_a_program_without_a_main_guard_that_has_loaded_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("MKL_CBWR", raising=False)
+    """Piped into `python -`, with worker processes: as notebooks do, it has no file that a worker could import."""
+    cells = re.findall(r"```python\n(.*?)```", API.split("## Reference")[0], re.DOTALL)
+    said = "".join([TORCH_FIRST, *cells, "print(sweep, list(figures), y.shape)\nprint(os.environ.get('MKL_CBWR'))"])
     device = environment.choose("auto")
-    done = subprocess.run([sys.executable, "-"], input=WITHOUT_A_GUARD, capture_output=True, text=True, check=False)
-    assert done.stdout == "<Sweep piped/first: 3 rows, 3 done>\nNone\n", done.stderr
+    monkeypatch.delenv("MKL_CBWR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    done = subprocess.run([sys.executable, "-"], input=said, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    assert "did you mean 'bitwidth'?" in lines[0], done.stderr
+    assert lines[1:] == ["<Sweep results/bits: 24 rows, 24 done> ['bits'] torch.Size([4, 16])", "None"]
+    assert lines[1].split(" [")[0] in API
     assert done.stderr == ""
+    assert sorted(path.name for path in Path("figures").iterdir()) == ["bits.pdf", "bits.png"]
     monkeypatch.setenv("MKL_CBWR", environment.ALIGNMENT_FREE)
-    assert set(pd.read_csv("piped/first/timings.csv")["environment"]) == {environment.describe(device)}
+    assert set(pd.read_csv("results/bits/timings.csv")["environment"]) == {environment.describe(device)}
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
@@ -194,12 +199,13 @@ def test_load_reads_a_folder_wherever_it_lies_without_a_store(first: qsweep.Swee
 
 
 def test_load_says_what_it_can_not_load(first: qsweep.Sweep, tmp_path: Path) -> None:
-    with pytest.raises(qsweep.Error, match="no results in nowhere"):
-        qsweep.load("nowhere")
+    assert qsweep.load("first").folder == first.folder
+    with pytest.raises(qsweep.Error, match="no results in frist; did you mean 'first'"):
+        qsweep.load("frist")
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / "trials.csv").write_bytes((first.folder / "trials.csv").read_bytes())
-    with pytest.raises(qsweep.Error, match="holds 2 sweeps: load one of them, such as .*a"):
+    with pytest.raises(qsweep.Error, match=r"holds 2 sweeps: load one of them, such as .*a"):
         qsweep.load(tmp_path)
     with pytest.raises(qsweep.Error, match=r"no table at .*history\.csv"):
         _ = qsweep.load(tmp_path / "a").history
@@ -211,7 +217,7 @@ def test_plot_gives_figures_that_a_notebook_shows_and_writes_only_where_it_is_to
     before = sorted(first.folder.rglob("*"))
     found = first.plot()
     assert [axes.get_xlabel() for axes in found["lines-test_accuracy"].axes] == ["learning rate"]
-    assert found._repr_html_().startswith('<img alt="lines-test_accuracy" width="672" src="data:image/png;base64,iVBOR')
+    assert found._repr_html_().startswith('<img alt="lines-test_accuracy" width="336" src="data:image/png;base64,iVBOR')
     assert sorted(first.folder.rglob("*")) == before
     other = first.plot([{"kind": "lines", "x": "epoch", "y": "train_loss", "name": "mine"}], into=tmp_path / "new")
     assert list(other) == ["mine"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qsweep.errors import UserError
 from qsweep.formats import parse
-from qsweep.formats.packing import CODEBOOK, CODED, ENDS, MOST_WITHOUT_CODES, WHOLE, Groups, from_file, packed, to_file
+from qsweep.formats.packing import (
+    CODEBOOK,
+    CODED,
+    ENDS,
+    MOST_WITHOUT_CODES,
+    WHOLE,
+    Groups,
+    from_file,
+    load_weights,
+    packed,
+    to_file,
+)
 from qsweep.rounding import quantize
 from qsweep.rounding.layout import Layout
 
@@ -91,6 +104,17 @@ def test_equal_weights_give_equal_bytes_and_keep_their_shapes() -> None:
 def test_a_file_that_was_cut_is_none() -> None:
     with pytest.raises(ValueError, match="no weights that this qsweep has packed"):
         from_file(to_file({"w": rounded("uniform3", 9, 9)}, {"w": Groups()})[:-5])
+
+
+def test_load_weights_reads_a_file_by_its_path_and_names_one_that_it_can_not_read(tmp_path: Path) -> None:
+    values, path = rounded("uniform3", 9, 9), tmp_path / "model.safetensors"
+    with pytest.raises(UserError, match=r"model\.safetensors: No such file.*; `qsweep export KEY .*` writes it"):
+        load_weights(path)
+    path.write_bytes(to_file({"w": values}, {"w": Groups()}))
+    assert load_weights(str(path))["w"].tobytes() == values.tobytes()
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(UserError, match=r"model\.safetensors: no weights that this qsweep has packed"):
+        load_weights(path)
 
 
 def test_entropy_is_shannons() -> None:

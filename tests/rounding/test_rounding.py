@@ -19,7 +19,7 @@ from torch import Tensor
 
 from qsweep.errors import UserError
 from qsweep.formats import Fixed, Float, Float32, Floating, Format, Grid, Law, Range, name_of, parse
-from qsweep.rounding import Stack, laws, quantize, scales
+from qsweep.rounding import Stack, _noise, laws, quantize, scales
 
 NUMBER_BY_NUMBER = [
     *("range1", "range4", "range4 zero=false scale=10", "range8 scale=0.3", "fixed8f7", "fixed4f1", "fixed5f-2"),
@@ -650,6 +650,60 @@ def test_stochastic_rounding_without_noise_is_refused(name: str) -> None:
     for rounding in ("stochastic", "stochastic4"):
         with pytest.raises(ValueError, match=rf"{rounding} rounding to .* needs noise.*: give `noise=torch.rand\("):
             quantize(torch.zeros(2), parse(name), rounding)
+
+
+# --- a generator in place of noise ------------------------------------------------------------------------------------
+
+
+def draws(seed: int) -> tuple[torch.Generator, np.random.Generator]:
+    return torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize(
+    ("name", "rounding"), [*((name, "stochastic4") for name in EVERY), ("stochastic_ternary(auto)", "stochastic")]
+)
+def test_a_generator_stands_for_the_noise_that_it_draws(name: str, rounding: str) -> None:
+    x = some(6, 16)
+    for values, own, same in zip((x, x.numpy()), draws(1), draws(1), strict=True):
+        noise = _noise(values, parse(name), rounding, same)
+        found = quantize(values, name, rounding, generator=own)  # type: ignore[call-overload]
+        assert type(found) is type(values)
+        assert_same(torch.as_tensor(found), torch.as_tensor(quantize(values, name, rounding, noise)))  # type: ignore[call-overload]
+        assert noise is None or (noise != _noise(values, parse(name), rounding, same)).any()
+
+
+def test_a_generator_draws_multiples_of_2_to_the_minus_24_below_1() -> None:
+    x = torch.zeros(100_000)
+    for values, own in zip((x, x.numpy()), draws(0), strict=True):
+        noise = torch.as_tensor(_noise(values, parse("e4m3"), "stochastic", own))
+        assert noise.dtype == torch.float32
+        assert torch.equal(noise * 2**24, (noise * 2**24).floor())
+        assert noise.min() >= 0
+        assert noise.max() < 1
+        assert abs(noise.mean() - 0.5) < 0.01
+
+
+def test_a_generator_draws_nothing_where_nothing_is_random() -> None:
+    own, _ = draws(0)
+    before = own.get_state()
+    for name, rounding in (("e4m3", "nearest"), ("float32", "stochastic"), ("kmeans2", "nearest")):
+        quantize(some(9), name, rounding, generator=own)
+    assert torch.equal(own.get_state(), before)
+
+
+def test_a_generator_of_the_other_library_or_beside_noise_is_refused() -> None:
+    ours, numpys = draws(0)
+    with pytest.raises(TypeError, match=r"found Generator, expected a torch\.Generator"):
+        quantize(torch.zeros(2), "e4m3", "stochastic", generator=numpys)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"found int, expected a numpy\.random\.Generator"):
+        quantize(np.zeros(2, np.float32), "e4m3", "stochastic", generator=1)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="noise or a generator"):
+        quantize(torch.zeros(2), "e4m3", "stochastic", torch.zeros(2), generator=ours)
+    with pytest.raises(ValueError, match="'nearset'"):
+        quantize(torch.zeros(2), "e4m3", "nearset", generator=ours)
+
+
+# --- noise that is wrong ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 1), (1, 2), (4,)])

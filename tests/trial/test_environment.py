@@ -19,7 +19,7 @@ from qsweep.trial import environment
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
     def forget() -> None:
-        for function in (environment.describe, environment._cpu_info, environment._gpu_model):
+        for function in (environment._described, environment._cpu_info, environment._gpu_model):
             function.cache_clear()
 
     forget()
@@ -86,7 +86,7 @@ def test_describe_names_the_model_of_an_x86_and_of_an_arm(monkeypatch: pytest.Mo
     x86 = {"model name": "A CPU @ 3 GHz", "cpu family": "25", "model": "17"}
     monkeypatch.setattr(environment, "_cpu_info", lambda: x86)
     assert environment.describe("cpu").startswith("A CPU @ 3 GHz (25-17); ")
-    environment.describe.cache_clear()
+    environment._described.cache_clear()
     monkeypatch.setattr(environment, "_cpu_info", lambda: {"CPU implementer": "0x41", "CPU part": "0xd4f"})
     assert " 0x41 0xd4f; " in environment.describe("cpu")
 

@@ -1,0 +1,58 @@
+"""The generated part of docs/api.md, which cog puts there: every public name with its docstring (`make docs`)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import qsweep
+
+WIDTH = 100
+
+
+def pages() -> str:
+    """Every name of qsweep as a stub: its signature and docstring."""
+    return "\n\n".join(f"### qsweep.{name}\n\n```python\n{_stub(name)}\n```" for name in qsweep.__all__)
+
+
+def _stub(name: str) -> str:
+    own = getattr(qsweep, name)
+    if not inspect.isclass(own):
+        return _function(name, own)
+    methods = [f"    {line}".rstrip() for method in _methods(own) for line in ("", *method.split("\n"))]
+    base = "" if own.__base__ in (None, object) else f"({own.__base__.__name__})"
+    return "\n".join([f"class {name}{base}:", _docstring(own), *methods])
+
+
+def _methods(own: type) -> Iterator[str]:
+    for name, method in vars(own).items():
+        if inspect.isfunction(method) and not name.startswith("_"):
+            yield _function(name, method)
+
+
+def _function(name: str, own: Any) -> str:
+    """A function, with a line for each parameter where one line does not hold all."""
+    signature = inspect.signature(own)
+    parts: list[str] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parts:
+            parts.append("*")
+        parts.append(_parameter(parameter))
+    line = f"def {name}({', '.join(parts)}) -> {signature.return_annotation}:"
+    if len(line) > WIDTH:
+        line = "\n".join([f"def {name}(", *(f"    {part}," for part in parts), f") -> {signature.return_annotation}:"])
+    return f"{line}\n{_docstring(own)}"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
+    annotation = f": {parameter.annotation}" if parameter.annotation is not parameter.empty else ""
+    default = f" = {parameter.default!r}" if parameter.default is not parameter.empty else ""
+    return f"{stars}{parameter.name}{annotation}{default}"
+
+
+def _docstring(own: Any) -> str:
+    told = inspect.getdoc(own) or ""
+    text = f'"""{told}\n"""' if "\n" in told else f'"""{told}"""'
+    return "\n".join(f"    {line}".rstrip() for line in text.split("\n"))
