@@ -48,7 +48,8 @@ def _function(name: str, own: Any) -> str:
 def _parameter(parameter: inspect.Parameter) -> str:
     stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
     annotation = f": {parameter.annotation}" if parameter.annotation is not parameter.empty else ""
-    default = f" = {parameter.default!r}" if parameter.default is not parameter.empty else ""
+    given = parameter.default
+    default = "" if given is parameter.empty else f' = "{given}"' if isinstance(given, str) else f" = {given!r}"
     return f"{stars}{parameter.name}{annotation}{default}"
 
 

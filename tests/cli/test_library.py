@@ -179,7 +179,7 @@ def test_run_has_every_option_of_the_command_but_a_dry_run_with_the_same_default
 
 
 def test_what_went_wrong_in_silence_is_a_warning(monkeypatch: pytest.MonkeyPatch, first: qsweep.Sweep) -> None:
-    monkeypatch.setattr(library.sweep, "_drawn", lambda target: Drawn(failures=("lines: too many lines",)))
+    monkeypatch.setattr("qsweep.runner.sweep.draw_folder", lambda target: Drawn(failures=("lines: too many lines",)))
     with pytest.warns(UserWarning, match="too many lines"):
         qsweep.run("first.yaml", backend="serial")
 
