@@ -166,7 +166,7 @@ class MX(Scaled):
         "mxfp4": {"element": "e2m1"},
         "mxint8": {"element": "int8"},
     }
-    rule: ClassVar[str] = "exponent"
+    rule: ClassVar[str] = "e8m0"
     per: ClassVar[int] = 32
 
     element: str = "e4m3"

@@ -6,7 +6,9 @@ least values, and sums of integers, are the same in any order, so a scale has th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +24,8 @@ E8M0 = 127
 """Largest magnitude of an E8M0 scale's exponent."""
 UNBOUNDED = 1 << 20
 """More than any exponent."""
+BY_EXPONENT = {"exponent": UNBOUNDED, "e8m0": E8M0}
+"""How far the exponents of scales that follow the largest exponent go, by rule."""
 MEAN_BITS = 30
 """A mean is taken of magnitudes in units of 2^(E - 30), E the exponent of the largest."""
 
@@ -55,15 +59,15 @@ def exponents(formats: Sequence[Block] | Sequence[MX]) -> tuple[Integers, int, f
     shifts = np.array([f.shift for f in formats])
     law = formats[0].law
     unit = law.step if isinstance(law, Grid) else 1.0  # the int8 of MX has one of its own
-    return shifts, E8M0 if isinstance(formats[0], MX) else UNBOUNDED, unit
+    return shifts, BY_EXPONENT.get(formats[0].rule, UNBOUNDED), unit
 
 
 def by_exponent_eager(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tensor:
     """The same by tensor operations, on any device."""
     largest = largest_of(groups)
     exponent = exponent_of(largest) + column([f.shift for f in formats], groups.device).long()
-    if isinstance(formats[0], MX):
-        exponent = exponent.clamp(-E8M0, E8M0)
+    farthest = BY_EXPONENT.get(formats[0].rule, UNBOUNDED)
+    exponent = exponent.clamp(-farthest, farthest)
     scale = torch.where(largest == 0, 1.0, power(exponent.clamp(-1022, 1023)))
     return torch.where(largest.isnan(), largest, scale)
 
@@ -77,9 +81,14 @@ def by_largest(groups: Tensor, formats: Sequence[Uniform]) -> Tensor:
     """What makes the largest magnitude, computed or given, the largest integer."""
     largest = _told(groups, formats)
     scale = largest / column([f.law.highest for f in formats], groups.device)
-    if formats[0].scaling == "po2":
-        scale = fitting(next_power(scale), [f.law.magnitude for f in formats])
     return torch.where(largest == 0, 1.0, scale)
+
+
+def by_next_power(groups: Tensor, formats: Sequence[Uniform]) -> Tensor:
+    """The power of two from that on."""
+    largest = _told(groups, formats)
+    scale = next_power(largest / column([f.law.highest for f in formats], groups.device))
+    return torch.where(largest == 0, 1.0, fitting(scale, [f.law.magnitude for f in formats]))
 
 
 def span(groups: Tensor, formats: Sequence[Uniform]) -> tuple[Tensor, Tensor]:
@@ -181,3 +190,30 @@ def _told_mean(scaling: float | str, mean: Tensor, largest: Tensor) -> Tensor:
     scale = mean.float().double()
     power_of_two = fitting(nearest_power(scale), [1.0] * len(scale))
     return torch.where(scale == 0, scale, power_of_two) if scaling == "po2" else scale
+
+
+# --- the rules --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a family finds the scale under which values are rounded to its elements.
+
+    Attributes:
+        scale: the scales (P, G) of groups (P, G, width) of values in some formats.
+        exact: whether all of them are powers of two.
+    """
+
+    scale: Callable[[Tensor, Any], Tensor]
+    exact: bool
+
+
+RULES = {
+    **dict.fromkeys(BY_EXPONENT, Rule(by_exponent, exact=True)),
+    "nearest power": Rule(by_power, exact=True),
+    "next power": Rule(by_next_power, exact=True),
+    "largest": Rule(by_largest, exact=False),
+    "e4m3": Rule(by_e4m3, exact=False),
+    "nvidia": Rule(lambda groups, _: by_nvidia(groups)[0], exact=False),
+}
+"""By the names that families declare."""

@@ -18,8 +18,11 @@ from points import MODES, assert_same, noise_like, points
 from torch import Tensor
 
 from qsweep.errors import UserError
-from qsweep.formats import Fixed, Float, Float32, Floating, Format, Grid, Law, Range, name_of, parse
-from qsweep.rounding import Stack, _noise, laws, quantize, scales
+from qsweep.formats import Fixed, Float, Float32, Floating, Format, Grid, Range, name_of, parse
+from qsweep.formats.names import CLASSES, example_of
+from qsweep.formats.qkeras import QKeras
+from qsweep.rounding import Stack, _noise, qkeras, quantize, scales
+from qsweep.rounding.ways import WAYS, way_of
 
 NUMBER_BY_NUMBER = [
     *("range1", "range4", "range4 zero=false scale=10", "range8 scale=0.3", "fixed8f7", "fixed4f1", "fixed5f-2"),
@@ -566,21 +569,14 @@ def test_a_stack_of_tensors_lies_in_memory_in_any_order(kind: str) -> None:
 def eager(stack: Stack, x: Tensor, noise: Tensor | None, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     """What the tensor operations give, which run where there is no kernel."""
 
-    def to_law(self: Stack, w: Tensor, noise: Tensor | None, scale: Tensor, rows: slice, law: Law, _: bool) -> None:
-        self._eager(w, noise, scale, [column[rows] for column in self._numbers], law)
-
     def by_exponent(groups: Tensor, formats: Any) -> Tensor:
         return scales.by_exponent_eager(groups, formats) * scales.exponents(formats)[-1]
 
     with monkeypatch.context() as patched:
-        patched.setattr(Stack, "_compiled", to_law)
-        patched.setitem(vars(stack), "_blocks", None)
-        patched.setattr("qsweep.rounding.stack.scales.by_exponent", by_exponent)
-        if not isinstance(stack.formats[0], Range):
-            return rounded_together(stack, x, noise)
-        flat = x.reshape(len(x), -1)
-        drawn = None if noise is None else noise.reshape(-1)
-        return laws.to_range(flat, drawn, stack.mode, *stack._range).view(x.shape)
+        for rule in scales.BY_EXPONENT:
+            patched.setitem(scales.RULES, rule, scales.Rule(by_exponent, exact=True))
+        patched.setattr(stack, "_way", way_of(stack.formats, stack.mode, stack.device, has_kernels=False))
+        return rounded_together(stack, x, noise)
 
 
 @pytest.mark.parametrize("kind", STACKS)
@@ -625,6 +621,25 @@ def test_kernels_of_range_give_the_bits_of_the_tensor_operations(scale: float, m
         w[:, :9] = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 3e38, -3e38])
         noise = noise_like(w[0]) if stack.mode.draws else None
         assert_same(rounded_together(stack, w, noise), eager(stack, w, noise, monkeypatch), w)
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_rule_that_families_declare_is_one_of_rounding() -> None:
+    examples = [example_of(cls.family) for cls in CLASSES]
+    names = {*examples, *EVERY, *(name for own in STACKS.values() for name in own)}
+    foreign = {f"{name} compat=qtorch" for name in ("fixed8f4", "e4m3", "block8")}
+    assert {parse(name).rule for name in names | foreign} == {*WAYS, "kmeans"}
+    assert set(qkeras.LAWS) == {cls for cls in CLASSES if issubclass(cls, QKeras)}
+
+
+def test_a_family_whose_rule_is_not_one_of_rounding_is_refused_when_it_is_to_round() -> None:
+    class Toy(Fixed):
+        rule = "fair"  # type: ignore[assignment]
+
+    with pytest.raises(LookupError, match="fixed8f4: no rounding rule 'fair'"):
+        Stack([Toy(8, 4)])
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
