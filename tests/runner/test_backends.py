@@ -129,13 +129,18 @@ def test_local_workers_are_kept_for_the_next_sweep() -> None:
     assert backend("local", 1).open().submit(os.getpid).result(30) == first
 
 
-def test_local_a_killed_worker_breaks_the_executor_and_says_the_signal() -> None:
+def test_local_a_killed_worker_breaks_the_executor_says_the_signal_and_ends_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")  # slim containers have no pgrep
     chosen = backend("local", 2)
     executor = chosen.open()
+    others = backends._workers(executor)
     error = executor.submit(fake_job.kill_yourself).exception(30)
     assert isinstance(error, BrokenExecutor)
     assert "SIGKILL" in str(error)
     chosen.kill(executor)
+    assert not any(process.is_alive() for process in others.values())
     assert chosen.open().submit(fake_job.double, 1).result(30) == 2
 
 
