@@ -15,7 +15,8 @@ from functools import cached_property
 from qsweep.parameter import show
 from qsweep.results.store import FINAL, Record
 from qsweep.spec.file import Search
-from qsweep.spec.plan import Plan, Row
+from qsweep.spec.plan import Plan
+from qsweep.spec.points import Row
 from qsweep.trial.key import Trial
 from qsweep.trial.reach import ACCURACIES, edge, mean, read_reach
 

@@ -603,7 +603,7 @@ def test_plan_refuses_the_plots_whose_figures_would_have_too_many_panels_or_line
         panels, lines = _counts(table, read_text(entry, "a plot").value)
         text = f"{MIXED}plots: [{entry}]\n"
         monkeypatch.setitem(PLOT_KINDS, kind, replace(known, panels=panels))
-        monkeypatch.setattr("qsweep.spec.plan.MOST_LINES", lines if kind in own else 0)
+        monkeypatch.setattr("qsweep.spec.checks.MOST_LINES", lines if kind in own else 0)
         assert plan(tmp_path, text).rows
         if facet:
             monkeypatch.setitem(PLOT_KINDS, kind, replace(known, panels=panels - 1))
@@ -611,7 +611,7 @@ def test_plan_refuses_the_plots_whose_figures_would_have_too_many_panels_or_line
             assert f"a figure holds {panels - 1} panels" in line
             monkeypatch.setitem(PLOT_KINDS, kind, replace(known, panels=panels))
         if kind in own:
-            monkeypatch.setattr("qsweep.spec.plan.MOST_LINES", lines - 1)
+            monkeypatch.setattr("qsweep.spec.checks.MOST_LINES", lines - 1)
             (line,) = wrong(tmp_path, text)
             assert f"a figure holds {lines - 1} lines" in line
 
