@@ -26,7 +26,7 @@ from qsweep.formats.facts import facts
 from qsweep.parameter import show
 from qsweep.plots.folder import figures_of
 from qsweep.results import folder, tables
-from qsweep.results.store import STATUSES
+from qsweep.results.records import STATUSES
 from qsweep.runner import sweep
 from qsweep.runner.backends import default_workers
 from qsweep.runner.checks import read_all

@@ -10,7 +10,8 @@ from pathlib import Path
 from qsweep.cli.columns import WIDE, fitted
 from qsweep.errors import UserError
 from qsweep.results import folder, tables
-from qsweep.results.store import STATUSES, Store
+from qsweep.results.records import STATUSES
+from qsweep.results.store import Store
 
 
 def status_lines(path: Path, width: int = WIDE) -> Iterator[str]:

@@ -12,7 +12,8 @@ from qsweep.cli.columns import WIDE, digits, fitted, wrapped
 from qsweep.results import tables
 from qsweep.results.explain import reasons
 from qsweep.results.keys import records_like
-from qsweep.results.store import FINAL, Record, Store
+from qsweep.results.records import FINAL, Record
+from qsweep.results.store import Store
 from qsweep.trial.measures import NOT_ROUNDED, STORED_AS
 
 INDENT = 2

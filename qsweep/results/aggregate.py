@@ -17,7 +17,7 @@ from pathlib import Path
 
 from qsweep.errors import MAX_SHOWN, UserError, cut, did_you_mean, few, unknown
 from qsweep.results import tables
-from qsweep.results.store import STATUSES
+from qsweep.results.records import STATUSES
 from qsweep.trial.measures import MEASURES, NOT_ROUNDED
 
 CONFIDENCE = 0.95

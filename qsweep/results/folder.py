@@ -17,7 +17,7 @@ from qsweep import files
 from qsweep.errors import UserError
 from qsweep.models import imports
 from qsweep.results import tables
-from qsweep.results.store import Record
+from qsweep.results.records import Record
 from qsweep.spec.blocks import BLOCK_KEYS, Block
 from qsweep.spec.file import RESOLVED, Spec, is_reserved
 from qsweep.spec.plan import Plan

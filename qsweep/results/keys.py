@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qsweep.errors import UserError, cut, distance
-from qsweep.results.store import Record, Store
+from qsweep.results.records import Record
+from qsweep.results.store import Store
 
 SHORT_KEY = 10
 LEAST_DIGITS = 6

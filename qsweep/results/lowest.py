@@ -10,7 +10,7 @@ from pathlib import Path
 from qsweep.errors import UserError, cut, unknown
 from qsweep.parameter import BadValueError
 from qsweep.results.aggregate import Cells, Point, read_points
-from qsweep.results.store import FINAL
+from qsweep.results.records import FINAL
 from qsweep.trial.reach import ACCURACIES, Edge, edge, mean, read_reach
 
 

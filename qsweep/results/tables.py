@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from qsweep.errors import UserError
 from qsweep.formats import make, name_of
-from qsweep.results.store import STATUSES, Record
+from qsweep.results.records import STATUSES, Record
 from qsweep.spec.plan import Plan
 from qsweep.trial.measures import DRAWN, METRICS, MODEL_BITS, NOT_ROUNDED, SIZES, why_columns
 from qsweep.trial.parameters import CLIP, STAGES

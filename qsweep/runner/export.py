@@ -18,7 +18,8 @@ from qsweep.formats import Format, make, parse
 from qsweep.formats.packing import Array, Groups, to_file
 from qsweep.models.imports import parts_of
 from qsweep.results.keys import records_like
-from qsweep.results.store import Record, Store
+from qsweep.results.records import Record
+from qsweep.results.store import Store
 from qsweep.results.weights import Weights
 from qsweep.training import job
 from qsweep.trial import environment

@@ -8,7 +8,7 @@ from typing import Any
 
 from qsweep.errors import UserError
 from qsweep.models.catalog import architecture_of
-from qsweep.results.store import Record
+from qsweep.results.records import Record
 from qsweep.training import job
 from qsweep.training.job import Inspection
 from qsweep.trial.key import Trial, canonical

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from qsweep.results.store import FINAL, Record
+from qsweep.results.records import FINAL, Record
 from qsweep.trial.key import Trial
 
 

@@ -15,7 +15,8 @@ from qsweep.data.catalog import DATASETS, DataSet
 from qsweep.data.files import Lacking, data_folder, lacking
 from qsweep.errors import UserError, unknown
 from qsweep.parameter import show
-from qsweep.results.store import Record, Store
+from qsweep.results.records import Record
+from qsweep.results.store import Store
 from qsweep.results.weights import Weights
 from qsweep.runner import schedule
 from qsweep.runner.backends import BACKENDS

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
 
-from qsweep.results.store import FINAL
+from qsweep.results.records import FINAL
 from qsweep.runner.backends import Backend
 from qsweep.trial.key import Trial, stack_signature
 

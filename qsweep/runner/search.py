@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from qsweep.parameter import show
-from qsweep.results.store import FINAL, Record
+from qsweep.results.records import FINAL, Record
 from qsweep.spec.file import Search
 from qsweep.spec.plan import Plan
 from qsweep.spec.points import Row

@@ -17,7 +17,8 @@ from qsweep.plots import Drawn
 from qsweep.plots.folder import draw_folder
 from qsweep.results import folder
 from qsweep.results.provenance import provenance
-from qsweep.results.store import FINAL, Record, Store
+from qsweep.results.records import FINAL, Record
+from qsweep.results.store import Store
 from qsweep.results.weights import Weights
 from qsweep.runner import backends, lock, schedule
 from qsweep.runner.checks import get_data, owner_of

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from qsweep.cli.table import summary_note, summary_table, trials_table
 from qsweep.errors import UserError
 from qsweep.results.aggregate import Line, Summary, csv_text, differences, estimate, over_seeds
-from qsweep.results.store import STATUSES
+from qsweep.results.records import STATUSES
 from qsweep.results.tables import trials_csv
 from qsweep.spec.file import read
 from qsweep.spec.plan import expand

@@ -18,7 +18,7 @@ from qsweep.errors import SpecError, UserError
 from qsweep.results import folder
 from qsweep.results.folder import Change
 from qsweep.results.provenance import provenance
-from qsweep.results.store import Record
+from qsweep.results.records import Record
 from qsweep.spec.file import RESERVED_NAMES, read
 from qsweep.spec.plan import Plan, expand
 from qsweep.spec.reader import UNPRINTABLE, read_text

@@ -24,7 +24,9 @@ import pytest
 from paths import RECORDED, SUPPORT
 
 from qsweep.errors import UserError
-from qsweep.results.store import COLUMNS, VERSION, Store, _checksum
+from qsweep.results.database import VERSION
+from qsweep.results.records import COLUMNS, checksum
+from qsweep.results.store import Store
 
 HERE = fake_job.ENVIRONMENT
 GROUP = 16
@@ -352,7 +354,7 @@ def test_a_row_under_another_trials_key_is_damaged_though_its_checksum_is_right(
     with sql(path) as connection:
         connection.execute("UPDATE records SET key = ?", (key(1),))
         values = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM records").fetchone()
-        connection.execute("UPDATE records SET checksum = ?", (_checksum(dict(zip(COLUMNS, values, strict=True))),))
+        connection.execute("UPDATE records SET checksum = ?", (checksum(dict(zip(COLUMNS, values, strict=True))),))
     assert store.look_up(keys(2), HERE) == ({}, [key(1)])
 
 

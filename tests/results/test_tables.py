@@ -14,7 +14,7 @@ import pytest
 from qsweep.cli.table import summary_table, trials_table
 from qsweep.errors import UserError
 from qsweep.results import aggregate, tables
-from qsweep.results.store import Record
+from qsweep.results.records import Record
 from qsweep.spec.file import read
 from qsweep.spec.plan import Plan, expand
 from qsweep.trial.key import Trial, canonical

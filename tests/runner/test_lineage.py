@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qsweep.results.store import Record
+from qsweep.results.records import Record
 from qsweep.runner.lineage import family, giving_weights, needed, taken_over
 from qsweep.trial.key import Trial
 

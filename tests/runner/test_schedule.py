@@ -19,7 +19,8 @@ import pytest
 from fake_driver import Driver
 
 from qsweep.errors import UserError
-from qsweep.results.store import Record, Store
+from qsweep.results.records import Record
+from qsweep.results.store import Store
 from qsweep.results.tables import history_csv, trials_csv
 from qsweep.runner import backends, schedule
 from qsweep.runner.backends import BACKENDS, Backend

@@ -13,7 +13,7 @@ from project import Project
 
 from qsweep.cli.report import ended
 from qsweep.errors import SpecError
-from qsweep.results.store import Record
+from qsweep.results.records import Record
 from qsweep.runner.schedule import Summary
 from qsweep.runner.search import Bisection, Found
 from qsweep.runner.sweep import Result

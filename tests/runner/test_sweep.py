@@ -231,10 +231,10 @@ def test_run_a_broken_promise_is_found_by_force_and_kept_beside_the_first(projec
 
 def _reseal(connection: sqlite3.Connection, record: int) -> None:
     """Give a changed row the checksum that it would have had."""
-    from qsweep.results.store import COLUMNS, _checksum
+    from qsweep.results.records import COLUMNS, checksum
 
     values = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM records WHERE id = ?", (record,)).fetchone()
-    checksum = _checksum(dict(zip(COLUMNS, values, strict=True)))
+    checksum = checksum(dict(zip(COLUMNS, values, strict=True)))
     connection.execute("UPDATE records SET checksum = ? WHERE id = ?", (checksum, record))
 
 
