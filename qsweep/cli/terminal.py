@@ -62,7 +62,7 @@ def say(text: str, style: str | None = None) -> None:
     """A line on stderr."""
     with unbroken():
         colour = style if sys.stderr.isatty() and "NO_COLOR" not in os.environ else None
-        click.secho(printable(text), err=True, fg=colour)
+        click.secho(printable(text), err=True, fg=colour, reset=colour is not None)  # a notebook shows a needless reset
 
 
 @contextmanager

@@ -93,6 +93,13 @@ STYLE: Final[dict[str, Any]] = {
 }
 
 
+class Page(Figure):
+    """A figure that a notebook shows: it does not show those that pyplot has not made."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
 def style(text: str = "") -> AbstractContextManager[None]:
     """Our style over matplotlib's defaults, whatever the user's matplotlibrc says, with fonts that can draw `text`."""
     families = fonts.families(text)
@@ -127,7 +134,7 @@ def panels(picture: Picture, width: float, height: float, least: float = 0.0) ->
 def titled(title: str, panels: Sequence[str], size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     """A figure of some width and height in inches, and an empty panel for each of the titles."""
     rows, columns = shape(len(panels))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Page(figsize=size, layout="constrained")
     figure.suptitle(heading(title, size[0]))
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     flat = list(grid.flat)

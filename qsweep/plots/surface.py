@@ -86,7 +86,7 @@ def _figure(picture: Picture) -> tuple[Figure, list[Bbox]]:
     head = HEAD + page.LINE * heading.count("\n")
     over = page.LINE * max(1.4 + title.count("\n") if title else 0 for title in titles)
     height = rows * (up + over) + head + page.foot_height(picture, width)
-    figure = Figure(figsize=(width, height))
+    figure = page.Page(figsize=(width, height))
     figure.suptitle(heading, y=1 - 0.08 / height, va="top")
     slots = []
     for index, title in enumerate(titles):

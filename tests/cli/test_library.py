@@ -218,6 +218,8 @@ def test_plot_gives_figures_that_a_notebook_shows_and_writes_only_where_it_is_to
     found = first.plot()
     assert [axes.get_xlabel() for axes in found["lines-test_accuracy"].axes] == ["learning rate"]
     assert found._repr_html_().startswith('<img alt="lines-test_accuracy" width="336" src="data:image/png;base64,iVBOR')
+    png: Any = found["lines-test_accuracy"]
+    assert png._repr_png_().startswith(b"\x89PNG")
     assert sorted(first.folder.rglob("*")) == before
     other = first.plot([{"kind": "lines", "x": "epoch", "y": "train_loss", "name": "mine"}], into=tmp_path / "new")
     assert list(other) == ["mine"]
