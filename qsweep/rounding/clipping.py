@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qsweep.formats import Format, Scaled, Uniform
+from qsweep.formats import Format, Scaled
 from qsweep.rounding import quantize
 from qsweep.rounding.layout import Layout, layout_of
 
@@ -57,7 +57,7 @@ def _least_squares(x: Tensor, fmt: Format, layout: Layout, contraction: int) -> 
 
 def _ends(groups: Tensor, ratio: float, fmt: Format) -> tuple[Tensor, Tensor]:
     """Both ends of a part of each group's span."""
-    if isinstance(fmt, Uniform) and not fmt.symmetric:
+    if fmt.rule == "ends":
         low, high = groups.amin(1), groups.amax(1)
         middle, half = (low + high) / 2, (high - low) / 2 * ratio
         return (low, high) if ratio == 1 else (middle - half, middle + half)
