@@ -41,6 +41,8 @@ LONGEST: Final = 25
 """Characters of a value or a column's name that a figure shows; longer ones are cut."""
 NEAREST: Final = 1e-3
 """Numbers that are nearer to each other than this part of their mean distance look like one."""
+EVEN: Final = 0.5
+"""Part of the largest step by which the steps of values may differ that are spread evenly, such as 0.1, 0.03, 0.01."""
 DRAWN_APART: Final = 1e-11
 """The same, as a part of the largest of them: drawing takes the difference of floats."""
 
@@ -121,6 +123,13 @@ class Axis:
     def apart(self) -> tuple[Place, ...]:
         """The places off the scale."""
         return tuple(place for place in self.places if self.is_apart(place))
+
+    @property
+    def is_even(self) -> bool:
+        """Whether neighbours on the scale are about equally far apart; sizes of models are not."""
+        ends = [self.at(value) for value in self.joined]
+        steps = [b - a for a, b in pairwise(ends)]
+        return not steps or _spread(steps) <= EVEN * max(steps)
 
     @property
     def step(self) -> float:

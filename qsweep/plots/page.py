@@ -215,6 +215,9 @@ def thinned(axis: Axis, at: Callable[[Place], float], points: float) -> list[Pla
     """The values whose labels don't touch where a step of `at` is `points` wide; those of categories stand upright."""
     if axis.scale == "category":
         return every(axis, points)
+    if not axis.is_even:  # every second or third of them may all lie in one place
+        ends_first = dict.fromkeys([axis.values[0], axis.values[-1], *axis.values])
+        return sorted(_apart(axis, ends_first, at, points), key=at)
     widest = max(TICKS, *(text_width(axis.text(value)) for value in axis.values))
     length = (at(axis.values[-1]) - at(axis.values[0])) * points
     most = 1 + int(length / (widest + GAP))

@@ -12,6 +12,7 @@ from qsweep.errors import UserError, unknown
 from qsweep.plots.axes import Value
 from qsweep.plots.entry import EPOCH, Entry, Plot
 from qsweep.trial.measures import MEASURES, METRICS, MODEL_BITS, is_share
+from qsweep.trial.parameters import STAGES
 from qsweep.trial.roles import ROLES
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ class Row:
     """A trial, or one epoch of it.
 
     `value` is the metric's, accuracies in per cent; `places` has the values of the columns that the figure uses, and of
-    the axes that it doesn't show; `formats` are those of all roles, float32 where there is no other, empty where the
-    table doesn't say.
+    the axes that it doesn't show; `formats` are those of all roles and what its stages do, float32 where there is
+    nothing else, empty where the table doesn't say.
     """
 
     key: str
@@ -158,8 +159,8 @@ def numbers(column: pd.Series[Any], metric: str) -> list[float]:
 
 
 def _formats(trials: pd.DataFrame) -> list[str]:
-    roles = [f"quantize.{role}" for role in ROLES if f"quantize.{role}" in trials.columns]
-    columns = [values(trials[column]) for column in roles]
+    named = [column for column in (*(f"quantize.{role}" for role in ROLES), STAGES) if column in trials.columns]
+    columns = [values(trials[column]) for column in named]
     found = [{str(v) for v in row if v is not None} for row in zip(*columns, strict=True)] or [set()] * len(trials)
     return [", ".join(sorted(formats - {"float32"} or formats)) for formats in found]
 

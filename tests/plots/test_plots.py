@@ -724,6 +724,27 @@ def test_names_beside_a_heatmap_of_many_are_thinned_out_before_they_touch() -> N
     assert room >= 0.8 * page.TICKS
 
 
+def test_a_float32_reference_among_compressed_trials_is_named_by_its_format() -> None:
+    sizes = {"binary": 7000, "uniform4": 19000, "e3m2": 21000, "": None}
+    table = through_csv(
+        [
+            {**row, "key": name, "variant": name, "model_bits": size, "stages": name and f"compress weight={name}"}
+            for name, size in sizes.items()
+            for row in rows({}, weight="float32")
+        ]
+    )
+    for kind in ("lines", "scatter"):
+        drawn = figure(table, {"kind": kind, "x": "model_bits", "y": "test_accuracy"})
+        assert {"float32", "reference"} & {*legend_texts(drawn)} == {"float32"}
+
+
+def test_sizes_of_models_have_ticks_at_the_values_themselves_thinned_where_they_crowd() -> None:
+    sizes = [10816, 16192, 16976, 17104, 17840, 17872, 19776, 23168, 32048]
+    table = trials({"model_bits": sizes})
+    (panel,) = panels(figure(table, {"kind": "lines", "x": "model_bits", "y": "test_accuracy"}))
+    assert [text.get_text() for text in panel.get_xticklabels()] == ["10816", "16192", "19776", "23168", "32048"]
+
+
 def test_ticks_that_do_not_all_fit_stay_evenly_apart() -> None:
     table = trials({"variant": ["a", "b"], "lr": [2.0**-e for e in range(-2, 20)], "bitwidth": BITS})
     ticks = panels(figure(table, {**HEATMAP, "facet": "variant"}))[0].get_xticks()
