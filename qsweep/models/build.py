@@ -95,9 +95,15 @@ def _build_source(
         loading.check(is_missing=True)  # says more, where it is an import that we did not see
         raise
     if not isinstance(net, nn.Module):
-        raise UserError(f"'{name}' gave a {type(net).__name__}, expected a torch.nn.Module")
+        raise UserError(f"'{name}' gave {_kind_of(net)}, expected a torch.nn.Module")
     _check_parameters(net)
     return _with_kept_modes(_with_our_dropout(net))
+
+
+def _kind_of(value: object) -> str:
+    """What a value is, in words: `an int`, `a type`, `None`."""
+    name = type(value).__name__
+    return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def _check_parameters(net: nn.Module) -> None:

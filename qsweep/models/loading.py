@@ -131,6 +131,20 @@ def _watch() -> None:
     sys.addaudithook(lambda event, given: _current[-1].note_run(given[0]) if event == "exec" and _current else None)
 
 
+def line_of(error: BaseException) -> str:
+    """Where in a user's files an error came up, as Python says it of a SyntaxError: `nets.py, line 3`.
+
+    "" where no such file had a part in it, or the error says it itself.
+    """
+    found, trace = "", error.__traceback__
+    while trace is not None and not isinstance(error, SyntaxError):
+        file = trace.tb_frame.f_code.co_filename
+        if _current and _current[-1]._is_ours(file):
+            found = f"{file}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
 def load(identity: str | Mapping[str, Any], sources: Mapping[str, str]) -> ModuleType:
     """A user's file, run as a module, with its neighbours in reach. What an earlier call has loaded is forgotten.
 

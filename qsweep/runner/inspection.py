@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import Any
 
 from qsweep.errors import UserError
@@ -98,9 +99,21 @@ def inspect(
     found: dict[str, Inspection] = {}
     for cases in nets.values():
         settings = [trial.settings for trial in cases.values()]
-        found |= zip(cases, job.inspect_net(settings, sources, limit), strict=True)
+        seen = job.inspect_net(settings, sources, limit)
+        found |= {case: _named(trial, own) for (case, trial), own in zip(cases.items(), seen, strict=True)}
         _check([(trial, found[case]) for case, trial in cases.items()], say, limit)
     return Nets(found)
+
+
+def _named(trial: Trial, own: Inspection) -> Inspection:
+    """An inspection whose failure names the trial's file."""
+    return own if own.failure is None else replace(own, failure=job.with_file(own.failure, file_of(trial)))
+
+
+def file_of(trial: Trial) -> str:
+    """The user's file that a trial's net comes from, as the spec names it; never the folders of a full path."""
+    file = PurePath(str(trial.columns["model"]).rpartition(":")[0])
+    return file.name if file.is_absolute() else str(file)
 
 
 def _check(looked_at: list[tuple[Trial, Inspection]], say: Callable[[str], None], limit: float) -> None:

@@ -22,7 +22,7 @@ from qsweep.results.store import Store
 from qsweep.results.weights import Weights
 from qsweep.runner import backends, lock, schedule
 from qsweep.runner.checks import get_data, owner_of
-from qsweep.runner.inspection import Nets, inspect, to_inspect
+from qsweep.runner.inspection import Nets, file_of, inspect, to_inspect
 from qsweep.runner.lineage import family, giving_weights, taken_over
 from qsweep.runner.outlook import (
     Options,
@@ -110,6 +110,7 @@ class _Sweep:
     Attributes:
         here: the environment that its trials train in.
         everyone: keys of its trials, and of the bases that these start from.
+        files: of those with a user's own net, the file as the spec names it, by key.
         ended: the records of this run, by key.
     """
 
@@ -126,6 +127,7 @@ class _Sweep:
         self.here = environment.describe(self.device)
         self.weights = Weights.beside(options.results, self.here)
         self.everyone = [trial.key for trial in family(plan.trials)]
+        self.files = {trial.key: file_of(trial) for trial in family(plan.trials) if job.is_users(trial.settings)}
         self.ended: dict[str, Mapping[str, Any]] = {}
 
     def run(self, begin: Callable[[Outlook], None]) -> Result:
@@ -245,9 +247,11 @@ class _Sweep:
                 break
         return summary
 
-    def _commit(self, run_id: int, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    def _commit(self, run_id: int, records: Sequence[dict[str, Any]]) -> list[str]:
         """Put records into the store; the keys whose record differs from an earlier one."""
         for record in records:
+            if record["key"] in self.files and record["status"] not in FINAL:
+                record.update(job.with_file(record, self.files[record["key"]]))
             self.ended[record["key"]] = record
             if "weights" in record:  # before the record, which says that they are there
                 record["run"]["weights"] = self.weights.put(record["key"], record["weights"])

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from qsweep.data.catalog import DATASETS
 from qsweep.data.files import load
 from qsweep.errors import UserError
+from qsweep.models.loading import FILE, line_of
 from qsweep.training import apart
 from qsweep.training.apart import OutOfTimeError
 from qsweep.trial.environment import describe, fix_products
@@ -46,6 +47,9 @@ FOLDERS = re.compile(
 
 OF_THE_RUN = ("log", MODEL_BITS, STORED_AS)
 """Parts of an outcome that a record has in `run`, which is never compared."""
+
+MOST_TEXT = 300
+"""Characters of a reason."""
 
 GRACE_SECONDS = 10
 """What a stack may take beyond its time: one that does not stop by itself is ended then."""
@@ -175,7 +179,7 @@ def is_users(settings: Settings) -> bool:
 
 
 def _outcome_of_nothing(status: str, reason: str) -> dict[str, Any]:
-    return {"status": status, "reason": reason[:300], "result": {}, "history": []}
+    return {"status": status, "reason": reason[:MOST_TEXT], "result": {}, "history": []}
 
 
 def _record(settings: Settings, outcome: Mapping[str, Any], device: str, run: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,9 +195,27 @@ def _record(settings: Settings, outcome: Mapping[str, Any], device: str, run: Ma
 def _failure(status: str, error: Exception, data_folder: str) -> dict[str, Any]:
     text = str(error).replace(data_folder, "$QSWEEP_DATA") if data_folder else str(error)
     message = without_paths(" ".join(text.split()))
-    reason = message if isinstance(error, OutOfTimeError) else f"{type(error).__name__}: {message}"
+    is_ours = isinstance(error, OutOfTimeError | UserError)  # its message says all, in the user's words
+    reason = message if is_ours else _told(type(error).__name__, message, line_of(error))
     log = without_paths("".join(traceback.format_exception(error, limit=-3)))
     return {**_outcome_of_nothing(status, reason), "log": log[-4000:]}
+
+
+def _told(name: str, message: str, line: str) -> str:
+    """An error as one line: `ValueError: no such layer (nets.py, line 3)`."""
+    where = f" ({line})" if line else ""
+    return f"{f'{name}: {message}'.removesuffix(': ')[: MOST_TEXT - len(where)]}{where}"
+
+
+def with_file(outcome: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """An outcome in which a user's own file has its name: a job knows its text alone, and calls it `<model>`.
+
+    Args:
+        file: relative to the spec.
+    """
+    named = {name: text.replace(FILE, file) for name, text in outcome.items() if name in ("reason", "log")}
+    more = {"run": with_file(outcome["run"], file)} if "run" in outcome else {}
+    return {**outcome, **named, **more}
 
 
 def without_paths(text: str) -> str:

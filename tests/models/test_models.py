@@ -133,7 +133,7 @@ def test_build_a_users_dropout_is_replaced_by_ours() -> None:
 def test_build_a_missing_function_and_a_wrong_result_are_refused() -> None:
     with pytest.raises(UserError, match="no function 'net'"):
         own("def other(): ...")
-    with pytest.raises(UserError, match=r"gave a int, expected a torch\.nn\.Module"):
+    with pytest.raises(UserError, match=r"gave an int, expected a torch\.nn\.Module"):
         own("def net(shape, classes): return 3")
 
 

@@ -306,7 +306,7 @@ def test_run_a_users_model_that_raises_ends_with_a_table_and_exit_code_1(project
     said = project.run("run", "own.yaml", code=1)
     assert "ValueError: width is odd" in said
     assert {row["status"] for row in project.rows("own")} == {"failed"}
-    assert {row["reason"] for row in project.rows("own")} == {"ValueError: width is odd"}
+    assert {row["reason"] for row in project.rows("own")} == {"ValueError: width is odd (mine.py, line 2)"}
     assert {row["model"] for row in project.rows("own")} == {"mine.py:net"}
 
 

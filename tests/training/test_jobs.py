@@ -60,7 +60,7 @@ def test_job_an_error_in_a_users_model_is_a_failed_record(data_folder: Path, tri
     text = "def net(shape, classes):\n    raise RuntimeError('no such\\nlayer')"
     (record,) = run([trial(sources={"m.py": "d"}, model="m.py:net")], data_folder, d=text)
     assert record["status"] == "failed"
-    assert record["reason"] == "RuntimeError: no such layer"
+    assert record["reason"] == "RuntimeError: no such layer (<model>, line 2)"
     assert "in net" in record["run"]["log"]
     assert (record["result"], record["history"]) == ({}, [])
 
@@ -68,7 +68,9 @@ def test_job_an_error_in_a_users_model_is_a_failed_record(data_folder: Path, tri
 def test_job_what_went_wrong_is_told_without_the_users_folders(data_folder: Path, trial: Make) -> None:
     text = "def net(shape, classes):\n    open('/home/alice/my work/weights.pt')"
     (record,) = run([trial(sources={"m.py": "d"}, model="m.py:net")], data_folder, d=text)
-    assert record["reason"] == "FileNotFoundError: [Errno 2] No such file or directory: '…/weights.pt'"
+    assert (
+        record["reason"] == "FileNotFoundError: [Errno 2] No such file or directory: '…/weights.pt' (<model>, line 2)"
+    )
     assert "alice" not in record["run"]["log"].replace("open('/home/alice/my work/weights.pt')", "")
     assert str(ROOT) not in record["run"]["log"]
 
