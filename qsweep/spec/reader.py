@@ -118,7 +118,10 @@ def _compose(text: str, walk: _Walk) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark or loader.get_mark()
         what = ", ".join(filter(None, (error.context, error.problem)))
-        if (at := _suspect(text, mark)) is None:
+        at = _suspect(text, mark)
+        if at is None and error.problem in COLON_PROBLEMS and (found := _without_colon(text, mark)):
+            walk.stop(*found, f"a ':' with a space after it is missing (invalid YAML: {error.problem})")
+        if at is None:
             walk.stop(mark.line + 1, mark.column + 1, f"invalid YAML: {what}")
         walk.stop(
             *_line_and_column(text, at), f"{_found_for(text[at], _meant(text[at]))} (invalid YAML: {error.problem})"
@@ -158,6 +161,22 @@ def _suspect(text: str, mark: yaml.Mark) -> int | None:
     return next((at for at in found if not IN_PROSE.match(text[text.rfind("\n", 0, at) + 1 : at])), None)
 
 
+def _without_colon(text: str, mark: yaml.Mark) -> tuple[int, int] | None:
+    """The line and column of what seems to be a key without `: ` behind it: on the line of the error, or the last one
+    before. YAML takes it for a text that goes on below, and complains of what follows."""
+    lines = [COMMENT.sub("", line).rstrip() for line in text.split("\n")[: mark.line + 1]]
+    above = [number for number, line in enumerate(lines[:-1]) if line]
+    for number in (mark.line, *above[-1:]):
+        if number < len(lines) and (match := NO_COLON.fullmatch(lines[number])):
+            return number + 1, match.start(1) + 1
+    return None
+
+
+COLON_PROBLEMS = ("mapping values are not allowed here", "could not find expected ':'")
+"""What YAML says where a line is not the key that it needs."""
+COMMENT = re.compile(r"(^|\s)#.*")
+NO_COLON = re.compile(r"\s*([A-Za-z_][\w.]*(?::\S.*|\s+[^:]+)?)")
+"""A line such as `title Beginner`, `data:digits`, or a key alone."""
 LINES_BEFORE = 2
 """YAML's parser notices some mistakes only lines later."""
 MOST_LOOKALIKES = 100

@@ -163,6 +163,9 @@ def test_read_text_tells_every_mistake_at_once() -> None:
     ]
 
 
+MISSING = "a ':' with a space after it is missing (invalid YAML: "
+
+
 @pytest.mark.parametrize(
     ("text", "line", "column", "path", "message"),
     [
@@ -189,6 +192,12 @@ def test_read_text_tells_every_mistake_at_once() -> None:
         ("# it\u2019s\na: b: c\n", 2, 5, "", "invalid YAML: mapping values are not allowed here"),
         ("title: It\u2019s\na: b: c\n", 2, 5, "", "invalid YAML: mapping values are not allowed here"),
         ('x: "It\u2019s"\na: b: c\n', 2, 5, "", "invalid YAML: mapping values are not allowed here"),
+        ("title Beginner\ntrial: {}\n", 1, 1, "", MISSING),
+        ("trial:\n  data:digits\n  lr: 1\n", 2, 3, "", MISSING),
+        ("trial:\n  lr: 1\n  data:digits  # a:b\n\nseeds: 2\n", 3, 3, "", MISSING),
+        ("title: x\nseeds 3", 2, 1, "", MISSING),
+        ("grid:\n  lr [1, 2]\n  b: 3\n", 2, 3, "", MISSING),
+        ("title: a\n  b: 3\n", 2, 4, "", "invalid YAML: mapping values are not allowed here"),
         ("a: b: c\n", 1, 5, "", "invalid YAML: mapping values are not allowed here"),
         (
             "a: 1\n---\nb: 1\n",
