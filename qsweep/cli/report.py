@@ -59,7 +59,8 @@ def places(ahead: Outlook) -> Iterator[str]:
     asked = [t for t in ahead.plan.trials if names_places(t) or rounds_flows(t)]
     for model, own in {str(t.columns["model"]): ahead.nets.of(t) for t in asked}.items():
         if own is not None and own.places:
-            yield f"places of {model}: {', '.join(own.places)}"
+            rounding = f"; outputs are rounded at {', '.join(own.rounding)}" if own.rounding else ""
+            yield f"places of {model}: {', '.join(own.places)}{rounding}"
 
 
 def not_rounded(ahead: Outlook, most: int | None = None) -> Iterator[str]:

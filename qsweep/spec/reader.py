@@ -119,8 +119,8 @@ def _compose(text: str, walk: _Walk) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark or loader.get_mark()
         what = ", ".join(filter(None, (error.context, error.problem)))
         at = _suspect(text, mark)
-        if at is None and error.problem in COLON_PROBLEMS and (found := _without_colon(text, mark)):
-            walk.stop(*found, f"a ':' with a space after it is missing (invalid YAML: {error.problem})")
+        if at is None and error.problem in COLON_PROBLEMS and (line := _without_colon(text, mark)):
+            walk.stop(*line, f"a ':' with a space after it is missing (invalid YAML: {error.problem})")
         if at is None:
             walk.stop(mark.line + 1, mark.column + 1, f"invalid YAML: {what}")
         walk.stop(

@@ -236,6 +236,7 @@ class Inspection:
         is_known: whether the net was built at all in the time that there was.
         stacks: whether trials of this net train in stacks.
         places: the names of its places.
+        rounding: those of them whose outputs or errors the trial rounds.
         misfit: what the trial asks of this net that it lacks: a place of `layers`, an axis of a format; "" for nothing.
         not_rounded: what the trial's roles name and nothing rounds.
     """
@@ -244,6 +245,7 @@ class Inspection:
     is_known: bool = True
     stacks: bool = False
     places: tuple[str, ...] = ()
+    rounding: tuple[str, ...] = ()
     misfit: str = ""
     not_rounded: tuple[str, ...] = ()
 
@@ -288,7 +290,12 @@ def _inspection(settings: Settings, is_stacking: bool, places: Places) -> Inspec
         places.check_axes(settings)
     except UserError as error:
         return Inspection(stacks=is_stacking, places=places.names, misfit=str(error))
-    return Inspection(stacks=is_stacking, places=places.names, not_rounded=places.not_rounded(settings))
+    return Inspection(
+        stacks=is_stacking,
+        places=places.names,
+        rounding=places.rounding(settings),
+        not_rounded=places.not_rounded(settings),
+    )
 
 
 def _check_imports(settings: Settings) -> None:

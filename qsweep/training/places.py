@@ -131,6 +131,16 @@ class Places:
             given = dict.fromkeys((self.products[0], self.products[-1]), FLOAT32)
         return {place: self._layer(place, own) for place, own in given.items()}
 
+    def rounding(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """The places whose outputs or errors a trial rounds, each call once."""
+        layers = self.layers(settings)
+
+        def is_rounded(call: str, role: str) -> bool:
+            own = role_at(settings, layers, role, call.partition("#")[0])
+            return rounds({role: own}, role) and own.get(AT.name, AT.default) == AT.default
+
+        return tuple(call for call in self.outputs if any(is_rounded(call, role) for role in FLOWS))
+
     def stored(self, settings: Mapping[str, Any]) -> dict[str, Format]:
         """The parameters that a trial's training keeps rounded, each with its format."""
         layers = self.layers(settings)

@@ -69,7 +69,7 @@ def keys(shell: Shell) -> list[str]:
 
 def test_dry_run_names_the_places_of_a_net_whose_activations_are_rounded(shell: Shell) -> None:
     out, _ = shell("run", "-n", "tiny.yaml", "-S", "quantize.activation=fixed8f4")
-    assert "places of mlp: linear1, relu1, linear2" in out
+    assert "places of mlp: linear1, relu1, linear2; outputs are rounded at relu1, linear2\n" in out
 
 
 BY_HAND = """

@@ -274,6 +274,20 @@ def test_a_layer_called_twice_has_a_place_a_call() -> None:
     assert places_of(Twice(), DIGITS.shape).outputs == ("act", "act#2")
 
 
+def test_outputs_are_rounded_where_roles_say_so_and_never_those_of_convolutions_and_norms(trial: Make) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 10))
+    places = places_of(net, DIGITS.shape)
+    assert places.names == ("0", "1", "2", "4")
+    for asked, layers, rounding in (
+        ({"activation": "e4m3"}, {}, ("2", "4")),
+        ({"error": "e5m2"}, {"2": {"error": "float32"}}, ("4",)),
+        ({}, {"2": {"activation": "e4m3"}}, ("2",)),
+        ({"weight": "e4m3", "activation": {"format": "e4m3", "at": "operands"}}, {}, ()),
+    ):
+        more = {"layers": layers} if layers else {}
+        assert places.rounding(trial(quantize=asked, **more).settings) == rounding
+
+
 def test_exceptions_by_place_leave_the_ends_in_float32_or_give_them_other_formats(trial: Make) -> None:
     roles = {"weight": "fixed3f2", "activation": "fixed3f2"}
     for layers in ("float32_ends", {"linear1": "float32", "linear3": "float32"}):
