@@ -11,9 +11,8 @@ from typing import Any
 from qsweep.cli.columns import WIDE, digits, fitted, wrapped
 from qsweep.results import tables
 from qsweep.results.explain import reasons
-from qsweep.results.keys import records_like
+from qsweep.results.keys import records_like, view
 from qsweep.results.records import FINAL, Record
-from qsweep.results.store import Store
 from qsweep.trial.measures import NOT_ROUNDED, STORED_AS
 
 INDENT = 2
@@ -25,7 +24,7 @@ def explanation(store_path: Path, prefix: str, width: int = WIDE) -> str:
     Raises:
         UserError: no trial or several have such a key.
     """
-    with closing(Store.view(store_path)) as store:
+    with closing(view(store_path, prefix)) as store:
         records = records_like(store, prefix)
         return "\n\n".join(_explain(record, store.provenance(record.run_id), width) for record in records)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from qsweep.errors import UserError, cut, distance
 from qsweep.results.records import Record
@@ -19,7 +21,7 @@ def records_like(store: Store, prefix: str) -> list[Record]:
     Raises:
         UserError: no trial or several have such a key.
     """
-    if not prefix or set(prefix) - set("0123456789abcdef"):
+    if not _is_key(prefix):
         raise UserError(f"'{cut(prefix)}' is not a key: keys are hex digits, the first column of `qsweep table`")
     records = store.like(prefix)
     keys = sorted({record.key for record in records})
@@ -30,9 +32,39 @@ def records_like(store: Store, prefix: str) -> list[Record]:
     return records
 
 
+def _is_key(prefix: str) -> bool:
+    return bool(prefix) and not set(prefix) - set("0123456789abcdef")
+
+
+def view(path: Path, prefix: str) -> Store:
+    """A store, to look for the records of a key in it.
+
+    Raises:
+        UserError: there is none; a table here that shows the key says how to get its record.
+    """
+    if _is_key(prefix) and not path.exists() and (text := _of_a_table(prefix, path.parent)):
+        raise UserError(text)
+    return Store.view(path)
+
+
+def _of_a_table(prefix: str, results: Path) -> str:
+    """Of a key that a table in or beside the results folder shows: that its record is not here, and what makes it.
+    Folders that were mailed have no store. "" where no table has it."""
+    for path in [*sorted(results.glob("*/trials.csv")), *sorted(results.parent.glob("*/trials.csv"))]:
+        with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as lines:
+            if any(line.startswith(prefix) for line in lines):
+                return (
+                    f"{results} has no record of {prefix}, which {path} shows: it was trained elsewhere;"
+                    f" `qsweep run {path.parent / 'spec.yaml'}` trains it here"
+                )
+    return ""
+
+
 def _no_record(prefix: str, store: Store) -> str:
     if any(key.startswith(prefix) for key in store.planned()):
         return f"{prefix} has no record yet: `qsweep run` trains it"
+    if text := _of_a_table(prefix, store.path.parent):
+        return text
     near = _nearest_key(prefix, store.keys())
     meant = f"; did you mean {near[: max(len(prefix), SHORT_KEY)]}?" if near else ""
     return f"no record's key begins with {prefix}{meant} (`qsweep table` shows the keys)"

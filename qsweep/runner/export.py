@@ -17,9 +17,8 @@ from qsweep.errors import UserError
 from qsweep.formats import Format, make, parse
 from qsweep.formats.packing import Array, Groups, to_file
 from qsweep.models.imports import parts_of
-from qsweep.results.keys import records_like
+from qsweep.results.keys import records_like, view
 from qsweep.results.records import Record
-from qsweep.results.store import Store
 from qsweep.results.weights import Weights
 from qsweep.training import job
 from qsweep.trial import environment
@@ -42,7 +41,7 @@ def export(results: Path, key: str, file: Path, say: Callable[[str], None]) -> i
     """
     if file.suffix != ENDING:
         raise UserError(f"{file}: weights are written as {ENDING}, and as nothing else: {file.stem}{ENDING}")
-    with closing(Store.view(results / "store.db")) as store:
+    with closing(view(results / "store.db", key)) as store:
         record = _chosen(records_like(store, key), environment.describe(environment.choose("auto")))
         sources = store.sources(_digests(record.trial))
     weights = Weights.beside(results, record.environment)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from qsweep.cli import report
 from qsweep.cli.main import cli
 from qsweep.cli.why import explanation
 from qsweep.errors import UserError
+from qsweep.results.store import Store
 from qsweep.runner.export import export
 from qsweep.spec.find import find
 
@@ -230,6 +233,27 @@ def test_an_unknown_key_gets_the_nearest_key_or_where_the_keys_are_shown(shell: 
             export(results, given, Path("w.safetensors"), print)
     with pytest.raises(UserError, match=r"begins with 0000 \(`qsweep table` shows the keys\)"):
         explanation(results / "store.db", "0000")
+
+
+@pytest.mark.parametrize("has_store", [False, True])
+def test_a_key_of_a_mailed_table_is_said_to_have_no_record_here_and_what_trains_it(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_store: bool
+) -> None:
+    key = keys(shell)[0][:10]
+    shutil.copytree(shell.folder / "results" / "tiny", tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    if has_store:
+        Store.open(Path("results/store.db")).close()
+    message = (
+        f"results has no record of {key}, which tiny/trials.csv shows: it was trained elsewhere; `qsweep run"
+        " tiny/spec.yaml` trains it here"
+    )
+    with pytest.raises(UserError, match=re.escape(message)):
+        explanation(Path("results/store.db"), key)
+    with pytest.raises(UserError, match=re.escape(message)):
+        export(Path("results"), key, Path("w.safetensors"), print)
+    with pytest.raises(UserError, match="no store at" if not has_store else "begins with 0000"):
+        explanation(Path("results/store.db"), "0000")
 
 
 def test_plot_draws_sweep_folders_results_folders_and_spec_files(shell: Shell) -> None:
