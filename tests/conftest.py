@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # A machine with neighbours may stand still for a moment: no test is timed.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def _users_files_are_forgotten() -> Iterator[None]:
+    """A user's model that a test built in this process has another search path, which the next would start with."""
+    yield
+    if loading := sys.modules.get("qsweep.models.loading"):
+        loading.forget()
 
 
 @pytest.fixture(scope="session")

@@ -266,13 +266,13 @@ def test_store_check_counts_sound_records(shell: Shell) -> None:
     assert shell("store", "check")[0] == "4 records are sound\n"
 
 
-def test_formats_lists_facts_families_laws_and_values(shell: Shell) -> None:
+def test_formats_lists_facts_families_formulas_and_values(shell: Shell) -> None:
     rows = [line.split() for line in shell("formats")[0].splitlines() if line]
     assert ["e4m3", "8", "253", "448", "·", "2^-6", "2^-9", "·", "NaN", "·"] in rows
     assert "range" in [row[0] for row in rows]
-    law = shell("formats", "range")[0]
-    assert "has no positive weight at all" in law
-    assert "ties to even" in law
+    formula = shell("formats", "range")[0]
+    assert "has no positive weights" in formula
+    assert "ties to even" in formula
     assert shell("formats", "range2")[0].splitlines()[-4:] == ["10  -1", "11  -0.5", "00  0", "01  0.5"]
     both = shell("formats", "nvfp4", "e2m1")[0]
     assert "4.5 bits per value" in both
