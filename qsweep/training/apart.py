@@ -83,21 +83,8 @@ def call(function: Callable[..., Any], *given: Any, prepare: Callable[[], None],
 class _Server:
     def __init__(self, prepare: Callable[[], None]) -> None:
         self._socket, theirs = socket.socketpair()
-        path = json.dumps([*search_path(), str(Path(qsweep.__file__).parent.parent)])
-        command = [
-            sys.executable,
-            "-P",
-            "-c",
-            PROGRAM,
-            path,
-            str(theirs.fileno()),
-            prepare.__module__,
-            prepare.__name__,
-        ]
         with theirs:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
-            )
+            self._process = start_server(theirs.fileno(), prepare)
         self._is_ready = False
 
     def ask(self, request: bytes, limit: float | None) -> bytes:
@@ -116,6 +103,13 @@ class _Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def start_server(descriptor: int, prepare: Callable[[], None]) -> subprocess.Popen[bytes]:
+    """A new interpreter that serves, with the other end of a socket."""
+    path = json.dumps([*search_path(), str(Path(qsweep.__file__).parent.parent)])
+    command = [sys.executable, "-P", "-c", PROGRAM, path, str(descriptor), prepare.__module__, prepare.__name__]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[descriptor])
 
 
 @cache

@@ -5,15 +5,18 @@ from __future__ import annotations
 import atexit
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from paths import ROOT
 
+from qsweep.models.imports import search_path
 from qsweep.training import apart
 
 LIMIT = 300.0
@@ -52,6 +55,33 @@ def prepare() -> None:
         importlib.import_module(name)
 
 
+class Server:
+    """A server of users' code that was forked here, instead of an interpreter that would import torch again."""
+
+    def __init__(self, descriptor: int, prepare: Callable[[], None]) -> None:
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.closerange(3, descriptor)
+            os.closerange(descriptor + 1, 256)
+            sys.path[:] = [*search_path(), str(ROOT)]
+            sys.argv = ["-c"]
+            try:
+                apart.serve(descriptor, prepare.__module__, prepare.__name__)
+            finally:
+                os._exit(0)
+
+    def wait(self, timeout: float | None = None) -> None:
+        deadline = time.monotonic() + (timeout or LIMIT)
+        while os.waitpid(self.pid, os.WNOHANG)[0] == 0:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("server", timeout or LIMIT)
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+
+
 def _run(folder: Path, environment: dict[str, str], words: tuple[str, ...], out: Path, err: Path) -> int:
     import qsweep.cli.main
 
@@ -65,6 +95,7 @@ def _run(folder: Path, environment: dict[str, str], words: tuple[str, ...], out:
         *(place for place in sys.path if ROOT not in Path(place).parents or "site-packages" in place),
     ]
     sys.argv = [str(Path(qsweep.__file__).with_name("__main__.py")), *words]
+    apart.start_server = Server
     try:
         qsweep.cli.main.main()
     except SystemExit as stop:
