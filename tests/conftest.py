@@ -30,6 +30,17 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+PROCESSES = {"project", "shell", "trained", "own_folder", "lab"}
+"""Fixtures in whose folder whole commands run."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what runs whole commands, so that `-m 'not slow'` leaves it out."""
+    for item in items:
+        if PROCESSES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def _users_files_are_forgotten() -> Iterator[None]:
     """A user's model that a test built in this process has another search path, which the next would start with."""

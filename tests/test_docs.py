@@ -72,6 +72,7 @@ def qsweep(folder: Path, data: Path, *words: str) -> subprocess.CompletedProcess
     return commands.qsweep(folder, {**os.environ, "QSWEEP_DATA": str(data), "QSWEEP_OFFLINE": "1"}, *words)
 
 
+@pytest.mark.slow
 def test_readme_spec_and_commands_run_as_they_stand(tmp_path: Path, data_folder: Path) -> None:
     name = "first.yaml"
     (tmp_path / name).write_text(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0], encoding="utf-8")
@@ -102,6 +103,7 @@ plots: [{kind: lines, x: lr, y: test_accuracy, line: bitwidth}]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name not in ELSEWHERE], ids=lambda p: p.name)
 def test_every_command_of_a_document_runs(document: Path, tmp_path: Path, data_folder: Path) -> None:
     found = commands_of(document.read_text(encoding="utf-8"))
@@ -144,6 +146,7 @@ def test_guide_parameters_are_those_of_a_trial() -> None:
         assert f"`{name}`" in table or f"(`{name}`" in table, name
 
 
+@pytest.mark.slow
 def test_guide_own_model_trains(tmp_path: Path, data_folder: Path) -> None:
     (tmp_path / "nets.py").write_text(re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)[0], encoding="utf-8")
     spec = (

@@ -25,6 +25,8 @@ from qsweep.results.tables import read_history, read_trials
 from qsweep.runner.outlook import MOST_STACK, MOST_WORKERS, Options
 from qsweep.trial import environment
 
+pytestmark = pytest.mark.slow
+
 SPEC = """
 trial: {data: digits, model: softmax, epochs: 1, batch_size: 500, quantize: {weight: range4}}
 grid: {lr: [0.5, 0.25, 0.125]}

@@ -22,6 +22,8 @@ from qsweep.plots.distributions import distributions
 from qsweep.plots.entry import Histogram, read
 from qsweep.plots.rows import values
 
+pytestmark = pytest.mark.slow
+
 THRESHOLD = {"kind": "threshold", "z": "test_accuracy", "reach": 0.05}
 COLUMNS: dict[str, list[Any]] = {
     "numbers": [1, 2, 4],

@@ -24,6 +24,8 @@ from qsweep.spec.plan import Plan, expand
 from qsweep.spec.reader import UNPRINTABLE, read_text
 from qsweep.trial.key import canonical
 
+pytestmark = pytest.mark.slow
+
 SPEC = """
 title: |
   Two lines,

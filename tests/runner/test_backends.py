@@ -21,6 +21,8 @@ from qsweep.errors import UserError
 from qsweep.runner import backends
 from qsweep.runner.backends import BACKENDS, HUGE_PAGES, Backend, backend, worker_environment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=BACKENDS)
 def opened(request: pytest.FixtureRequest) -> tuple[Backend, Executor]:

@@ -24,6 +24,8 @@ from qsweep.trial.environment import describe
 from qsweep.trial.key import Trial
 from qsweep.trial.resolve import resolve
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Trial]
 COMPRESS = {"compress": {"weight": "kmeans5 per=channel", "bias": "uniform3"}}
 SMALL: dict[str, Any] = {"quantize": {}, "epochs": 1, "model": {"name": "mlp", "hidden": [33]}}

@@ -29,6 +29,8 @@ from qsweep.spec.file import read
 from qsweep.spec.plan import expand
 from qsweep.trial.key import Trial
 
+pytestmark = pytest.mark.slow
+
 # --- stacks -----------------------------------------------------------------------------------------------------------
 
 

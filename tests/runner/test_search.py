@@ -20,6 +20,8 @@ from qsweep.runner.sweep import Result
 from qsweep.spec.file import read
 from qsweep.spec.plan import Plan, expand
 
+pytestmark = pytest.mark.slow
+
 SPEC = """
 trial: {data: digits, model: softmax, lr: 0.1, quantize: {weight: range}}
 grid:

@@ -14,6 +14,8 @@ import pytest
 
 from qsweep.training import apart
 
+pytestmark = pytest.mark.slow
+
 
 def call(text: str, limit: float | None = None) -> Any:
     """The variable `found` that a text leaves, run as a guest."""

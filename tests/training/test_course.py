@@ -23,6 +23,8 @@ from qsweep.training.nets import Values, plain_net, stacked_net
 from qsweep.trial.cost import memory
 from qsweep.trial.key import Trial, stack_signature
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Trial]
 DIGITS = DATASETS["digits"]
 

@@ -15,6 +15,8 @@ from qsweep.training.job import Job, without_paths
 from qsweep.trial.environment import describe
 from qsweep.trial.key import Trial
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Trial]
 
 

@@ -25,6 +25,8 @@ from qsweep.trial.checks import check
 from qsweep.trial.key import NUMERICS, Trial
 from qsweep.trial.resolve import TrialError, resolve
 
+pytestmark = pytest.mark.slow
+
 DIGITS = DATASETS["digits"]
 INTEGERS = {"forward": "fixed", "backward": "fixed"}
 FLOAT_BACKWARD = {"forward": "fixed", "backward": "float"}

@@ -15,6 +15,8 @@ from nobody import assert_names_nobody
 from qsweep.errors import UserError
 from qsweep.trial import environment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> Iterator[None]:
