@@ -25,9 +25,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-# A machine with neighbours may stand still for a moment: no test is timed.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
+# A machine with neighbours may stand still for a moment: no test is timed. The same tree passes or fails everywhere;
+# `--hypothesis-profile explore` tries other examples each time.
+settings.register_profile("same", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("same")
 
 
 PROCESSES = {"project", "shell", "trained", "own_folder", "lab"}
