@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qsweep.cli.library import Figures, Sweep, list_formats, load, run
+    from qsweep.cli.api import Figures, Sweep, list_formats, load, run
     from qsweep.errors import Error
     from qsweep.formats import parse
     from qsweep.formats.packing import load_weights
@@ -27,14 +27,14 @@ __all__ = ["Error", "Figures", "Sweep", "list_formats", "load", "load_weights", 
 
 _MODULES = {
     "Error": "errors",
-    "Figures": "cli.library",
-    "Sweep": "cli.library",
-    "list_formats": "cli.library",
-    "load": "cli.library",
+    "Figures": "cli.api",
+    "Sweep": "cli.api",
+    "list_formats": "cli.api",
+    "load": "cli.api",
     "load_weights": "formats.packing",
     "parse": "formats",
     "quantize": "rounding",
-    "run": "cli.library",
+    "run": "cli.api",
 }
 """Where each name comes from."""
 

@@ -90,7 +90,7 @@ def time(ahead: Outlook) -> Iterator[str]:
     if not ahead.stacks:
         return
     if not trials:
-        yield "how long it takes is not known: nothing like it has run here"
+        yield "duration unknown: nothing similar has run here yet"
     elif trials == ahead.missing:
         yield f"about {duration(seconds)}, as long as like trials took here"
     else:

@@ -180,7 +180,7 @@ class MX(Scaled):
 
     @property
     def _float(self) -> Float:
-        """The element's format, where it is no integer."""
+        """The format of the elements, if they are floating-point numbers."""
         return Float(int(self.element[1]), int(self.element[3]), saturate=True)
 
     @property

@@ -66,7 +66,7 @@ def _no_column(column: str, table: pd.DataFrame) -> str:
 
 
 def _has_place(row: Row, plot: Plot) -> bool:
-    """Not what gave nothing, in a figure over something that trials give: it is no reference, which reads no axis."""
+    """Whether a row can be drawn: in a figure over a measure, a trial that gave none has no position."""
     measured = [column for column in plot.columns.values() if column in MEASURES]
     return row.status == "done" or all(row.places[column] is not None for column in measured)
 

@@ -100,7 +100,7 @@ _encoded = json.JSONEncoder(allow_nan=False, check_circular=False).encode
 
 
 def _one_line(text: str) -> str:
-    """An error may say anything: bytes of a file name that are no text, control characters, lines."""
+    """An error message as one printable line: it may contain line breaks, control characters or undecodable bytes."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
 
 

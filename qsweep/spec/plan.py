@@ -58,8 +58,8 @@ def expand(spec: Spec) -> Plan:
     """The plan of a checked spec.
 
     Raises:
-        SpecError: a point that is no trial, an axis or -S that no trial reads, a plot of a column that the table will
-            not have, or nothing left to train.
+        SpecError: an invalid trial, an axis or a -S that no trial reads, a plot of a column that the table will not
+            have, or nothing left to train.
     """
     return _Expansion(spec).plan()
 

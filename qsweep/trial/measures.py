@@ -1,4 +1,4 @@
-"""What is told of a trial: metrics, why it learns or not, sizes, and the columns that these are in tables."""
+"""The measures of a trial and their columns in tables: metrics, statistics of rounding, and sizes."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ MODEL_BITS = "model_bits"
 STORED_AS = "stored"
 """What a record's `run` calls the formats of the parameters that training keeps rounded, by name."""
 SIZES = (MODEL_BITS, "compressed_bytes")
-"""What is told of the size of models: the bits of all parameters, codes, scales and levels included, of those that are
-compressed or that training keeps rounded; and the exported file of compressed ones."""
+"""The size of a model: the bits of all its parameters (codes, scales and levels where they are quantized), and
+the bytes of the exported file of a compressed one."""
 MEASURES = (*METRICS, *SIZES, *why_columns(ROLES))
-"""All that trials.csv says of what a trial gave."""
+"""All measures in trials.csv."""
 SECONDS = "seconds"
-"""What timings.csv says of it."""
+"""The measure in timings.csv."""
 DRAWN = (*MEASURES, SECONDS)
 """All that can be drawn."""
 SHARES = ("accuracy", "clipped", "zero", "stalled")

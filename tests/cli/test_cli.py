@@ -144,7 +144,7 @@ def test_dry_run_says_trials_stacks_and_time_and_trains_nothing(shell: Shell) ->
     out, _ = shell("run", "tiny.yaml", "-n", "-S", "lr=[0.125]", "-S", "model.dropout=[0, 0.25]")
     assert "for 1 of them, as long as like trials took here; the others are new" in out
     out, _ = shell("run", "tiny.yaml", "-n", "-S", "batch_size=77")
-    assert "nothing like it has run here" in out
+    assert "nothing similar has run here yet" in out
     assert sorted(shell.folder.rglob("*")) == before
 
 

@@ -18,7 +18,7 @@ import pytest
 from paths import ROOT
 
 import qsweep
-from qsweep.cli import library, progress
+from qsweep.cli import progress
 from qsweep.cli.main import cli
 from qsweep.plots import Drawn
 from qsweep.results.tables import read_history, read_trials
@@ -93,7 +93,7 @@ def test_a_run_that_is_interrupted_raises_after_the_table_is_written(
         raise SystemExit
 
     before = signal.signal(signal.SIGTERM, ended)
-    monkeypatch.setattr(library.Silent, "finished", lambda self, records: signal.raise_signal(number))
+    monkeypatch.setattr(api.Silent, "finished", lambda self, records: signal.raise_signal(number))
     try:
         with pytest.raises(KeyboardInterrupt if number is signal.SIGINT else SystemExit):
             qsweep.run("first.yaml", results=f"stopped{number}", stack=1, **SERIAL)
