@@ -18,7 +18,7 @@ import pytest
 from paths import ROOT
 
 import qsweep
-from qsweep.cli import progress
+from qsweep.cli import api, progress
 from qsweep.cli.main import cli
 from qsweep.plots import Drawn
 from qsweep.results.tables import read_history, read_trials
