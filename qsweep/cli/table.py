@@ -108,9 +108,7 @@ def _reading(summary: aggregate.Summary, shown: Collection[str]) -> str:
     paired = f"each minus the trial of its seed with {aggregate.words(summary.baseline)}"
     reading = "mean ± half of its 95 % interval, over n pairs; * where that leaves out 0"
     if any(line.measures[name].is_one_value for line in summary.lines for name in METRICS if name in shown):
-        reading += (
-            ", except where all pairs differ by the same amount (± 0.0000), which can be a coincidence"
-        )
+        reading += ", except where all pairs differ by the same amount (± 0.0000), which can be a coincidence"
     alone = f"; {summary.alone} points have no partner there" if summary.alone else ""
     return f"{paired}: {reading}{alone}"
 
