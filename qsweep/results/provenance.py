@@ -146,7 +146,8 @@ def _lend(repository: _Repository, folder: Path) -> None:
     (folder / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = false\n", encoding="utf-8")
     index = repository.own / "index"
     if files.is_regular(index):
-        shutil.copyfile(index, folder / "index")
+        # With its time: git reads again what is as young as the index, since a file can change twice in one second.
+        shutil.copy2(index, folder / "index")
 
 
 def _environment() -> Iterator[tuple[str, str]]:

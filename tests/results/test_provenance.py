@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,21 @@ def test_provenance_says_that_a_tracked_file_has_changed_and_leaves_others_out(r
     (repository / "untracked.yaml").touch()
     assert provenance()["folder"]["dirty"] is False
     (repository / "tracked.py").write_text("2\n")
+    assert provenance()["folder"]["dirty"] is True
+
+
+def test_provenance_sees_a_change_of_the_second_in_which_a_file_was_added(repository: Path) -> None:
+    """Size and whole seconds are then as before: only the index's own time says that the file must be read again."""
+    file = repository / "tracked.py"
+    for round_ in range(2, 8):
+        file.write_text(f"{round_}\n")
+        git(repository, "add", ".")
+        git(repository, "commit", "--quiet", "-m", str(round_))
+        added = int(file.stat().st_ctime)
+        file.write_text("x\n")
+        if int(file.stat().st_ctime) == added:
+            break
+    time.sleep(1.1)
     assert provenance()["folder"]["dirty"] is True
 
 
