@@ -56,7 +56,7 @@ def stack_sizes(ahead: Outlook) -> Iterator[str]:
 
 def places(ahead: Outlook) -> Iterator[str]:
     """The places of each net where trials round what flows through it or name places."""
-    asked = [t for t in ahead.plan.trials if names_places(t) or rounds_flows(t)]
+    asked = [t for t in ahead.plan.unlike if names_places(t) or rounds_flows(t)]
     for model, own in {str(t.columns["model"]): ahead.nets.of(t) for t in asked}.items():
         if own is not None and own.places:
             rounding = f"; outputs are rounded at {', '.join(own.rounding)}" if own.rounding else ""

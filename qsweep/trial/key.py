@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,19 +71,26 @@ class Trial:
     def seed(self) -> int:
         return int(self.settings["seed"])
 
-    def with_seed(self, seed: int) -> Trial:
-        """The same trial under another seed; all but the seeds and keys are the same objects."""
-        found: list[Trial] = []
-        for one in (*self.bases, self):
-            settings = {**one.settings, "seed": seed}
-            found.append(Trial(settings, one.columns, key_of(settings), tuple(found)))
-        return found[-1]
+    def with_seeds(self, seeds: Iterable[int]) -> Iterator[Trial]:
+        """The same trial under other seeds; all but the seeds and keys are the same objects."""
+        stages = [(one, *_around_seed(one.settings)) for one in (*self.bases, self)]
+        for seed in seeds:
+            found: list[Trial] = []
+            for one, before, after in stages:
+                settings = {**one.settings, "seed": seed}
+                found.append(Trial(settings, one.columns, _digest(f"{before}{seed}{after}"), tuple(found)))
+            yield found[-1]
 
     def role(self, role: str) -> Mapping[str, Any]:
         """All that a role uses: its format, and each parameter of it, wherever that is set."""
         absent = {} if role == "master" else {"format": FLOAT32}
         own: dict[str, Any] = self.settings.get("quantize", {}).get(role, absent)
         return {p.name: p.as_before for p in role_parameters(role, own["format"])} | own if own else own
+
+
+def unlike(trials: Iterable[Trial]) -> list[Trial]:
+    """One of those trials that differ by seed and key alone, which `with_seeds` gives the same columns."""
+    return list({id(trial.columns): trial for trial in trials}.values())
 
 
 # --- the key ----------------------------------------------------------------------------------------------------------
@@ -102,7 +109,19 @@ def canonical(value: object) -> str:
 
 def key_of(settings: Mapping[str, Any]) -> str:
     """SHA-256 of the canonical JSON, in hex."""
-    return hashlib.sha256(canonical(settings).encode()).hexdigest()
+    return _digest(canonical(settings))
+
+
+def _around_seed(settings: Mapping[str, Any]) -> tuple[str, str]:
+    """The canonical JSON of settings before and after the seed: most trials of a plan differ by nothing else."""
+    names = sorted(settings)
+    members = [f"{canonical(name)}:{canonical(settings[name])}" for name in names]
+    at = names.index("seed")
+    return "{" + ",".join([*members[:at], '"seed":']), ",".join(["", *members[at + 1 :]]) + "}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # --- stacks -----------------------------------------------------------------------------------------------------------
