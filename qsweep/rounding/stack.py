@@ -13,8 +13,10 @@ from torch import Tensor
 
 from qsweep.formats import Format, Scaled
 from qsweep.formats.groups import LAST
+from qsweep.rounding.by_group import OfGroups
+from qsweep.rounding.by_value import OfValues
 from qsweep.rounding.modes import Mode
-from qsweep.rounding.ways import OfGroups, OfValues, way_of
+from qsweep.rounding.ways import way_of
 
 
 class Stack:

@@ -1,0 +1,131 @@
+"""The ways of rounding a stack value by value."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qsweep.formats import Float, Format, Grid, name_of
+from qsweep.kernels import rounding as kernels
+from qsweep.kernels.compiled import Floats
+from qsweep.rounding import laws, qtorch
+from qsweep.rounding.modes import Mode, noise_array
+from qsweep.rounding.way import Way
+
+MANTISSA, LEAST_EXPONENT = 23, -126
+"""Of float32."""
+
+
+class OfValues(Way):
+    """Each value by itself."""
+
+    def round_whole(self, values: Tensor, noise: Tensor | None, first: int, contraction: int) -> None:
+        raise TypeError(f"{name_of(self._shared)} rounds value by value: `round_rows`")
+
+    @abstractmethod
+    def _end_values(self, fmt: Any) -> tuple[float, float]:
+        """The least and the greatest value of a format; ±Inf where nothing is clipped."""
+
+    def ends(self, trial: int) -> tuple[float, float]:
+        """The least and the greatest value of a trial's format."""
+        low, high = self._ends
+        return float(low[trial]), float(high[trial])
+
+    @cached_property
+    def _ends(self) -> tuple[Tensor, ...]:
+        """Those of all trials, (P,)."""
+        ends = zip(*map(self._end_values, self._formats), strict=True)
+        return tuple(torch.tensor(e, dtype=torch.float32, device=self._device) for e in ends)
+
+    def inside(self, values: Tensor, first: int, contraction: int) -> Tensor:
+        ends = (column[first : first + len(values)] for column in self._ends)
+        low, high = (column.view(-1, *[1] * (values.dim() - 1)) for column in ends)
+        return (values >= low) & (values <= high)
+
+
+class Unchanged(OfValues):
+    """Float32."""
+
+    def _round_rows(self, w: Tensor, noise: Tensor | None, first: int) -> None:
+        pass
+
+    def _end_values(self, fmt: Any) -> tuple[float, float]:
+        return -math.inf, math.inf
+
+
+class ToRange(OfValues):
+    """To the levels of qsweep.formats.Range."""
+
+    @cached_property
+    def _columns(self) -> tuple[Tensor, ...]:
+        """(P, 1) in float32; tensors also because CUDA divides by a Python number as by its reciprocal."""
+        numbers = [(f.steps_per_unit, f.lowest, f.highest, not f.zero) for f in self._formats]
+        return tuple(
+            torch.tensor(c, dtype=torch.float32, device=self._device)[:, None] for c in zip(*numbers, strict=True)
+        )
+
+    @cached_property
+    def _arrays(self) -> list[Floats]:
+        """The same for the kernel, (P,)."""
+        return [column.numpy()[:, 0] for column in self._columns]
+
+    def _round_rows(self, w: Tensor, noise: Tensor | None, first: int) -> None:
+        rows = slice(first, first + len(w))
+        if self._has_kernels:
+            numbers = [column[rows] for column in self._arrays]
+            kernels.to_range(w.numpy(), noise_array(noise), *numbers, self._mode.number, self._mode.shares)
+        else:
+            w.copy_(laws.to_range(w, noise, self._mode, *[column[rows] for column in self._columns]))
+
+    def _end_values(self, fmt: Any) -> tuple[float, float]:
+        return fmt.lowest * fmt.step, fmt.highest * fmt.step
+
+
+class ToLaw(OfValues):
+    """To a grid or floating point without a scale of the data."""
+
+    @cached_property
+    def _steps(self) -> Tensor:
+        """The scale of each: its step, (P, 1) float64."""
+        steps = [f.law.step if isinstance(f.law, Grid) else 1.0 for f in self._formats]
+        return torch.tensor(steps, dtype=torch.float64, device=self._device)[:, None]
+
+    def _round_rows(self, w: Tensor, noise: Tensor | None, first: int) -> None:
+        self._elements.round(w, noise, self._steps[first : first + len(w)], first, exact=True)
+
+    def _end_values(self, fmt: Any) -> tuple[float, float]:
+        law = fmt.law
+        if not isinstance(law, Grid):
+            return -law.largest, law.largest
+        return (law.lowest * law.step, law.largest) if law.overflow == "saturate" else (-math.inf, math.inf)
+
+
+class ToShorter(ToLaw):
+    """To float32 with fewer mantissa bits, to nearest, by a kernel."""
+
+    @staticmethod
+    def fits(formats: Sequence[Format], mode: Mode) -> bool:
+        """Whether all are that."""
+        laws: list[Any] = [f.law for f in formats if isinstance(f, Float) and 0 < f.mantissa < MANTISSA]
+        is_alike = len(laws) == len(formats) and all(law.beyond == math.inf for law in laws)
+        return mode.number == 0 and is_alike and {law.least_exponent for law in laws} == {LEAST_EXPONENT}
+
+    def _round_rows(self, w: Tensor, noise: Tensor | None, first: int) -> None:
+        kernels.to_shorter(w.numpy(), first, self._elements.arrays[0])
+
+
+class AsQtorch(ToLaw):
+    """Fixed and floating point by QPyTorch's rules."""
+
+    @cached_property
+    def _rows(self) -> qtorch.Rows:
+        return qtorch.Rows(self._formats)
+
+    def _round_rows(self, w: Tensor, noise: Tensor | None, first: int) -> None:
+        self._rows.elementwise(w, noise, first)
