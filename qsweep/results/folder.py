@@ -16,7 +16,7 @@ import yaml
 from qsweep import files
 from qsweep.errors import UserError
 from qsweep.models import imports
-from qsweep.results import tables
+from qsweep.results import current, tables
 from qsweep.results.records import Record
 from qsweep.spec.blocks import BLOCK_KEYS, Block
 from qsweep.spec.file import RESOLVED, Spec, is_reserved
@@ -104,14 +104,29 @@ def write(folder: Path, plan: Plan, spec_owner: str, records: Mapping[str, Recor
     Raises:
         UserError: the folder can't be written.
     """
+    source, noted = current.source_of(plan, records), read_provenance(folder)
+    is_current = "records" in noted and current.are_tables(folder, noted.get("tables"), source)
+    if not is_current:
+        _write_tables(folder, plan, records)
+    _write_sources(folder, plan)
+    files.write(folder / f"{RESOLVED}.yaml", _spec_text(plan, spec_owner, folder.name))
+    content = {
+        "spec": {"name": plan.spec.name, "path": spec_owner, "overrides": dict(plan.spec.overrides)},
+        "plan": {"digest": plan.digest, "rows": len(plan.rows), "keys": [trial.key for trial in plan.trials]},
+        "sources": plan.spec.digests,
+        "records": noted["records"] if is_current else _summary(plan, records),
+        "tables": {"source": source, "files": current.digests(folder)},
+        "run": dict(origin),
+    }
+    files.write(folder / "provenance.json", json.dumps(content, indent=1) + "\n")
+
+
+def _write_tables(folder: Path, plan: Plan, records: Mapping[str, Record]) -> None:
     files.write(folder / "trials.csv", tables.trials_csv(plan, records))
     files.write(folder / "history.csv", tables.history_csv(plan, records))
     files.write(folder / "timings.csv", tables.timings_csv(plan, records))
     _write_or_remove(folder / "histograms.csv", tables.histograms_csv(plan, records))
     _write_or_remove(folder / "tensors.csv", tables.tensors_csv(plan, records))
-    _write_sources(folder, plan)
-    files.write(folder / f"{RESOLVED}.yaml", _spec_text(plan, spec_owner, folder.name))
-    files.write(folder / "provenance.json", json.dumps(_provenance(plan, spec_owner, records, origin), indent=1) + "\n")
 
 
 def set_aside(folder: Path) -> Path | None:
@@ -152,20 +167,12 @@ def _write_or_remove(path: Path, content: str) -> None:
         files.remove(path)
 
 
-def _provenance(
-    plan: Plan, spec_owner: str, records: Mapping[str, Record], origin: Mapping[str, Any]
-) -> dict[str, Any]:
+def _summary(plan: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
     found = [records[trial.key] for trial in plan.trials if trial.key in records]
     return {
-        "spec": {"name": plan.spec.name, "path": spec_owner, "overrides": dict(plan.spec.overrides)},
-        "plan": {"digest": plan.digest, "rows": len(plan.rows), "keys": [trial.key for trial in plan.trials]},
-        "sources": plan.spec.digests,
-        "records": {
-            "statuses": Counter(record.status for record in found),
-            "environments": Counter(record.environment for record in found),
-            "threads": sorted({record.run.get("threads", 1) for record in found}),
-        },
-        "run": dict(origin),
+        "statuses": Counter(record.status for record in found),
+        "environments": Counter(record.environment for record in found),
+        "threads": sorted({record.run.get("threads", 1) for record in found}),
     }
 
 

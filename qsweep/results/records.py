@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from qsweep.errors import UserError
 from qsweep.trial.key import canonical
 
 STATUSES = ("done", "diverged", "failed", "timeout", "missing")
@@ -27,6 +28,9 @@ SELECT = f"SELECT {', '.join(ROW)} FROM records"
 KNOWN = f"{SELECT} WHERE key = ? AND environment IN (?, '')"
 INSERT = f"INSERT INTO records ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 
+UNREADABLE = (ValueError, RecursionError)
+"""What JSON that nobody of ours wrote may raise."""
+
 Row = Mapping[str, Any]
 
 
@@ -36,13 +40,14 @@ class Record:
 
     Attributes:
         settings: the trial's, as JSON: few who look at ten thousand records want them decoded.
+        epochs: the metrics of each epoch, likewise.
         result: metrics after the last epoch, and `histograms` by place where the trial asks for some; empty unless
             `done`.
-        history: one list a metric, `stage` and `epoch` among them.
         run: how it was run (stack, threads, device, versions by `run_id`), and what follows from the settings and
             the net (`model_bits`, and `stored`, the formats of the parameters that training keeps rounded, by name);
             never compared.
         seconds: wall seconds of its stack ÷ trials in it.
+        checksum: SHA-256 of all that is in it.
     """
 
     key: str
@@ -50,16 +55,30 @@ class Record:
     status: str
     reason: str
     settings: str
+    epochs: str
     result: dict[str, Any]
-    history: dict[str, list[Any]]
     run: dict[str, Any]
     run_id: int
     seconds: float
+    checksum: str
 
     @property
     def trial(self) -> dict[str, Any]:
         """The trial's settings."""
         return dict(json.loads(self.settings))
+
+    @property
+    def history(self) -> dict[str, list[Any]]:
+        """One list a metric, `stage` and `epoch` among them.
+
+        Raises:
+            UserError: it is not that: a checksum says nothing of who wrote a row.
+        """
+        found = _history(self.epochs)
+        if found is None:
+            told = f"the record of trial {self.key[:10]} has no readable history"
+            raise UserError(f"{told}: `qsweep store check` sets it aside, and the next run trains it again")
+        return found
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -114,24 +133,40 @@ def _by_column(history: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 def to_record(row: Row) -> Record | None:
     """The record in a sound row; None where it is not one: a checksum says nothing of who wrote it."""
     try:
-        parts = json.loads(f"[{row['result']},{row['history']},{row['run']}]")  # one call is much faster
-    except ValueError:
+        parts = json.loads(f"[{row['result']},{row['run']}]")  # one call is much faster
+    except UNREADABLE:
         return None
-    if len(parts) != 3 or not all(isinstance(part, dict) for part in parts):
+    if len(parts) != 2 or not all(isinstance(part, dict) for part in parts):
         return None
-    result, history, run = (dict(zip(_shared(tuple(part)), part.values(), strict=True)) for part in parts)
+    result, run = (dict(zip(_shared(tuple(part)), part.values(), strict=True)) for part in parts)
     return Record(
         row["key"],
         sys.intern(row["environment"]),
         sys.intern(row["status"]),
         row["reason"],
         row["trial"],
+        row["history"],
         result,
-        history,
         run,
         row["run_id"],
         row["seconds"],
+        row["checksum"],
     )
+
+
+def _history(text: str) -> dict[str, list[Any]] | None:
+    """One list a metric, all of one length; None where a text says something else."""
+    try:
+        found = json.loads(text)
+    except UNREADABLE:
+        return None
+    are_lists = isinstance(found, dict) and all(isinstance(column, list) for column in found.values())
+    return found if are_lists and len({len(column) for column in found.values()}) <= 1 else None
+
+
+def is_readable(row: Row) -> bool:
+    """Whether there is a record with a history in a row, sound as it is."""
+    return to_record(row) is not None and _history(row["history"]) is not None
 
 
 @lru_cache

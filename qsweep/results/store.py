@@ -33,6 +33,7 @@ from qsweep.results.records import (
     SELECT,
     Record,
     Row,
+    is_readable,
     is_sound,
     names_its_trial,
     put,
@@ -271,7 +272,7 @@ class Store:
         sound: Counter[tuple[str, str, bool]] = Counter()
         damaged: list[Row] = []
         for row in self._rows(f"{SELECT} ORDER BY id"):
-            if is_sound(row):
+            if is_sound(row) and is_readable(row):
                 sound[row["key"], row["environment"], row["status"] in FINAL] += 1
             else:
                 damaged.append(row)

@@ -15,7 +15,7 @@ from nobody import assert_names_nobody
 from paths import CONFIGS
 
 from qsweep.errors import SpecError, UserError
-from qsweep.results import folder
+from qsweep.results import current, folder
 from qsweep.results.folder import Change
 from qsweep.results.provenance import provenance
 from qsweep.results.records import Record
@@ -319,9 +319,14 @@ def test_a_spec_that_is_missing_or_damaged_is_told(tmp_path: Path) -> None:
 
 def record_of(plan: Plan, index: int, **changed: Any) -> dict[str, Record]:
     trial = plan.trials[index]
-    values: dict[str, Any] = {"status": "done", "reason": "", "result": {}, "history": {}, "run": {"threads": 1}}
+    values: dict[str, Any] = {"status": "done", "reason": "", "result": {}, "epochs": "{}", "run": {"threads": 1}}
     found = Record(
-        trial.key, "a machine", settings=canonical(trial.settings), run_id=1, seconds=1.0, **{**values, **changed}
+        trial.key,
+        "a machine",
+        settings=canonical(trial.settings),
+        run_id=1,
+        seconds=1.0,
+        **{**values, "checksum": str(changed), **changed},
     )
     return {trial.key: found}
 
@@ -349,9 +354,54 @@ def test_write_leaves_these_files_and_the_same_bytes_again(project: Path) -> Non
     target = written(project)
     before = {file.name: file.read_bytes() for file in target.iterdir()}
     assert set(before) == {"trials.csv", "history.csv", "timings.csv", "spec.yaml", "provenance.json"}
+    (target / "provenance.json").unlink()  # which would say that the tables are as they should be
     written(project)
     assert {file.name: file.read_bytes() for file in target.iterdir()} == before
     assert json.loads(before["provenance.json"])
+
+
+def tables_of(target: Path) -> dict[str, tuple[int, bytes]]:
+    """The tables in a folder: which files they are, and what is in them."""
+    return {path.name: (path.stat().st_ino, path.read_bytes()) for path in target.glob("*.csv")}
+
+
+def test_tables_of_the_same_records_are_not_written_again(project: Path) -> None:
+    plan = plan_of(project)
+    target = written(project, plan, record_of(plan, 0))
+    before = tables_of(target)
+    summary = folder.read_provenance(target)["records"]
+    written(project, plan, record_of(plan, 0))
+    assert tables_of(target) == before
+    assert folder.read_provenance(target)["records"] == summary
+
+
+def test_tables_are_written_again_where_rows_records_code_or_files_have_changed(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(project)
+    target = written(project, plan, record_of(plan, 0))
+    given = {name: content for name, (_, content) in tables_of(target).items()}
+
+    def is_written_again(plan: Plan, records: dict[str, Record]) -> bool:
+        before = tables_of(target)["trials.csv"][0]
+        (target / "trials.csv").touch()
+        written(project, plan, records)
+        return tables_of(target)["trials.csv"][0] != before
+
+    assert not is_written_again(plan, record_of(plan, 0))
+    (target / "trials.csv").write_text("edited\n")
+    assert is_written_again(plan, record_of(plan, 0))
+    (target / "history.csv").unlink()
+    assert is_written_again(plan, record_of(plan, 0))
+    assert {name: content for name, (_, content) in tables_of(target).items()} == given
+    (target / "histograms.csv").write_text("of an earlier run\n")
+    assert is_written_again(plan, record_of(plan, 0))
+    assert not (target / "histograms.csv").exists()
+    assert is_written_again(plan, record_of(plan, 0, status="failed"))
+    assert is_written_again(plan, record_of(plan, 1))
+    assert is_written_again(plan_of(project, "batch_size=[32]"), record_of(plan, 1))
+    monkeypatch.setattr(current, "_code", lambda: "another")
+    assert is_written_again(plan_of(project, "batch_size=[32]"), record_of(plan, 1))
 
 
 COUNTED = {"linear1.weight": {"role": "weight", "low": -0.5, "high": 0.25, "counts": [1, 0, 2]}}

@@ -375,6 +375,23 @@ def test_a_damaged_row_is_left_out_of_all_that_reads(store: Store, path: Path) -
     assert store.timings(HERE) == [(record(1)["trial"], 0.25)]
 
 
+@pytest.mark.parametrize(
+    "history",
+    ["", "[]", "{", '{"epoch": 1}', '{"epoch": [1], "m": [1, 2]}', "[" * 100_000, '{"epoch": [' + "9" * 5000 + "]}"],
+)
+def test_a_history_that_is_none_is_told_and_check_sets_it_aside(store: Store, path: Path, history: str) -> None:
+    store.add([record(0), record(1)], 1)
+    with sql(path) as connection:
+        connection.execute("UPDATE records SET history = ? WHERE key = ?", (history, key(0)))
+        values = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM records WHERE key = ?", (key(0),)).fetchone()
+        sealed = checksum(dict(zip(COLUMNS, values, strict=True)))
+        connection.execute("UPDATE records SET checksum = ? WHERE key = ?", (sealed, key(0)))
+    with pytest.raises(UserError, match=f"trial {key(0)[:10]} has no readable history: `qsweep store check`"):
+        _ = store.look_up(keys(2), HERE)[0][key(0)].history
+    assert store.check().damaged == [key(0)]
+    assert [*store.look_up(keys(2), HERE)[0]] == [key(1)]
+
+
 def test_check_sets_damaged_rows_aside_and_counts_the_sound(store: Store, path: Path) -> None:
     store.add([record(n) for n in range(4)], 1)
     with sql(path) as connection:

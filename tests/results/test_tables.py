@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,14 @@ def record(trial: Trial, **changed: Any) -> Record:
         "status": "done",
         "reason": "",
         "result": dict.fromkeys(METRICS),
-        "history": {},
+        "epochs": "{}",
         "run": {"stack": 4},
         "run_id": 1,
         "seconds": 1 / 3,
+        "checksum": "",
     }
+    if "history" in changed:
+        changed["epochs"] = json.dumps(changed.pop("history"))
     return Record(key=trial.key, environment="a machine", settings=canonical(trial.settings), **{**given, **changed})
 
 

@@ -17,7 +17,7 @@ STAGES = [COMPRESS, {"retrain": {"epochs": 1}}, COMPRESS]
 
 
 def record(key: str, status: str = "done", reason: str = "") -> Record:
-    return Record(key, "here", status, reason, "{}", {}, {}, {}, 1, 0.0)
+    return Record(key, "here", status, reason, "{}", "{}", {}, {}, 1, 0.0, "")
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def searched(plan: Plan, accuracy: Accuracy, failing: int | None = None) -> tupl
                 continue
             value = 0.9 if bits is None else accuracy(lr, bits, trial.seed)
             status, result = ("diverged", {}) if value is None else ("done", {"test_accuracy": value})
-            records[trial.key] = Record(trial.key, "e", status, "", "{}", result, {}, {}, 1, 0.0)
+            records[trial.key] = Record(trial.key, "e", status, "", "{}", "{}", result, {}, 1, 0.0, "")
     return records, search.found(records), rounds
 
 
