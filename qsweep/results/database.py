@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
+from operator import methodcaller
 from pathlib import Path
 
 from qsweep.errors import UserError
@@ -136,9 +137,8 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
         return connect(path, "mode=ro&immutable=1")
 
 
-def _text(raw: bytes) -> str:
-    """Damaged bytes must reach the checksum; sqlite3 by itself would stop at them."""
-    return raw.decode("utf-8", "surrogateescape")
+_text = methodcaller("decode", "utf-8", "surrogateescape")
+"""Damaged bytes must reach the checksum; sqlite3 by itself would stop at them."""
 
 
 # --- what goes wrong --------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from qsweep.errors import UserError
@@ -176,14 +177,19 @@ def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+_texts_of, _sealed_of = itemgetter(*TEXTS), itemgetter(*SEALED)
+
+
 def checksum(row: Row) -> str:
-    return sha256("\0".join([str(row[name]) for name in SEALED]))
+    return sha256("\0".join(map(str, _sealed_of(row))))
 
 
 def is_sound(row: Row) -> bool:
     """Whether a row is what was written, and its trial is the one that its key names."""
-    are_texts = all(isinstance(row[name], str) for name in TEXTS) and isinstance(row["seconds"], float)
-    return bool(are_texts and names_its_trial(row) and row["checksum"] == checksum(row))
+    are_texts = set(map(type, _texts_of(row))) == {str}
+    return bool(
+        are_texts and isinstance(row["seconds"], float) and names_its_trial(row) and row["checksum"] == checksum(row)
+    )
 
 
 def names_its_trial(row: Row) -> bool:
