@@ -22,7 +22,7 @@ from qsweep.trial.environment import fix_products
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 CRASH_FILE = "qsweep-crash.txt"
 
-OBJECTS_BETWEEN_COLLECTIONS = 200_000
+OBJECTS_BETWEEN_COLLECTIONS = 1_000_000
 """Trials and records are millions of objects that all stay: to look for garbage among them took a fifth of the time."""
 
 
