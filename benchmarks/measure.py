@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 from qsweep.runner.backends import worker_environment
-from qsweep.training.job import keep_memory
+from qsweep.training.process import keep_memory
 
 
 def as_a_worker() -> None:

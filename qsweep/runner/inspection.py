@@ -10,8 +10,9 @@ from typing import Any
 from qsweep.errors import UserError
 from qsweep.models.catalog import architecture_of
 from qsweep.results.records import Record
-from qsweep.training import job
-from qsweep.training.job import Inspection
+from qsweep.training.failures import with_file
+from qsweep.training.inspection import Inspection, inspect_net
+from qsweep.training.process import is_users
 from qsweep.trial.key import Trial, canonical
 from qsweep.trial.measures import NOT_ROUNDED
 from qsweep.trial.parameters import COMPRESS, LAYERS, STAGES
@@ -99,7 +100,7 @@ def inspect(
     found: dict[str, Inspection] = {}
     for cases in nets.values():
         settings = [trial.settings for trial in cases.values()]
-        seen = job.inspect_net(settings, sources, limit)
+        seen = inspect_net(settings, sources, limit)
         found |= {case: _named(trial, own) for (case, trial), own in zip(cases.items(), seen, strict=True)}
         _check([(trial, found[case]) for case, trial in cases.items()], say, limit)
     return Nets(found)
@@ -107,7 +108,7 @@ def inspect(
 
 def _named(trial: Trial, own: Inspection) -> Inspection:
     """An inspection whose failure names the trial's file."""
-    return own if own.failure is None else replace(own, failure=job.with_file(own.failure, file_of(trial)))
+    return own if own.failure is None else replace(own, failure=with_file(own.failure, file_of(trial)))
 
 
 def file_of(trial: Trial) -> str:
@@ -118,7 +119,7 @@ def file_of(trial: Trial) -> str:
 
 def _check(looked_at: list[tuple[Trial, Inspection]], say: Callable[[str], None], limit: float) -> None:
     first, own = looked_at[0]
-    if own.failure is not None and not job.is_users(first.settings):
+    if own.failure is not None and not is_users(first.settings):
         raise UserError(str(own.failure["reason"]))
     if not own.is_known:
         say(f"{first.columns['model']} was not built within {limit:g} s: what it is like will show when it trains")

@@ -41,6 +41,8 @@ from qsweep.runner.schedule import Progress, Stack, Summary
 from qsweep.runner.search import Bisection, Found
 from qsweep.spec.plan import Plan
 from qsweep.training import job
+from qsweep.training.failures import with_file
+from qsweep.training.process import is_users
 from qsweep.trial import environment
 from qsweep.trial.key import Trial
 
@@ -127,7 +129,7 @@ class _Sweep:
         self.here = environment.describe(self.device)
         self.weights = Weights.beside(options.results, self.here)
         self.everyone = [trial.key for trial in family(plan.trials)]
-        self.files = {trial.key: file_of(trial) for trial in family(plan.trials) if job.is_users(trial.settings)}
+        self.files = {trial.key: file_of(trial) for trial in family(plan.trials) if is_users(trial.settings)}
         self.ended: dict[str, Mapping[str, Any]] = {}
 
     def run(self, begin: Callable[[Outlook], None]) -> Result:
@@ -251,7 +253,7 @@ class _Sweep:
         """Put records into the store; the keys whose record differs from an earlier one."""
         for record in records:
             if record["key"] in self.files and record["status"] not in FINAL:
-                record.update(job.with_file(record, self.files[record["key"]]))
+                record.update(with_file(record, self.files[record["key"]]))
             self.ended[record["key"]] = record
             if "weights" in record:  # before the record, which says that they are there
                 record["run"]["weights"] = self.weights.put(record["key"], record["weights"])

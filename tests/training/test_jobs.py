@@ -11,7 +11,8 @@ import torch
 from paths import ROOT
 
 from qsweep.training import job
-from qsweep.training.job import Job, without_paths
+from qsweep.training.failures import without_paths
+from qsweep.training.job import Job
 from qsweep.trial.environment import describe
 from qsweep.trial.key import Trial
 

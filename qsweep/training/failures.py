@@ -1,0 +1,57 @@
+"""Why a trial failed, in one line without full paths, so that a results folder can be mailed."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from qsweep.errors import UserError
+from qsweep.models.loading import FILE, line_of
+from qsweep.training.apart import OutOfTimeError
+
+FOLDERS = re.compile(
+    r"""(?<=['"])(?:~|[A-Za-z]:|\w+:/)?/(?:[^/'"\n]*/)*(?=[^/'"\n]+['"])"""  # quoted, so that names may hold spaces
+    r"""|(?<![\w.…$/])(?:~|[A-Za-z]:|\w+:/)?/(?:[^/\s'"<>|:;,()]+/)*(?=\w)"""
+)
+"""The folders of a full path or an address, up to its last name."""
+MOST_TEXT = 300
+"""Characters of a reason."""
+
+
+def outcome_of_nothing(status: str, reason: str) -> dict[str, Any]:
+    """What a record says of a trial that gave no result."""
+    return {"status": status, "reason": reason[:MOST_TEXT], "result": {}, "history": []}
+
+
+def failure_of(status: str, error: Exception, data_folder: str) -> dict[str, Any]:
+    """The outcome of a trial that raised an error, with the last calls in its log."""
+    text = str(error).replace(data_folder, "$QSWEEP_DATA") if data_folder else str(error)
+    message = without_paths(" ".join(text.split()))
+    is_ours = isinstance(error, OutOfTimeError | UserError)  # its message says all, in the user's words
+    reason = message if is_ours else _in_a_line(type(error).__name__, message, line_of(error))
+    log = without_paths("".join(traceback.format_exception(error, limit=-3)))
+    return {**outcome_of_nothing(status, reason), "log": log[-4000:]}
+
+
+def _in_a_line(name: str, message: str, line: str) -> str:
+    """An error as one line: `ValueError: no such layer (nets.py, line 3)`."""
+    where = f" ({line})" if line else ""
+    return f"{f'{name}: {message}'.removesuffix(': ')[: MOST_TEXT - len(where)]}{where}"
+
+
+def with_file(outcome: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """An outcome in which a user's own file has its name: a job knows its text alone, and calls it `<model>`.
+
+    Args:
+        file: relative to the spec.
+    """
+    named = {name: text.replace(FILE, file) for name, text in outcome.items() if name in ("reason", "log")}
+    more = {"run": with_file(outcome["run"], file)} if "run" in outcome else {}
+    return {**outcome, **named, **more}
+
+
+def without_paths(text: str) -> str:
+    """A text that may be mailed: of each full path (or address) no more than the last name."""
+    return FOLDERS.sub("…/", text)

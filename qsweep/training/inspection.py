@@ -1,0 +1,101 @@
+"""Looking at a net before it trains: it is built once and run on blank examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qsweep.data.catalog import DATASETS
+from qsweep.errors import UserError
+from qsweep.training import apart
+from qsweep.training.apart import OutOfTimeError
+from qsweep.training.failures import failure_of, outcome_of_nothing
+from qsweep.training.process import check_imports, is_users, one_thread, prepare, seeded
+
+if TYPE_CHECKING:
+    from qsweep.training.places import Places
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What building a net once and running it on blank examples tells of a trial.
+
+    Attributes:
+        failure: status, reason and log, as in a record, where the net can not be built or run. The rest says nothing
+            then.
+        is_known: whether the net was built at all in the time that there was.
+        stacks: whether trials of this net train in stacks.
+        places: the names of its places.
+        rounding: those of them whose outputs or errors the trial rounds.
+        misfit: what the trial asks of this net that it lacks: a place of `layers`, an axis of a format; "" for nothing.
+        not_rounded: what the trial's roles name and nothing rounds.
+    """
+
+    failure: Mapping[str, Any] | None = None
+    is_known: bool = True
+    stacks: bool = False
+    places: tuple[str, ...] = ()
+    rounding: tuple[str, ...] = ()
+    misfit: str = ""
+    not_rounded: tuple[str, ...] = ()
+
+
+def inspect_net(trials: Sequence[Settings], sources: Mapping[str, str], limit: float) -> list[Inspection]:
+    """Build the net that trials share once, in a process of its own, and look at it for each of them.
+
+    Args:
+        limit: wall seconds.
+    """
+    try:
+        found: list[Inspection] = apart.call(_inspect, trials, sources, prepare=prepare, limit=limit)
+    except apart.LostError as error:
+        return [Inspection(failure=outcome_of_nothing("failed", f"building the net failed: {error}"))] * len(trials)
+    except OutOfTimeError:
+        return [Inspection(is_known=False)] * len(trials)
+    return found
+
+
+def _inspect(trials: Sequence[Settings], sources: Mapping[str, str]) -> list[Inspection]:
+    from qsweep.models.build import build, stacks
+    from qsweep.training.places import places_of
+
+    shared = trials[0]
+    data = DATASETS[shared["data"]["name"]]
+    try:
+        with one_thread(), seeded(shared["seed"]):
+            net = build(shared["model"], sources, data.shape, data.classes)
+            is_stacking = stacks(shared["model"], net, data.shape, data.classes)
+            places = places_of(net, data.shape)
+            check_imports(shared)
+    except Exception as error:  # any error of a user's model, and whatever torch says of shapes
+        failure = failure_of("failed", error, "")
+        reason = failure["reason"] if is_users(shared) else _refusal(shared, error)
+        return [Inspection(failure={**failure, "reason": reason})] * len(trials)
+    return [_inspection(settings, is_stacking, places) for settings in trials]
+
+
+def _inspection(settings: Settings, is_stacking: bool, places: Places) -> Inspection:
+    try:
+        places.layers(settings)
+        places.check_axes(settings)
+    except UserError as error:
+        return Inspection(stacks=is_stacking, places=places.names, misfit=str(error))
+    return Inspection(
+        stacks=is_stacking,
+        places=places.names,
+        rounding=places.rounding(settings),
+        not_rounded=places.not_rounded(settings),
+    )
+
+
+def _refusal(settings: Settings, error: Exception) -> str:
+    """What keeps a net that is no user's from training on a data set."""
+    if isinstance(error, UserError):
+        return str(error)
+    data = DATASETS[settings["data"]["name"]]
+    size = "×".join(map(str, data.shape))
+    cause = (str(error) or type(error).__name__).splitlines()[0]
+    return f"{settings['model']['name']} does not take {data.name}'s images of {size}: {cause}"
