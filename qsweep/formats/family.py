@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from qsweep.formats.codes import Coding
 from qsweep.formats.elements import Law
 from qsweep.formats.scale import Ends, Scale
+from qsweep.formats.words import Word, word_of
 from qsweep.parameter import Parameter
 
 
@@ -55,6 +56,11 @@ class Format(ABC):
 
         If the format has a scale, the numbers are in units of the scale.
         """
+
+    @property
+    def word(self) -> Word | None:
+        """An element as hardware holds it; None if its width depends on the values, or if levels are looked up."""
+        return None if self.code is None else word_of(self.code)
 
     @property
     def law(self) -> Law | None:

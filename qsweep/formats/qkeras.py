@@ -7,13 +7,15 @@ the last axis of a Keras kernel (inputs, outputs), which is the first of a PyTor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from qsweep.formats.declared import AXIS, SYMMETRIC, bitwidth
 from qsweep.formats.family import Format
+from qsweep.formats.words import BIT, SIGN, TERNARY, Word, fixed, power
 from qsweep.parameter import BadValueError, Parameter
 
 Alpha = float | str
@@ -97,6 +99,15 @@ class QuantizedBits(QKeras):
             raise BadValueError(f"quantized_bits of one bit has no step to scale by alpha {self.alpha}: it needs 2")
 
     @property
+    def word(self) -> Word:
+        if self.keep_negative and self.bitwidth == 1:
+            return SIGN
+        levels = 1 << (self.bitwidth - self.keep_negative)
+        lowest = (self.symmetric or self.alpha in AUTO) - levels if self.keep_negative else 0
+        own = fixed(lowest, levels - 1, self.bitwidth - self.keep_negative - self.integer)
+        return replace(own, bits=self.bitwidth)
+
+    @property
     def drifts(self) -> bool:
         return self.alpha == "auto"
 
@@ -125,6 +136,12 @@ class QuantizedRelu(QKeras):
         if self.negative_slope and not (self.negative_slope.as_integer_ratio()[0] == 1 and self.bitwidth > 1):
             raise BadValueError("quantized_relu with a slope needs a power of two up to 1, and 2 bits")
 
+    @property
+    def word(self) -> Word:
+        levels = 1 << (self.bitwidth - (self.negative_slope > 0))
+        lowest = -int(levels * self.negative_slope)
+        return replace(fixed(lowest, levels - 1, levels.bit_length() - 1 - self.integer), bits=self.bitwidth)
+
 
 @dataclass(frozen=True)
 class QuantizedPo2(QKeras):
@@ -140,6 +157,10 @@ class QuantizedPo2(QKeras):
     max_value: float | str = "none"
     quadratic_approximation: bool = False
 
+    @property
+    def word(self) -> Word:
+        return _power(self.bitwidth, self.max_value, is_signed=True)
+
 
 @dataclass(frozen=True)
 class QuantizedReluPo2(QKeras):
@@ -154,6 +175,18 @@ class QuantizedReluPo2(QKeras):
     bitwidth: int
     max_value: float | str = "none"
     quadratic_approximation: bool = False
+
+    @property
+    def word(self) -> Word:
+        return _power(self.bitwidth, self.max_value, is_signed=False)
+
+
+def _power(bitwidth: int, max_value: float | str, is_signed: bool) -> Word:
+    """Exponents from -2^k to 2^k - 1, no larger than that of `max_value`; one bit of `bitwidth` is the exponent's sign
+    unless all powers are at most 1."""
+    limit = math.inf if isinstance(max_value, str) else round(math.log2(max_value))
+    span = 1 << (bitwidth - is_signed - (limit > 0))
+    return power(-span, int(min(span - 1, limit)), bitwidth, is_signed)
 
 
 @dataclass(frozen=True)
@@ -176,6 +209,10 @@ class QKerasBinary(QKeras):
     axis: int | str = "auto"
 
     @property
+    def word(self) -> Word:
+        return BIT if self.use_01 else SIGN
+
+    @property
     def drifts(self) -> bool:
         return self.alpha in AUTO
 
@@ -194,6 +231,7 @@ class QKerasTernary(QKeras):
     summary: ClassVar[str] = "QKeras: -1, 0 or 1 times alpha"
     examples: ClassVar[tuple[str, ...]] = ("qkeras_ternary",)
     is_sign: ClassVar[bool] = True
+    word: ClassVar[Word] = TERNARY
     draws: ClassVar[int] = 5
 
     alpha: Alpha = "none"
@@ -219,6 +257,7 @@ class StochasticBinary(QKeras):
     summary: ClassVar[str] = "QKeras: the sign times alpha, stochastic in training"
     examples: ClassVar[tuple[str, ...]] = ("stochastic_binary",)
     is_sign: ClassVar[bool] = True
+    word: ClassVar[Word] = SIGN
 
     alpha: Alpha = "none"
     axis: int | str = "auto"
@@ -241,6 +280,7 @@ class StochasticTernary(QKeras):
     summary: ClassVar[str] = "QKeras: -1, 0 or 1 times alpha, stochastic in training"
     examples: ClassVar[tuple[str, ...]] = ("stochastic_ternary(auto)",)
     is_sign: ClassVar[bool] = True
+    word: ClassVar[Word] = TERNARY
     draws: ClassVar[int] = 2
 
     alpha: str
@@ -261,6 +301,7 @@ class Bernoulli(QKeras):
     summary: ClassVar[str] = "QKeras: 0 or 1 times alpha, stochastic in training"
     examples: ClassVar[tuple[str, ...]] = ("bernoulli",)
     is_sign: ClassVar[bool] = True
+    word: ClassVar[Word] = BIT
 
     alpha: Alpha = "none"
     axis: int | str = "auto"

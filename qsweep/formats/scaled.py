@@ -39,6 +39,7 @@ from qsweep.formats.elements import Floating, Grid, Law
 from qsweep.formats.family import Format
 from qsweep.formats.floats import Float
 from qsweep.formats.scale import E4M3Scale, Ends, GivenEnds, GivenScale, NumberScale, Per, PowerScale, Scale
+from qsweep.formats.words import SIGN, Word, power
 from qsweep.parameter import BadValueError, Parameter
 
 MXINT8 = "mxint8"
@@ -341,6 +342,7 @@ class Binary(Scaled):
     is_sign: ClassVar[bool] = True
     rule: ClassVar[str] = "sign"
     code: ClassVar[IntegerCode] = IntegerCode(1, 0, 1, UNSIGNED, per_unit=0.5, offset=-1.0)
+    word: ClassVar[Word] = SIGN
 
     scaling: Scaling = "computed"
     per: Per = "tensor"
@@ -434,6 +436,10 @@ class PowerOfTwo(Scaled):
         """A sign, and the power counted from the smallest: there is no customary code."""
         field = self.bitwidth - 1
         return FloatCode(field, 0, "finite", (1 << field) - 1, self.zero)
+
+    @property
+    def word(self) -> Word:
+        return power(self.law.least_exponent, 0, self.bitwidth)
 
     @property
     def group_scale(self) -> Scale:
