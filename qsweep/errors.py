@@ -1,11 +1,11 @@
-"""The errors of qsweep, and the wording they share.
+"""The errors of qsweep, and their common wording.
 
-    Error                   root of all that qsweep raises on purpose (`qsweep.Error`)
-    └── UserError           the person at the keyboard can mend it: exit code 2, no traceback
-        ├── SpecError       every mistake of one spec file at once
-        └── DataError       a data set is not to be had
+    Error                   root of all errors that qsweep raises on purpose (`qsweep.Error`)
+    └── UserError           the user can fix it: exit code 2, no traceback
+        ├── SpecError       all mistakes of one spec
+        └── DataError       a data set is not available
 
-Anything else that reaches the command line is a bug of ours: exit code 3.
+Any other exception that reaches the command line is an internal error: exit code 3.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from qsweep.hints import explained, same, simplified
 
 MAX_SHOWN = 20
-"""Mistakes that a message lists; a generator of a thousand wrong values need not fill the screen."""
+"""How many mistakes a message lists, since one generator can make a thousand wrong values."""
 
 MAX_TEXT = 60
 
 MOST_NAMES = 10
-"""Names that a message lists; of longer lists it shows the first ones, or where to find all."""
+"""How many names a message lists; of longer lists it shows the first ones, or where to find all."""
 
 LISTED = {
     "parameter": "`qsweep schema` lists all",
@@ -31,25 +31,25 @@ LISTED = {
     "column": "the first line of trials.csv has all",
     "sweep": "`qsweep status` lists all",
 }
-"""Where all names of a kind are found."""
+"""Where to find all names of a kind."""
 
 OPEN_KINDS = ("format", "model")
-"""Kinds of names of which a message lists only some."""
+"""Kinds of names that are not a closed list, so that a suggestion need not be among the known ones."""
 
 
 class Error(Exception):
-    """A mistake of the user's, or data that are not to be had: the root of the errors that qsweep raises on purpose.
+    """A mistake of the user, or data that are not available: the root of the errors that qsweep raises on purpose.
 
     The message says what was found, what was expected and what to do next, as the command prints it.
     """
 
 
 class UserError(Error):
-    """A mistake that the user can mend; the message says what was found, what was expected and what to do next."""
+    """An error that the user can fix; the message says what was found, what was expected and what to do next."""
 
 
 class DataError(UserError):
-    """A data set is missing, damaged or can't be fetched; the message lists what was tried and what to do."""
+    """A data set is missing, damaged or can't be downloaded; the message lists what was tried and what to do."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Problem:
     """One mistake in one file.
 
     `path` is the place inside the file (`trial.quantize.weight`), `line` and `column` count from 1; 0 means that the
-    mistake has no place in the text (it came from the command line, say).
+    mistake is not in a file (for example, it is on the command line).
     """
 
     file: str
@@ -72,7 +72,7 @@ class Problem:
 
 
 class SpecError(UserError):
-    """All mistakes of one spec, each once: by file, in the order of its lines."""
+    """All mistakes of one spec without duplicates, sorted by file and line."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(sorted(dict.fromkeys(problems), key=lambda p: (p.file, p.line, p.column)))
@@ -82,7 +82,7 @@ class SpecError(UserError):
 
 
 def did_you_mean(name: str, allowed: Iterable[str], what: str = "") -> str:
-    """`; did you mean 'x'?`, or what to do in place of a name that means something else; nothing where none is near.
+    """`; did you mean 'x'?`, or the explanation of a name that means something else; "" if no name is near.
 
     Args:
         what: the kind of name, for other libraries' words (qsweep.hints).
@@ -97,15 +97,15 @@ def did_you_mean(name: str, allowed: Iterable[str], what: str = "") -> str:
 
 
 def _alike(name: str, allowed: Sequence[str]) -> str:
-    """The one name that differs in case, hyphens and underscores alone."""
+    """The only name that is equal without case, hyphens, underscores and spaces; "" if there is none or several."""
     alike = [known for known in allowed if simplified(known) == simplified(name)]
     return alike[0] if len(alike) == 1 else ""
 
 
 def nearest(name: str, allowed: Sequence[str]) -> str:
-    """The name that one meant who mistyped a letter or two; "" where none is so near.
+    """The nearest name, at most three typing errors away; "" if there is none.
 
-    A name with other digits is another thing: `e4m2` is not e4m3. Digits may be missing.
+    A name with other digits means something else (`e4m2` is not e4m3), but digits may be missing.
     """
     text = name.casefold()
     near = [known for known in allowed if abs(len(known) - len(text)) <= _most_steps(text) and _has_digits(known, text)]
@@ -115,19 +115,19 @@ def nearest(name: str, allowed: Sequence[str]) -> str:
 
 
 def _most_steps(name: str) -> int:
-    """How many letters may be wrong: none of one, 1 of up to 5, at most 3."""
+    """The maximum number of typing errors: 0 in one letter, 1 in up to 5, never more than 3."""
     letters = sum(map(str.isalnum, name))
     return min(letters // 3, 3) if letters > 5 else int(letters > 1)
 
 
 def _has_digits(known: str, name: str) -> bool:
-    """Whether all digits of `name` stand in `known`, in order."""
+    """Whether all digits of `name` occur in `known`, in this order."""
     rest = iter(known)
     return all(digit in rest for digit in name if digit.isdigit())
 
 
 def distance(a: str, b: str) -> int:
-    """Letters to insert, delete, replace or swap with a neighbour (optimal string alignment)."""
+    """The number of letters to insert, delete, replace or swap with a neighbour (optimal string alignment)."""
     before: list[int] = []
     row = list(range(len(b) + 1))
     for i in range(1, len(a) + 1):
@@ -141,7 +141,7 @@ def distance(a: str, b: str) -> int:
 
 
 def unknown(what: str, name: object, allowed: Sequence[str]) -> str:
-    """The one wording for a name that does not exist: what it is, the nearest right name, and the others if few."""
+    """The message for a name that does not exist: its kind, the nearest name, and all names if they are few."""
     text = cut(str(name))
     near = did_you_mean(text, allowed, what)
     others = few(allowed, LISTED.get(what, ""), is_short=bool(near))
@@ -149,10 +149,10 @@ def unknown(what: str, name: object, allowed: Sequence[str]) -> str:
 
 
 def few(names: Sequence[str], where: str = "", is_short: bool = False) -> str:
-    """`one of: a, b, c`; of a long list the first names, how many more there are, and where all are found.
+    """`one of: a, b, c`; for a long list the first names, how many more there are, and where to find all.
 
     Args:
-        is_short: whether where they are found says enough of a long list.
+        is_short: for a long list, return only where to find all.
     """
     if len(names) <= MOST_NAMES:
         return f"one of: {', '.join(names)}"
@@ -163,5 +163,5 @@ def few(names: Sequence[str], where: str = "", is_short: bool = False) -> str:
 
 
 def cut(text: str) -> str:
-    """A text for a message: its beginning where it is long."""
+    """A text shortened for a message."""
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"

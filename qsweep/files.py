@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never a part, whatever kills the writer."""
+"""Atomic file writes: a reader sees the old content or the new, never a part, even if the writer is killed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from qsweep.errors import UserError
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Put content into a file: temporary name beside it, fsync, rename. The folder is made if it is not there.
+    """Write a file: to a temporary name beside it, then fsync and rename. A missing folder is created.
 
     Raises:
-        UserError: the folder can't be written, or the disk is full; what was there before is untouched.
+        UserError: the folder can't be written, or the disk is full; the old content is unchanged.
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     try:
@@ -29,7 +29,7 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def remove(path: Path) -> None:
-    """Take a file away, if it is there.
+    """Remove a file, if it exists.
 
     Raises:
         UserError: the folder can't be written.
@@ -41,15 +41,15 @@ def remove(path: Path) -> None:
 
 
 def is_regular(path: Path) -> bool:
-    """Whether there is an ordinary file: to open a FIFO or a device may wait for ever."""
+    """Whether there is a regular file. Opening a FIFO or a device may block forever."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
-    except (OSError, ValueError):  # no system has a name with a NUL in it
+    except (OSError, ValueError):  # ValueError: a NUL in the name
         return False
 
 
 def is_special(path: Path) -> bool:
-    """Whether there is a FIFO, a device or a socket, which may never come to its end."""
+    """Whether there is a FIFO, a device or a socket, which may never end."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
@@ -58,7 +58,7 @@ def is_special(path: Path) -> bool:
 
 
 def read_small(path: Path, most: int = 4096) -> str:
-    """The text of an ordinary file; nothing where there is none, or more than so many bytes."""
+    """The text of a regular file; "" if there is none, or if it has more than `most` bytes."""
     try:
         if not is_regular(path) or path.stat().st_size > most:
             return ""
@@ -68,7 +68,7 @@ def read_small(path: Path, most: int = 4096) -> str:
 
 
 def clean(folder: Path) -> None:
-    """Remove temporary files that writers left which were killed; only while nobody else writes there."""
+    """Remove temporary files left behind by killed writers. Call it only while no other process writes there."""
     for path in folder.glob(".*") if folder.is_dir() else ():
         if TEMPORARY.fullmatch(path.name):
             with contextlib.suppress(OSError):

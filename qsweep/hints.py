@@ -1,8 +1,7 @@
-"""What other libraries call the things of this one, and things of theirs that do not exist here.
+"""Other libraries' names for what exists here, and explanations of their features that do not.
 
-By kind of name (`format`, `parameter`, `optimizer` …), as `errors.unknown` is given it. Spellings are compared without
-case, hyphens, underscores and spaces. A name that means a different thing is never offered as the nearest one: it is
-explained.
+Names are grouped by kind (`format`, `parameter`, `optimizer` …), the argument of `errors.unknown`. They are compared
+without case, hyphens, underscores and spaces. A name that means something else is never suggested; it is explained.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 
 
 def simplified(name: str) -> str:
-    """A name without what people spell differently: case, hyphens, underscores, spaces."""
+    """A name in lower case without hyphens, underscores and spaces."""
     return re.sub(r"[-_\s]", "", name.casefold())
 
 
@@ -22,7 +21,7 @@ def _by_spelling(ours: Mapping[str, str]) -> dict[str, str]:
 
 
 def _each(words: str, explanation: str) -> dict[str, str]:
-    """One explanation of several names; `{}` stands for the name."""
+    """One explanation for several names; `{}` is replaced by the name."""
     return {simplified(word): explanation.format(word) for word in words.split()}
 
 
@@ -188,55 +187,59 @@ SAME: dict[str, dict[str, str]] = {
         }
     ),
 }
-"""{kind: {their spelling: our name}}"""
+"""{kind: {the simplified name elsewhere: the name here}}"""
 
-_OTHER_OPTIMIZER = "'{}' is another optimizer, which does not exist here"
-_OTHER_DATA = "'{}' is another data set, which does not exist here"
-_OTHER_FLOAT8 = "'{}' has another exponent bias and no -0, and does not exist here; e4m3 and e5m2 are those of OCP"
+_OTHER_OPTIMIZER = "optimizer '{}' is not supported"
+_OTHER_DATA = "data set '{}' is not supported"
+_OTHER_FLOAT8 = "'{}' has another exponent bias and no -0, and is not supported; e4m3 and e5m2 are those of OCP"
 _NO_SCHEDULE = "learning rates are constant: there is no '{}'"
-_FLOAT32_ONLY = "what is not quantized is computed in float32: there is no '{}'"
+_FLOAT32_ONLY = "everything that is not quantized is computed in float32: there is no '{}'"
 EXPLAINED: dict[str, dict[str, str]] = {
     "format": {
         **_each("float8_e4m3fnuz float8_e5m2fnuz float8_e4m3b11fnuz e4m3fnuz e5m2fnuz", _OTHER_FLOAT8),
         **_each("float64 double fp64 f64 binary64", _FLOAT32_ONLY),
         **_each("fp8 float8 f8", "'{}' is e4m3 or e5m2, or, with a scale per block, mxfp8"),
         **_each("fp6 float6", "'{}' is e2m3 or e3m2, or, with a scale per block, mxfp6"),
-        **_each("e8m0 e8m0fnu float8_e8m0fnu", "'{}' is the scale of mxfp8, mxfp6 and mxfp4, which hold it already"),
-        **_each("nf4 normal_float4 fp4_nf4", "'{}' does not exist here; kmeans16 finds 16 levels in the data"),
-        **_each("posit posit8 posit16", "'{}' does not exist here"),
+        **_each("e8m0 e8m0fnu float8_e8m0fnu", "'{}' is the format of the scales in mxfp8, mxfp6 and mxfp4"),
+        **_each("nf4 normal_float4 fp4_nf4", "'{}' is not supported; kmeans16 learns 16 levels from the data"),
+        **_each("posit posit8 posit16", "'{}' is not supported"),
     },
     "parameter": {
-        **_each("seed seeds random_state random_seed", "seeds are set for the whole spec: write `seeds: 5` at the top"),
+        **_each(
+            "seed seeds random_state random_seed", "seeds apply to the whole spec: write `seeds: 5` at the top level"
+        ),
         **_each(
             "name title extends trial grid zip variants exclude only also plots search max_trials stack",
-            "'{}' is a key of the whole spec: it stands at the top, and is not a trial parameter",
+            "'{}' is not a trial parameter but a key of the spec: write it at the top level",
         ),
         **_each("scheduler lr_scheduler warmup warmup_steps lr_decay lr_schedule gamma step_lr", _NO_SCHEDULE),
         **_each("nesterov amsgrad dampening maximize", "there is no '{}': sgd, rmsprop and adam are the plain ones"),
         **_each("grad_clip clip_grad clip_grad_norm max_grad_norm", "gradients are not clipped: there is no '{}'"),
         **_each("device", "the device is an option: `qsweep run --device cuda`"),
         **_each("workers num_workers jobs n_jobs", "workers are an option: `qsweep run -j 4`"),
-        **_each("steps n_steps num_steps max_steps n_iter max_iter", "training is counted in `epochs`: no '{}'"),
+        **_each(
+            "steps n_steps num_steps max_steps n_iter max_iter", "there is no '{}': training is measured in `epochs`"
+        ),
         **_each("augment augmentation shuffle", "there is no '{}': batches are shuffled, images are used as they are"),
         **_each("val_split validation_split test_size", "there is no '{}': a data set has its own test set"),
-        **_each("dtype amp autocast", "there is no '{}': number formats stand in `quantize: {{weight: bf16}}`"),
+        **_each("dtype amp autocast", "there is no '{}': set number formats with `quantize: {{weight: bf16}}`"),
     },
     "optimizer": {
         **_each(
             "adamw",
-            "'{}' has decoupled weight decay, which does not exist here; with `weight_decay: 0` it is the same as adam",
+            "'{}' has decoupled weight decay, which is not supported; with `weight_decay: 0` it is the same as adam",
         ),
         **_each(
             "adagrad adadelta adamax nadam radam rprop lbfgs asgd sparseadam adafactor muon lion lamb lars adan sophia "
             "shampoo signsgd adabelief ftrl yogi adam8bit",
             _OTHER_OPTIMIZER,
         ),
-        **_each("momentum sgdm nag heavy_ball", "write `optimizer: sgd` and `momentum: 0.9` beside it"),
+        **_each("momentum sgdm nag heavy_ball", "write `optimizer: sgd` and `momentum: 0.9`"),
     },
     "model": {
         **_each(
             "transformer bert gpt gpt2 llama lstm gru rnn unet",
-            "'{}' does not exist here; bring your own net as FILE.py:FUNCTION",
+            "'{}' is not supported; you can use your own net as FILE.py:FUNCTION",
         ),
     },
     "data": {
@@ -245,41 +248,41 @@ EXPLAINED: dict[str, dict[str, str]] = {
             "kmnist emnist qmnist svhn stl10 imagenet tinyimagenet iris celeba usps omniglot wikitext", _OTHER_DATA
         ),
     },
-    "rounding": _each("round_half_down half_down odd", "'{}' does not exist here"),
-    "loss": _each("bce bcewithlogits hinge l1 l1_loss mae huber smooth_l1 kl kldiv", "'{}' does not exist here"),
+    "rounding": _each("round_half_down half_down odd", "'{}' is not supported"),
+    "loss": _each("bce bcewithlogits hinge l1 l1_loss mae huber smooth_l1 kl kldiv", "'{}' is not supported"),
     "role": {
         **_each("accumulator accumulation acc partial_sum", "sums are computed in float32: there is no role '{}'"),
         **_each("input inputs", "the role of a layer's inputs is activation, with `at: operands`"),
         **_each("output outputs", "the role of a layer's outputs is activation"),
     },
     "init": {
-        **_each("xavier_normal glorot_normal", "'{}' does not exist here; glorot_uniform has the same variance"),
+        **_each("xavier_normal glorot_normal", "'{}' is not supported; glorot_uniform has the same variance"),
         **_each(
-            "he_uniform kaiming_uniform", "'{}' does not exist here; he is its normal form, torch PyTorch's default"
+            "he_uniform kaiming_uniform", "'{}' is not supported; he is its normal form, torch is PyTorch's default"
         ),
-        **_each("zeros ones orthogonal uniform lecun lecun_normal constant", "'{}' does not exist here"),
+        **_each("zeros ones orthogonal uniform lecun lecun_normal constant", "'{}' is not supported"),
     },
     "kind of plot": _each(
-        "bar box boxplot violin pie contour area", "'{}' does not exist here; `table --csv` feeds other programs"
+        "bar box boxplot violin pie contour area", "'{}' is not supported; `table --csv` prints data for other programs"
     ),
     "metric": _each("error test_error error_rate", "'{}' is 1 - test_accuracy: draw test_accuracy"),
     "key": _each("version description author", "there is no key '{}': write a comment (#) or `title:`"),
     "command": {
         **_each(
             "check validate lint plan dryrun dry-run",
-            "`qsweep run -n SPEC` checks a spec and says what would be trained",
+            "`qsweep run -n SPEC` checks a spec and shows what would be trained",
         ),
         **_each("help", "`qsweep --help`"),
         **_each("version", "`qsweep --version`"),
-        **_each("stop kill cancel", "press Ctrl-C in the terminal of the run; what has finished is kept"),
+        **_each("stop kill cancel", "press Ctrl-C in the terminal of the run; finished trials are kept"),
     },
     "option": {
-        **_each("--seed --seeds", "seeds are set in the spec, or by `-S seeds=3`"),
-        **_each("--json", "`qsweep table --csv` prints what a program can read"),
+        **_each("--seed --seeds", "seeds are set in the spec, or with `-S seeds=3`"),
+        **_each("--json", "`qsweep table --csv` prints machine-readable tables"),
         **_each("--verbose --quiet --debug", "there is no '{}'"),
     },
 }
-"""{kind: {a name: what to do instead}}, of what means something else than any name here."""
+"""{kind: {a name: its explanation}} for names of what does not exist here."""
 
 TORCHVISION = re.compile(
     r"(torchvision[.:/]?(models[.:/])?)?((alexnet|convnext|densenet|efficientnet|googlenet|inception|maxvit|mnasnet|mobilenet"
@@ -289,7 +292,7 @@ TORCHVISION = re.compile(
 
 
 def _integers(match: re.Match[str]) -> str:
-    """int8 → `uniform8 symmetric=true`: integers times a scale; uint8 has its own zero."""
+    """int8 → `uniform8 symmetric=true`: integers times a scale; uint8 has a zero point."""
     return f"uniform{match[2]}" if match[1] else f"uniform{match[2]} symmetric=true"
 
 
@@ -298,7 +301,7 @@ FORMAT_PATTERNS = (
     (re.compile(r"(?:e)(\d)m(\d{1,2})fn?"), lambda match: f"e{match[1]}m{match[2]}"),
     (re.compile(r"(?:bfp|msfp|blockfp|blockfloat)(\d{1,2})"), lambda match: f"block{match[1]}"),
 )
-"""Other names of formats with numbers in them."""
+"""Other libraries' names of formats that contain numbers."""
 Q_NOTATION = re.compile(r"(?:s|u)?q(\d{1,2})[.,_](\d{1,2})")
 """Fixed point by its integer and fractional bits."""
 
@@ -308,11 +311,11 @@ RELATED = {
     "data set": ("data",),
     "parameter of retraining": ("parameter",),
 }
-"""Kinds whose names are those of others."""
+"""Kinds whose names are also names of other kinds."""
 
 
 def same(what: str, name: str) -> str:
-    """Our name of what other libraries call so; "" where there is none."""
+    """The name here for another library's name; "" if there is none."""
     text = name.casefold().removeprefix("torch.").removeprefix("np.").removeprefix("jnp.")
     for kind in RELATED.get(what, (what,)):
         if (found := SAME.get(kind, {}).get(simplified(text))) is not None:
@@ -325,7 +328,7 @@ def same(what: str, name: str) -> str:
 
 
 def explained(what: str, name: str) -> str:
-    """What to do in place of a name that means something which does not exist here; "" where nothing is known."""
+    """The explanation of a name of something that does not exist here; "" if there is none."""
     text = name.casefold().removeprefix("torch.")
     for kind in RELATED.get(what, (what,)):
         if (found := EXPLAINED.get(kind, {}).get(simplified(text))) is not None:

@@ -1,7 +1,7 @@
-"""One parameter: its name, type, default, and what a value of it means for stacking and for keys.
+"""A parameter: its name, type and default, and how its values affect stacking and keys.
 
-Formats, architectures, optimizers and the trial itself declare their parameters with this one class, so that a value
-is checked, defaulted, hashed and documented in one way wherever it stands.
+Formats, architectures, optimizers and the trial itself declare their parameters with this class, so that values are
+checked, defaulted, hashed and documented in the same way everywhere.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class _Marker:
 
 
 REQUIRED: Final = _Marker("REQUIRED")
-"""Default of a parameter that has none."""
+"""The `default` of a parameter without one."""
 
 ALWAYS: Final = _Marker("ALWAYS")
-"""`as_before` of a parameter that has been part of every key since its owner exists."""
+"""The `as_before` of a parameter that has been part of every key from the start."""
 
 Mistake = tuple[tuple[str | int, ...], str]
-"""Where inside a value something is wrong (names and indices that lead to it; none: the value itself), and what."""
+"""The path to a mistake inside a value (names and indices; empty for the value itself), and its message."""
 
 
 class BadValueError(ValueError):
-    """A value that its parameter does not take; each mistake says what was found and what was expected."""
+    """A value that its parameter does not accept; each mistake says what was found and what was expected."""
 
     def __init__(self, *mistakes: Mistake | str) -> None:
         self.mistakes: list[Mistake] = [((), m) if isinstance(m, str) else m for m in mistakes]
@@ -51,14 +51,14 @@ class Parameter:
     """One named value of a format, architecture, optimizer or trial.
 
     Attributes:
-        type: a type that pydantic understands, with its bounds (`Annotated[int, Field(ge=1)]`).
-        expected: the same in words, for messages and documentation.
-        default: the value where none is given; REQUIRED if there is none, None if it depends on something else.
+        type: a pydantic type with its bounds (`Annotated[int, Field(ge=1)]`).
+        expected: the type in words, for messages and documentation.
+        default: the value if none is given; REQUIRED if there is none, None if it depends on something else.
         stacks: whether trials that differ in it can train in one stack.
         as_before: the value that means "as before this parameter existed". It is left out of keys, so that adding a
             parameter leaves the keys of older trials as they were. It never changes once released.
-        label: the name in words, for the axes of figures; empty where `name` itself is plain.
-        unit: behind it in brackets, if it has one.
+        label: the name in words, for the axes of figures; empty if `name` is clear enough.
+        unit: shown in brackets after the label, if there is one.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Parameter:
     unit: str = ""
 
     def check(self, value: object) -> Any:
-        """`value` in its one spelling (1 becomes 1.0 where a float is meant, 32.0 becomes 32 where an integer is).
+        """`value` in its canonical spelling (1 becomes 1.0 for a float, 32.0 becomes 32 for an integer).
 
         Raises:
             BadValueError: `value` is not of this parameter's type, or is out of its range.
@@ -82,7 +82,7 @@ class Parameter:
             raise BadValueError(f"found {show(value)}, expected {self.expected}{self._near(value)}") from None
 
     def _near(self, value: object) -> str:
-        """The nearest of a few texts that are allowed."""
+        """The hint with the nearest of the allowed strings."""
         choices = get_args(self.type) if get_origin(self.type) is Literal else ()
         return did_you_mean(value, choices, self.name) if isinstance(value, str) else ""
 
@@ -98,9 +98,9 @@ def _adapter(parameter: Parameter) -> TypeAdapter[Any]:
 
 
 def as_integers(value: object) -> object:
-    """A value with each whole number as an int, which the strict types take for a float too.
+    """A value with each whole number as an int, which strict float types accept too.
 
-    So `1e3` is a good number of epochs, and -0.0, another key for the same number, becomes 0.
+    So `1e3` is a valid number of epochs, and -0.0 becomes 0, since it would have another key.
     """
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -112,10 +112,10 @@ def as_integers(value: object) -> object:
 
 
 def check_each(items: Iterable[tuple[Name, object]], check: Callable[[Name, object], Any]) -> list[tuple[Name, Any]]:
-    """Values under a name or index, each as `check(name, value)` returns it.
+    """Values by name or index, each as `check(name, value)` returns it.
 
     Raises:
-        BadValueError: with the mistakes of all of them, the name in front of each path.
+        BadValueError: with the mistakes of all values, each path beginning with the name.
     """
     checked: list[tuple[Name, Any]] = []
     mistakes: list[Mistake | str] = []
@@ -130,7 +130,7 @@ def check_each(items: Iterable[tuple[Name, object]], check: Callable[[Name, obje
 
 
 def show(value: object) -> str:
-    """A value as a spec would spell it, cut where it is long."""
+    """A value as it would be written in a spec, shortened if it is long."""
     return cut(json.dumps(value, default=str, ensure_ascii=False))
 
 

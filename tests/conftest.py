@@ -1,4 +1,4 @@
-"""Shared by all tests: the digits data set, decoded once, and short ways to make trials."""
+"""Shared by all tests: the digits data set, decoded once, and a fixture that makes trials."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from qsweep.trial.resolve import resolve
 
 fix_products()  # before a test module imports torch
 
-# Background jobs of a shell ignore SIGINT, those of nohup SIGHUP, and so would all that these tests start.
+# Background jobs of a shell ignore SIGINT, those of nohup SIGHUP, and so would all processes that these tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-# A machine with neighbours may stand still for a moment: no test is timed. The same tree passes or fails everywhere;
-# `--hypothesis-profile explore` tries other examples each time.
+# No deadlines, since a busy machine may pause. By default the examples are the same everywhere;
+# `--hypothesis-profile explore` tries others each time.
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile("same")
 
 
 PROCESSES = {"project", "shell", "trained", "own_folder", "lab"}
-"""Fixtures in whose folder whole commands run."""
+"""Fixtures that run whole commands."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what runs whole commands, so that `-m 'not slow'` leaves it out."""
+    """Mark tests that run whole commands as slow, so that `-m 'not slow'` leaves them out."""
     for item in items:
         if PROCESSES & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
 
 
 @pytest.fixture(autouse=True)
-def _users_files_are_forgotten() -> Iterator[None]:
-    """A user's model that a test built in this process has another search path, which the next would start with."""
+def _forget_user_files() -> Iterator[None]:
+    """Keep the search path of a user's model that a test built from affecting the next test."""
     yield
     if loading := sys.modules.get("qsweep.models.loading"):
         loading.forget()
@@ -53,7 +53,7 @@ def _users_files_are_forgotten() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder that has digits."""
+    """A data folder with digits."""
     folder = tmp_path_factory.mktemp("data")
     ensure(DATASETS["digits"], folder, lambda text: None)
     return folder
@@ -61,7 +61,7 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trial() -> Callable[..., Trial]:
-    """A small trial on digits, with some parameters changed."""
+    """Make a small trial on digits, with some parameters changed."""
 
     def make(seed: int = 0, sources: dict[str, str] | None = None, **changed: Any) -> Trial:
         given: dict[str, Any] = {

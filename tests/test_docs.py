@@ -1,4 +1,4 @@
-"""The documents: their commands run, their links lead somewhere, their code does what they say."""
+"""The documents: their commands run, their links resolve, their code does what they say."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DOCUMENTS = sorted(
 )
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ELSEWHERE = ("README.md", "cli.md")
-"""Documents whose commands a test of their own runs, or which are generated and repeat those of others."""
+"""Documents whose commands have their own test, or are generated and repeat those of other documents."""
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 
 
@@ -34,7 +34,7 @@ def anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
-def test_links_lead_to_files_and_headings(document: Path) -> None:
+def test_links_resolve_to_files_and_headings(document: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", document.read_text(encoding="utf-8")):
         path, _, heading = target.partition("#")
         if path.startswith("http"):
@@ -44,15 +44,15 @@ def test_links_lead_to_files_and_headings(document: Path) -> None:
         assert not heading or heading in anchors(file), target
 
 
-def test_generated_parts_are_those_that_make_docs_writes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_generated_parts_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--check", "--diff", "--verbosity=0", "-I", str(ROOT / "tools")]
     assert Cog().main(["cog", *options, *map(str, (ROOT / "docs").glob("*.md"))]) == 0, (
         f"run `make docs`\n{capsys.readouterr().out}"
     )
 
 
-def test_examples_of_contributing_fit_into_the_files_that_they_name() -> None:
-    """Each runs behind the text of its file, with the dicts of it copied; a file that is new begins empty."""
+def test_examples_of_contributing_fit_into_the_named_files() -> None:
+    """Each runs in the namespace of its file, with copies of its dicts; a new file begins empty."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     examples = re.findall(r"```python\n# (\S+)\.py.*\n((?:.*\n)*?)```", text)
     assert len(examples) == 7
@@ -73,7 +73,7 @@ def qsweep(folder: Path, data: Path, *words: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.slow
-def test_readme_spec_and_commands_run_as_they_stand(tmp_path: Path, data_folder: Path) -> None:
+def test_readme_spec_and_commands_run_unchanged(tmp_path: Path, data_folder: Path) -> None:
     name = "first.yaml"
     (tmp_path / name).write_text(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0], encoding="utf-8")
     found = commands_of(README)
@@ -117,7 +117,7 @@ def test_every_command_of_a_document_runs(document: Path, tmp_path: Path, data_f
     stands_for = {"KEY": key, "SPEC…": "mine.yaml", "mnist": "digits"}
     for words in found:
         done = qsweep(tmp_path, data_folder, *[stands_for.get(word, word) for word in words])
-        if words[:2] == ["data", "add"]:  # DIR stands for files that cannot be made up: their digests are checked
+        if words[:2] == ["data", "add"]:  # DIR stands for files that cannot be faked: their digests are checked
             assert done.returncode == 2, (words, done.stderr)
         else:
             assert done.returncode == 0, (words, done.stderr)
@@ -138,7 +138,7 @@ def test_guide_commands_exist_with_their_options(capsys: pytest.CaptureFixture[s
         assert option in run, option
 
 
-def test_guide_parameters_are_those_of_a_trial() -> None:
+def test_guide_has_every_parameter_of_a_trial() -> None:
     from qsweep.trial.parameters import TRIAL_NAMES
 
     table = GUIDE.split("## Axes")[0]
@@ -165,7 +165,7 @@ trial: {{data: digits, model: {{name: mlp, hidden: [8]}}, histogram: 10, quantiz
 grid: {grid}
 also: [{{trial: {{quantize: {{}}}}, grid: {{lr: [0.1, 0.01]}}}}]
 """
-"""What completes an example of the guide that shows a part of a spec."""
+"""Completes an example of the guide that shows a part of a spec."""
 
 
 @pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL))
@@ -185,7 +185,7 @@ def test_design_lists_the_wings_in_the_order_of_their_imports() -> None:
 
 
 def test_design_names_files_that_exist() -> None:
-    """Words such as `training/places`: a wing, a slash, a module of it."""
+    """References such as `training/places`: a wing, a slash, one of its modules."""
     text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     wings = "|".join(path.name for path in (ROOT / "qsweep").iterdir() if path.is_dir())
     named = re.findall(rf"`((?:{wings})/\w+)`", text)

@@ -1,4 +1,4 @@
-"""The errors' wording."""
+"""The wording of errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qsweep.errors import (
 )
 
 
-def test_problem_says_file_line_column_path_and_message() -> None:
+def test_problem_shows_file_line_column_path_and_message() -> None:
     assert str(Problem("a.yaml", 3, 5, "trial.lr", "found 0")) == "a.yaml:3:5: trial.lr: found 0"
 
 
@@ -30,7 +30,7 @@ def test_problem_says_file_line_column_path_and_message() -> None:
         (Problem("-S model", 0, 0, "hidden", "found 0"), "-S model: hidden: found 0"),
     ],
 )
-def test_problem_leaves_out_what_it_has_not(problem: Problem, text: str) -> None:
+def test_problem_leaves_out_what_it_does_not_have(problem: Problem, text: str) -> None:
     assert str(problem) == text
 
 
@@ -49,7 +49,7 @@ def test_spec_error_lists_problems_by_file_and_line() -> None:
     ]
 
 
-def test_spec_error_says_each_problem_once() -> None:
+def test_spec_error_lists_each_problem_once() -> None:
     assert str(SpecError([Problem("a", 1, 1, "", "x")] * 3)) == "a:1:1: x"
 
 
@@ -59,29 +59,29 @@ def test_spec_error_with_many_problems_cuts_the_message_and_keeps_the_problems()
     assert str(error).splitlines()[-2:] == [f"a:{MAX_SHOWN}:1: x", "… and 1,500 more"]
 
 
-def test_spec_error_with_as_many_problems_as_fit_says_no_more() -> None:
+def test_spec_error_with_as_many_problems_as_fit_shows_all() -> None:
     assert "more" not in str(SpecError([Problem("a", line, 1, "", "x") for line in range(MAX_SHOWN)]))
 
 
 @pytest.mark.parametrize("kind", [UserError, DataError, SpecError])
-def test_all_that_users_can_mend_are_user_errors(kind: type[Exception]) -> None:
+def test_errors_that_users_can_fix_are_user_errors(kind: type[Exception]) -> None:
     assert issubclass(kind, UserError)
     assert issubclass(kind, Error)
 
 
-def test_did_you_mean_near_name_is_offered() -> None:
+def test_did_you_mean_suggests_a_near_name() -> None:
     assert did_you_mean("bitwith", ["lr", "bitwidth"]) == "; did you mean 'bitwidth'?"
 
 
-def test_did_you_mean_nothing_near_is_silent() -> None:
+def test_did_you_mean_is_empty_if_no_name_is_near() -> None:
     assert did_you_mean("optimizer", ["lr", "bitwidth"]) == ""
 
 
-def test_unknown_names_what_there_is() -> None:
+def test_unknown_lists_the_known_names() -> None:
     assert unknown("format", "fp9", ("float32", "range")) == "unknown format 'fp9' (one of: float32, range)"
 
 
-def test_unknown_shows_a_few_of_many_names_and_where_all_are() -> None:
+def test_unknown_shows_a_few_of_many_names_and_where_to_find_all() -> None:
     many = tuple(f"name_{letter}" for letter in "abcdefghijklmnopqrst")
     text = unknown("parameter", "other", many)
     assert text.endswith("name_i, name_j and 10 more; `qsweep schema` lists all)")
@@ -92,7 +92,7 @@ def test_unknown_shows_a_few_of_many_names_and_where_all_are() -> None:
     assert unknown("thing", "nam_c", many) == "unknown thing 'nam_c'; did you mean 'name_c'?"
 
 
-def test_unknown_with_a_long_name_stays_readable() -> None:
+def test_unknown_shortens_a_long_name() -> None:
     assert len(unknown("format", "x" * 100_000, ("float32",))) < 2 * MAX_TEXT
 
 

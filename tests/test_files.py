@@ -1,4 +1,4 @@
-"""A file is replaced whole or not at all."""
+"""Files are replaced atomically."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qsweep import files
 from qsweep.errors import UserError
 
 
-def test_write_makes_the_folder_and_puts_text_and_bytes(tmp_path: Path) -> None:
+def test_write_creates_the_folder_and_writes_text_and_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "c.csv"
     files.write(path, "größer\n")
     assert path.read_bytes() == "größer\n".encode()
@@ -29,7 +29,7 @@ def test_write_makes_the_folder_and_puts_text_and_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
-def test_write_leaves_the_permissions_that_the_umask_says(tmp_path: Path, mask: int) -> None:
+def test_write_leaves_the_permissions_of_the_umask(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
         files.write(tmp_path / "table.csv", "x")
@@ -40,13 +40,13 @@ def test_write_leaves_the_permissions_that_the_umask_says(tmp_path: Path, mask: 
 
 def test_write_never_changes_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(mask: int) -> int:
-        raise AssertionError("other threads would make files that all may write")
+        raise AssertionError("other threads would create files that everyone can write")
 
     monkeypatch.setattr(os, "umask", forbidden)
     files.write(tmp_path / "table.csv", "x")
 
 
-def test_write_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_write_syncs_the_file_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     fsync, replace = os.fsync, os.replace
 
@@ -69,7 +69,7 @@ def failing(*given: Any) -> None:
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_write_that_fails_leaves_the_old_content_and_no_litter(
+def test_failed_write_leaves_the_old_content_and_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     path = tmp_path / "table.csv"
@@ -81,7 +81,7 @@ def test_write_that_fails_leaves_the_old_content_and_no_litter(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_write_that_the_system_breaks_off_leaves_the_old_content_and_no_litter(tmp_path: Path) -> None:
+def test_write_beyond_the_size_limit_leaves_the_old_content_and_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     files.write(path, "old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -95,7 +95,7 @@ def test_write_that_the_system_breaks_off_leaves_the_old_content_and_no_litter(t
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_write_broken_off_by_an_interrupt_leaves_no_litter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_write_leaves_no_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(file: int) -> None:
         raise KeyboardInterrupt
 
@@ -106,7 +106,7 @@ def test_write_broken_off_by_an_interrupt_leaves_no_litter(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("place", ["folder", "file/table.csv"])
-def test_write_where_no_file_can_be_is_told(tmp_path: Path, place: str) -> None:
+def test_write_to_an_impossible_path_is_refused(tmp_path: Path, place: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="can't write"):
@@ -114,7 +114,7 @@ def test_write_where_no_file_can_be_is_told(tmp_path: Path, place: str) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
 
-def test_remove_takes_a_file_away_and_minds_none(tmp_path: Path) -> None:
+def test_remove_deletes_a_file_and_ignores_a_missing_one(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     files.remove(tmp_path / "a")
     files.remove(tmp_path / "a")
@@ -136,7 +136,7 @@ while True:
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.03])
-def test_write_killed_at_any_time_leaves_whole_content(tmp_path: Path, seconds: float) -> None:
+def test_write_killed_at_any_time_leaves_complete_content(tmp_path: Path, seconds: float) -> None:
     path = tmp_path / "table.csv"
     process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, cwd=SUPPORT)
     assert process.stdout is not None

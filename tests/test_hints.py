@@ -1,4 +1,4 @@
-"""Hints: other libraries' words lead to the right names, and a slip of one letter leads back to the name that was meant."""
+"""Hints: other libraries' names lead to the right names, and a typo of one letter to the intended name."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ def is_format(name: str) -> bool:
 
 
 @pytest.mark.parametrize("kind", CLOSED)
-def test_other_libraries_names_lead_to_names_that_exist(kind: str) -> None:
+def test_names_of_other_libraries_lead_to_existing_names(kind: str) -> None:
     assert set(SAME[kind].values()) <= set(NAMES[kind])
 
 
 @pytest.mark.parametrize("kind", CLOSED)
-def test_no_name_that_exists_stands_among_the_hints(kind: str) -> None:
+def test_no_name_that_exists_is_a_hint(kind: str) -> None:
     there = {simplified(name) for name in NAMES[kind]}
     assert not there & (SAME[kind].keys() | EXPLAINED.get(kind, {}).keys())
 
 
-def test_other_libraries_formats_lead_to_formats_that_parse() -> None:
+def test_formats_of_other_libraries_lead_to_formats_that_parse() -> None:
     assert [name for name in SAME["format"].values() if not is_format(name)] == []
     assert [word for word in (*SAME["format"], *EXPLAINED["format"]) if is_format(word)] == []
 
@@ -92,7 +92,7 @@ def test_other_libraries_formats_lead_to_formats_that_parse() -> None:
         ("FP32", "float32"),
     ],
 )
-def test_format_in_another_spelling_gets_the_format_of_the_same_values(given: str, right: str) -> None:
+def test_format_in_another_spelling_suggests_the_format_with_the_same_values(given: str, right: str) -> None:
     assert is_format(right)
     with pytest.raises(UserError, match=re.escape(f"unknown format '{given}'; did you mean '{right}'?")):
         parse(given)
@@ -101,7 +101,7 @@ def test_format_in_another_spelling_gets_the_format_of_the_same_values(given: st
 @pytest.mark.parametrize(
     ("given", "both"), [("q4.4", ("fixed8f4", "fixed9f4")), ("Q1.15", ("fixed16f15", "fixed17f15"))]
 )
-def test_q_notation_is_explained_with_the_sign_among_its_bits_and_beside_them(
+def test_q_notation_is_explained_with_the_sign_among_its_bits_and_in_addition_to_them(
     given: str, both: tuple[str, str]
 ) -> None:
     with pytest.raises(UserError) as caught:
@@ -111,14 +111,14 @@ def test_q_notation_is_explained_with_the_sign_among_its_bits_and_beside_them(
 
 
 @pytest.mark.parametrize("given", ["fp8", "float64", "e4m3fnuz", "nf4"])
-def test_format_of_other_values_is_explained_and_no_other_offered(given: str) -> None:
+def test_format_with_other_values_is_explained_and_no_other_is_suggested(given: str) -> None:
     with pytest.raises(UserError) as caught:
         parse(given)
     assert "did you mean" not in str(caught.value)
     assert explained("format", given) in str(caught.value)
 
 
-def test_each_optimizer_of_pytorch_is_known_or_said_to_be_another() -> None:
+def test_each_optimizer_of_pytorch_is_known_or_reported_as_unsupported() -> None:
     classes = [name for name, thing in vars(torch.optim).items() if isinstance(thing, type) and name != "Optimizer"]
     assert len(classes) > 10
     for name in classes:
@@ -126,11 +126,11 @@ def test_each_optimizer_of_pytorch_is_known_or_said_to_be_another() -> None:
         if name.casefold() in OPTIMIZERS:
             assert f"did you mean '{name.casefold()}'?" in text
         else:
-            assert "does not exist here" in text, name
+            assert "is not supported" in text, name
             assert "did you mean" not in text
 
 
-def test_each_classifier_of_torchvision_is_offered_under_its_prefix() -> None:
+def test_each_classifier_of_torchvision_is_suggested_with_its_prefix() -> None:
     for name in torchvision.models.list_models(module=torchvision.models):
         assert same("model", name) == f"torchvision:{name}"
     assert same("model", "ResNet-18") == same("model", "torchvision.models.resnet18") == "torchvision:resnet18"
@@ -154,21 +154,21 @@ def test_each_classifier_of_torchvision_is_offered_under_its_prefix() -> None:
         ("LR", "did you mean 'lr'?"),
     ],
 )
-def test_parameter_at_the_wrong_level_or_by_another_name_is_said_to_be_elsewhere(path: str, words: str) -> None:
+def test_parameter_at_the_wrong_level_or_under_another_name_gets_its_right_place(path: str, words: str) -> None:
     with pytest.raises(BadValueError) as caught:
         check(path, 1)
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["accuracy", "learning_rate", "bits"])
-def test_a_column_is_offered_only_where_the_table_has_it(kind: str) -> None:
+def test_column_is_suggested_only_if_the_table_has_it(kind: str) -> None:
     there = ("test_accuracy", "lr", "bitwidth")
     assert f"did you mean '{same('column', kind)}'" in did_you_mean(kind, there, "column")
     assert did_you_mean(kind, ("seed",), "column") == ""
 
 
 @pytest.mark.parametrize("given", ["int4", "e4m2x", "l3", "cifar20", "stochastic9x"])
-def test_a_name_with_other_digits_is_never_the_nearest(given: str) -> None:
+def test_name_with_other_digits_is_never_suggested(given: str) -> None:
     assert did_you_mean(given, ("int8", "e4m3", "l1", "cifar10", "cifar100", "stochastic8")) == ""
 
 
@@ -207,7 +207,7 @@ def test_a_name_with_other_digits_is_never_the_nearest(given: str) -> None:
         ("stages", [{"compress": {"clip": 99}}], "`compress: {weight: {format: …, clip: …}}`"),
     ],
 )
-def test_parameter_of_a_format_at_a_wrong_place_is_said_to_be_elsewhere(path: str, value: Any, words: str) -> None:
+def test_parameter_of_a_format_at_a_wrong_place_gets_its_right_place(path: str, value: Any, words: str) -> None:
     with pytest.raises(BadValueError) as caught:
         check(path, value)
     assert words in str(caught.value)
@@ -223,7 +223,7 @@ def test_parameter_of_a_format_at_a_wrong_place_is_said_to_be_elsewhere(path: st
         ("block8 per 16", "per=…"),
     ],
 )
-def test_parameter_of_a_format_without_its_value_or_name_gets_both(name: str, meant: str) -> None:
+def test_parameter_of_a_format_without_its_value_or_name_is_completed(name: str, meant: str) -> None:
     with pytest.raises(UserError, match=re.escape(f"did you mean '{meant}'?")):
         parse(name)
 
@@ -236,16 +236,16 @@ def test_parameter_of_a_format_without_its_value_or_name_gets_both(name: str, me
         (("uniform4", "symmetric"), "'uniform4 symmetric=true'"),
     ],
 )
-def test_format_whose_parameters_a_shell_parted_from_it_is_to_be_quoted(words: tuple[str, ...], quoted: str) -> None:
+def test_format_split_by_the_shell_must_be_quoted(words: tuple[str, ...], quoted: str) -> None:
     with pytest.raises(UserError, match=f"quote both, {quoted}"):
         cli.main(["formats", *words], standalone_mode=False)
 
 
-# --- slips ------------------------------------------------------------------------------------------------------------
+# --- typos ------------------------------------------------------------------------------------------------------------
 
 
 def slips(name: str) -> Iterator[str]:
-    """A name in another case, and with a letter left out, doubled, exchanged with its neighbour, or replaced."""
+    """A name in another case, and with a letter left out, doubled, swapped with its neighbour, or replaced."""
     yield from (name.upper(), name.capitalize())
     for i, letter in enumerate(name):
         yield name[:i] + name[i + 1 :]
@@ -266,11 +266,11 @@ CHECKS: dict[str, Callable[[str], object]] = {
     "loss": lambda name: LOSS.check(name),
 }
 SHORT = 3
-"""Up to here a slip may be as near to another name (`l1`, `lr`), or mean something (`he`)."""
+"""In names up to this length a typo may be as near to another name (`l1`, `lr`), or mean something (`he`)."""
 
 
 @pytest.mark.parametrize("kind", CHECKS)
-def test_one_slip_in_a_name_leads_back_to_it(kind: str) -> None:
+def test_one_typo_in_a_name_leads_back_to_it(kind: str) -> None:
     for name in [name for name in NAMES[kind] if len(name) > SHORT]:
         for slip in set(slips(name)) - set(NAMES[kind]):
             with pytest.raises(BadValueError) as caught:
@@ -279,7 +279,7 @@ def test_one_slip_in_a_name_leads_back_to_it(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["key", "metric", "kind of plot"])
-def test_one_slip_in_a_key_a_metric_or_a_kind_of_plot_leads_back_to_it(kind: str) -> None:
+def test_one_typo_in_a_key_a_metric_or_a_kind_of_plot_leads_back_to_it(kind: str) -> None:
     for name in [name for name in NAMES[kind] if len(name) > SHORT]:
         for slip in set(slips(name)) - set(NAMES[kind]):
             assert f"did you mean '{name}'?" in unknown(kind, slip, NAMES[kind]), slip
@@ -296,7 +296,7 @@ def commands() -> Iterator[tuple[str, ...]]:
 
 
 def refusal(*words: str) -> str:
-    """What the command line says of wrong words; click's own errors and ours both exit with 2."""
+    """The message of the command line for wrong arguments; errors of click and of qsweep both exit with 2."""
     with pytest.raises(click.UsageError) as caught:
         cli.main([*words], standalone_mode=False)
     assert caught.value.exit_code == 2
@@ -304,7 +304,7 @@ def refusal(*words: str) -> str:
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
-def test_one_slip_in_an_option_leads_back_to_it(words: tuple[str, ...]) -> None:
+def test_one_typo_in_an_option_leads_back_to_it(words: tuple[str, ...]) -> None:
     command: Any = cli.commands[words[0]]
     for word in words[1:]:
         command = command.commands[word]
@@ -314,7 +314,7 @@ def test_one_slip_in_an_option_leads_back_to_it(words: tuple[str, ...]) -> None:
             assert f"did you mean '{name}'?" in refusal(*words, slip), slip
 
 
-def test_one_slip_in_a_command_leads_back_to_it() -> None:
+def test_one_typo_in_a_command_leads_back_to_it() -> None:
     groups = {(): cli, **{(name,): group for name, group in cli.commands.items() if hasattr(group, "commands")}}
     for words, group in groups.items():
         for name in group.commands:
@@ -330,7 +330,7 @@ def test_one_slip_in_a_command_leads_back_to_it() -> None:
         (("validate", "a.yaml"), "`qsweep run -n SPEC` checks a spec"),
         (("RUN",), "did you mean 'run'?"),
         (("run", "a", "--workers", "3"), "did you mean '--jobs'?"),
-        (("run", "a", "--lr", "0.1"), "a trial parameter is set by `-S lr=VALUE`"),
+        (("run", "a", "--lr", "0.1"), "set a trial parameter with `-S lr=VALUE`"),
         (("run", "a", "--learning-rate", "0.1"), "`-S lr=VALUE`"),
         (("run", "a", "--hidden", "9"), "`-S model.hidden=VALUE`"),
         (("run", "a", "--seeds", "3"), "`-S seeds=3`"),
@@ -339,5 +339,5 @@ def test_one_slip_in_a_command_leads_back_to_it() -> None:
         (("table", "--mean"), "did you mean '--aggregate'?"),
     ],
 )
-def test_other_programs_commands_and_options_lead_to_ours(words: tuple[str, ...], message: str) -> None:
+def test_commands_and_options_of_other_programs_lead_to_those_of_qsweep(words: tuple[str, ...], message: str) -> None:
     assert message in refusal(*words)

@@ -1,4 +1,4 @@
-"""The order of the wings, and what does without torch."""
+"""The order of the wings, and the modules that import no torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENTRY_POINTS = ("__init__", "__main__")
 """Run rather than imported."""
 
 NEVER = (("training", "results"), ("rounding", "trial"), ("formats", "trial"), ("results", "training"))
-"""What the first of each pair does not reach, by whatever way."""
+"""Pairs of which the first does not import the second, even indirectly."""
 
 WITHOUT_TORCH = ("hints", "errors", "files", "parameter", "formats", "trial", "spec", "results", "plots")
 AND = (
@@ -44,7 +44,7 @@ AND = (
     "cli.terminal",
     "cli.why",
 )
-"""What loads no torch: whole wings, and files of others."""
+"""What loads no torch: whole wings, and modules of other wings."""
 
 
 def name_of(path: Path) -> str:
@@ -56,7 +56,7 @@ MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imported(path: Path) -> Iterator[str]:
-    """What a file imports of qsweep anywhere in it, in functions and for type checking too: `trial.key`, `files`."""
+    """The modules of qsweep that a file imports, also in functions and for type checking: `trial.key`, `files`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name.removeprefix("qsweep.") for alias in node.names if alias.name.startswith("qsweep."))
@@ -75,7 +75,7 @@ def wing(module: str) -> str:
     return module.split(".")[0]
 
 
-def test_every_wing_is_in_the_order_once_and_there_are_few() -> None:
+def test_every_wing_is_listed_once_and_there_are_few() -> None:
     assert sorted(WINGS) == sorted({wing(name) for name in MODULES} - {*ENTRY_POINTS})
     assert len(WINGS) <= 16
 
@@ -86,8 +86,8 @@ def test_wing_imports_only_wings_before_it(own: str) -> None:
     assert used <= {*WINGS[: WINGS.index(own)], own}
 
 
-def test_no_file_imports_itself_by_a_detour() -> None:
-    """A wing's `__init__` may give names on: who imports them from a file inside it makes a circle too."""
+def test_imports_have_no_cycles() -> None:
+    """A wing's `__init__` may re-export names; importing them inside the wing is a cycle too."""
     assert list(TopologicalSorter(IMPORTS).static_order())
 
 
@@ -105,7 +105,7 @@ def test_wing_never_reaches_another(own: str, other: str) -> None:
 
 
 def loads_no_torch(lines: list[str], cwd: Path) -> None:
-    """Run each line in one fresh interpreter; fail at the first one after which torch is loaded."""
+    """Run the lines in a fresh interpreter; fail at the first one after which torch is loaded."""
     check = "assert not {'torch', 'torchvision'} & sys.modules.keys(), "
     program = "import sys\n" + "".join(f"{line}\n{check}{line!r}\n" for line in lines)
     done = subprocess.run([sys.executable, "-c", program], cwd=cwd, capture_output=True, text=True, check=False)

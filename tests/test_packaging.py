@@ -1,4 +1,4 @@
-"""The wheel: built from the source, installed elsewhere, and put to work there."""
+"""The wheel: built from the source, installed elsewhere and used there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-def test_wheel_carries_configs_sweeps_and_types_and_no_tests(wheel: Path) -> None:
+def test_wheel_contains_configs_sweeps_and_types_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "qsweep/configs/lr_bitwidth.yaml" in names
     assert "qsweep/sweeps/quantized_weights.yaml" in names
@@ -32,7 +32,7 @@ def test_wheel_carries_configs_sweeps_and_types_and_no_tests(wheel: Path) -> Non
 
 
 def test_wheel_installed_elsewhere_runs_quickstart(wheel: Path, tmp_path: Path, data_folder: Path) -> None:
-    """In a folder of its own, beside the packages of this environment but without this source tree."""
+    """In a separate folder, with the packages of this environment but without this source tree."""
     site, work = tmp_path / "site", tmp_path / "work"
     work.mkdir()
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]

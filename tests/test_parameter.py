@@ -1,4 +1,4 @@
-"""One parameter: checking a value, and its one spelling."""
+"""Parameters: checking values, and their canonical spelling."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PAIR = Parameter("betas", Annotated[list[float], Field(min_length=2, max_length=
         (PAIR, [0, 0.9], [0.0, 0.9]),
     ],
 )
-def test_check_gives_the_one_spelling(parameter: Parameter, given_value: object, value: object) -> None:
+def test_check_returns_the_canonical_spelling(parameter: Parameter, given_value: object, value: object) -> None:
     assert repr(parameter.check(given_value)) == repr(value)
 
 
@@ -64,7 +64,7 @@ def test_check_gives_the_one_spelling(parameter: Parameter, given_value: object,
         (PAIR, [0.9]),
     ],
 )
-def test_check_wrong_value_says_what_was_found_and_expected(parameter: Parameter, value: object) -> None:
+def test_check_wrong_value_reports_what_was_found_and_expected(parameter: Parameter, value: object) -> None:
     with pytest.raises(BadValueError) as caught:
         parameter.check(value)
     assert str(caught.value) == f"found {show(value)}, expected {parameter.expected}"
@@ -85,11 +85,11 @@ def test_check_keeps_every_number_and_checking_twice_changes_nothing(value: floa
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists))
-def test_as_integers_gives_an_equal_value(value: Any) -> None:
+def test_as_integers_returns_an_equal_value(value: Any) -> None:
     assert as_integers(value) == value
 
 
-def test_check_each_tells_all_mistakes_with_the_names_that_lead_there() -> None:
+def test_check_each_reports_all_mistakes_with_their_paths() -> None:
     def outer(name: str, value: Any) -> Any:
         return (
             check_each(value.items(), lambda _, v: NUMBER.check(v)) if isinstance(value, dict) else COUNT.check(value)
@@ -104,7 +104,7 @@ def test_check_each_keeps_order_and_names() -> None:
     assert check_each(enumerate([2, 1]), lambda _, v: NUMBER.check(v)) == [(0, 2.0), (1, 1.0)]
 
 
-def test_json_schema_has_bounds_words_and_default() -> None:
+def test_json_schema_has_bounds_description_and_default() -> None:
     assert NUMBER.json_schema() == {
         "type": "number",
         "exclusiveMinimum": 0,
@@ -114,15 +114,15 @@ def test_json_schema_has_bounds_words_and_default() -> None:
 
 
 @pytest.mark.parametrize("parameter", [COUNT, PAIR])
-def test_json_schema_without_a_fixed_default_names_none(parameter: Parameter) -> None:
+def test_json_schema_without_a_fixed_default_has_no_default(parameter: Parameter) -> None:
     assert "default" not in parameter.json_schema()
 
 
-def test_show_spells_values_as_a_spec_does() -> None:
+def test_show_writes_values_as_in_a_spec() -> None:
     assert [show(v) for v in (None, True, 0.5, "é", [1, 2])] == ["null", "true", "0.5", '"é"', "[1, 2]"]
 
 
-def test_show_cuts_long_values() -> None:
+def test_show_shortens_long_values() -> None:
     assert len(show(list(range(10_000)))) <= 60
 
 
@@ -130,11 +130,11 @@ def test_listing_keeps_order() -> None:
     assert list(listing([COUNT, NUMBER])) == ["epochs", "lr"]
 
 
-def test_markers_say_their_names() -> None:
+def test_repr_of_markers_is_their_name() -> None:
     assert (repr(REQUIRED), repr(ALWAYS)) == ("REQUIRED", "ALWAYS")
 
 
 @pytest.mark.parametrize(("given_value", "near"), [("stocastic", "stochastic"), ("Nearest", "nearest")])
-def test_check_a_misspelt_choice_names_the_nearest(given_value: str, near: str) -> None:
+def test_check_misspelt_choice_suggests_the_nearest(given_value: str, near: str) -> None:
     with pytest.raises(BadValueError, match=f"expected nearest or stochastic; did you mean '{near}'"):
         CHOICE.check(given_value)

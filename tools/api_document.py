@@ -1,4 +1,4 @@
-"""The generated part of docs/api.md, which cog puts there: every public name with its docstring (`make docs`)."""
+"""The generated part of docs/api.md, every public name with its docstring; `make docs` inserts it with cog."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _methods(own: type) -> Iterator[str]:
 
 
 def _function(name: str, own: Any) -> str:
-    """A function, with a line for each parameter where one line does not hold all."""
+    """The stub of a function, with one line per parameter if the signature does not fit on a line."""
     signature = inspect.signature(own)
     parts: list[str] = []
     for parameter in signature.parameters.values():
@@ -54,6 +54,6 @@ def _parameter(parameter: inspect.Parameter) -> str:
 
 
 def _docstring(own: Any) -> str:
-    told = inspect.getdoc(own) or ""
-    text = f'"""{told}\n"""' if "\n" in told else f'"""{told}"""'
+    found = inspect.getdoc(own) or ""
+    text = f'"""{found}\n"""' if "\n" in found else f'"""{found}"""'
     return "\n".join(f"    {line}".rstrip() for line in text.split("\n"))

@@ -1,4 +1,4 @@
-"""The generated parts of docs/formats.md, which cog puts there: `make docs`."""
+"""The generated parts of docs/formats.md; `make docs` inserts them with cog."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from qsweep.cli.columns import markdown
 from qsweep.cli.format_pages import (
     FAMILY_COLUMNS,
     LEGEND,
-    NEEDED,
+    NO_DEFAULT,
     NONE,
     PARAMETER_COLUMNS,
     fact_rows,
     family_rows,
-    law,
+    formula,
     parameter_rows,
 )
 from qsweep.formats import FAMILIES
@@ -28,8 +28,8 @@ def facts() -> str:
 
 def rounding() -> str:
     """The rule of each rounding mode."""
-    rows = [[_code(mode), told] for mode, told in ROUNDING_LAWS.items()]
-    return markdown([["mode", "which of the two neighbours of a value it takes"], *rows])
+    rows = [[_code(mode), rule] for mode, rule in ROUNDING_LAWS.items()]
+    return markdown([["mode", "which of a value's two neighbours it returns"], *rows])
 
 
 def families() -> str:
@@ -40,22 +40,22 @@ def families() -> str:
 
 def _family(name: str) -> str:
     rows = [[_code(p), _code(default), _literal(words)] for p, default, words in parameter_rows(name)]
-    prose = "\n".join(_prose(law(name)))
+    prose = "\n".join(_prose(formula(name)))
     table = [markdown([PARAMETER_COLUMNS, *rows])] if rows else []
     return "\n\n".join([f"### {name}", prose, *table])
 
 
 def _code(text: str) -> str:
-    return text if text in (NEEDED, NONE) else f"`{text}`"
+    return text if text in (NO_DEFAULT, NONE) else f"`{text}`"
 
 
 def _prose(text: str) -> Iterator[str]:
-    """The lines of a docstring as Markdown; what is indented as code stays as it is."""
+    """The lines of a docstring as Markdown; indented code stays as it is."""
     for line in text.splitlines():
         yield line if line.startswith("    ") and not line.lstrip().startswith("`") else _literal(line)
 
 
 def _literal(text: str) -> str:
-    """A text in which nothing but `code` means something to Markdown."""
+    """A text with everything escaped that means something to Markdown, except `code`."""
     parts = text.split("`")
     return "`".join(part if i % 2 else re.sub(r"([*<])", r"\\\1", part) for i, part in enumerate(parts))

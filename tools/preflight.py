@@ -1,6 +1,6 @@
-"""Looked at by `make` before anything is installed: is there what the installation needs, and how big will it be?
+"""Run by `make` before it installs anything: checks that the installation can succeed, and prints its size.
 
-Runs as a file, on any Python, with nothing installed; imports nothing of qsweep.
+Runs as a script on any Python with nothing installed, so it imports nothing from qsweep.
 """
 
 import importlib.util
@@ -14,7 +14,7 @@ SIZE = "6 GB" if sys.platform == "linux" else "1.5 GB"
 
 
 def problems(folder: str) -> "list[str]":
-    """What is missing, each with the command that mends it."""
+    """The missing requirements, each with the command that fixes it."""
     found = []
     if sys.version_info < OLDEST:
         here = ".".join(map(str, sys.version_info[:2]))
@@ -23,13 +23,13 @@ def problems(folder: str) -> "list[str]":
         found.append("this Python can't make virtual environments: sudo apt-get install python3-venv")
     free = shutil.disk_usage(folder).free / 1e9
     if free < DISK_GB:
-        message = "%.1f GB are free in %s, %.0f are needed: free some, or use an environment that has torch"
+        message = "%.1f GB are free in %s, %.0f are needed: free some space, or use an environment that has torch"
         found.append((message + " (make run PYTHON=path/to/its/python)") % (free, os.path.abspath(folder), DISK_GB))
     return found
 
 
 def main() -> None:
-    """Say what will be installed, or what keeps it from being installed."""
+    """Print what will be installed, or exit with what prevents it."""
     found = problems(".")
     if found:
         sys.exit("\n".join(found))

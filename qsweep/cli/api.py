@@ -1,6 +1,6 @@
-"""qsweep as a library: `qsweep.run` and what it gives, for scripts and notebooks.
+"""qsweep as a library: `qsweep.run` and the results that it returns, for scripts and notebooks.
 
-It stands beside the commands because it shows progress and ends a run in the same words.
+It is in this wing because it shows progress and reports outcomes with the same messages as the commands.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CSS_PIXELS = 96
-"""Of an inch on a screen."""
+"""Per inch on a screen."""
 
 
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
 class Figures(dict[str, "Figure"]):
-    """Matplotlib figures by name, which a notebook shows where a cell ends with them."""
+    """Matplotlib figures by name, which a notebook shows if they are the value of a cell."""
 
     def _repr_html_(self) -> str:
         from qsweep.plots import page
@@ -62,12 +62,12 @@ class Sweep:
     """The results of one sweep, read from the files of its folder.
 
     Attributes:
-        folder: where the files are: `trials.csv`, `history.csv`, `spec.yaml`, `figures/` and others.
-        trials: trials.csv as a pandas DataFrame, one row for each point of the grid in the grid's order: `key`,
+        folder: the folder of the files `trials.csv`, `history.csv`, `spec.yaml`, `figures/` and others.
+        trials: trials.csv as a pandas DataFrame, one row per grid point in the order of the grid: `key`,
             `status` (`done`, `diverged`, `failed`, `timeout`, `missing`), the axes, `seed`, metrics, `reason`, all
             other parameters. Accuracies are fractions from 0 to 1, losses are per example; empty cells are NaN.
-        history: history.csv as a pandas DataFrame, one row for each trial, stage and epoch (`key`, `stage`, `epoch`,
-            metrics). Reading it raises Error where there is no such file.
+        history: history.csv as a pandas DataFrame, one row per trial, stage and epoch (`key`, `stage`, `epoch`,
+            metrics). Reading it raises Error if there is no such file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,18 +84,18 @@ class Sweep:
         """Draw figures of the sweep.
 
         Args:
-            plots: what to draw, entries as under `plots:` in a spec: `[{"kind": "lines", "x": "lr", "y":
+            plots: the figures to draw, as entries under `plots:` in a spec: `[{"kind": "lines", "x": "lr", "y":
                 "test_accuracy"}]`. By default those of the sweep's own spec.
-            into: a folder that each figure is also written into, as `NAME.png` (200 dpi) and `NAME.pdf`. By default
+            into: a folder to write each figure to as well, as `NAME.png` (200 dpi) and `NAME.pdf`. By default
                 nothing is written.
 
         Returns:
-            A dict of matplotlib Figures by name, in the order of `plots`; empty where the spec has none. A notebook
+            A dict of matplotlib Figures by name, in the order of `plots`; empty if the spec has none. A notebook
             shows all of them.
 
         Raises:
             Error: an entry of `plots` is wrong or does not fit the tables, or a file can't be written. The message
-                lists all that could not be drawn.
+                lists every figure that could not be drawn.
         """
         drawn = figures_of(self.folder, plots, None if into is None else Path(into))
         if drawn.failures:
@@ -112,17 +112,17 @@ class Sweep:
 
 
 def load(path: str | os.PathLike[str]) -> Sweep:
-    """The results in the folder of a sweep. Only files of this folder are read, never the store.
+    """Load the results in the folder of a sweep. Only files in this folder are read, never the store.
 
     Args:
-        path: the folder, such as `results/first`, or the name of one in ./results.
+        path: the folder, such as `results/first`, or its name in ./results.
 
     Raises:
-        Error: the folder holds no results or those of several sweeps, or its trials.csv is damaged.
+        Error: the folder has no results or those of several sweeps, or its trials.csv is damaged.
     """
     found = folder.sweep_folders(at(Path(path), Path("results")))
     if len(found) > 1:
-        raise UserError(f"{path} holds {len(found)} sweeps: load one of them, such as {found[0]}")
+        raise UserError(f"{path} has {len(found)} sweeps: load one of them, such as {found[0]}")
     return Sweep(found[0])
 
 
@@ -149,36 +149,36 @@ def run(
 ) -> Sweep:
     """Train the trials of a spec, write its tables and draw its figures, as `qsweep run` does.
 
-    What is known already is not trained again, and the tables do not depend on workers, stack or backend. A trial that
-    fails raises nothing: its row has the status `failed` or `timeout` and a reason.
+    Known trials are not trained again, and the tables do not depend on workers, stack or backend. A trial that fails
+    does not raise an error: its row has the status `failed` or `timeout` and a reason.
 
     Args:
         spec: a YAML file, or the name of one in ./configs, in this folder, or among those that come with qsweep.
         overrides: trial parameters, axes or `seeds` to replace, by name: `{"lr": [0.5, 0.25], "epochs": 2}`. The sweep
-            then has a folder of its own, as after `-S`.
-        name: of the folder in the results folder; by default the spec's.
+            then has its own folder, as with `-S`.
+        name: the name of the folder in the results folder; by default that of the spec.
         results: the results folder.
-        workers: processes that train, 1 to 1,024; by default one per core.
-        stack: most trials that train together, 1 to 512.
+        workers: number of worker processes, 1 to 1,024; by default one per core.
+        stack: maximum number of trials that train together, 1 to 512.
         backend: `local`: worker processes, which need no `if __name__ == "__main__"`; `serial`: this process, to debug.
         device: `auto` (a GPU if there is one), `cpu` or `cuda`.
-        timeout: most wall seconds per trial, above 0; by default none.
-        force: retrain known trials, and compare.
-        exit_first: start no more trials after the first failure.
-        strict: refuse to run where a role names parts that nothing rounds.
-        plot: write the figures of the spec into the sweep's folder.
+        timeout: maximum wall time per trial in seconds, above 0; by default unlimited.
+        force: retrain known trials and compare the records.
+        exit_first: start no new trials after the first failure.
+        strict: refuse to run if part of what a role covers would not be rounded.
+        plot: write the figures of the spec to the sweep's folder.
         wait: wait while another qsweep runs in the results folder, rather than raise Error.
-        progress: True: a bar in a terminal or a notebook (there with ipywidgets), elsewhere a line on stderr now and
-            then. False: nothing. By default the bar, and nothing where it can't be shown.
+        progress: True: a bar in a terminal or a notebook (which needs ipywidgets), elsewhere an occasional line on
+            stderr. False: nothing. By default the bar, or nothing where it can't be shown.
 
     Returns:
         The sweep's results.
 
     Raises:
-        Error: an option or the spec is wrong (all mistakes in one message), data are not to be had, or the folder can't
-            be written. Nothing has been trained then, or what has been trained is kept.
+        Error: an option or the spec is wrong (all mistakes in one message), data are not available, or the folder can't
+            be written. Finished trials are kept.
         KeyboardInterrupt: Ctrl-C; the first one waits for the stacks that are training, a second does not. The table
-            has been written, and what finished is kept.
+            has been written, and finished trials are kept.
     """
     options = Options(
         results=Path(results),
@@ -200,7 +200,7 @@ def run(
     with as_in_workers(backend), Display() if is_shown else Silent() as display:
         (plan,) = read_all([path], options)
         result = sweep.run(path, options, display, lambda ahead: report.begin(ahead, display), plan)
-        for line in (*report.ended(result), *report.wrong(result), *result.drawn.notes, *result.drawn.failures):
+        for line in (*report.outcome(result), *report.problems(result), *result.drawn.notes, *result.drawn.failures):
             display.note(line)
     if not is_shown:
         for line in (*map(report.conflict, result.summary.conflicts), *result.drawn.failures):
@@ -210,10 +210,10 @@ def run(
 
 
 def _as_texts(overrides: Mapping[str, Any]) -> tuple[str, ...]:
-    """Values as `-S` takes them.
+    """Values in the notation of `-S`.
 
     Raises:
-        UserError: a value that no spec can hold.
+        UserError: a spec can't contain such a value.
     """
     return tuple(f"{name}={_as_text(name, value)}" for name, value in overrides.items())
 
@@ -222,12 +222,12 @@ def _as_text(name: str, value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, default=lambda array: array.tolist())
     except (TypeError, AttributeError, ValueError):
-        expected = "numbers, texts, lists and mappings, as a spec has them"
+        expected = "numbers, strings, lists and mappings, as in a spec"
         raise UserError(f"overrides: {name}: found {show(value)}, expected {expected}") from None
 
 
 def _stop_as(number: signal.Signals | None) -> None:
-    """Let a signal that ended the run do what it does to the caller's program."""
+    """Pass on a signal that ended the run to the caller's program."""
     if number is signal.SIGINT:
         raise KeyboardInterrupt
     if number is not None:
@@ -241,17 +241,17 @@ def list_formats(*names: str) -> pd.DataFrame:
     """The facts of number formats, one row each: `list_formats("e4m3", "block8 per=16")`.
 
     Args:
-        names: of formats, as in a spec; by default those that `qsweep formats` lists.
+        names: names of formats, as in a spec; by default those that `qsweep formats` lists.
 
     Returns:
-        A DataFrame indexed by name. `bits`: of a value, with its part of a scale that a known number of values share.
-        `levels`: different finite numbers. `largest`, `lowest`; `normal`, `subnormal`: the smallest of them above 0;
-        `step`: between neighbours, where all are equally far apart. `inf`, `nan`: whether there are codes for them.
-        `scale_per`: `tensor`, `channel` or how many values share a scale. Numbers are in units of the scale, where
-        there is one; NaN or None is what a format does not have.
+        A DataFrame indexed by name. `bits`: per value, with its part of the scale where the group size is known.
+        `levels`: number of distinct finite values. `largest`, `lowest`. `normal`, `subnormal`: the smallest positive
+        ones. `step`: the distance of neighbours, if it is constant. `inf`, `nan`: whether they have codes.
+        `scale_per`: `tensor`, `channel` or the number of values that share a scale. Numbers are in units of the scale
+        if there is one; NaN or None stands for what a format lacks.
 
     Raises:
-        Error: a name is not a format's.
+        Error: a name is not that of a format.
     """
     import pandas as pd
 

@@ -7,13 +7,13 @@ import textwrap
 from collections.abc import Sequence
 
 WIDE = 1_000_000
-"""Width of what is not shown on a terminal: a program that reads it gets the same columns everywhere."""
+"""Width of output that is not shown on a terminal, so that programs always read the same columns."""
 GAP = "    "
-"""Between the columns of a list."""
+"""Between the columns of a list of values."""
 LEAST_TEXT = 24
-"""Of a column of text, however narrow the terminal is."""
+"""Width of a column of text in the narrowest terminal."""
 LARGE = 1e5
-"""From which on a metric is written with an exponent, so that one loss does not widen its column for all rows."""
+"""From here on a metric is written with an exponent, so that one large loss does not widen the column of all rows."""
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -23,9 +23,9 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def fitted(rows: Sequence[Sequence[str]], width: int, lead: int = 1) -> str:
-    """Rows of cells as columns of text; where these are wider than `width`, as tables below each other.
+    """Rows of cells as columns of text; if these are wider than `width`, as tables below each other.
 
-    No cell is cut. Each table begins with the first `lead` columns, which say what a row is, and has as many of the
+    No cell is cut. Each table begins with the first `lead` columns, which identify a row, and has as many of the
     others as fit.
     """
     columns = list(zip(*rows, strict=True))
@@ -38,12 +38,12 @@ def fitted(rows: Sequence[Sequence[str]], width: int, lead: int = 1) -> str:
 
 
 def width_of(columns: Sequence[Sequence[str]]) -> int:
-    """Of a line of columns of text."""
+    """The width of a line with these columns."""
     return sum(max(map(len, column)) + 2 for column in columns) - 2
 
 
 def wrapped(rows: Sequence[tuple[str, str]], width: int) -> str:
-    """Names and texts in two columns; a text goes on below itself where it is too long, and no word is cut."""
+    """Names and texts in two columns; a long text is wrapped within its column, and no word is cut."""
     first = max((len(name) for name, _ in rows), default=0) + 2
     room = max(width - first, LEAST_TEXT)
     lines = []
@@ -61,7 +61,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def listed(items: Sequence[str], width: int, least: int = 16) -> str:
-    """A list that runs down its columns: as many as fit, but none shorter than `least` where one would hold it all."""
+    """A list in as many columns as fit, read down each column, but no columns shorter than `least` items."""
     widest = max(map(len, items))
     fitting = max((width + len(GAP)) // (widest + len(GAP)), 1)
     height = math.ceil(len(items) / min(fitting, math.ceil(len(items) / least)))
@@ -70,7 +70,7 @@ def listed(items: Sequence[str], width: int, least: int = 16) -> str:
 
 
 def digits(value: float, sign: str = "") -> str:
-    """A metric to four digits; with an exponent where it is large. Empty for NaN."""
+    """A metric to four digits, with an exponent if it is large; empty for NaN."""
     if value != value:
         return ""
     return format(value, f"{sign}.4f" if abs(value) < LARGE else f"{sign}.3e")

@@ -1,4 +1,4 @@
-"""What all commands share: hints for misspelled options and commands, and the options that several of them take."""
+"""Shared by all commands: hints for misspelled options and commands, and options that several commands take."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qsweep.errors import cut, did_you_mean
 
 
 class Command(click.Command):
-    """A command that names the right option for an unknown one."""
+    """A command that suggests the nearest option for an unknown one."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with _hints_for_options(self, ctx):
@@ -24,7 +24,7 @@ class Command(click.Command):
 
 
 class Commands(click.Group):
-    """A group that lists its commands in the order of declaration, and names the right one for an unknown one."""
+    """A group that lists its commands in the order of declaration, and suggests the nearest for an unknown one."""
 
     command_class = Command
 
@@ -59,11 +59,11 @@ def _hints_for_options(command: click.Command, ctx: click.Context) -> Iterator[N
 
 
 def _as_parameter(option: str) -> str:
-    """The hint for `--lr 0.1`, where a trial parameter is meant."""
+    """The hint for `--lr 0.1`, which means a trial parameter."""
     from qsweep.trial.checks import parameter_named
 
     near = parameter_named(option.lstrip("-").replace("-", "_"))
-    return f"; a trial parameter is set by `-S {near}=VALUE`" if near else ""
+    return f"; set a trial parameter with `-S {near}=VALUE`" if near else ""
 
 
 # --- options ----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What `qsweep formats` prints: the list of formats, the formula of a family, the facts and values of one format."""
+"""The output of `qsweep formats`: the list of formats, the formula of a family, the facts and values of a format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qsweep.parameter import REQUIRED, BadValueError, as_integers, show
 WIDTH = 100
 LINE = 120
 MOST_CODES = 256
-"""Codes that are shown beside their values; of more, the values alone."""
+"""Up to so many values are shown with their codes; more are shown without."""
 
 SHOWN = (
     *("float32", "tf32", "bf16", "fp16", "e5m2", "e4m3", "e4m3 flavour=ieee", "e3m2", "e2m3", "e2m1"),
@@ -28,20 +28,19 @@ SHOWN = (
     *("mxfp8", "mxfp8_e5m2", "mxfp6", "mxfp6_e3m2", "mxfp4", "mxint8", "nvfp4"),
     *("uniform8", "uniform8 symmetric=true", "po2_4", "ternary", "binary"),
 )
-"""The formats of the list: those with a name of their own, and one or two of each family."""
+"""The formats in the list: those with their own names, and one or two of each family."""
 
 BOTH = ("float32", "nvfp4", "ternary", "binary")
-"""Families that are one format, whose name is both."""
+"""Families of a single format, which has the same name."""
 
 NONE = "·"
-NEEDED = "required"
-"""In place of a default."""
+NO_DEFAULT = "required"
 COLUMNS = ("format", "bits", "levels", "largest", "lowest", "normal", "subnormal", "step", "Inf NaN", "scale per")
-FAMILY_COLUMNS = ("family", "as in", "what it is")
+FAMILY_COLUMNS = ("family", "example", "description")
 PARAMETER_COLUMNS = ("parameter", "default", "values")
 LEGEND = (
     "bits: per value, including its part of a shared scale. normal, subnormal: the smallest of each.",
-    "Numbers of formats with a scale are in units of the scale.",
+    "For formats with a scale, numbers are in units of the scale.",
 )
 
 
@@ -56,7 +55,7 @@ def format_list() -> str:
 
 
 def fact_rows(names: Iterable[str] = SHOWN) -> list[Sequence[str]]:
-    """The table of facts, its header first."""
+    """The rows of the table of facts, header first."""
     return [COLUMNS, *(_fact_row(name, facts(parse(name))) for name in names)]
 
 
@@ -69,30 +68,28 @@ def _fact_row(name: str, known: Facts) -> list[str]:
 
 
 def family_rows() -> Iterator[list[str]]:
-    """Every family: its name, the name of a format of it, what it is."""
+    """Every family: its name, the name of one of its formats, and its summary."""
     for family, cls in FAMILIES.items():
         example = next((name for name in NAMES if split_name(name)[0] == family and name != family), NONE)
         yield [family, example, cls.summary]
 
 
 def check_quoted(names: Sequence[str]) -> None:
-    """Refuse parameters that a shell has parted from their format: `block4 per=16` is two words without quotes.
+    """Refuse parameters that the shell split from their format: `block4 per=16` is two words without quotes.
 
     Raises:
-        UserError: there is one; the message has the words as they are to be typed.
+        UserError: there are some; the message shows the quoted name.
     """
     for start, name in enumerate(names):
-        if parted := list(_parted(name, names[start + 1 :])):
-            raise UserError(
-                f"'{names[start + 1]}' is a parameter of '{name}': quote both, '{' '.join([name, *parted])}'"
-            )
+        if own := list(_leading_parameters(name, names[start + 1 :])):
+            raise UserError(f"'{names[start + 1]}' is a parameter of '{name}': quote both, '{' '.join([name, *own])}'")
 
 
-def _parted(name: str, following: Sequence[str]) -> Iterator[str]:
-    """The words behind a format's name that are its parameters, as assignments."""
+def _leading_parameters(name: str, following: Sequence[str]) -> Iterator[str]:
+    """The first words after a format's name that are its parameters, as assignments."""
     try:
         known = {p.name: p for p in parameters_of(split_name(name)[0])}
-    except BadValueError:  # its page says what is wrong with it
+    except BadValueError:  # format_page reports the error
         return
     for word in following:
         is_assignment = re.match(r"\w+=", word) is not None
@@ -105,25 +102,25 @@ def _parted(name: str, following: Sequence[str]) -> Iterator[str]:
 
 
 def format_page(name: str) -> str:
-    """The formula of a family (`range`); the facts and values of a format (`range3`); both of a name that is both.
+    """The formula of a family (`range`), the facts and values of a format (`range3`), or both if the name is both.
 
     Raises:
         UserError: no such format.
     """
     if name not in FAMILIES:
         return _of_format(name, parse(name))
-    law_page = _of_family(name)
-    return f"{law_page}\n\n{_of_format(name, parse(name))}" if name in BOTH else law_page
+    formula_page = _of_family(name)
+    return f"{formula_page}\n\n{_of_format(name, parse(name))}" if name in BOTH else formula_page
 
 
 def _of_family(name: str) -> str:
     rows = [PARAMETER_COLUMNS, *parameter_rows(name)]
-    parts = [f"{name}: {FAMILIES[name].summary}", law(name), aligned(rows) if len(rows) > 1 else ""]
+    parts = [f"{name}: {FAMILIES[name].summary}", formula(name), aligned(rows) if len(rows) > 1 else ""]
     return "\n\n".join(filter(None, parts))
 
 
-def law(family: str) -> str:
-    """The docstring of a family as prose: what it raises is listed as what is refused."""
+def formula(family: str) -> str:
+    """The docstring of a family as prose, with the errors that it raises listed as `Refused`."""
     text, _, errors = (inspect.getdoc(FAMILIES[family]) or "").partition("\n\nRaises:\n")
     if not errors:
         return text
@@ -132,18 +129,18 @@ def law(family: str) -> str:
 
 
 def parameter_rows(family: str) -> Iterator[list[str]]:
-    """The parameters of a family: name, default as a name would spell it, what they may be."""
+    """The parameters of a family: name, default as it is written in a format's name, allowed values."""
     for parameter in FAMILIES[family].parameters:
         default = as_integers(parameter.default)
-        told = NEEDED if default is REQUIRED else default if isinstance(default, str) else show(default)
-        yield [parameter.name, told, parameter.expected]
+        text = NO_DEFAULT if default is REQUIRED else default if isinstance(default, str) else show(default)
+        yield [parameter.name, text, parameter.expected]
 
 
 def _of_format(name: str, fmt: Format) -> str:
     known = facts(fmt)
     title = name if name == known.name else f"{name} = {known.name}"
-    told = aligned([[f"  {label}", text] for label, text in _fact_lines(known)]) if known != Facts(known.name) else ""
-    return "\n".join([title, *filter(None, [told]), "", *_value_lines(fmt.code)]).rstrip()
+    lines = aligned([[f"  {label}", text] for label, text in _fact_lines(known)]) if known != Facts(known.name) else ""
+    return "\n".join([title, *filter(None, [lines]), "", *_value_lines(fmt.code)]).rstrip()
 
 
 def _fact_lines(known: Facts) -> Iterator[tuple[str, str]]:
@@ -167,7 +164,7 @@ def _fact_lines(known: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _exactly(value: float) -> str:
-    """A number, and as a decimal where it is not written as one."""
+    """A number, followed by its decimal form if that differs."""
     text = power(value)
     return f"{text} ≈ {value:.3g}" if "^" in text and number(value) == text else _equal(text, number(value))
 
@@ -184,7 +181,7 @@ def _scale_words(known: Facts, scale: Scale) -> str:
 
 def _value_lines(code: Coding | None) -> Iterator[str]:
     if code is None:
-        yield "(its values are not listed)"
+        yield "(no list of values)"
     elif 1 << code.bits > MOST_VALUES:
         yield f"(more than {MOST_VALUES:,} values are not listed)"
     elif 1 << code.bits > MOST_CODES:

@@ -1,4 +1,4 @@
-"""The commands that look at results: `plot`, `table`, `status`, `why`, `export`; and `formats`."""
+"""The commands that show results: `plot`, `table`, `status`, `why`, `export`; and `formats`."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _plottable(path: Path, results: Path) -> list[tuple[Path, Sequence[Any] | No
 @click.option(
     "--reach",
     metavar="ACCURACY",
-    help="With --lowest: the accuracy to reach: a number (0.9), or a share of the best trial without the axis."
+    help="With --lowest: the accuracy to reach, a number (0.9) or a share of the best trial without the axis."
     "  [default: 95%]",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with all columns and digits.")
@@ -97,38 +97,38 @@ def table(
     asked = {"--aggregate": aggregate, "--against": against is not None, "--lowest": axis is not None}
     if sum(asked.values()) > 1:
         both = " and ".join(name for name, is_asked in asked.items() if is_asked)
-        raise UserError(f"{both} are tables of their own: ask for one of them at a time")
+        raise UserError(f"{both} can't be combined: use one of them at a time")
     if (axis is None and reach is not None) or (axis is not None and as_csv):
-        raise UserError("--reach belongs to --lowest AXIS" if axis is None else "--lowest prints no CSV")
+        raise UserError("--reach belongs to --lowest AXIS" if axis is None else "--lowest has no CSV output")
     targets = [target for path in paths for target in folder.sweep_folders(at(path, results))]
     targets = targets if paths else folder.sweep_folders(results)
     if as_csv and len(targets) > 1:
-        raise UserError(f"--csv prints one table, and here are {len(targets)}: name one of {_some(targets)}")
+        raise UserError(f"--csv prints one table, and there are {len(targets)}: name one of {_some(targets)}")
     for target in targets:
         text, note = _lowest(target, axis, reach) if axis is not None else _table(target, aggregate, against, as_csv)
         say(f"{target / 'trials.csv'}" + (f": {note}" if note else ""))
         (emit if as_csv else click.echo)(text.removesuffix("\n"))
         if not as_csv and "\n\n" in text:
-            say("wider than this terminal, so its columns go on below; `| less -S` or --csv shows them in one table")
+            say("the table is wider than this terminal, so it is split; `| less -S` or --csv shows it in one piece")
     return 0
 
 
 def _width(piped: int = WIDE) -> int:
-    """Of the terminal; what is piped does not depend on one."""
+    """The width of the terminal, or `piped` if stdout is not one: piped output must not depend on a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else piped
 
 
 def at(path: Path, results: Path) -> Path:
-    """The folder or file that a path means: as it stands, or a name in the results folder.
+    """The folder or file at a path, or else of this name in the results folder.
 
     Raises:
-        UserError: neither is there.
+        UserError: neither exists.
     """
     for found in (path, results / path):
         if found.exists():
             return found
     names = sorted(found.parent.name for found in results.glob("*/trials.csv"))
-    there = f" (there are: {', '.join(names)})" if names else ": `qsweep run SPEC` makes them"
+    there = f" (there are: {', '.join(names)})" if names else ": create some with `qsweep run SPEC`"
     raise UserError(f"no results in {path}{did_you_mean(path.name, names)}{there}")
 
 
@@ -137,7 +137,7 @@ def _some(paths: Sequence[Path]) -> str:
 
 
 def _table(target: Path, aggregate: bool, against: str | None, as_csv: bool) -> tuple[str, str]:
-    """A sweep's table as text or CSV, and what to say of it."""
+    """A sweep's table as text or CSV, and a note on how to read it."""
     from qsweep.cli.table import PAGE, summary_note, summary_table, trials_table, trials_text
     from qsweep.results.aggregate import csv_text, differences, over_seeds
 
@@ -151,7 +151,7 @@ def _table(target: Path, aggregate: bool, against: str | None, as_csv: bool) -> 
 
 
 def _lowest(target: Path, axis: str, reach: str | None) -> tuple[str, str]:
-    """The lowest values of an axis as a table, and what they reach."""
+    """The lowest values of an axis as a table, and a note on how to read it."""
     from qsweep.cli.table import lowest_note, lowest_table
     from qsweep.results.lowest import lowest
     from qsweep.trial.reach import DEFAULT_REACH
@@ -185,7 +185,7 @@ def status(paths: tuple[Path, ...], results: Path) -> int:
 @click.argument("key")
 @results_option
 def why(key: str, results: Path) -> int:
-    """Explain a trial: its settings, its epochs, what rounding did.
+    """Explain a trial: its settings, its epochs and the effects of rounding.
 
     KEY is the trial's key in the table, or its first characters.
     """
@@ -236,7 +236,7 @@ def export(key: str, file: Path, results: Path) -> int:
     """Write the weights of a trial to a .safetensors file.
 
     KEY is the trial's key in the table, or its first characters. Compressed weights are packed: codes of a few bits,
-    and the levels that they stand for. To read the file in Python, as a dict of arrays by name, bit for bit:
+    and a table of the levels that they encode. To read the file in Python, as a dict of arrays by name, bit for bit:
 
     \b
       weights = qsweep.load_weights("model.safetensors")

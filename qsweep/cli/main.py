@@ -1,4 +1,4 @@
-"""The command line: thin over the library. Machine output on stdout, progress and messages on stderr."""
+"""The command line, a thin layer over the library. Output goes to stdout, progress and messages to stderr."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 CRASH_FILE = "qsweep-crash.txt"
 
 OBJECTS_BETWEEN_COLLECTIONS = 1_000_000
-"""Trials and records are millions of objects that all stay: to look for garbage among them took a fifth of the time."""
+"""Trials and records are millions of long-lived objects; looking for garbage among them took a fifth of the time."""
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
@@ -46,16 +46,16 @@ for command in (
 
 
 def main() -> NoReturn:
-    """Run the command line. Exit codes: 0 success, 1 a trial failed or a promise broke, 2 user error, 3 internal."""
+    """Run the command line. Exit codes: 0 success, 1 failed trials or conflicts, 2 user error, 3 internal error."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
-    os.environ.pop("MPLBACKEND", None)  # notebooks set one that matplotlib refuses outside them; files need none
+    os.environ.pop("MPLBACKEND", None)  # matplotlib rejects a notebook's backend outside it; writing files needs none
     prepare()
     fix_products()
-    sys.exit(finish(_ended()))
+    sys.exit(finish(_exit_code()))
 
 
-def _ended() -> int:
-    """Run the command that is asked for; its exit code."""
+def _exit_code() -> int:
+    """Run the requested command and return its exit code."""
     try:
         return int(cli(standalone_mode=False) or 0)
     except click.exceptions.Exit as stop:
@@ -64,7 +64,7 @@ def _ended() -> int:
         say(_usage(error))
         return 2
     except (click.Abort, KeyboardInterrupt):
-        say("interrupted; run again to go on")
+        say("interrupted; run again to continue")
         return 130
     except UserError as error:
         say(str(error), style="red")
@@ -81,18 +81,18 @@ def _ended() -> int:
 
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What is wrong with a disk, or with what stdout leads to: not with us."""
+"""Errors of the disk, or of whatever stdout is redirected to; not bugs."""
 
 
 def _usage(error: click.ClickException) -> str:
-    """What click says of a mistake in a command line."""
+    """Click's message for a wrong command line."""
     context = getattr(error, "ctx", None)
     usage = "" if context is None else f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n\n"
     return f"{usage}Error: {error.format_message()}"
 
 
 def crashed() -> int:
-    """An internal error: the traceback goes to a file, and one line says so."""
+    """Report an internal error: write the traceback to a file and print one line about it."""
     text = traceback.format_exc()
     try:
         files.write(Path(CRASH_FILE), text)

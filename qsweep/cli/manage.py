@@ -1,4 +1,4 @@
-"""The commands around sweeps: `data`, `schema` and `store`."""
+"""The commands that manage data sets and the store: `data`, `schema` and `store`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def data() -> None:
 
 @data.command("list")
 def data_list() -> int:
-    """List the data sets and whether they are here."""
+    """List the data sets and their state in the data folder."""
     from qsweep.cli.columns import aligned
     from qsweep.data.catalog import DATASETS
     from qsweep.data.files import data_folder, state
 
-    rows = [["data set", "here", "train", "test", "example", "classes", "what it is"]]
+    rows = [["data set", "state", "train", "test", "example", "classes", "description"]]
     for d in DATASETS.values():
         shape = "×".join(map(str, d.shape))
         rows.append([d.name, state(d, data_folder()), str(d.train), str(d.test), shape, str(d.classes), d.title])
@@ -35,7 +35,7 @@ def data_list() -> int:
 @data.command("get")
 @click.argument("names", nargs=-1, required=True, metavar="NAME…")
 def data_get(names: tuple[str, ...]) -> int:
-    """Fetch data sets from the first source that answers."""
+    """Download data sets from the first source that answers."""
     from qsweep.data.files import data_folder, ensure
 
     for dataset in map(_dataset, names):
@@ -49,7 +49,7 @@ def data_get(names: tuple[str, ...]) -> int:
 def data_add(name: str, directory: Path) -> int:
     """Add a data set from its original files, without a network.
 
-    DIRECTORY holds the files under the names that their publishers give them.
+    DIRECTORY holds the files under their original names.
     """
     from qsweep.data.files import add, data_folder
 
@@ -80,15 +80,15 @@ def schema() -> int:
 
 @click.group(cls=Commands)
 def store() -> None:
-    """Check the store of all records, or delete from it."""
+    """Check the store, or delete records and weights."""
 
 
 @store.command("check")
 @results_option
 def store_check(results: Path) -> int:
-    """Read every record and set damaged ones aside.
+    """Check every record, set damaged ones aside and list conflicts.
 
-    Records that differ although their trial and environment are the same are listed.
+    A conflict is two records that differ although their trial and environment are the same.
     """
     from contextlib import closing
 
@@ -98,12 +98,12 @@ def store_check(results: Path) -> int:
     from qsweep.runner import lock
 
     path = results / "store.db"
-    Store.view(path).close()  # where there is no store, there is nothing to lock
+    Store.view(path).close()  # fails if there is no store, before the lock makes a file
     with lock.hold(results, "store check", Display().note, wait=True), closing(Store.open(path)) as opened:
         found = opened.check()
     click.echo(f"{found.sound} records are sound")
     for key in found.damaged:
-        click.echo(f"{key[:10]}: damaged, set aside; the next run trains it again")
+        click.echo(f"{key[:10]}: damaged, set aside; the next run retrains it")
     for key in found.conflicts:
         click.echo(report.conflict(key))
     return 1 if found.damaged or found.conflicts else 0
@@ -113,7 +113,7 @@ def store_check(results: Path) -> int:
 @click.option("--yes", is_flag=True, help="Delete; without this option, only print what would be deleted.")
 @results_option
 def store_prune(yes: bool, results: Path) -> int:
-    """Delete the weights that no sweep needs any more.
+    """Delete weights that no sweep needs any more.
 
     Only the sweeps in the results folder count. Records are kept.
     """
@@ -123,20 +123,20 @@ def store_prune(yes: bool, results: Path) -> int:
 
     with lock.hold(results, "store prune", Display().note, wait=True):
         deleted, size = prune(results, delete=yes)
-    what = f"{size:,} bytes, the weights of {deleted} trials that no sweep has now"
-    click.echo(f"deleted {what}" if yes else f"would delete {what}" + (": add --yes" if deleted else ""))
+    what = f"{size:,} bytes, the weights of {deleted} trials that belong to no sweep"
+    click.echo(f"deleted {what}" if yes else f"would delete {what}" + ("; add --yes to delete" if deleted else ""))
     return 0
 
 
 @store.command("forget")
 @click.argument("keys", nargs=-1, metavar="[KEY…]")
-@click.option("--sweep", "name", metavar="NAME", help="Forget all trials of a sweep, given the name of its folder.")
+@click.option("--sweep", "name", metavar="NAME", help="Forget all trials of the sweep with this folder name.")
 @click.option("--yes", is_flag=True, help="Delete; without this option, only print what would be deleted.")
 @results_option
 def store_forget(keys: tuple[str, ...], name: str | None, yes: bool, results: Path) -> int:
     """Delete the records and weights of trials.
 
-    KEY is a trial's key in the table, or its first characters. The next run trains these trials again.
+    KEY is a trial's key in the table, or its first characters. The next run retrains these trials.
     """
     from qsweep.cli.progress import Display
     from qsweep.results.forget import forget
@@ -147,7 +147,7 @@ def store_forget(keys: tuple[str, ...], name: str | None, yes: bool, results: Pa
     with lock.hold(results, "store forget", Display().note, wait=True):
         found = forget(results, keys, name, delete=yes)
     what = f"{found.records} records of {found.trials} trials, and {found.bytes:,} bytes of weights"
-    click.echo(f"deleted {what}" if yes else f"would delete {what}: add --yes")
+    click.echo(f"deleted {what}" if yes else f"would delete {what}; add --yes to delete")
     for other, count in found.shared.items():
-        click.echo(f"{count} of the trials {'were' if yes else 'are'} in {other} too")
+        click.echo(f"{count} of the trials {'were' if yes else 'are'} also in {other}")
     return 0

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar where a person watches, a line now and then where a log is written."""
+"""Progress on stderr: a bar in a terminal or notebook, an occasional line in a log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from qsweep.cli.terminal import printable, say, unbroken
+from qsweep.cli.terminal import ignore_broken_stderr, printable, say
 from qsweep.runner.pace import Pace
 from qsweep.runner.schedule import Flight, Stack
 
@@ -21,11 +21,11 @@ LOG_SECONDS = 30.0
 """A log gets a line at least this often while stacks train."""
 BAR_SECONDS = 1.0
 SHOWN = 4
-"""Stacks whose sizes are named."""
+"""How many stacks are shown with their sizes."""
 
 
 class Display:
-    """Shows how far a run is. Use as a context manager: the bar is taken away at the end."""
+    """Shows the progress of a run. A context manager, which removes the bar at the end."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
@@ -41,50 +41,50 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with unbroken():
+        with ignore_broken_stderr():
             if self._bar is not None:
                 self._bar.stop()
 
     def start(self, total: int, pace: Pace) -> None:
-        """So many trials will be trained; `pace` has what is known of how long they take."""
+        """Start with `total` trials to train, whose duration `pace` estimates."""
         self._total = total
         self._pace = pace
         self._shown = time.monotonic()
         if is_watched():
-            with unbroken():
+            with ignore_broken_stderr():
                 self._bar = _bar()
                 self._task = self._bar.add_task("preparing", total=total)
                 self._bar.start()
 
     def more(self, count: int) -> None:
-        """So many trials more will be trained."""
+        """Add `count` trials to those that will be trained."""
         self._total += count
         if self._bar is not None and self._task is not None:
-            with unbroken():
+            with ignore_broken_stderr():
                 self._bar.update(self._task, total=self._total)
 
     def finished(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """These records were committed."""
+        """Count records that were committed."""
         self._counts.update(record["status"] for record in records)
         for record in records:
             if record["run"]["seconds"]:
                 self._pace.add(record["trial"], record["run"]["seconds"])
         if self._bar is not None and self._task is not None:
-            with unbroken():
+            with ignore_broken_stderr():
                 self._bar.update(self._task, advance=len(records))
 
     def working(self, flights: Sequence[Flight], waiting: Sequence[Stack]) -> None:
-        """These stacks train, those wait: shown each second in a bar, each half minute in a log."""
+        """Show which stacks train and wait: every second in a bar, every half minute in a log."""
         now = time.monotonic()
         if now - self._shown < (LOG_SECONDS if self._bar is None else BAR_SECONDS):
             return
         self._shown = now
-        words = ", ".join([*self._statuses(), _training(flights), *self._left(flights, waiting)])
+        text = ", ".join([*self._statuses(), _training(flights), *self._left(flights, waiting)])
         if self._bar is not None and self._task is not None:
-            with unbroken():
-                self._bar.update(self._task, description=words)
+            with ignore_broken_stderr():
+                self._bar.update(self._task, description=text)
         else:
-            self.note(f"{self._counts.total()} of {self._total} trained: {words}")
+            self.note(f"{self._counts.total()} of {self._total} trained: {text}")
 
     def _statuses(self) -> list[str]:
         return [f"{count} {status}" for status, count in self._counts.items()]
@@ -94,11 +94,11 @@ class Display:
         return [] if seconds is None or seconds < 1 else [f"about {duration(seconds)} left"]
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line above the bar."""
         if self._bar is None:
             say(text)
             return
-        with unbroken():
+        with ignore_broken_stderr():
             self._bar.console.print(printable(text), markup=False, highlight=False)
 
 
@@ -106,14 +106,14 @@ class Silent(Display):
     """Shows nothing."""
 
     def start(self, total: int, pace: Pace) -> None:
-        """Nothing is counted, since nothing is shown."""
+        """Show no bar."""
 
     def note(self, text: str) -> None:
-        """Nobody reads it."""
+        """Print nothing."""
 
 
 def is_watched() -> bool:
-    """Whether a bar can be shown: in a terminal, or in a notebook that can draw it anew."""
+    """Whether a bar can be shown: in a terminal, or in a notebook that can redraw it."""
     if sys.stderr.isatty():
         return True
     if "ipykernel" not in sys.modules or find_spec("ipywidgets") is None:
@@ -124,7 +124,7 @@ def is_watched() -> bool:
 
 
 def _training(flights: Sequence[Flight]) -> str:
-    """What trains now, and for how long: `2 stacks (16, 8 trials) for 45 s`."""
+    """What is training, and for how long: `training 2 stacks (of 16, 8) for 45 s`."""
     if not flights:
         return "preparing"
     sizes = ", ".join(str(len(stack)) for stack, _ in flights[:SHOWN]) + (" …" if len(flights) > SHOWN else "")
@@ -133,7 +133,7 @@ def _training(flights: Sequence[Flight]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as one would say them."""
+    """A duration in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

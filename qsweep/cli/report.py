@@ -1,4 +1,4 @@
-"""What `run` says: of what lies ahead, and of how it ended."""
+"""The messages of `run`: what it is about to do, and its outcome."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from qsweep.runner.search import Found
 from qsweep.runner.sweep import Result
 
 SHOWN = 3
-"""Of places and of failed trials, those that are named."""
+"""How many places, reasons and failed lines a message names."""
 
 
-# --- what lies ahead --------------------------------------------------------------------------------------------------
+# --- before the run ---------------------------------------------------------------------------------------------------
 
 
 def begin(ahead: Outlook, display: Display) -> None:
-    """Say what a run is about to do, and start its display."""
+    """Report what a run is about to do, and start its display."""
     for line in (counts(ahead), *failing(ahead), *not_rounded(ahead, SHOWN)):
         display.note(line)
     if ahead.stacks:
@@ -32,7 +32,7 @@ def counts(ahead: Outlook) -> str:
     """How many trials there are, how many are known and how many are to be trained."""
     rows, trials = len(ahead.plan.rows), len(ahead.plan.trials)
     shared = f" in {rows} rows" if rows != trials else ""
-    first = " first, then what the search asks for" if ahead.plan.spec.search else ""
+    first = " first, then those that the search needs" if ahead.plan.spec.search else ""
     to_train = _with_bases(ahead.missing, ahead.bases)
     return f"{ahead.folder_name}: {_trials(trials)}{shared}, known {ahead.known}, to train {to_train}{first}"
 
@@ -42,21 +42,21 @@ def _trials(count: int) -> str:
 
 
 def _with_bases(trained: int, bases: int) -> str:
-    """How many, those apart that have no row: others start from them."""
+    """The number of trials to train, not counting bases: these have no row; other trials start from them."""
     if not bases:
         return str(trained)
     return f"{trained - bases} and {'1 base' if bases == 1 else f'{bases} bases, each'} once"
 
 
 def stack_sizes(ahead: Outlook) -> Iterator[str]:
-    """The stacks by their sizes, the largest first."""
+    """The number of stacks of each size, the largest first."""
     for size, count in sorted(Counter(map(len, ahead.stacks)).items(), reverse=True):
-        yield f"{count} × a stack of {size}"
+        yield f"{count} stack{'s' * (count != 1)} of {size}"
 
 
 def places(ahead: Outlook) -> Iterator[str]:
-    """The places of each net where trials round what flows through it or name places."""
-    asked = [t for t in ahead.plan.unlike if names_places(t) or rounds_flows(t)]
+    """The places of each net whose trials round activations or errors, or name places."""
+    asked = [t for t in ahead.plan.configurations if names_places(t) or rounds_flows(t)]
     for model, own in {str(t.columns["model"]): ahead.nets.of(t) for t in asked}.items():
         if own is not None and own.places:
             rounding = f"; outputs are rounded at {', '.join(own.rounding)}" if own.rounding else ""
@@ -64,7 +64,7 @@ def places(ahead: Outlook) -> Iterator[str]:
 
 
 def not_rounded(ahead: Outlook, most: int | None = None) -> Iterator[str]:
-    """What trials ask to round and nothing rounds, by model; of long lists no more than the first ones."""
+    """The parts of each model that trials ask to round but nothing rounds; only the first `most` of them."""
     for model, lacking in ahead.not_rounded.items():
         more = len(lacking) - len(lacking[:most])
         rest = f" and {more} more (`-n` lists them)" if more else ""
@@ -72,36 +72,36 @@ def not_rounded(ahead: Outlook, most: int | None = None) -> Iterator[str]:
 
 
 def data(ahead: Outlook) -> Iterator[str]:
-    """The data sets that are not there, where they would come from and how large they are."""
+    """The missing data sets, where they would come from and how large they are."""
     for found in ahead.lacking:
         yield found.text
 
 
 def failing(ahead: Outlook) -> Iterator[str]:
-    """The trials that will fail because their nets can not be built, by reason."""
+    """The number of trials that will fail because their nets can't be built, by reason."""
     reasons = Counter(own.failure["reason"] for t in ahead.failing if (own := ahead.nets.of(t)) and own.failure)
     for reason, count in reasons.items():
         yield f"{count} will fail: {reason}"
 
 
 def time(ahead: Outlook) -> Iterator[str]:
-    """How long it takes, where there is something to do."""
+    """How long the training will take, if there is something to train."""
     seconds, trials = ahead.time
     if not ahead.stacks:
         return
     if not trials:
         yield "duration unknown: nothing similar has run here yet"
     elif trials == ahead.missing:
-        yield f"about {duration(seconds)}, as long as like trials took here"
+        yield f"about {duration(seconds)}, estimated from similar trials"
     else:
-        yield f"about {duration(seconds)} for {trials} of them, as long as like trials took here; the others are new"
+        yield f"about {duration(seconds)} for {trials} of them, estimated from similar trials; the others are new"
 
 
-# --- how it ended -----------------------------------------------------------------------------------------------------
+# --- after the run ----------------------------------------------------------------------------------------------------
 
 
-def ended(result: Result) -> Iterator[str]:
-    """How many trials were trained and known, which are not done, and what a search came to."""
+def outcome(result: Result) -> Iterator[str]:
+    """How many trials were trained, known and not done, and what a search found."""
     elsewhere = f" ({result.elsewhere} of them from another environment)" if result.elsewhere else ""
     yield f"trained {_with_bases(len(result.summary.trained), result.bases)}, known {result.known}{elsewhere}"
     expected = ("done",) if result.found is None else ("done", "missing")
@@ -111,24 +111,24 @@ def ended(result: Result) -> Iterator[str]:
     if result.found is not None:
         yield _search(result.found)
     if result.summary.stopped_by is not None:
-        yield "stopped; what finished is kept: run again to go on"
+        yield "stopped; what finished is kept: run again to continue"
 
 
 def _search(found: Found) -> str:
     lines = "1 line" if found.lines == 1 else f"{found.lines} lines"
     if found.needed:
-        return f"searched {lines}, not to the end: {found.needed} trials are needed next; run again to go on"
-    told = [f"searched {lines}: {found.edges} with an edge"]
+        return f"searched {lines}, not to the end: {found.needed} trials are needed next; run again to continue"
+    parts = [f"searched {lines}: {found.edges} with an edge"]
     if found.uneven:
         named = "; ".join(found.uneven[:SHOWN]) + (" …" if len(found.uneven) > SHOWN else "")
-        told.append(f"{len(found.uneven)} not monotone ({named}: a higher value fails)")
+        parts.append(f"{len(found.uneven)} not monotone ({named}: a higher value fails)")
     if none := found.lines - found.edges:
-        told.append(f"{none} where neither ends nor middle reach it")
-    return f"{', '.join(told)}; {found.left} trials were not needed"
+        parts.append(f"{none} where neither the ends nor the middle reach it")
+    return f"{', '.join(parts)}; {found.left} trials were not needed"
 
 
-def wrong(result: Result) -> Iterator[str]:
-    """Why trials failed, each reason once, and records that contradict each other."""
+def problems(result: Result) -> Iterator[str]:
+    """The reasons why trials failed, each once, and conflicting records."""
     groups: dict[tuple[str, str], list[str]] = {}
     for record in result.records.values():
         if record.status in ("failed", "timeout"):
@@ -143,9 +143,9 @@ def wrong(result: Result) -> Iterator[str]:
 
 
 def conflict(key: str) -> str:
-    """That a trial gave two different records, and what to do."""
+    """The message about a trial with two different records."""
     short = key[:10]
     return (
         f"{short}: two records of one environment differ, and the first counts: `qsweep why {short}` shows both, "
-        f"`qsweep store forget {short}` deletes them, and the next run trains it anew"
+        f"`qsweep store forget {short}` deletes them, and the next run retrains it"
     )

@@ -69,7 +69,7 @@ def run(specs: tuple[str, ...], dry_run: bool, **given: Any) -> int:
 
     options = _options(given)
     if options.name and len(specs) > 1:
-        raise UserError("--name names one folder: run one spec at a time with it")
+        raise UserError("--name names one folder: use it with one spec at a time")
     paths = [find(name) for name in specs]
     return _dry_run(paths, options) if dry_run else _run(paths, options)
 
@@ -109,16 +109,16 @@ def _dry_run(paths: Sequence[Path], options: Options) -> int:
         for line in (*lines, *report.data(ahead), *report.time(ahead)):
             click.echo(f"  {line}")
     if not all(data.has_source for ahead in found for data in ahead.lacking):
-        return 2  # as the run would end
+        return 2  # the exit code of the run itself
     return 1 if any(ahead.failing for ahead in found) else 0
 
 
 def _run(paths: Sequence[Path], options: Options) -> int:
-    """Run specs, one after the other, once all are known to be sound."""
+    """Check all specs, then run them one after the other."""
     from qsweep.runner.checks import check_needs, read_all
 
     plans = read_all(paths, options)
-    if len(plans) > 1:  # a single one is looked at when it runs
+    if len(plans) > 1:  # a single plan is checked when it runs
         check_needs(plans, options, say)
     return max([_run_one(path, plan, options) for path, plan in zip(paths, plans, strict=True)])
 
@@ -130,9 +130,9 @@ def _run_one(path: Path, plan: Plan, options: Options) -> int:
 
     with Display() as display:
         result = sweep.run(path, options, display, lambda ahead: report.begin(ahead, display), plan)
-    for line in report.ended(result):
+    for line in report.outcome(result):
         say(line)
-    for line in report.wrong(result):
+    for line in report.problems(result):
         say(line, style="red")
     say_drawn(result.drawn)
     for written in [result.folder / "trials.csv", *result.drawn.paths]:

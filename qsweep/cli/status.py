@@ -1,4 +1,4 @@
-"""What `status` prints: how many trials of each sweep have which status."""
+"""The output of `status`: the number of trials of each sweep by status."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from qsweep.results.store import Store
 
 
 def status_lines(path: Path, width: int = WIDE) -> Iterator[str]:
-    """One line per sweep: trials by status, from the store where there is one (so that a running sweep shows)."""
+    """One line per sweep: trials by status, from the store if there is one, which also has what is still running."""
     if (path / "store.db").is_file():
         counts = _store_counts(path / "store.db")
     else:
         counts = {f.name: Counter(tables.read_trials(f)["status"]) for f in folder.sweep_folders(path)}
     if not counts:
-        raise UserError(f"no results in {path}: `qsweep run SPEC` makes them")
+        raise UserError(f"no results in {path}: create some with `qsweep run SPEC`")
     rows = [["sweep", "trials", *STATUSES]]
     rows += [[name, str(c.total()), *(str(c[s] or "·") for s in STATUSES)] for name, c in counts.items()]
     yield from fitted(rows, width).splitlines()

@@ -1,4 +1,4 @@
-"""What `table` prints: the trials of a sweep, means over seeds, and the lowest values of an axis."""
+"""The output of `table`: the trials of a sweep, means over seeds, or the lowest values of an axis."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from qsweep.results.keys import SHORT_KEY
 from qsweep.trial.measures import METRICS, MODEL_BITS
 
 PAGE = 80
-"""Columns of a table of means: in a wider terminal it has more of the metrics."""
+"""Width of a table of means; a wider terminal shows more metrics."""
 
 
 # --- trials -----------------------------------------------------------------------------------------------------------
 
 
 def trials_table(sweep: Path, width: int = WIDE) -> str:
-    """The rows of a sweep: key, status, what tells them apart, metrics to 4 digits, bits of models where these vary."""
+    """The rows of a sweep: key, status, what distinguishes them, metrics to 4 digits, model bits if they vary."""
     trials = tables.read_trials(sweep)
-    told = [*aggregate.columns_to_tell(*aggregate.read_rows(sweep)), "seed"]
-    varying = [name for name in told if trials[name].nunique(dropna=False) > 1]
+    names = [*aggregate.distinguishing_columns(*aggregate.read_rows(sweep)), "seed"]
+    varying = [name for name in names if trials[name].nunique(dropna=False) > 1]
     done = trials[trials["status"] == "done"]
     sizes = [name for name in [MODEL_BITS] if name in done and done[name].nunique(dropna=False) > 1]
     shown = ["key", "status", *varying, *METRICS, *sizes]
@@ -35,7 +35,7 @@ def trials_table(sweep: Path, width: int = WIDE) -> str:
 
 
 def trials_text(sweep: Path) -> str:
-    """trials.csv as it is, once it is known to be a table."""
+    """The text of trials.csv, after a check that it is a table."""
     tables.read_trials(sweep)
     return (sweep / "trials.csv").read_text(encoding="utf-8")
 
@@ -56,15 +56,14 @@ def _short(name: Any, value: Any) -> str:
 
 
 def summary_table(summary: aggregate.Summary, width: int = PAGE) -> str:
-    """The axes that vary, how many trials each line speaks of, and each metric ± half of its 95 % interval, as many as
-    fit."""
+    """The axes that vary, the trials per line, and as many metrics as fit, each ± half of its 95 % interval."""
     places, measured = _summary_columns(summary, width)
     axes = sum(name in summary.axes for name, *_ in places)
     return fitted(list(zip(*places, *measured.values(), strict=True)), width, max(axes, 1))
 
 
 def _summary_columns(summary: aggregate.Summary, width: int) -> tuple[list[list[str]], dict[str, list[str]]]:
-    """The columns that say what a line is, and those of the metrics that fit beside them: one at least."""
+    """The columns that identify a line, and those of the metrics that fit beside them: at least one."""
     several = {name for name in summary.shown if len({line.place[name] for line in summary.lines}) > 1}
     axes = [name for name in summary.axes if name in several or name in summary.baseline]
     counts = [name for name in _count_names(summary) if name == "n" or any(line.counts[name] for line in summary.lines)]
@@ -79,8 +78,7 @@ def _summary_columns(summary: aggregate.Summary, width: int) -> tuple[list[list[
 
 
 def _measured(summary: aggregate.Summary) -> dict[str, list[str]]:
-    """The column of each metric that some line has, and of the bits of models where they vary, the most telling ones
-    first."""
+    """A column for each metric that some line has, and for model bits if they vary; the most important ones first."""
     columns = {}
     for name in METRICS:
         estimates = [line.measures[name] for line in summary.lines]
@@ -94,23 +92,23 @@ def _measured(summary: aggregate.Summary) -> dict[str, list[str]]:
 
 
 def summary_note(summary: aggregate.Summary, width: int = PAGE) -> str:
-    """How to read the table, and what did not fit into it."""
+    """How to read the table, and which metrics did not fit."""
     shown = _summary_columns(summary, width)[1]
     left_out = [name for name in _measured(summary) if name not in shown]
     return _reading(summary, shown) + (
-        f"; --csv and a wider terminal have {', '.join(left_out)} too" if left_out else ""
+        f"; --csv or a wider terminal also shows {', '.join(left_out)}" if left_out else ""
     )
 
 
 def _reading(summary: aggregate.Summary, shown: Collection[str]) -> str:
     if not summary.baseline:
-        return "mean ± half of its 95 % interval, over n seeds that are done"
-    paired = f"each minus the trial of its seed with {aggregate.words(summary.baseline)}"
-    reading = "mean ± half of its 95 % interval, over n pairs; * where that leaves out 0"
+        return "mean ± half of its 95 % interval, over the n seeds that are done"
+    paired = f"difference from the trial of the same seed with {aggregate.words(summary.baseline)}"
+    reading = "mean ± half of its 95 % interval, over n pairs; * where the interval excludes 0"
     if any(line.measures[name].is_one_value for line in summary.lines for name in METRICS if name in shown):
         reading += ", except where all pairs differ by the same amount (± 0.0000), which can be a coincidence"
-    alone = f"; {summary.alone} points have no partner there" if summary.alone else ""
-    return f"{paired}: {reading}{alone}"
+    unpaired = f"; {summary.unpaired} points have no partner" if summary.unpaired else ""
+    return f"{paired}: {reading}{unpaired}"
 
 
 def _count_names(summary: aggregate.Summary) -> list[str]:
@@ -118,7 +116,7 @@ def _count_names(summary: aggregate.Summary) -> list[str]:
 
 
 def _axis_cell(text: str) -> str:
-    """1.0 as 1, and 2^-14 in as many digits as in the other tables."""
+    """A cell of an axis: 1.0 as 1, and 2^-14 with as many digits as in the other tables."""
     try:
         return f"{float(text):g}" if {".", "e"} & {*text} else text
     except ValueError:
@@ -126,11 +124,11 @@ def _axis_cell(text: str) -> str:
 
 
 def _estimate_cells(estimates: Sequence[aggregate.Estimate], differences: bool) -> list[str]:
-    """One metric's column: the points, signs and ± under each other."""
+    """One metric's column, with decimal points, signs and ± aligned."""
     means = [digits(e.mean, "+z" if differences else "") for e in estimates]
     halves = [digits(e.half) for e in estimates]
     before, after = max(map(len, means), default=0), max(map(len, halves), default=0)
-    stars = [" *" if differences and e.leaves_out_zero else "" for e in estimates]
+    stars = [" *" if differences and e.excludes_zero else "" for e in estimates]
     return [
         mean.rjust(before) + (f" ± {half.rjust(after)}" if half else "") + star
         for mean, half, star in zip(means, halves, stars, strict=True)
@@ -138,7 +136,7 @@ def _estimate_cells(estimates: Sequence[aggregate.Estimate], differences: bool) 
 
 
 def _bits_cells(summary: aggregate.Summary) -> list[str]:
-    """Bits of models, which seldom differ between seeds: their means alone."""
+    """Model bits, which seldom differ between seeds: only their means."""
     sign, known = "+" if summary.baseline else "", MODEL_BITS in summary.measures
     means = [line.measures[MODEL_BITS].mean if known else math.nan for line in summary.lines]
     return ["" if mean != mean else format(mean, f"{sign}.0f") for mean in means]
@@ -148,7 +146,7 @@ def _bits_cells(summary: aggregate.Summary) -> list[str]:
 
 
 def lowest_table(answer: lowest.Answer, width: int = WIDE) -> str:
-    """A line for each place on the other axes: the lowest value, its accuracy, and higher values that do worse."""
+    """A line for each point of the other axes: the lowest value, its accuracy, and higher values that fail."""
     axes = [name for name in answer.axes if len({line.place[name] for line in answer.lines}) > 1]
     columns = [[name, *(_axis_cell(line.place[name]) for line in answer.lines)] for name in axes]
     lows = [line.edge.lowest for line in answer.lines]
@@ -165,16 +163,16 @@ def lowest_table(answer: lowest.Answer, width: int = WIDE) -> str:
 
 
 def _few(values: Sequence[float]) -> str:
-    """Some numbers: the first three, and how many more."""
+    """The first three of some numbers, and how many more there are."""
     more = f" +{len(values) - 3}" if len(values) > 3 else ""
     return " ".join(f"{value:g}" for value in values[:3]) + more or "·"
 
 
 def lowest_note(answer: lowest.Answer) -> str:
-    """What had to be reached."""
+    """The accuracy that had to be reached."""
     if answer.best is None:
-        return f"{answer.measure} of {answer.target:.4f} and more, means over seeds"
+        return f"{answer.measure} of {answer.target:.4f} or more, mean over seeds"
     accuracy, place = answer.best
     at = aggregate.words({name: _axis_cell(cell) for name, cell in place.items() if cell})
     without = f"the best without {answer.axis} is {accuracy:.4f}" + (f" at {at}" if at else "")
-    return f"{answer.measure} of {answer.target:.4f} and more, means over seeds; {without}"
+    return f"{answer.measure} of {answer.target:.4f} or more, mean over seeds; {without}"

@@ -1,4 +1,4 @@
-"""Text for people: nothing in it that a terminal obeys, and no harm done where it can't be written."""
+"""Text for people: without control characters, and harmless where it can't be written."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any, TextIO
 import click
 
 HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
-"""Unicode categories of what is not seen: control characters, marks of direction, halves of pairs, line ends."""
+"""Unicode categories of invisible characters: control, format, surrogates, line and paragraph separators."""
 KEPT = "\n\t\u200c\u200d"
-"""Of these: lines, columns, and the joiners that some scripts need."""
+"""Of these, the ones that are printed: newline, tab, and the joiners that some scripts need."""
 
 
 def printable(text: str) -> str:
-    """A text with each hidden character written out, as in `\\x1b`."""
+    """A text with its hidden characters escaped, as in `\\x1b`."""
     if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
         return text
     return "".join(_escaped(c) if unicodedata.category(c) in HIDDEN and c not in KEPT else c for c in text)
@@ -29,7 +29,7 @@ def _escaped(character: str) -> str:
 
 
 class _Printable:
-    """A text stream that writes hidden characters out."""
+    """A text stream that escapes hidden characters."""
 
     def __init__(self, stream: TextIO) -> None:
         self.own = stream
@@ -43,11 +43,11 @@ class _Printable:
 
 
 def prepare() -> None:
-    """Make the standard streams sound: there, able to write any character, and stdout without hidden ones."""
+    """Make sure that the standard streams exist and can write any character, and that stdout escapes hidden ones."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
-        except OSError:  # closed: the next file that is opened, a database say, would take its place
+        except OSError:  # closed: the next file to be opened, perhaps a database, would get this descriptor
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         stream: Any = getattr(sys, name) or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
@@ -59,15 +59,15 @@ def prepare() -> None:
 
 
 def say(text: str, style: str | None = None) -> None:
-    """A line on stderr."""
-    with unbroken():
+    """Print a line to stderr."""
+    with ignore_broken_stderr():
         colour = style if sys.stderr.isatty() and "NO_COLOR" not in os.environ else None
-        click.secho(printable(text), err=True, fg=colour, reset=colour is not None)  # a notebook shows a needless reset
+        click.secho(printable(text), err=True, fg=colour, reset=colour is not None)  # notebooks show a needless reset
 
 
 @contextmanager
-def unbroken() -> Iterator[None]:
-    """Words must not end the work that they are about: where stderr is full or has no reader, they are lost."""
+def ignore_broken_stderr() -> Iterator[None]:
+    """Discard messages if stderr is full or has no reader: a message must not end the work that it reports."""
     try:
         yield
     except OSError:
@@ -75,26 +75,26 @@ def unbroken() -> Iterator[None]:
 
 
 def emit(text: str) -> None:
-    """A text for programs on stdout: as it is, but at a terminal."""
+    """Write a text for programs to stdout, escaping nothing unless stdout is a terminal."""
     stream: Any = sys.stdout
     is_for_people = stream.isatty() or not isinstance(stream, _Printable)
     click.echo(text, file=stream if is_for_people else stream.own)
 
 
 def finish(code: int) -> int:
-    """Write what stdout still holds; the exit code, which is 2 where that fails."""
+    """Flush stdout and return the exit code, which is 2 if that fails."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # `qsweep table | head`
-        _to_nowhere()
+        _discard_stdout()
     except OSError as error:
-        _to_nowhere()
+        _discard_stdout()
         say(f"can't write to stdout: {error.strerror}", style="red")
         return code or 2
     return code
 
 
-def _to_nowhere() -> None:
-    """What could not be written must not be tried again when the interpreter ends."""
+def _discard_stdout() -> None:
+    """Keep the interpreter from trying again, at its end, to write what could not be written."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""What `why` prints: all that is known of one trial."""
+"""The output of `why`: everything known about one trial."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ INDENT = 2
 
 
 def explanation(store_path: Path, prefix: str, width: int = WIDE) -> str:
-    """All that is known of one trial.
+    """Everything known about the trial whose key begins with `prefix`.
 
     Raises:
-        UserError: no trial or several have such a key.
+        UserError: no trial has such a key, or several do.
     """
     with closing(view(store_path, prefix)) as store:
         records = records_like(store, prefix)
@@ -54,17 +54,17 @@ def _explain(record: Record, origin: Mapping[str, Any], width: int) -> str:
     }
     parts.append("ran\n" + _indented(where, width))
     if "log" in record.run:
-        parts.append("last words\n" + _shifted(record.run["log"].rstrip()))
+        parts.append("last output\n" + _shifted(record.run["log"].rstrip()))
     return "\n".join(parts)
 
 
 def _last(record: Record) -> dict[str, Any]:
-    """The measures of the last whole epoch."""
+    """The metrics of the last complete epoch."""
     return {name: column[-1] for name, column in record.history.items() if column}
 
 
 def _before_it_diverged(record: Record) -> str:
-    return " (in the last whole epoch before)" if record.status == "diverged" and record.history else ""
+    return " (in the last complete epoch before)" if record.status == "diverged" and record.history else ""
 
 
 def _verdict(record: Record) -> str:
@@ -72,7 +72,7 @@ def _verdict(record: Record) -> str:
         return f"done: test accuracy {_percent(record.result.get('test_accuracy'))}, training accuracy " + _percent(
             record.result.get("train_accuracy")
         )
-    again = "" if record.status in FINAL else " (the next run tries it again)"
+    again = "" if record.status in FINAL else " (the next run retries it)"
     return f"{record.status}: {record.reason}{again}"
 
 
@@ -89,7 +89,7 @@ def _plain(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted names, of lists of mappings too: `stages.0.compress.weight.bitwidth`."""
+    """Nested names joined by dots, with the indices of lists of mappings: `stages.0.compress.weight.bitwidth`."""
     flat: dict[str, Any] = {}
     for name, inner in value.items():
         if isinstance(inner, list) and inner and all(isinstance(each, Mapping) for each in inner):
@@ -99,13 +99,13 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _indented(values: Mapping[str, Any], width: int) -> str:
-    """A line per value, of those that are known."""
+    """One line per value that is known."""
     cells = {name: tables.cell(value) for name, value in values.items()}
     return _shifted(wrapped([(name, cell) for name, cell in cells.items() if cell], width - INDENT))
 
 
 def _paragraph(text: str, width: int) -> str:
-    """A text in lines that fit, those after the first set in."""
+    """A text in lines that fit, with all but the first indented."""
     lines = textwrap.wrap(text, width - INDENT, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines)
 

@@ -45,7 +45,7 @@ class Estimate:
     half: float
 
     @property
-    def leaves_out_zero(self) -> bool:
+    def excludes_zero(self) -> bool:
         """Whether 0 lies outside of the interval. Seeds that agree exactly have no interval to tell it by: accuracies
         are so coarse that two or three seeds do so by chance."""
         return abs(self.mean) > self.half > ROUNDING_ERROR
@@ -78,7 +78,7 @@ class Summary:
         axes: and the parameters that no grid sweeps and that differ between points all the same.
         baseline: the cells that differences are to, of the axis that was asked for and of axes that move with it;
             empty in a table of means.
-        alone: points that no point of the baseline can be compared with.
+        unpaired: number of points that have no counterpart in the baseline.
         shown: those of the axes that a reader needs to tell the lines apart.
         kinds: of these, the parameter that says what the lines are that lack an axis.
     """
@@ -87,7 +87,7 @@ class Summary:
     measures: tuple[str, ...]
     lines: tuple[Line, ...]
     baseline: Cells
-    alone: int = 0
+    unpaired: int = 0
     shown: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
 
@@ -130,13 +130,13 @@ def differences(folder: Path, against: str) -> Summary:
     apart = {axis, *tied}  # parameters too, such as the bitwidth of a format: they say no more than the axis does
     baseline = {name: bases[0].place[name] for name in (axis, *tied) if name == axis or name in swept}
     others = [point for point in points if point.place[axis] not in values]
-    pairs, alone = _paired(others, bases, [name for name in axes if name not in apart])
+    pairs, unpaired = _paired(others, bases, [name for name in axes if name not in apart])
     places = (_common_place(point, base, axes, apart) for point, base in pairs)
     lines = tuple(_difference_line(place, *pair, measures) for place, pair in zip(places, pairs, strict=True))
     _check_pairs(folder, words(baseline), others, lines)
     rows = [{**line.place, "key": str(number)} for number, line in enumerate(lines)]
     return Summary(
-        axes, measures, lines, baseline, alone, shown=(*swept, *telling_apart(rows, swept, axes[len(swept) :]))
+        axes, measures, lines, baseline, unpaired, shown=(*swept, *telling_apart(rows, swept, axes[len(swept) :]))
     )
 
 
@@ -236,7 +236,7 @@ def _parameters(header: Sequence[str]) -> list[str]:
     return [name for name in after if name != NOT_ROUNDED]
 
 
-def columns_to_tell(header: Sequence[str], rows: Sequence[Cells]) -> list[str]:
+def distinguishing_columns(header: Sequence[str], rows: Sequence[Cells]) -> list[str]:
     """The columns that a reader needs to tell the rows of a table apart, besides key, status and seed."""
     swept, parameters = _swept(header), _parameters(header)
     shown = [*swept, *telling_apart(rows, [*swept, "seed"], parameters)]

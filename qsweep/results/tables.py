@@ -61,13 +61,13 @@ def _measures(plan: Plan) -> tuple[str, ...]:
 
 def _sizes(plan: Plan, records: Mapping[str, Record]) -> tuple[str, ...]:
     """The columns of compressed models, where some trial compresses; else the size of those that training rounds."""
-    if any(compresses(trial.settings) for trial in plan.unlike):
+    if any(compresses(trial.settings) for trial in plan.configurations):
         return SIZES
     return (MODEL_BITS,) if any(MODEL_BITS in record.run for record in records.values()) else ()
 
 
 def _parameters(plan: Plan) -> list[str]:
-    return list(dict.fromkeys(name for trial in plan.unlike for name in trial.columns))
+    return list(dict.fromkeys(name for trial in plan.configurations for name in trial.columns))
 
 
 def _trial_rows(

@@ -151,7 +151,7 @@ def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
     here = environment.describe(environment.choose(options.device))
     records = _known(plan, options, here)
     trials = wanted(plan, records, Weights.beside(options.results, here), options)
-    shown = [t for t in plan.unlike if names_places(t) or rounds_flows(t) or is_in_question(t)]
+    shown = [t for t in plan.configurations if names_places(t) or rounds_flows(t) or is_in_question(t)]
     nets = inspect([*to_inspect(trials), *shown], plan.spec.texts, say)
     stacks = stacks_of(plan, trials, nets, options)
     known, pace = count_known(plan, records), Pace(options.at_once, _timings(options, here) if stacks else [])

@@ -16,7 +16,7 @@ from qsweep.spec.plots import MOST_LINES, PLACE, PLOT_KINDS, REACH
 from qsweep.spec.points import ROLE_PATHS, Row
 from qsweep.spec.reader import Mistakes, Place
 from qsweep.trial import cost
-from qsweep.trial.key import Trial, unlike
+from qsweep.trial.key import Trial, configurations
 from qsweep.trial.measures import DRAWN, MEASURES, METRICS, MODEL_BITS, SECONDS, SIZES, why_columns
 from qsweep.trial.parameters import COMPRESS, ITERATIONS, STAGES
 from qsweep.trial.quantized import compresses, is_counted, quantized_roles
@@ -47,9 +47,9 @@ class Checks:
     mistakes: Mistakes
 
     @cached_property
-    def unlike(self) -> list[Trial]:
-        """One trial of those that differ by seed and key alone."""
-        return unlike(row.trial for row in self.rows)
+    def configurations(self) -> list[Trial]:
+        """One trial of each configuration: trials that differ only in seed and key share one."""
+        return configurations(row.trial for row in self.rows)
 
     def all(self) -> None:
         if self.spec.search:
@@ -68,7 +68,7 @@ class Checks:
 
     def _check_empty(self) -> None:
         """Say before the training that no trial will have what is searched by, or the training metrics to be drawn."""
-        empty = set.intersection(*(_lacks(trial.settings) for trial in self.unlike))
+        empty = set.intersection(*(_lacks(trial.settings) for trial in self.configurations))
         if self.spec.search and empty.issuperset(ACCURACIES):
             self.mistakes.add(
                 ("search",), "no trial has an accuracy: none trains last, and `split: all` leaves no test"
@@ -93,7 +93,7 @@ class Checks:
     def _check_measures(self, plot: Mapping[str, Any], place: Place) -> None:
         """Say before the training that no trial will have what is to be drawn, or drawn over."""
         for field in [field for field in PLACES if plot.get(field) in MEASURES]:
-            if why := _why_none_has(plot[field], self.unlike):
+            if why := _why_none_has(plot[field], self.configurations):
                 self.mistakes.add((*place, field), f"no trial has {plot[field]}: {why}")
             elif plot[field] in SIZES and plot.get("x") == "epoch" and field == PLOT_KINDS[plot["kind"]].metric:
                 self.mistakes.add((*place, field), f"{plot[field]} is the same in each epoch: give another x")
@@ -161,7 +161,7 @@ class Checks:
                 return
 
     def _check_histogram(self, plot: Mapping[str, Any], place: Place) -> None:
-        counted = [trial.settings for trial in self.unlike if trial.settings.get("histogram")]
+        counted = [trial.settings for trial in self.configurations if trial.settings.get("histogram")]
         if not counted:
             self.mistakes.add(place, "no trial counts its weights: write `histogram: 1000` (bins) in trial")
             return
@@ -237,7 +237,7 @@ def _lacks(settings: Mapping[str, Any]) -> set[str]:
 
 def notes_of_metrics(rows: Sequence[Row]) -> Iterator[str]:
     """Not of trials on single examples, whose running training accuracy is what they are for."""
-    whole = [trial for trial in unlike(row.trial for row in rows) if ITERATIONS.name not in trial.settings]
+    whole = [trial for trial in configurations(row.trial for row in rows) if ITERATIONS.name not in trial.settings]
     untested = {id(trial.columns) for trial in whole if "test_accuracy" in _lacks(trial.settings)}
     if untested:
         count = len({row.trial.key for row in rows if id(row.trial.columns) in untested})

@@ -16,7 +16,7 @@ from qsweep.spec.file import Spec
 from qsweep.spec.matching import Matcher
 from qsweep.spec.points import VARIANT, Point, Row, axis_names, given, points
 from qsweep.spec.reader import OVERRIDE, Mistakes, Place, dotted
-from qsweep.trial.key import Trial, canonical, unlike
+from qsweep.trial.key import Trial, canonical, configurations
 from qsweep.trial.parameters import CHOICES, STAGES
 from qsweep.trial.quantized import quantized_roles
 from qsweep.trial.resolve import TrialError, resolve
@@ -43,14 +43,14 @@ class Plan:
         return list({row.trial.key: row.trial for row in self.rows}.values())
 
     @cached_property
-    def unlike(self) -> list[Trial]:
-        """One trial of those that differ by seed and key alone."""
-        return unlike(row.trial for row in self.rows)
+    def configurations(self) -> list[Trial]:
+        """One trial of each configuration: trials that differ only in seed and key share one."""
+        return configurations(row.trial for row in self.rows)
 
     @cached_property
     def quantized_roles(self) -> frozenset[str]:
         """The roles that some trial quantizes."""
-        return frozenset(role for trial in self.unlike for role in quantized_roles(trial.settings))
+        return frozenset(role for trial in self.configurations for role in quantized_roles(trial.settings))
 
     @cached_property
     def digest(self) -> str:

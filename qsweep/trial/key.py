@@ -88,8 +88,8 @@ class Trial:
         return {p.name: p.as_before for p in role_parameters(role, own["format"])} | own if own else own
 
 
-def unlike(trials: Iterable[Trial]) -> list[Trial]:
-    """One of those trials that differ by seed and key alone, which `with_seeds` gives the same columns."""
+def configurations(trials: Iterable[Trial]) -> list[Trial]:
+    """One trial of each configuration: trials that differ only in seed and key share their `columns` (`with_seeds`)."""
     return list({id(trial.columns): trial for trial in trials}.values())
 
 

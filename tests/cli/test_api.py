@@ -1,4 +1,4 @@
-"""qsweep as a library: what `qsweep.run` and its fellows give, and how they end."""
+"""qsweep as a library: what the functions of qsweep return and raise."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def first() -> qsweep.Sweep:
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
-def test_run_gives_the_tables_of_the_sweep_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_returns_the_tables_of_the_sweep_and_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     found = qsweep.run("first", **SERIAL)
     assert capsys.readouterr() == ("", "")
     assert found.folder == Path("results/first")
@@ -66,14 +66,14 @@ def test_run_gives_the_tables_of_the_sweep_and_says_nothing(capsys: pytest.Captu
     assert repr(found) == "<Sweep results/first: 3 rows, 3 done>"
 
 
-def test_run_says_with_progress_what_the_command_says(capsys: pytest.CaptureFixture[str]) -> None:
-    qsweep.run("first.yaml", results="said", progress=True, **SERIAL)
+def test_run_with_progress_prints_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    qsweep.run("first.yaml", results="printed", progress=True, **SERIAL)
     err = capsys.readouterr().err.splitlines()
     assert err[0] == "first: 3 trials, known 0, to train 3"
     assert err[-1] == "trained 3, known 0"
 
 
-def test_run_takes_overrides_as_values_and_gives_the_tables_of_the_command() -> None:
+def test_run_accepts_overrides_as_values_and_writes_the_tables_of_the_command() -> None:
     given = {"lr": np.array([0.5, 0.0625]), "model": {"name": "mlp", "hidden": [4]}, "rounding": "zero", "seeds": 2}
     found = qsweep.run(Path("first.yaml"), overrides=given, results="a", **SERIAL)
     words = ["-S", "lr=[0.5, 0.0625]", "-S", "model={name: mlp, hidden: [4]}", "-S", "rounding=zero", "-S", "seeds=2"]
@@ -86,7 +86,7 @@ def test_run_takes_overrides_as_values_and_gives_the_tables_of_the_command() -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_interrupted_raises_after_the_table_is_written(
+def test_interrupted_run_raises_after_the_table_is_written(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(*_: object) -> None:
@@ -114,16 +114,16 @@ API = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 TORCH_FIRST = "import os, torch; torch.ones(3, 3) @ torch.ones(3, 3)\n"
 
 
-def test_docs_api_runs_in_a_program_without_a_main_guard_that_has_loaded_torch(
+def test_examples_of_api_md_run_in_a_program_without_a_main_guard_that_has_loaded_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Piped into `python -`, with worker processes: as notebooks do, it has no file that a worker could import."""
+    """Piped into `python -`, with worker processes: like a notebook, it has no file that a worker could import."""
     cells = re.findall(r"```python\n(.*?)```", API.split("## Reference")[0], re.DOTALL)
-    said = "".join([TORCH_FIRST, *cells, "print(sweep, list(figures), y.shape)\nprint(os.environ.get('MKL_CBWR'))"])
+    program = "".join([TORCH_FIRST, *cells, "print(sweep, list(figures), y.shape)\nprint(os.environ.get('MKL_CBWR'))"])
     device = environment.choose("auto")
     monkeypatch.delenv("MKL_CBWR", raising=False)
     monkeypatch.chdir(tmp_path)
-    done = subprocess.run([sys.executable, "-"], input=said, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     assert "did you mean 'bitwidth'?" in lines[0], done.stderr
     assert lines[1:] == ["<Sweep results/bits: 24 rows, 24 done> ['bits'] torch.Size([4, 16])", "None"]
@@ -137,7 +137,7 @@ def test_docs_api_runs_in_a_program_without_a_main_guard_that_has_loaded_torch(
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
-def test_all_wrong_options_are_said_at_once() -> None:
+def test_all_wrong_options_are_reported_at_once() -> None:
     with pytest.raises(qsweep.Error) as caught:
         qsweep.run("first.yaml", workers=0, stack=513, backend="serail", device="nvidia", timeout=-1, name=".x")
     assert str(caught.value).splitlines() == [
@@ -159,19 +159,19 @@ def test_all_wrong_options_are_said_at_once() -> None:
         ("first.yaml", {"lr": object}, "overrides: lr: found .*, expected numbers"),
     ],
 )
-def test_mistakes_in_a_spec_are_errors_with_the_words_of_the_command(
+def test_mistakes_in_a_spec_are_errors_with_the_message_of_the_command(
     spec: str, overrides: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(qsweep.Error, match=message):
         qsweep.run(spec, overrides=overrides, **SERIAL)
 
 
-def test_the_command_line_takes_the_ranges_of_the_library() -> None:
+def test_the_command_line_has_the_ranges_of_the_library() -> None:
     types = {parameter.name: parameter.type for parameter in cli.commands["run"].params}
     assert (types["jobs"].max, types["stack"].max) == (MOST_WORKERS, MOST_STACK)  # type: ignore[attr-defined]
 
 
-def test_run_has_every_option_of_the_command_but_a_dry_run_with_the_same_defaults() -> None:
+def test_run_has_every_option_of_the_command_except_dry_run_with_the_same_defaults() -> None:
     own = inspect.signature(qsweep.run).parameters
     names = {"jobs": "workers", "exitfirst": "exit_first", "no_plot": "plot", "no_wait": "wait", "specs": "spec"}
     taken = {names.get(str(p.name), str(p.name)) for p in cli.commands["run"].params} - {"dry_run"}
@@ -180,7 +180,7 @@ def test_run_has_every_option_of_the_command_but_a_dry_run_with_the_same_default
         assert own[name].default == getattr(Options(), name), name
 
 
-def test_what_went_wrong_in_silence_is_a_warning(monkeypatch: pytest.MonkeyPatch, first: qsweep.Sweep) -> None:
+def test_failure_without_progress_is_a_warning(monkeypatch: pytest.MonkeyPatch, first: qsweep.Sweep) -> None:
     monkeypatch.setattr("qsweep.runner.sweep.draw_folder", lambda target: Drawn(failures=("lines: too many lines",)))
     with pytest.warns(UserWarning, match="too many lines"):
         qsweep.run("first.yaml", backend="serial")
@@ -189,7 +189,7 @@ def test_what_went_wrong_in_silence_is_a_warning(monkeypatch: pytest.MonkeyPatch
 # --- results ----------------------------------------------------------------------------------------------------------
 
 
-def test_load_reads_a_folder_wherever_it_lies_without_a_store(first: qsweep.Sweep, tmp_path: Path) -> None:
+def test_load_reads_a_folder_anywhere_without_a_store(first: qsweep.Sweep, tmp_path: Path) -> None:
     moved = tmp_path / "mailed"
     first.folder.rename(moved)
     try:
@@ -200,20 +200,20 @@ def test_load_reads_a_folder_wherever_it_lies_without_a_store(first: qsweep.Swee
         moved.rename(first.folder)
 
 
-def test_load_says_what_it_can_not_load(first: qsweep.Sweep, tmp_path: Path) -> None:
+def test_load_refuses_what_it_can_not_load(first: qsweep.Sweep, tmp_path: Path) -> None:
     assert qsweep.load("first").folder == first.folder
     with pytest.raises(qsweep.Error, match="no results in frist; did you mean 'first'"):
         qsweep.load("frist")
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / "trials.csv").write_bytes((first.folder / "trials.csv").read_bytes())
-    with pytest.raises(qsweep.Error, match=r"holds 2 sweeps: load one of them, such as .*a"):
+    with pytest.raises(qsweep.Error, match=r"has 2 sweeps: load one of them, such as .*a"):
         qsweep.load(tmp_path)
     with pytest.raises(qsweep.Error, match=r"no table at .*history\.csv"):
         _ = qsweep.load(tmp_path / "a").history
 
 
-def test_plot_gives_figures_that_a_notebook_shows_and_writes_only_where_it_is_told(
+def test_plot_returns_figures_that_a_notebook_shows_and_writes_only_to_into(
     first: qsweep.Sweep, tmp_path: Path
 ) -> None:
     before = sorted(first.folder.rglob("*"))
@@ -237,7 +237,7 @@ def test_plot_gives_figures_that_a_notebook_shows_and_writes_only_where_it_is_to
         ({"kind": "lines", "x": "bits", "y": "test_accuracy"}, "bits"),
     ],
 )
-def test_plot_says_what_it_can_not_draw(first: qsweep.Sweep, entry: dict[str, str], message: str) -> None:
+def test_plot_refuses_what_it_can_not_draw(first: qsweep.Sweep, entry: dict[str, str], message: str) -> None:
     with pytest.raises(qsweep.Error, match=message):
         first.plot([entry])
 
@@ -248,7 +248,7 @@ def test_plot_says_what_it_can_not_draw(first: qsweep.Sweep, entry: dict[str, st
 @pytest.mark.parametrize(
     ("kernel", "widgets", "shown"), [(True, True, True), (True, False, False), (False, True, False)]
 )
-def test_a_bar_is_shown_in_a_notebook_that_can_draw_it_anew(
+def test_bar_is_shown_in_a_notebook_that_can_redraw_it(
     kernel: bool, widgets: bool, shown: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kernel:
@@ -261,7 +261,7 @@ def test_a_bar_is_shown_in_a_notebook_that_can_draw_it_anew(
 # --- formats ----------------------------------------------------------------------------------------------------------
 
 
-def test_list_formats_gives_numbers_by_the_name_of_a_format() -> None:
+def test_list_formats_returns_numbers_by_the_name_of_a_format() -> None:
     found = qsweep.list_formats("e4m3", "block8 per=16", "float32")
     assert list(found.index) == ["e4m3", "block8 per=16", "float32"]
     assert found.loc["e4m3", ["bits", "levels", "largest", "nan", "inf"]].tolist() == [8, 253, 448, True, False]
@@ -272,7 +272,7 @@ def test_list_formats_gives_numbers_by_the_name_of_a_format() -> None:
         qsweep.list_formats("e4n3")
 
 
-def test_names_are_those_that_are_listed() -> None:
+def test_public_names_are_documented_and_listed_by_dir() -> None:
     for name in qsweep.__all__:
         assert inspect.getdoc(getattr(qsweep, name)), name
     assert set(qsweep.__all__) <= set(dir(qsweep))

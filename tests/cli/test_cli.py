@@ -1,4 +1,4 @@
-"""The command line as its users see it: what it says, where it says it, and how it ends."""
+"""The command line as users see it: its output, the streams it goes to, and exit codes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ plots:
 
 
 class Shell:
-    """A folder to type commands in."""
+    """A folder to run commands in."""
 
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder = folder
@@ -93,7 +93,7 @@ def net(shape, classes):
 LACKING = "not rounded in hand.py:net: w (640 values)"
 
 
-def test_what_a_role_names_and_nothing_rounds_is_said_by_every_command(shell: Shell) -> None:
+def test_parts_that_a_role_names_but_nothing_rounds_are_reported_by_every_command(shell: Shell) -> None:
     (shell.folder / "hand.py").write_text(BY_HAND, encoding="utf-8")
     spec = "trial: {data: digits, model: 'hand.py:net', epochs: 1, quantize: {weight: range4}}"
     (shell.folder / "hand.yaml").write_text(spec, encoding="utf-8")
@@ -119,13 +119,13 @@ def test_run_refuses_a_place_that_the_net_does_not_have_before_it_trains(shell: 
     assert "layers: unknown place 'conv1' (one of: linear1, relu1, linear2)" in err
 
 
-def test_run_says_how_many_more_parts_are_not_rounded_and_where_all_are_listed() -> None:
+def test_run_reports_how_many_more_parts_are_not_rounded_and_where_all_are_listed() -> None:
     ahead: Any = SimpleNamespace(not_rounded={"m": list("abcde")})
     assert list(report.not_rounded(ahead, report.SHOWN)) == ["not rounded in m: a, b, c and 2 more (`-n` lists them)"]
     assert list(report.not_rounded(ahead)) == ["not rounded in m: a, b, c, d, e"]
 
 
-def test_run_paths_go_to_stdout_and_words_to_stderr(shell: Shell) -> None:
+def test_run_prints_paths_to_stdout_and_messages_to_stderr(shell: Shell) -> None:
     out, err = shell("run", "tiny.yaml")
     assert out.splitlines() == [
         "results/tiny/trials.csv",
@@ -135,14 +135,14 @@ def test_run_paths_go_to_stdout_and_words_to_stderr(shell: Shell) -> None:
     assert err.splitlines() == ["tiny: 4 trials, known 4, to train 0", "trained 0, known 4"]
 
 
-def test_dry_run_says_trials_stacks_and_time_and_trains_nothing(shell: Shell) -> None:
+def test_dry_run_prints_trials_stacks_and_time_and_trains_nothing(shell: Shell) -> None:
     before = sorted(shell.folder.rglob("*"))
     out, _ = shell("run", "tiny.yaml", "-n", "-S", "lr=[0.5, 0.25, 0.125]", "-j", "1")
     assert out.splitlines()[0].endswith("6 trials, known 4, to train 2")
-    assert "2 × a stack of 1" in out
-    assert "as long as like trials took here" in out
+    assert "2 stacks of 1" in out
+    assert "estimated from similar trials" in out
     out, _ = shell("run", "tiny.yaml", "-n", "-S", "lr=[0.125]", "-S", "model.dropout=[0, 0.25]")
-    assert "for 1 of them, as long as like trials took here; the others are new" in out
+    assert "for 1 of them, estimated from similar trials; the others are new" in out
     out, _ = shell("run", "tiny.yaml", "-n", "-S", "batch_size=77")
     assert "nothing similar has run here yet" in out
     assert sorted(shell.folder.rglob("*")) == before
@@ -157,23 +157,23 @@ def test_table_shows_what_varies_and_the_metrics(shell: Shell) -> None:
     assert [row.split()[0] for row in rows] == [key[:10] for key in keys(shell)]
 
 
-def test_table_of_the_results_folder_is_that_of_all_its_sweeps(shell: Shell) -> None:
+def test_table_without_a_path_prints_all_sweeps_of_the_results_folder(shell: Shell) -> None:
     assert shell("table")[0] == shell("table", "results/tiny")[0]
 
 
-def test_table_over_seeds_goes_to_stdout_and_how_to_read_it_to_stderr(shell: Shell) -> None:
+def test_table_over_seeds_goes_to_stdout_and_its_explanation_to_stderr(shell: Shell) -> None:
     out, err = shell("table", "--aggregate")
     assert out.splitlines()[0].split()[:4] == ["lr", "model.dropout", "n", "test_accuracy"]
     assert [row.split()[:3] for row in out.splitlines()[1:]] == [
         ["0.5", "0", "1"], ["0.5", "0.5", "1"], ["0.25", "0", "1"], ["0.25", "0.5", "1"],
     ]  # fmt: skip
-    assert err == "results/tiny/trials.csv: mean ± half of its 95 % interval, over n seeds that are done\n"
+    assert err == "results/tiny/trials.csv: mean ± half of its 95 % interval, over the n seeds that are done\n"
     out, err = shell("table", "results/tiny", "--against", "lr=0.5")
     assert [row.split()[:2] for row in out.splitlines()[1:]] == [["0.25", "0"], ["0.25", "0.5"]]
-    assert "each minus the trial of its seed with lr=0.5: mean ± half" in err
+    assert "difference from the trial of the same seed with lr=0.5: mean ± half" in err
 
 
-def test_table_csv_is_all_that_stdout_gets(shell: Shell) -> None:
+def test_table_csv_prints_nothing_else_to_stdout(shell: Shell) -> None:
     file = (shell.folder / "results" / "tiny" / "trials.csv").read_text()
     assert shell("table", "--csv")[0] == file
     for words in (("--aggregate",), ("--against", "lr=0.5")):
@@ -183,24 +183,24 @@ def test_table_csv_is_all_that_stdout_gets(shell: Shell) -> None:
     assert rows[0][:4] == ["0.25", "0.0", "1", "0"]
 
 
-def test_table_says_what_it_cannot_compare_or_print(shell: Shell, tmp_path: Path) -> None:
+def test_table_refuses_what_it_cannot_compare_or_print(shell: Shell, tmp_path: Path) -> None:
     assert "did you mean 'model.dropout'?" in shell("table", "--against", "model.dropuot=0", code=2)[1]
     assert "one of them at a time" in shell("table", "--aggregate", "--against", "lr=0.5", code=2)[1]
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "trials.csv").write_text((shell.folder / "results" / "tiny" / "trials.csv").read_text())
-    assert "here are 2: name one of" in shell("table", str(tmp_path), "--csv", code=2)[1]
+    assert "there are 2: name one of" in shell("table", str(tmp_path), "--csv", code=2)[1]
     assert shell("table", str(tmp_path), "--aggregate")[0] == 2 * shell("table", "--aggregate")[0]
 
 
-def test_status_counts_trials_by_status_and_says_that_nothing_runs(shell: Shell) -> None:
+def test_status_counts_trials_by_status_and_reports_that_nothing_runs(shell: Shell) -> None:
     out, _ = shell("status")
     assert out.splitlines()[0].split() == ["sweep", "trials", "done", "diverged", "failed", "timeout", "missing"]
     assert out.splitlines()[1].split() == ["tiny", "4", "4", "·", "·", "·", "·"]
     assert out.splitlines()[-1] == "nothing is running"
 
 
-def test_why_explains_a_trial_by_how_its_key_begins(shell: Shell) -> None:
+def test_why_explains_the_trial_whose_key_begins_with_the_argument(shell: Shell) -> None:
     key = keys(shell)[1]
     out, _ = shell("why", key[:8])
     assert out.startswith(f"{key}\ndone: test accuracy ")
@@ -217,11 +217,11 @@ def test_why_explains_a_trial_by_how_its_key_begins(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(("key", "message"), [("0000000000000000", "no record's key begins"), ("xyz", "is not a key")])
-def test_why_an_unknown_key_is_said(shell: Shell, key: str, message: str) -> None:
+def test_why_refuses_an_unknown_key(shell: Shell, key: str, message: str) -> None:
     assert message in shell("why", key, code=2)[1]
 
 
-def test_an_unknown_key_gets_the_nearest_key_or_where_the_keys_are_shown(shell: Shell) -> None:
+def test_unknown_key_suggests_the_nearest_key_or_where_the_keys_are_shown(shell: Shell) -> None:
     key = keys(shell)[0][:10]
     results = shell.folder / "results"
     swapped = key[:3] + key[4] + key[3] + key[5:]
@@ -236,7 +236,7 @@ def test_an_unknown_key_gets_the_nearest_key_or_where_the_keys_are_shown(shell: 
 
 
 @pytest.mark.parametrize("has_store", [False, True])
-def test_a_key_of_a_mailed_table_is_said_to_have_no_record_here_and_what_trains_it(
+def test_key_of_a_mailed_table_without_a_record_is_reported_with_the_command_that_trains_it(
     shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_store: bool
 ) -> None:
     key = keys(shell)[0][:10]
@@ -280,7 +280,7 @@ def test_formats_lists_facts_families_formulas_and_values(shell: Shell) -> None:
     assert "unknown format 'rnge4'; did you mean 'range4'?" in shell("formats", "rnge4", code=2)[1]
 
 
-def test_formats_plot_writes_a_figure_and_says_where(shell: Shell) -> None:
+def test_formats_plot_writes_a_figure_and_prints_its_path(shell: Shell) -> None:
     assert shell("formats", "e4m3", "range4", "--plot")[0] == "formats.png\n"
     assert (shell.folder / "formats.png").read_bytes().startswith(b"\x89PNG")
     assert shell("formats", "e2m1", "--plot", "drawn/two.pdf")[0] == "drawn/two.pdf\n"
@@ -290,7 +290,7 @@ def test_formats_plot_writes_a_figure_and_says_where(shell: Shell) -> None:
     assert "more than 65,536" in shell("formats", "tf32", "--plot", code=2)[1]
 
 
-def test_data_list_shows_what_is_here(shell: Shell) -> None:
+def test_data_list_shows_which_data_sets_are_ready(shell: Shell) -> None:
     out, _ = shell("data", "list")
     rows = {line.split()[0]: line.split()[1] for line in out.splitlines() if line}
     assert rows["digits"] == "ready"
@@ -298,7 +298,7 @@ def test_data_list_shows_what_is_here(shell: Shell) -> None:
     assert "did you mean 'mnist'" in shell("data", "get", "mnits", code=2)[1]
 
 
-def test_data_add_says_which_files_it_expects(shell: Shell, tmp_path: Path) -> None:
+def test_data_add_reports_which_files_it_expects(shell: Shell, tmp_path: Path) -> None:
     assert "train-images" in shell("data", "add", "mnist", str(tmp_path), code=2)[1]
 
 
@@ -306,7 +306,7 @@ def test_schema_is_json(shell: Shell) -> None:
     assert json.loads(shell("schema")[0])["title"] == "qsweep spec"
 
 
-def test_a_mistyped_command_option_and_spec_get_the_nearest_right_name(shell: Shell) -> None:
+def test_mistyped_command_option_and_spec_suggest_the_nearest_name(shell: Shell) -> None:
     assert "did you mean 'run'" in shell("rnu", code=2)[1]
     assert "--stack" in shell("run", "tiny.yaml", "--stak", "3", code=2)[1]
     assert "did you mean 'quickstart'" in shell("run", "quickstrt", code=2)[1]
@@ -322,13 +322,13 @@ def test_run_reports_all_mistakes_of_a_spec_with_their_lines(shell: Shell) -> No
     assert 'wrong.yaml:6:13: grid.lr[1]: found "x", expected a number above 0' in err
 
 
-def test_commands_without_results_say_how_to_make_some(tmp_path: Path, data_folder: Path) -> None:
+def test_commands_without_results_report_how_to_create_some(tmp_path: Path, data_folder: Path) -> None:
     shell = Shell(tmp_path, data_folder)
     for words in (("table",), ("plot",), ("status",), ("why", "abc"), ("store", "check")):
         assert "qsweep run SPEC" in shell(*words, code=2)[1]
 
 
-def test_a_bug_of_ours_is_exit_code_3_and_its_traceback_goes_to_a_file(tmp_path: Path) -> None:
+def test_internal_error_exits_with_3_and_writes_its_traceback_to_a_file(tmp_path: Path) -> None:
     code = "import qsweep.cli.main as c\nc.cli.commands['schema'].callback = lambda: 1 / 0\nimport sys\nsys.argv[1:] = ['schema']\nc.main()"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 3
@@ -337,7 +337,7 @@ def test_a_bug_of_ours_is_exit_code_3_and_its_traceback_goes_to_a_file(tmp_path:
     assert "Traceback" in (tmp_path / "qsweep-crash.txt").read_text()
 
 
-def test_every_command_has_help_and_stands_in_the_guide_or_the_readme() -> None:
+def test_every_command_has_help_and_is_in_the_guide_or_the_readme() -> None:
     text = Path("README.md").read_text() + Path("docs/guide.md").read_text()
     for name, command in cli.commands.items():
         assert command.get_short_help_str(), name
@@ -359,7 +359,7 @@ def test_make_reproduce_runs_every_config_of_the_study(shell: Shell, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["tinny", "tinny.yaml", "x" * 300, "a/" + "x" * 300 + ".yaml", "trial:\n  lr: 1\n"])
-def test_spec_that_is_nowhere_is_said(shell: Shell, name: str) -> None:
+def test_spec_that_does_not_exist_is_reported(shell: Shell, name: str) -> None:
     assert shell("run", name, code=2)[1].startswith((f"{name} is not there", "no '"))
 
 
@@ -372,7 +372,7 @@ def test_all_specs_are_read_and_their_nets_built_before_the_first_trains(shell: 
     (shell.folder / "axis.yaml").write_text(SPEC.replace("quantize: {weight: range4}", axis))
     (shell.folder / "twin").mkdir()
     (shell.folder / "twin" / "good.yaml").write_text(SPEC)
-    for others, said in (
+    for others, expected in (
         (
             ("typo.yaml", "typos.yaml"),
             ("typo.yaml:5:3", "typos.yaml:4:3", "did you mean 'epochs'", "did you mean 'mlp'"),
@@ -389,13 +389,11 @@ def test_all_specs_are_read_and_their_nets_built_before_the_first_trains(shell: 
         (("twin/good.yaml",), ("good.yaml and twin/good.yaml would both write results/good",)),
     ):
         _, err = shell("run", "good.yaml", *others, "--backend", "serial", code=2)
-        assert all(words in err for words in said), err
+        assert all(words in err for words in expected), err
         assert not (shell.folder / "results" / "good").exists()
 
 
-def test_data_that_are_not_there_are_said_by_a_dry_run_and_status_has_no_sweep_without_them(
-    shell: Shell, tmp_path: Path
-) -> None:
+def test_missing_data_are_reported_by_a_dry_run_and_their_sweep_is_not_in_status(shell: Shell, tmp_path: Path) -> None:
     here = Shell(tmp_path, Path(shell.environment["QSWEEP_DATA"]))
     (tmp_path / "large.yaml").write_text(SPEC.replace("digits", "cifar10"))
     out, _ = here("run", "-n", "large.yaml", code=2)
@@ -407,13 +405,13 @@ def test_data_that_are_not_there_are_said_by_a_dry_run_and_status_has_no_sweep_w
     assert [path.name for path in (tmp_path / "results").iterdir() if path.is_dir()] == []
 
 
-def test_a_spec_in_this_folder_is_found_by_its_name(shell: Shell) -> None:
+def test_spec_in_this_folder_is_found_by_its_name(shell: Shell) -> None:
     assert shell("run", "tiny", "-n") == shell("run", "tiny.yaml", "-n")
     assert "did you mean 'tiny'?" in shell("run", "tinny", "-n", code=2)[1]
     assert "twin is a folder, not a spec" in shell("run", "./twin", "-n", code=2)[1]
 
 
-def test_a_folder_or_a_name_without_its_end_leads_to_the_spec_that_is_meant(
+def test_folder_or_name_without_its_suffix_suggests_the_intended_spec(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -439,7 +437,7 @@ def test_results_are_found_by_the_name_of_their_folder(shell: Shell) -> None:
         assert "no results in tinny; did you mean 'tiny'?" in err
 
 
-def test_what_is_piped_does_not_depend_on_the_width_of_a_terminal(shell: Shell) -> None:
+def test_piped_output_does_not_depend_on_the_width_of_a_terminal(shell: Shell) -> None:
     key = keys(shell)[0][:10]
     for words in (("table",), ("table", "--aggregate"), ("status",), ("why", key)):
         expected = shell(*words)
@@ -454,13 +452,13 @@ NOTEBOOK = "module://matplotlib_inline.backend_inline"
 
 
 def in_notebook(shell: Shell, folder: Path) -> Shell:
-    """Another folder to type commands in, as `!qsweep` of a notebook would: with its drawing backend, and no screen."""
+    """Another folder to run commands in, like `!qsweep` in a notebook: with its drawing backend, and no screen."""
     other = Shell(folder, Path(shell.environment["QSWEEP_DATA"]))
     other.environment["MPLBACKEND"] = NOTEBOOK
     return other
 
 
-def test_run_plot_and_formats_draw_under_a_notebooks_backend(shell: Shell, tmp_path: Path) -> None:
+def test_run_plot_and_formats_draw_with_the_backend_of_a_notebook(shell: Shell, tmp_path: Path) -> None:
     notebook = in_notebook(shell, tmp_path)
     (tmp_path / "one.yaml").write_text(
         "trial: {data: digits, epochs: 1, batch_size: 500, model: softmax}\n"
@@ -486,7 +484,7 @@ plots:
 """
 
 
-def test_run_and_plot_whose_figure_can_not_be_written_say_so_after_all_else_and_exit_with_2(
+def test_run_and_plot_report_a_figure_that_can_not_be_written_last_and_exit_with_2(
     shell: Shell, tmp_path: Path
 ) -> None:
     here = Shell(tmp_path, Path(shell.environment["QSWEEP_DATA"]))
@@ -517,7 +515,7 @@ def test_run_with_a_failed_trial_and_a_failed_figure_exits_with_1(shell: Shell, 
 
 
 def pages(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The words that lead to each command and group of commands."""
+    """The words that name each command and group of commands."""
     yield words
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():

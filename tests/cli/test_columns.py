@@ -9,21 +9,21 @@ from hypothesis import strategies as st
 from qsweep.cli.columns import aligned, fitted, listed, markdown, wrapped
 
 
-def test_aligned_pads_all_cells_but_the_last() -> None:
+def test_aligned_pads_all_cells_except_the_last() -> None:
     assert aligned([["a", "bb", "c"], ["aaa", "b", ""]]) == "a    bb  c\naaa  b"
 
 
-def test_markdown_escapes_what_would_end_a_cell() -> None:
+def test_markdown_escapes_pipes() -> None:
     assert markdown([["x", "y"], ["|x|", "1"]]) == "| x | y |\n|---|---|\n| \\|x\\| | 1 |"
 
 
-def test_listed_runs_down_columns_of_at_least_so_many_lines() -> None:
+def test_listed_fills_columns_of_at_least_so_many_lines() -> None:
     assert listed(["1", "2", "3"], 100) == "1\n2\n3"
     assert listed(["1", "2", "3", "44", "5"], 100, least=2) == "1     3     5\n2     44"
     assert listed(["long", "longer"], 3, least=1) == "long\nlonger"
 
 
-def test_listed_loses_nothing_and_keeps_the_width() -> None:
+def test_listed_keeps_all_items_and_the_width() -> None:
     for count in range(1, 200):
         items = [str(i) * 3 for i in range(count)]
         lines = listed(items, 60).splitlines()
@@ -50,11 +50,11 @@ def test_fitted_table_cuts_no_cell_and_keeps_the_width(rows: list[list[str]], wi
 
 
 @given(TABLES)
-def test_fitted_table_with_room_is_the_aligned_one(rows: list[list[str]]) -> None:
+def test_fitted_table_that_fits_is_aligned(rows: list[list[str]]) -> None:
     assert fitted(rows, 1000) == aligned(rows)
 
 
-def test_fitted_table_that_is_too_wide_goes_on_below_with_its_first_columns() -> None:
+def test_fitted_table_that_is_too_wide_continues_below_with_its_first_columns() -> None:
     rows = [["key", "lr", "accuracy", "loss"], ["abc", "0.5", "", "0.25"], ["def", "1", "0.125", "2"]]
     assert fitted(rows, 24) == aligned(rows)
     assert fitted(rows, 23) == "key  lr   accuracy\nabc  0.5\ndef  1    0.125\n\nkey  loss\nabc  0.25\ndef  2"
@@ -73,5 +73,5 @@ def test_wrapped_texts_keep_their_words_and_the_width(rows: list[tuple[str, str]
 
 
 @pytest.mark.parametrize("width", [10, 80, 1_000_000])
-def test_wrapped_word_that_is_longer_than_the_line_is_not_cut(width: int) -> None:
+def test_wrapped_word_longer_than_the_line_is_not_cut(width: int) -> None:
     assert "x" * 100 in wrapped([("name", "a " + "x" * 100)], width)

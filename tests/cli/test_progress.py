@@ -1,4 +1,4 @@
-"""What a run says while it trains, how long it thinks that it takes, and the tables that it refreshes."""
+"""The progress of a run, its estimates of time, and the tables that it refreshes."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ def stack(make: Make, count: int, **changed: Any) -> schedule.Stack:
 # --- pace -------------------------------------------------------------------------------------------------------------
 
 
-def test_pace_without_a_measurement_knows_nothing(trial: Make) -> None:
+def test_pace_without_a_measurement_has_no_estimate(trial: Make) -> None:
     assert Pace(2).left([(stack(trial, 3), 5.0)], []) is None
 
 
-def test_pace_takes_the_mean_of_like_trials_and_the_speed_of_others(trial: Make) -> None:
+def test_pace_uses_the_mean_of_similar_trials_and_the_speed_of_others(trial: Make) -> None:
     pace = Pace(1, [(trial(0).settings, 2.0), (trial(1).settings, 4.0)])
     assert pace.of(stack(trial, 5)) == pytest.approx(15.0)
-    assert pace.has_like(stack(trial, 5, lr=0.125))  # lr stacks, so that it takes as long
+    assert pace.has_like(stack(trial, 5, lr=0.125))  # lr can be stacked, so it does not change the duration
     assert not pace.has_like(stack(trial, 5, epochs=4))
     assert pace.of(stack(trial, 5, epochs=4)) == pytest.approx(30.0)
 
 
-def test_time_left_shrinks_with_time_and_shares_stacks_among_workers(trial: Make) -> None:
+def test_time_left_decreases_with_time_and_divides_stacks_among_workers(trial: Make) -> None:
     pace = Pace(2, [(trial(0).settings, 1.0)])
     four = stack(trial, 4)
     assert pace.left([(four, 0.0), (four, 0.0)], [four, four]) == pytest.approx(8.0)
@@ -89,7 +89,7 @@ def test_time_left_is_between_an_even_share_and_one_worker_for_all(
 # --- display ----------------------------------------------------------------------------------------------------------
 
 
-def test_log_gets_a_line_each_half_minute_while_one_long_stack_trains(
+def test_log_gets_a_line_every_half_minute_while_one_long_stack_trains(
     trial: Make, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = stack(trial, 16)
@@ -102,7 +102,7 @@ def test_log_gets_a_line_each_half_minute_while_one_long_stack_trains(
     assert lines == [f"0 of 16 trained: training a stack (of 16) for {duration(s)}" for s in (30, 60, 90)]
 
 
-def test_time_left_is_said_before_the_first_stack_ends_where_like_trials_are_known(
+def test_time_left_is_shown_before_the_first_stack_ends_if_similar_trials_are_known(
     trial: Make, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = stack(trial, 16)
@@ -113,7 +113,7 @@ def test_time_left_is_said_before_the_first_stack_ends_where_like_trials_are_kno
     assert capsys.readouterr().err == ("0 of 48 trained: training 2 stacks (of 16, 16) for 30 s, about 4 min left\n")
 
 
-def test_time_left_comes_from_this_run_where_nothing_is_known(
+def test_time_left_comes_from_this_run_if_nothing_is_known(
     trial: Make, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = stack(trial, 2), stack(trial, 2, lr=0.5)
@@ -125,7 +125,7 @@ def test_time_left_comes_from_this_run_where_nothing_is_known(
     assert capsys.readouterr().err == "2 of 4 trained: 2 done, training a stack (of 2) for 10 s, about 30 s left\n"
 
 
-def test_preparing_is_said_until_a_stack_trains(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_preparing_is_shown_until_a_stack_trains(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with Display() as display:
         display.start(4, Pace(1))
         clock.now += LOG_SECONDS
@@ -133,7 +133,7 @@ def test_preparing_is_said_until_a_stack_trains(clock: Clock, capsys: pytest.Cap
     assert capsys.readouterr().err == "0 of 4 trained: preparing\n"
 
 
-def test_bar_shows_preparing_then_what_trains_and_what_is_left(
+def test_bar_shows_preparing_then_what_trains_and_the_time_left(
     trial: Make, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
@@ -149,7 +149,7 @@ def test_bar_shows_preparing_then_what_trains_and_what_is_left(
         assert bar.tasks[0].completed == 4
 
 
-# --- tables while a run goes on ---------------------------------------------------------------------------------------
+# --- tables during a run ----------------------------------------------------------------------------------------------
 
 SPEC = "trial: {data: digits, model: softmax, epochs: 1, batch_size: 500}\ngrid: {lr: [0.5, 0.25, 0.125]}\n"
 
@@ -163,7 +163,7 @@ def own_folder(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatc
 
 
 class Watching(Display):
-    """Looks at the tables after each stack."""
+    """Reads the tables after each stack."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class Watching(Display):
         assert "missing" in trials_table(Path("results/s")) or "missing" not in self.statuses[-1]
 
 
-def test_tables_of_a_running_sweep_show_what_is_there_and_end_as_ever(
+def test_tables_of_a_running_sweep_show_finished_trials_and_are_complete_at_the_end(
     own_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(refresh, "REFRESH_SECONDS", 0.0)
@@ -193,18 +193,18 @@ def test_tables_of_a_running_sweep_show_what_is_there_and_end_as_ever(
     assert {name: Path("other/s", name).read_bytes() for name in refreshed} == refreshed
 
 
-def test_tables_stand_before_the_first_trial_with_all_rows_missing(own_folder: Path) -> None:
+def test_tables_exist_before_the_first_trial_with_all_rows_missing(own_folder: Path) -> None:
     seen: list[str] = []
 
-    class Looking(Display):
+    class Reading(Display):
         def finished(self, records: Any) -> None:
             seen.extend(read_trials(Path("results/s"))["status"])
 
-    sweep.run(Path("s.yaml"), Options(backend="serial", plot=False), Looking(), lambda ahead: None)
+    sweep.run(Path("s.yaml"), Options(backend="serial", plot=False), Reading(), lambda ahead: None)
     assert seen[:3] == ["missing"] * 3
 
 
-def test_a_refresh_that_fails_is_said_and_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_refresh_is_reported_and_does_not_end_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     def full() -> None:
         raise UserError("no space")
 

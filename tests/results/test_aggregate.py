@@ -77,8 +77,8 @@ def test_one_seed_has_a_mean_and_no_interval_and_none_has_neither() -> None:
     one, none = estimate([0.5]), estimate([])
     assert one.mean == 0.5
     assert all(map(math.isnan, (one.std, one.half, none.mean, none.std, none.half)))
-    assert not one.leaves_out_zero
-    assert not none.leaves_out_zero
+    assert not one.excludes_zero
+    assert not none.excludes_zero
 
 
 def test_infinite_and_huge_losses_do_not_stop_the_table() -> None:
@@ -88,10 +88,10 @@ def test_infinite_and_huge_losses_do_not_stop_the_table() -> None:
 
 
 def test_a_star_needs_an_interval_beyond_zero_and_seeds_that_differ() -> None:
-    assert estimate([0.1, 0.11, 0.12]).leaves_out_zero
-    assert estimate([-0.1, -0.11, -0.12]).leaves_out_zero
-    assert not estimate([-0.1, 0.11, 0.12]).leaves_out_zero
-    assert not estimate([0.3 - 0.2, 0.4 - 0.3, 0.5 - 0.4]).leaves_out_zero
+    assert estimate([0.1, 0.11, 0.12]).excludes_zero
+    assert estimate([-0.1, -0.11, -0.12]).excludes_zero
+    assert not estimate([-0.1, 0.11, 0.12]).excludes_zero
+    assert not estimate([0.3 - 0.2, 0.4 - 0.3, 0.5 - 0.4]).excludes_zero
 
 
 # --- over seeds -------------------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_differences_are_taken_seed_by_seed_and_then_averaged(tmp_path: Path) ->
     assert found.std == pytest.approx(np.std(np.subtract(other, near), ddof=1))
     interval = test.confidence_interval(0.95)
     assert found.numbers[2:] == pytest.approx((interval.low, interval.high))
-    assert found.leaves_out_zero == (test.pvalue < 0.05)
+    assert found.excludes_zero == (test.pvalue < 0.05)
     assert line.counts["n"] == 4
     assert line.measures["test_loss"].mean == pytest.approx(3 * found.mean)
 
@@ -234,7 +234,7 @@ def test_each_other_value_is_compared_at_each_point_of_the_other_axes(tmp_path: 
     summary = differences(table(tmp_path, "rounding lr", rows), "rounding=a")
     assert places(summary) == ["b 1", "c 1", "b 2", "c 2"]
     assert means(summary) == [0.1, 0.3, 0.2, 0.6]
-    assert summary.alone == 0
+    assert summary.unpaired == 0
 
 
 def test_seeds_not_done_on_both_sides_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -393,7 +393,7 @@ def test_means_take_no_more_than_80_columns_and_say_which_metrics_are_left_out(t
         "train_accuracy",
     ]
     assert [line.split()[5:8] for line in text.splitlines()[1:]] == [["102", "0.4800", "±"], ["900", "1.5000", "±"]]
-    assert summary_note(summary).endswith("; --csv and a wider terminal have train_loss too")
+    assert summary_note(summary).endswith("; --csv or a wider terminal also shows train_loss")
     assert summary_table(summary, 200).splitlines()[0].split()[-1] == "train_loss"
     assert "wider" not in summary_note(summary, 200)
     assert "model_bits" in trials_table(tmp_path).splitlines()[0]

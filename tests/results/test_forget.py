@@ -24,9 +24,9 @@ def test_forget_says_first_and_deletes_with_yes_and_the_next_run_trains_again(pr
     before = project.records()
     told = project.out("store", "forget", key[:12])
     assert told.splitlines() == [
-        "would delete 1 records of 1 trials, and 0 bytes of weights: add --yes",
-        "1 of the trials are in one too",
-        "1 of the trials are in two too",
+        "would delete 1 records of 1 trials, and 0 bytes of weights; add --yes to delete",
+        "1 of the trials are also in one",
+        "1 of the trials are also in two",
     ]
     assert project.records() == before
     assert project.out("store", "forget", key[:12], "--yes").startswith("deleted 1 records of 1 trials")
@@ -39,7 +39,7 @@ def test_forget_a_sweep_deletes_its_trials_with_their_weights(project: Project) 
     project.out("export", sorted(keys)[0], "w.safetensors")
     assert "2 records of 2 trials, and 0 bytes" not in project.out("store", "forget", "--sweep", "two")
     told = project.out("store", "forget", "--sweep", "two", "--yes")
-    assert told.splitlines()[1:] == ["1 of the trials were in one too"]
+    assert told.splitlines()[1:] == ["1 of the trials were also in one"]
     assert not keys & {key for key, _ in project.records()}
     assert not list((project.folder / "results" / "weights").glob("*"))
 

@@ -52,7 +52,7 @@ def test_the_table_says_what_was_reached_and_where_the_grid_is_not_monotone(tmp_
         "0.5  4                0.9000         8            2",
     ]
     note = lowest_note(answer)
-    assert note == "test_accuracy of 0.8075 and more, means over seeds; the best without bitwidth is 0.8500 at lr=0.1"
+    assert note == "test_accuracy of 0.8075 or more, mean over seeds; the best without bitwidth is 0.8500 at lr=0.1"
 
 
 @pytest.mark.parametrize(

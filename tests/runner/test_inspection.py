@@ -32,9 +32,9 @@ def write(project: Project, before: str = "", activation: str = "ReLU", after: s
 
 def test_dry_run_knows_which_nets_of_a_users_own_stack(project: Project) -> None:
     write(project)
-    assert "2 × a stack of 3" in project.out("run", "own.yaml", "-n", "-j", "1", "-S", "lr=[0.5, 0.25, 0.125, 1, 2, 4]")
+    assert "2 stacks of 3" in project.out("run", "own.yaml", "-n", "-j", "1", "-S", "lr=[0.5, 0.25, 0.125, 1, 2, 4]")
     write(project, activation="Sigmoid")
-    assert "6 × a stack of 1" in project.out("run", "own.yaml", "-n", "-j", "1", "-S", "lr=[0.5, 0.25, 0.125, 1, 2, 4]")
+    assert "6 stacks of 1" in project.out("run", "own.yaml", "-n", "-j", "1", "-S", "lr=[0.5, 0.25, 0.125, 1, 2, 4]")
 
 
 FATAL = {

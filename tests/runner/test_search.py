@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import Project
 
-from qsweep.cli.report import ended
+from qsweep.cli.report import outcome
 from qsweep.errors import SpecError
 from qsweep.results.records import Record
 from qsweep.runner.schedule import Summary
@@ -148,14 +148,14 @@ def test_a_search_that_can_not_be_is_refused_at_its_line(tmp_path: Path, old: st
 
 def test_a_search_that_is_not_at_its_end_says_so(plan: Plan) -> None:
     def said(found: Found) -> list[str]:
-        return list(ended(Result(Path(), plan, 0, 0, Summary(), {}, [], found)))
+        return list(outcome(Result(Path(), plan, 0, 0, Summary(), {}, [], found)))
 
     assert (
         said(Found(2, 1, (), 4, 10))[-1]
-        == "searched 2 lines, not to the end: 4 trials are needed next; run again to go on"
+        == "searched 2 lines, not to the end: 4 trials are needed next; run again to continue"
     )
     assert said(Found(2, 1, (), 0, 10))[-1] == (
-        "searched 2 lines: 1 with an edge, 1 where neither ends nor middle reach it; 10 trials were not needed"
+        "searched 2 lines: 1 with an edge, 1 where neither the ends nor the middle reach it; 10 trials were not needed"
     )
 
 

@@ -131,7 +131,7 @@ def test_run_interrupted_once_keeps_what_is_running_and_goes_on_later(project: P
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Ctrl-C again stops now" in err
-    assert "run again to go on" in err
+    assert "run again to continue" in err
     assert {row["status"] for row in project.rows()} >= {"done", "missing"}  # there is a table all the same
     project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
     assert project.tables() == expected
@@ -202,7 +202,7 @@ def test_run_force_measures_again_and_finds_the_same(project: Project, expected:
     assert project.tables() == expected
 
 
-def test_run_a_broken_promise_is_found_by_force_and_kept_beside_the_first(project: Project) -> None:
+def test_run_with_force_finds_a_conflicting_record_and_keeps_both(project: Project) -> None:
     from qsweep.results.store import Store
 
     project.run("run", "small.yaml", "--no-plot", "--backend", "serial")

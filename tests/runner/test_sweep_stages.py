@@ -171,9 +171,11 @@ def test_weights_that_no_sweep_needs_any_more_are_deleted_after_saying_so(projec
     project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
     said = project.out("store", "prune")
     assert said.startswith("would delete ")
-    assert said.strip().endswith(f"the weights of {COMPRESSED} trials that no sweep has now: add --yes")
+    assert said.strip().endswith(f"the weights of {COMPRESSED} trials that belong to no sweep; add --yes to delete")
     assert len(weights(project)) == TRIALS
-    assert project.out("store", "prune", "--yes") == said.replace("would delete", "deleted").replace(": add --yes", "")
+    assert project.out("store", "prune", "--yes") == said.replace("would delete", "deleted").replace(
+        "; add --yes to delete", ""
+    )
     assert len(weights(project)) == TRIALS - COMPRESSED
     assert "trained 0" in project.run("run", "staged.yaml", "--backend", "serial", "--no-plot")
 

@@ -325,7 +325,7 @@ def test_large_wrong_file_says_little(tmp_path: Path) -> None:
         (["trial.lr=0.1"], "unknown parameter 'trial.lr'; did you mean 'lr'?"),
         (["grid.lr=0.1"], "unknown parameter 'grid.lr'; did you mean 'lr'?"),
         (["LR=0.1"], "unknown parameter 'LR'; did you mean 'lr'?"),
-        (["title=x"], "'title' is a key of the whole spec"),
+        (["title=x"], "'title' is not a trial parameter but a key of the spec"),
         (["lr:0.1"], "-S lr:0.1: expected NAME=VALUE"),
         (["=0.1"], "-S =0.1: expected NAME=VALUE"),
         (["lr=[0.1"], "-S lr:1:5: invalid YAML"),

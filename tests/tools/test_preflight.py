@@ -1,4 +1,4 @@
-"""What `make` checks before it installs anything."""
+"""The checks of `make` before it installs anything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from paths import ROOT
 
 
-def test_preflight_here_says_in_one_line_what_will_be_installed_and_how_big() -> None:
+def test_preflight_prints_in_one_line_what_will_be_installed_and_its_size() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "preflight.py"], capture_output=True, text=True, check=False
     )
@@ -21,25 +21,25 @@ def test_preflight_here_says_in_one_line_what_will_be_installed_and_how_big() ->
     assert "GB" in done.stdout
 
 
-def test_preflight_an_old_python_is_refused_with_the_command_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preflight_refuses_an_old_python_with_the_command_that_fixes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     version = namedtuple("version", "major minor micro")
     monkeypatch.setattr(preflight.sys, "version_info", version(3, 9, 1))
     assert preflight.problems(".") == ["this is Python 3.9, qsweep needs 3.11 or newer: make run PYTHON=python3.12"]
 
 
-def test_preflight_a_missing_venv_is_said_with_the_command_that_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preflight_reports_a_missing_venv_with_the_command_that_fixes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "sudo apt-get install python3-venv" in preflight.problems(".")[0]
 
 
-def test_preflight_a_full_disk_is_said_with_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preflight_reports_a_full_disk_with_the_space_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage(9, 8, 1_000_000_000))
     assert preflight.problems(".")[0].startswith("1.0 GB are free in ")
 
 
-def test_preflight_is_written_for_any_python_3() -> None:
-    """No syntax of the newer ones: it has to run on the old Python that it refuses."""
+def test_preflight_parses_on_any_python_3() -> None:
+    """It must run on the old Python that it refuses, so it has no newer syntax."""
     import ast
 
     ast.parse((ROOT / "tools" / "preflight.py").read_text(), feature_version=(3, 4))
