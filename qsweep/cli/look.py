@@ -185,7 +185,7 @@ def status(paths: tuple[Path, ...], results: Path) -> int:
 @click.argument("key")
 @results_option
 def why(key: str, results: Path) -> int:
-    """Explain a trial: its settings, its epochs and the effects of rounding.
+    """Explain a trial: settings, epochs and effects of rounding.
 
     KEY is the trial's key in the table, or its first characters.
     """

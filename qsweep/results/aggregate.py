@@ -1,7 +1,7 @@
-"""trials.csv over its seeds: means of grid points, and differences between settings, paired by seed.
+"""Aggregates trials.csv over seeds: means of grid points, and differences between settings, paired by seed.
 
-Cells of axes stay the text that the table has, so that a point is written again as it was read, and an empty cell is
-itself: "its trials read no such parameter".
+Cells of axes stay text, so that points are written as they were read, and an empty cell keeps its meaning: the trials
+do not read the parameter.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from qsweep.trial.measures import MEASURES, NOT_ROUNDED
 
 CONFIDENCE = 0.95
 ROUNDING_ERROR = 1e-12
-"""Two equal differences of accuracies are not equal to the last bit: a spread below this is none."""
+"""Equal differences of accuracies can differ in the last bits: a smaller spread counts as 0."""
 
 DONE = "done"
 ESTIMATES = ("mean", "std", "low", "high")
-"""What a CSV tells of each measure; `low` and `high` are the ends of the 95 % interval."""
+"""The columns of each measure in CSV; `low` and `high` are the bounds of the 95 % interval."""
 
 Cells = Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What some seeds say about a mean. Without two of them `std` and `half` are NaN, without one `mean` is.
+    """An estimated mean over seeds. With fewer than two seeds `std` and `half` are NaN; with none, `mean` is too.
 
     Attributes:
-        std: standard deviation, of n − 1.
+        std: standard deviation with n − 1.
         half: half the width of the 95 % interval of the mean, by Student's t.
     """
 
@@ -46,13 +46,13 @@ class Estimate:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether 0 lies outside of the interval. Seeds that agree exactly have no interval to tell it by: accuracies
-        are so coarse that two or three seeds do so by chance."""
+        """Whether 0 is outside the interval. False for seeds that agree exactly: accuracies are so coarse that two or
+        three seeds can agree by coincidence."""
         return abs(self.mean) > self.half > ROUNDING_ERROR
 
     @property
     def is_one_value(self) -> bool:
-        """Whether two seeds or more say the same value, which is not 0."""
+        """Whether two or more seeds have the same value, which is not 0."""
         return self.half <= ROUNDING_ERROR < abs(self.mean)
 
     @property
@@ -63,7 +63,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Line:
-    """One grid point, or one pair of points: its place on the axes, how many trials say it, and what they say."""
+    """A grid point, or a pair of points: its place on the axes, its numbers of trials, and its estimates."""
 
     place: Cells
     counts: Mapping[str, int]
@@ -75,12 +75,12 @@ class Summary:
     """A table over seeds.
 
     Attributes:
-        axes: and the parameters that no grid sweeps and that differ between points all the same.
-        baseline: the cells that differences are to, of the axis that was asked for and of axes that move with it;
-            empty in a table of means.
+        axes: the axes, and parameters that no grid sweeps but that differ between points.
+        baseline: the cells of the baseline on the requested axis and on axes that move with it; empty in a table of
+            means.
         unpaired: number of points that have no counterpart in the baseline.
-        shown: those of the axes that a reader needs to tell the lines apart.
-        kinds: of these, the parameter that says what the lines are that lack an axis.
+        shown: the axes needed to distinguish the lines.
+        kinds: of these, the parameter that identifies lines without a value on some axis.
     """
 
     axes: tuple[str, ...]
@@ -93,7 +93,7 @@ class Summary:
 
 
 def over_seeds(folder: Path) -> Summary:
-    """Means over the seeds of each grid point that are done; the others are counted, by status.
+    """Means over the done seeds of each grid point; the other seeds are counted by status.
 
     Raises:
         UserError: there is no such table.
@@ -102,7 +102,7 @@ def over_seeds(folder: Path) -> Summary:
     rows = [next(iter(point.trials.values())) for point in points]
     header = list(rows[0])
     swept = _swept(header)
-    shown = [*swept, *telling_apart(rows, swept, axes[len(swept) :])]
+    shown = [*swept, *distinguishing(rows, swept, axes[len(swept) :])]
     more = naming_kinds(rows, shown, swept, [name for name in _parameters(header) if name not in axes])
     named = (
         Point({**point.place, **{name: row[name] for name in more}}, point.trials)
@@ -113,35 +113,35 @@ def over_seeds(folder: Path) -> Summary:
 
 
 def differences(folder: Path, against: str) -> Summary:
-    """How far the points are from those with AXIS=VALUE, seed by seed: trials of one seed share init, batches, masks
-    and noise, so most of what a seed does is the same on both sides and drops out.
+    """Differences from the points with AXIS=VALUE, seed by seed: trials with the same seed share init, batches, masks
+    and noise, so most of a seed's effect cancels.
 
-    A point is compared with the one that is its equal on all other axes. An empty cell is equal to any: a float32 net
-    has no bitwidth, and is there for each of them. An axis that moves together with AXIS is not compared.
+    A point is compared with the point that is equal on all other axes. An empty cell equals any value: a float32 net
+    has no bitwidth, and is compared at each of them. An axis that moves together with AXIS is not compared.
 
     Raises:
-        UserError: there is no such table, axis or value, or nothing that can be paired.
+        UserError: there is no such table, axis or value, or there are no pairs.
     """
     axes, measures, points = read_points(folder)
-    axis, values = _asked(folder, against, axes, points)
+    axis, values = _requested(folder, against, axes, points)
     tied = _moving_with(axis, axes, points)
     bases = [point for point in points if point.place[axis] in values]
     swept = _swept(list(next(iter(points[0].trials.values()))))
-    apart = {axis, *tied}  # parameters too, such as the bitwidth of a format: they say no more than the axis does
+    compared = {axis, *tied}  # including parameters such as the bitwidth of a format, which follow from the axis
     baseline = {name: bases[0].place[name] for name in (axis, *tied) if name == axis or name in swept}
     others = [point for point in points if point.place[axis] not in values]
-    pairs, unpaired = _paired(others, bases, [name for name in axes if name not in apart])
-    places = (_common_place(point, base, axes, apart) for point, base in pairs)
+    pairs, unpaired = _paired(others, bases, [name for name in axes if name not in compared])
+    places = (_common_place(point, base, axes, compared) for point, base in pairs)
     lines = tuple(_difference_line(place, *pair, measures) for place, pair in zip(places, pairs, strict=True))
     _check_pairs(folder, words(baseline), others, lines)
     rows = [{**line.place, "key": str(number)} for number, line in enumerate(lines)]
     return Summary(
-        axes, measures, lines, baseline, unpaired, shown=(*swept, *telling_apart(rows, swept, axes[len(swept) :]))
+        axes, measures, lines, baseline, unpaired, shown=(*swept, *distinguishing(rows, swept, axes[len(swept) :]))
     )
 
 
 def csv_text(summary: Summary) -> str:
-    """All numbers, in full."""
+    """A summary as CSV, with all numbers in full."""
     counts = list(summary.lines[0].counts) if summary.lines else ["n"]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -156,7 +156,7 @@ def csv_text(summary: Summary) -> str:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean, standard deviation and 95 % interval of what some seeds gave."""
+    """Mean, standard deviation and 95 % interval of the values of some seeds."""
     n = len(values)
     mean = _sum(values) / n if n else math.nan
     if n < 2:
@@ -168,20 +168,20 @@ def estimate(values: Sequence[float]) -> Estimate:
 def _sum(values: Iterable[float]) -> float:
     try:
         return math.fsum(values)
-    except (OverflowError, ValueError):  # losses near the largest float, or infinite of both signs
+    except (OverflowError, ValueError):  # losses near the largest float, or infinities of both signs
         return math.nan
 
 
 @lru_cache
 def _quantile(freedom: int) -> float:
-    """How many standard errors the interval reaches, by Student's t."""
+    """Half the width of the interval in standard errors, by Student's t."""
     from scipy.special import stdtrit  # type: ignore[import-untyped]
 
     return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def words(cells: Cells) -> str:
-    """Cells as one would type them, and an empty one as what it means."""
+    """Cells as `axis=value`, and empty ones as `no axis`."""
     return ", ".join(f"{name}={cell}" if cell else f"no {name}" for name, cell in cells.items())
 
 
@@ -196,7 +196,7 @@ class Point:
     trials: Mapping[str, Cells]
 
     def values(self, seed: str) -> dict[str, float] | None:
-        """What a trial that is done gave; None for one that is not, or not there."""
+        """The measures of a done trial; None if it is not done, or there is none."""
         row = self.trials.get(seed)
         if row is None or row["status"] != DONE:
             return None
@@ -204,7 +204,7 @@ class Point:
 
 
 def read_points(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...], list[Point]]:
-    """The axes of a table, what it measures, and its points in the order in which they stand there."""
+    """The axes of a table, its measures, and its points in the order of the table."""
     header, rows = read_rows(folder)
     axes = _swept(header)
     axes += _differing(rows, axes, _parameters(header))
@@ -218,7 +218,7 @@ def read_rows(folder: Path) -> tuple[list[str], list[Cells]]:
     Raises:
         UserError: there is no such table.
     """
-    tables.read_trials(folder)  # says what is wrong with the table
+    tables.read_trials(folder)  # reports what is wrong with the table
     with (folder / "trials.csv").open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream, restval="")
         rows: list[Cells] = list(reader)
@@ -237,14 +237,14 @@ def _parameters(header: Sequence[str]) -> list[str]:
 
 
 def distinguishing_columns(header: Sequence[str], rows: Sequence[Cells]) -> list[str]:
-    """The columns that a reader needs to tell the rows of a table apart, besides key, status and seed."""
+    """The columns needed to distinguish the rows of a table, besides key, status and seed."""
     swept, parameters = _swept(header), _parameters(header)
-    shown = [*swept, *telling_apart(rows, [*swept, "seed"], parameters)]
+    shown = [*swept, *distinguishing(rows, [*swept, "seed"], parameters)]
     return [*shown, *naming_kinds(rows, shown, swept, parameters)]
 
 
-def telling_apart(rows: Sequence[Cells], axes: Sequence[str], parameters: Sequence[str]) -> list[str]:
-    """Few parameters by which trials differ that have equal cells on the axes, formats before all others."""
+def distinguishing(rows: Sequence[Cells], axes: Sequence[str], parameters: Sequence[str]) -> list[str]:
+    """A few parameters that distinguish trials with equal cells on the axes, formats first."""
     ordered = sorted(parameters, key=lambda name: not name.startswith(ROLE_COLUMNS))
     chosen: list[str] = []
     while alike := _alike(rows, [*axes, *chosen]):
@@ -267,8 +267,8 @@ def _alike(rows: Iterable[Cells], names: Sequence[str]) -> list[list[Cells]]:
 def naming_kinds(
     rows: Sequence[Cells], shown: Sequence[str], axes: Sequence[str], parameters: Sequence[str]
 ) -> list[str]:
-    """The parameter that says what the rows are that lack an axis which others have, as a float32 reference lacks the
-    bitwidths of a grid; none where a column that is shown says it."""
+    """The parameter that identifies rows without a value on some axis, such as a float32 reference in a grid of
+    bitwidths; none if a shown column already does."""
     kinds: dict[tuple[bool, ...], list[Cells]] = {}
     for row in rows:
         kinds.setdefault(tuple(bool(row[name]) for name in axes), []).append(row)
@@ -283,12 +283,12 @@ def naming_kinds(
 
 
 ROLE_COLUMNS = "quantize."
-"""How the columns begin that say what a role is rounded to."""
+"""Prefix of the columns with the formats of roles."""
 
 
 def _differing(rows: Iterable[Cells], axes: Sequence[str], parameters: Sequence[str]) -> list[str]:
-    """The parameters that no grid sweeps, and that differ all the same at one place and seed: two grids of one spec
-    have the same axes and another `trial`. Their means are not to be mixed."""
+    """The parameters that no grid sweeps but that differ at one place and seed: two grids of a spec can have the same
+    axes and different `trial`s. Their means must not be mixed."""
     first: dict[tuple[str, ...], Cells] = {}
     found: set[str] = set()
     for row in rows:
@@ -299,7 +299,7 @@ def _differing(rows: Iterable[Cells], axes: Sequence[str], parameters: Sequence[
 
 
 def _points(rows: Iterable[Cells], axes: Sequence[str], path: Path) -> list[Point]:
-    """Rows of one place, each trial once: a grid repeats the trials that do not read one of its axes."""
+    """Group rows by place, with each trial once: a grid repeats trials that do not read one of its axes."""
     trials: dict[tuple[str, ...], dict[str, Cells]] = {}
     for row in rows:
         seeds = trials.setdefault(tuple(row[name] for name in axes), {})
@@ -322,15 +322,15 @@ def _estimates(trials: Sequence[Mapping[str, float]], measures: Sequence[str]) -
 # --- differences ------------------------------------------------------------------------------------------------------
 
 
-def _asked(folder: Path, against: str, axes: Sequence[str], points: Sequence[Point]) -> tuple[str, set[str]]:
-    """The axis that --against names, and its cells that mean the value: `1` is how one types 1.0."""
+def _requested(folder: Path, against: str, axes: Sequence[str], points: Sequence[Point]) -> tuple[str, set[str]]:
+    """The axis that --against names, and its cells that match the value; `1` matches 1.0."""
     axis, equals, value = against.partition("=")
     if not equals:
         raise UserError(f"--against {cut(against)}: expected AXIS=VALUE, such as rounding=nearest")
     if axis == "seed":
         raise UserError(f"--against {cut(against)}: {OF_SEEDS}" + (f" ({few(axes)})" if axes else ""))
     if not axes:
-        raise UserError(f"{folder} has no axes: there is nothing to compare in it")
+        raise UserError(f"{folder} has no axes, so there is nothing to compare")
     if axis not in axes:
         raise UserError(f"{folder}: --against: {unknown('axis', axis, axes)}")
     there = list(dict.fromkeys(point.place[axis] for point in points))
@@ -343,8 +343,8 @@ def _asked(folder: Path, against: str, axes: Sequence[str], points: Sequence[Poi
 
 
 OF_SEEDS = (
-    "pairs are made by seed: each difference is between two trials of one seed. Name the axis to compare; `--aggregate`"
-    " shows what varies from seed to seed"
+    "pairs are formed by seed: each difference is between two trials with the same seed. Name the axis to compare;"
+    " `--aggregate` shows the variation between seeds"
 )
 """Why seeds are not an axis to compare."""
 
@@ -366,7 +366,7 @@ def _no_such_value(axis: str, value: str, there: Sequence[str]) -> str:
 
 
 def _moving_with(axis: str, axes: Sequence[str], points: Sequence[Point]) -> list[str]:
-    """The axes that have one value for each value of `axis`, as those of a `zip` do."""
+    """The axes with exactly one value for each value of `axis`, like those of a `zip`."""
     steps = {point.place[axis] for point in points}
     there = {name: {(point.place[axis], point.place[name]) for point in points} for name in axes if name != axis}
     return [
@@ -377,14 +377,14 @@ def _moving_with(axis: str, axes: Sequence[str], points: Sequence[Point]) -> lis
 def _paired(
     points: Sequence[Point], bases: Sequence[Point], axes: Sequence[str]
 ) -> tuple[list[tuple[Point, Point]], int]:
-    """Each point with those that it can be compared with, and how many points have none."""
+    """Each point with its counterparts, and the number of points without one."""
     index = _Index(bases, axes)
     found = [(point, index.nearest(point)) for point in points]
     return [(point, base) for point, own in found for base in own], sum(not own for _, own in found)
 
 
 class _Index:
-    """Points by the axes on which they have a value, so that those equal to another are found without a search."""
+    """Points indexed by the axes on which they have a value, to find equal points without a search."""
 
     def __init__(self, points: Sequence[Point], axes: Sequence[str]) -> None:
         self.axes = axes
@@ -394,7 +394,7 @@ class _Index:
         self.by_cells: dict[tuple[tuple[str, ...], ...], dict[tuple[str, ...], list[Point]]] = {}
 
     def nearest(self, point: Point) -> list[Point]:
-        """Those that say the same on all axes on which both say something; of the kind that lacks the fewest axes."""
+        """The points that agree on all axes where both have a value, of the kind that lacks the fewest axes."""
         own = self._named(point)
         for kind in sorted(self.kinds, key=lambda names: len({*names} ^ {*own})):
             common = tuple(name for name in own if name in kind)
@@ -417,10 +417,10 @@ def _cells(point: Point, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(point.place[name] for name in names)
 
 
-def _common_place(point: Point, base: Point, axes: Sequence[str], apart: Collection[str]) -> Cells:
-    """Where a pair stands: the point's cells, and the other's on the axes on which the point has none and that are not
-    those on which they are set apart."""
-    return {name: point.place[name] if name in apart else point.place[name] or base.place[name] for name in axes}
+def _common_place(point: Point, base: Point, axes: Sequence[str], compared: Collection[str]) -> Cells:
+    """The place of a pair: the cells of the point or, where it has none, of the base, except on the axes that are
+    compared."""
+    return {name: point.place[name] if name in compared else point.place[name] or base.place[name] for name in axes}
 
 
 def _difference_line(place: Cells, point: Point, base: Point, measures: Sequence[str]) -> Line:
@@ -430,7 +430,7 @@ def _difference_line(place: Cells, point: Point, base: Point, measures: Sequence
 
 
 def _by_seed(point: Point, base: Point, seeds: Iterable[str]) -> Iterator[dict[str, float]]:
-    """The differences of all seeds that are done on both sides."""
+    """The differences for all seeds that are done on both sides."""
     for seed in seeds:
         values, others = point.values(seed), base.values(seed)
         if values is not None and others is not None:

@@ -1,4 +1,4 @@
-"""Whether the tables in a folder are those that would be written: of the same rows and records, by the same code."""
+"""Whether the tables in a folder are up to date: written by the same code from the same rows and records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qsweep.spec.plan import Plan
 
 
 def source_of(plan: Plan, records: Mapping[str, Record]) -> str:
-    """SHA-256 of all that tables are made of."""
+    """SHA-256 of everything that tables depend on."""
     return hashlib.sha256("\n".join([_code(), plan.digest, *_checksums(plan, records)]).encode()).hexdigest()
 
 
@@ -27,7 +27,7 @@ def _checksums(plan: Plan, records: Mapping[str, Record]) -> Iterator[str]:
 
 @cache
 def _code() -> str:
-    """Of this package's own files: a version or a commit would miss what somebody has changed."""
+    """SHA-256 of the files of this package; a version or a commit would miss local changes."""
     found = hashlib.sha256()
     package = Path(qsweep.__file__).parent
     for path in sorted(package.rglob("*.py")):
@@ -36,11 +36,13 @@ def _code() -> str:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each table that is there."""
+    """SHA-256 of each table in a folder."""
     tables = sorted(path for path in folder.glob("*.csv") if files.is_regular(path))
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tables}
 
 
-def are_tables(folder: Path, noted: Any, source: str) -> bool:
-    """Whether the tables are those that were noted, and were made of this source."""
-    return isinstance(noted, Mapping) and noted.get("source") == source and noted.get("files") == digests(folder)
+def are_current(folder: Path, recorded: Any, source: str) -> bool:
+    """Whether the tables are the recorded ones, and were made from this source."""
+    return (
+        isinstance(recorded, Mapping) and recorded.get("source") == source and recorded.get("files") == digests(folder)
+    )

@@ -1,4 +1,4 @@
-"""The file of a store: examining, making and opening it, and what to say where that fails."""
+"""The file of a store: examining, creating and opening it, and the messages for failures."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ CREATE TABLE records (
 CREATE INDEX records_key ON records (key);
 CREATE TABLE damaged (id INTEGER PRIMARY KEY, row TEXT NOT NULL);
 """
-"""`result` and `history` are compared and go into tables; `run` and `seconds` are never compared. A history is kept by
-column, one list a metric: a hundred thousand must be decoded in a second. No STRICT: clusters have SQLite older than
-3.37."""
+"""`result` and `history` are compared and written to tables; `run` and `seconds` are never compared. A history is
+stored by column, one list per metric, so that a hundred thousand are decoded in a second. No STRICT tables: some
+clusters have SQLite older than 3.37."""
 SOURCES = "CREATE TABLE IF NOT EXISTS sources (digest TEXT PRIMARY KEY, text TEXT NOT NULL)"
-"""Made with the first source: an older qsweep takes no notice of it."""
+"""Created with the first source; an older qsweep ignores it."""
 
 
 def examine(path: Path) -> bool:
-    """Whether there is a store that we read; False where there is nothing, or what a killed maker left.
+    """Whether there is a readable store; False if there is nothing, or an empty one that a killed process left.
 
     Raises:
-        UserError: there is something else. Reading alone, so that no byte of it changes.
+        UserError: there is something else. It is only read, so that no byte changes.
     """
     if not path.exists() or path.stat().st_size == 0:
         return False
@@ -54,8 +54,8 @@ def examine(path: Path) -> bool:
         )
     if schema not in _own_schemas():
         raise UserError(
-            f"{path} is not a store of qsweep, or damaged: it has other tables; move it away, or choose another folder"
-            " with --results"
+            f"{path} is not a store of qsweep, or is damaged: it has other tables; move it away, or choose another"
+            " folder with --results"
         )
     return True
 
@@ -68,7 +68,7 @@ def _schema(connection: sqlite3.Connection) -> set[tuple[str, str, str]]:
 
 @cache
 def _own_schemas() -> list[set[tuple[str, str, str]]]:
-    """That of a store, and that of one with users' files."""
+    """The schema of a store, and that of a store with users' files."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(SCHEMA)
         without = _schema(connection)
@@ -77,7 +77,7 @@ def _own_schemas() -> list[set[tuple[str, str, str]]]:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Which file stands under a path."""
+    """Device and inode of the file at a path; None if there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -86,10 +86,10 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def refuse_links(path: Path) -> None:
-    """A link would have another file written, which may be anything of the user's.
+    """Refuse symbolic links: writing through one would change some other file of the user.
 
     Raises:
-        UserError: the store, or a file of SQLite's beside it, is a symbolic link.
+        UserError: the store, or one of SQLite's files beside it, is a symbolic link.
     """
     for file in (path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm", "-journal"))):
         if file.is_symlink():
@@ -118,7 +118,8 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def connect_to_view(path: Path) -> sqlite3.Connection:
-    """A connection for a reader: where the file can be written, one that clears `-wal` and `-shm` away at its end."""
+    """A connection for a reader. If the file is writable, the connection can write, so that it removes `-wal` and
+    `-shm` when it is closed."""
     try:
         refuse_links(path)
         return connect(path, "mode=rw")
@@ -127,26 +128,26 @@ def connect_to_view(path: Path) -> sqlite3.Connection:
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
-    """A connection that only reads. Where the folder can't be written, SQLite has no place for its lock: do without."""
+    """A connection that only reads. In a folder that is not writable, SQLite can't create its lock file: do without."""
     try:
         return connect(path, "mode=ro")
     except sqlite3.Error as error:
-        barred = _primary(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
-        if not barred or path.with_name(f"{path.name}-wal").exists():
+        can_not_write = _primary(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        if not can_not_write or path.with_name(f"{path.name}-wal").exists():
             raise
         return connect(path, "mode=ro&immutable=1")
 
 
 _text = methodcaller("decode", "utf-8", "surrogateescape")
-"""Damaged bytes must reach the checksum; sqlite3 by itself would stop at them."""
+"""Damaged bytes must reach the checksum; sqlite3's own decoding would raise an error."""
 
 
-# --- what goes wrong --------------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def said(path: Path) -> Iterator[None]:
-    """Errors that the user can mend, in words."""
+def user_errors(path: Path) -> Iterator[None]:
+    """Turn errors that the user can fix into UserErrors."""
     try:
         yield
     except OSError as error:
@@ -156,7 +157,7 @@ def said(path: Path) -> Iterator[None]:
 
 
 def store_error(path: Path, error: sqlite3.Error) -> Exception:
-    """The user's side of an SQLite error: what to do about it; the error itself where it is a mistake of ours."""
+    """A UserError for an SQLite error, which says what to do; the error itself if it is a bug."""
     code = _primary(error)
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return UserError(
@@ -168,7 +169,7 @@ def store_error(path: Path, error: sqlite3.Error) -> Exception:
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return UserError(f"can't open or write {path}: {error}; choose another folder with --results")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return UserError(f"another program writes to {path} and does not end: {error}")
+        return UserError(f"another program keeps writing to {path}: {error}")
     return error
 
 
@@ -177,8 +178,8 @@ def _primary(error: sqlite3.Error) -> int:
 
 
 def damaged_file(path: Path, found: str) -> UserError:
-    return UserError(f"{path} is damaged or no store: {found}. Move it away, and what it held will be trained again")
+    return UserError(f"{path} is damaged or not a store: {found}. Move it away; the next run retrains its trials")
 
 
 def no_store(path: Path) -> UserError:
-    return UserError(f"no store at {path}: nothing has run there yet (`qsweep run SPEC`)")
+    return UserError(f"no store at {path}: nothing has been run there yet (`qsweep run SPEC`)")

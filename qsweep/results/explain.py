@@ -1,4 +1,4 @@
-"""Why a trial learned or did not, in words, from what was counted in it."""
+"""Explains in words why a trial learned or did not, from its diagnostic metrics."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from qsweep.trial.reach import ACCURACIES
 from qsweep.trial.roles import PLURALS, ROLES
 
 MANY, SOME, FEW = 0.5, 0.05, 0.5
-"""From which share on stalled updates or zeros are worth a word; from which clipped values; and levels below which."""
+"""The fraction from which stalled updates and zeros are reported, that of clipped values, and that of levels below
+which few are used."""
 GUESSING = 1.5
-"""Times the accuracy of a guess, up to which a net does no better."""
+"""A net whose accuracy is below this multiple of chance does no better than guessing."""
 
 
 def reasons(trial: Mapping[str, Any], measures: Mapping[str, Any], diverged: bool = False) -> list[str]:
-    """What stands out in a trial, a sentence each.
+    """Sentences about what is remarkable in a trial.
 
     Args:
         trial: its settings.
-        measures: of its last whole epoch, by the names of the table's columns.
+        measures: the metrics of its last complete epoch, by the names of the table's columns.
         diverged: whether it diverged after that epoch.
     """
     found = [sentence for role in ROLES for sentence in _of_role(role, trial, measures)]
@@ -36,8 +37,8 @@ def reasons(trial: Mapping[str, Any], measures: Mapping[str, Any], diverged: boo
 
 
 def _overflows(trial: Mapping[str, Any]) -> Iterator[str]:
-    """The formats of a trial in which large values become Inf or NaN. No count of a role shows such an overflow: the
-    first one makes the trial diverge, and the counts of that epoch are not kept."""
+    """Sentences about the formats in which large values become Inf or NaN. No metric shows such an overflow: the first
+    one makes the trial diverge, and the metrics of that epoch are not kept."""
     roles: dict[Float, list[str]] = {}
     for role in ROLES:
         own = _format_of(role, trial)
@@ -47,8 +48,8 @@ def _overflows(trial: Mapping[str, Any]) -> Iterator[str]:
     for fmt, things in roles.items():
         beyond = "NaN" if math.isnan(fmt.law.beyond) else "Inf"
         yield (
-            f"A value beyond ±{fmt.law.largest:g} becomes {beyond} in {name_of(fmt)}, the format of its"
-            f" {_listed(things)}, which may be why it diverged: `saturate: true` makes it the largest value instead."
+            f"Values beyond ±{fmt.law.largest:g} become {beyond} in {name_of(fmt)}, the format of its"
+            f" {_listed(things)}, which may be why it diverged: with `saturate: true` they become the largest value."
         )
 
 
@@ -61,60 +62,59 @@ def _of_role(role: str, trial: Mapping[str, Any], measures: Mapping[str, Any]) -
     if own is None:
         return
     fmt = make(own["format"], own)
-    told = {part: measures.get(f"{role}_{part}") for part in ("stalled", "clipped", "zero", "levels")}
+    own_measures = {part: measures.get(f"{role}_{part}") for part in ("stalled", "clipped", "zero", "levels")}
     things, stays = PLURALS[role], role in kept_roles(trial)
-    if (stalled := told["stalled"]) is not None and stalled >= MANY and not _adds_up_elsewhere(role, trial):
-        at_ends = (told["clipped"] or 0) >= stalled / 2 and fmt.has_given_ends and not fmt.is_sign
+    if (stalled := own_measures["stalled"]) is not None and stalled >= MANY and not _adds_up_elsewhere(role, trial):
+        at_ends = (own_measures["clipped"] or 0) >= stalled / 2 and fmt.has_given_ends and not fmt.is_sign
         yield _stalled_at_ends(stalled, things, own) if at_ends else _stalled(stalled, role, own)
-    if (clipped := told["clipped"]) is not None and clipped >= SOME and not fmt.is_sign:
-        where = f"beyond the ends of {_name(own)}{' after an update' if stays else ''}"
-        yield f"{_percent(clipped)} of its {things} lay {where} and were clipped."
-    if (zero := told["zero"]) is not None and zero >= MANY:
+    if (clipped := own_measures["clipped"]) is not None and clipped >= SOME and not fmt.is_sign:
+        where = f"out of the range of {_name(own)}{' after an update' if stays else ''}"
+        yield f"{_percent(clipped)} of its {things} were {where} and were clipped."
+    if (zero := own_measures["zero"]) is not None and zero >= MANY:
         yield f"{_percent(zero)} of its {things} are 0." if stays else _lost(zero, role, own)
-    if (used := told["levels"]) is not None:
+    if (used := own_measures["levels"]) is not None:
         yield from _few_values(used, role, own, trial)
 
 
 def _few_values(used: int, role: str, own: Mapping[str, Any], trial: Mapping[str, Any]) -> Iterator[str]:
-    """Whether a role has few different values: of those that its format gives a tensor, and that the net has room for.
+    """A sentence if a role has few distinct values, compared with its format's levels and the size of the net.
 
-    They are counted over all tensors. Where each of these has a scale of its own, their values are not among those of
-    one tensor.
+    They are counted over all tensors. If each tensor has its own scale, their values are not those of one tensor.
     """
     fmt = make(own["format"], own)
-    given, there = _levels(fmt, own), count_of(role, trial)
-    if given is None or used >= FEW * min(given, there if there is not None else given):
+    levels, count = _levels(fmt, own), count_of(role, trial)
+    if levels is None or used >= FEW * min(levels, count if count is not None else levels):
         return
-    if there is None and role in ("bias", "norm"):  # they are few, and it takes the net to know how few
+    if count is None and role in ("bias", "norm"):  # they are few; how few is known only from the net
         return
     if fmt.has_given_ends and LAYERS not in trial and fmt.code is not None:
-        yield f"Its {PLURALS[role]} use {used:,} of the {given:,} values of {name_of(fmt)}."
+        yield f"Its {PLURALS[role]} use {used:,} of the {levels:,} values of {name_of(fmt)}."
     else:
-        yield f"Its {PLURALS[role]} have {used:,} different value{'s' * (used != 1)} in all."
+        yield f"Its {PLURALS[role]} have {used:,} distinct value{'s' * (used != 1)} in all."
 
 
 def _levels(fmt: Format, own: Mapping[str, Any]) -> int | None:
-    """How many values a format with a bitwidth gives a tensor; None where channels or groups have scales."""
+    """The number of levels that a format with a bitwidth has per tensor; None if channels or groups have scales."""
     if BITWIDTH.name not in {p.name for p in fmt.parameters} or own.get("per", "tensor") != "tensor":
         return None
     return fmt.code.levels if fmt.code is not None else 1 << own["bitwidth"]
 
 
 def _format_of(role: str, trial: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What a role is rounded to in the net, or else at the first layer that has a format of its own for it."""
+    """The format of a role in the net, or else in the first layer that has its own format for it."""
     everywhere = [trial.get("quantize", {}), *exceptions(trial.get(LAYERS))]
     return next((own[role] for own in everywhere if rounds(own, role)), None)
 
 
 def _adds_up_elsewhere(role: str, trial: Mapping[str, Any]) -> bool:
-    """Whether updates that change no stored value stay in master weights, whose own counts tell what was lost."""
+    """Whether there are master weights, which accumulate updates; their own metrics show what was lost."""
     return role != "master" and any("master" in own for own in (trial["quantize"], *exceptions(trial.get(LAYERS))))
 
 
 def _stalled_at_ends(share: float, things: str, own: Mapping[str, Any]) -> str:
     return (
-        f"{_percent(share)} of the updates of its {things} left them where they were, mostly beyond the ends of"
-        f" {_name(own)}: a smaller learning rate or a wider range would let them move."
+        f"{_percent(share)} of the updates of its {things} did not change them, mostly because they would leave the"
+        f" range of {_name(own)}: a smaller learning rate or a wider range would let them change."
     )
 
 
@@ -122,21 +122,21 @@ def _stalled(share: float, role: str, own: Mapping[str, Any]) -> str:
     things = PLURALS[role]
     if own["rounding"].startswith("stochastic"):
         return (
-            f"Stochastic rounding left {_percent(share)} of the {things} that had an update where they were, and moved"
-            f" the others by at least a step of {_name(own)}: right on average, noisy in each step."
+            f"Stochastic rounding left {_percent(share)} of the {things} with an update unchanged, and changed the"
+            f" others by at least a step of {_name(own)}: right on average, noisy in each step."
         )
     masters = ["master weights (`quantize.master: float32`)"] if role != "master" else []
     if own["rounding"] not in ("nearest", "away"):
         remedies = _either(*masters, "stochastic rounding", "rounding to nearest")
         return (
             f"{_percent(share)} of the updates of its {things} were lost to rounding {own['rounding']}: {remedies}"
-            " would let them through."
+            " would preserve them."
         )
     step = f"half a step of its {own['bitwidth']}-bit {things}" if "bitwidth" in own else f"half a step of {_name(own)}"
     remedies = _either(*masters, "stochastic rounding", "a larger learning rate", "more bits")
     return (
         f"{_percent(share)} of the updates of its {things} were smaller than {step} and were lost to {own['rounding']}"
-        f" rounding: {remedies} would let them through."
+        f" rounding: {remedies} would preserve them."
     )
 
 
@@ -145,13 +145,15 @@ MORE = {
     "gradient": "a larger `loss_scale`",
     "update": "a larger learning rate",
 }
-"""What makes the values of a role larger."""
+"""How to make the values of a role larger."""
 
 
 def _lost(share: float, role: str, own: Mapping[str, Any]) -> str:
-    things = f"those of its {PLURALS[role]} that were not 0"
+    things = f"its non-zero {PLURALS[role]}"
     if own["rounding"].startswith("stochastic"):
-        return f"Stochastic rounding made 0 of {_percent(share)} of {things}, and at least a whole step of the others."
+        return (
+            f"Stochastic rounding rounded {_percent(share)} of {things} to 0, and the others to at least a whole step."
+        )
     finer = "more fraction bits" if "fraction" in own else "more bits"
     remedies = _either(*([MORE[role]] if role in MORE else []), finer, "stochastic rounding")
     return f"{_percent(share)} of {things} became 0 in {_name(own)}: {remedies} would keep them."
@@ -176,6 +178,6 @@ def _name(own: Mapping[str, Any]) -> str:
 
 
 def _percent(share: float) -> str:
-    """A share as a whole number of per cent, never rounded to all or nothing."""
+    """A fraction in whole per cent, rounded to 0 or 100 only if it is exactly that."""
     whole = min(max(round(100 * share), 1), 99) if 0 < share < 1 else round(100 * share)
     return f"{whole} %"

@@ -1,4 +1,4 @@
-"""results/<name>/: all that one sweep gives, and all that readers need. It belongs to one spec file."""
+"""results/<name>/: the complete, self-contained results of one sweep. The folder belongs to one spec file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from qsweep.spec.reader import plain_scalar, read_text
 
 @dataclass(frozen=True)
 class Change:
-    """How a plan differs from the one that its folder held before."""
+    """How a plan differs from the previous one in its folder."""
 
     added: int
     removed: int
@@ -36,10 +36,10 @@ class Change:
 
 
 def owner(spec_path: Path, packaged: Path, root: Path) -> str:
-    """A spec file's identity, never a full path: relative to a folder, or `packaged:`, or its name and a digest.
+    """A spec file's identity, never a full path: relative to `root`, or `packaged:`, or its name and a digest.
 
     Args:
-        root: the folder that paths are relative to: the one that holds the results, wherever `qsweep` is called.
+        root: the folder that paths are relative to: the parent of the results folder, wherever `qsweep` is called.
     """
     spec_path, root = spec_path.resolve(), root.resolve()
     if spec_path.is_relative_to(root):
@@ -51,28 +51,32 @@ def owner(spec_path: Path, packaged: Path, root: Path) -> str:
 
 
 def _printable(text: str) -> str:
-    """A file's name may hold line ends, and bytes that are no text."""
+    """A file name without line breaks and undecodable bytes."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def claim(folder: Path, spec_owner: str, plan: Plan) -> str | None:
-    """Make sure that a folder is this spec's, nobody's, or that of a spec with the same trials, which then has moved.
+    """Make sure that a folder belongs to this spec, to none, or to a spec with the same trials (which was moved).
 
     Returns:
-        What to say of a folder that is taken over.
+        A note about a folder that is taken over.
 
     Raises:
-        UserError: it belongs to another file of the same name, or is kept for what is no sweep's.
+        UserError: it belongs to another file of the same name, or its name is reserved.
     """
     if is_reserved(folder.name):
-        raise UserError(f"{folder} can't be a sweep's folder: give the spec another name, or the folder by --name")
+        raise UserError(
+            f"{folder} can't be a sweep's folder: give the spec another name, or name the folder with --name"
+        )
     for place in (folder, folder / "figures"):
         if place.is_symlink():
-            raise UserError(f"{place} is a symbolic link, which qsweep does not write through: replace it by a folder")
-    other = _noted(folder, "spec", "path")
+            raise UserError(
+                f"{place} is a symbolic link, which qsweep does not write through: replace it with a folder"
+            )
+    other = _recorded(folder, "spec", "path")
     if other is None or other == spec_owner:
         return None
-    before, now = set(_noted(folder, "plan", "keys") or ()), {trial.key for trial in plan.trials}
+    before, now = set(_recorded(folder, "plan", "keys") or ()), {trial.key for trial in plan.trials}
     if before and (before <= now or before >= now):
         return f"{folder} was made by {other}, with the same trials: {spec_owner} takes it over"
     raise UserError(
@@ -82,16 +86,16 @@ def claim(folder: Path, spec_owner: str, plan: Plan) -> str | None:
 
 
 def owner_of(target: Path, spec_path: Path, packaged: Path, root: Path) -> str:
-    """Whose a folder is to be when a spec runs: a folder's own spec leaves it to whom it belongs."""
-    noted = _noted(target, "spec", "path")
-    if spec_path.name == f"{RESOLVED}.yaml" and spec_path.parent.resolve() == target.resolve() and noted:
-        return str(noted)
+    """The owner of a folder after a run of a spec; running a folder's own spec does not change it."""
+    recorded = _recorded(target, "spec", "path")
+    if spec_path.name == f"{RESOLVED}.yaml" and spec_path.parent.resolve() == target.resolve() and recorded:
+        return str(recorded)
     return owner(spec_path, packaged, root)
 
 
 def change(folder: Path, plan: Plan) -> Change | None:
-    """What is new and what is gone against the plan that the folder holds; None where it holds none or the same."""
-    before = _noted(folder, "plan", "keys")
+    """The change from the plan in the folder; None if there is no plan or the same one."""
+    before = _recorded(folder, "plan", "keys")
     if not isinstance(before, list):
         return None
     old, new = set(before), {trial.key for trial in plan.trials}
@@ -104,8 +108,8 @@ def write(folder: Path, plan: Plan, spec_owner: str, records: Mapping[str, Recor
     Raises:
         UserError: the folder can't be written.
     """
-    source, noted = current.source_of(plan, records), read_provenance(folder)
-    is_current = "records" in noted and current.are_tables(folder, noted.get("tables"), source)
+    source, recorded = current.source_of(plan, records), read_provenance(folder)
+    is_current = "records" in recorded and current.are_current(folder, recorded.get("tables"), source)
     if not is_current:
         _write_tables(folder, plan, records)
     _write_sources(folder, plan)
@@ -114,7 +118,7 @@ def write(folder: Path, plan: Plan, spec_owner: str, records: Mapping[str, Recor
         "spec": {"name": plan.spec.name, "path": spec_owner, "overrides": dict(plan.spec.overrides)},
         "plan": {"digest": plan.digest, "rows": len(plan.rows), "keys": [trial.key for trial in plan.trials]},
         "sources": plan.spec.digests,
-        "records": noted["records"] if is_current else _summary(plan, records),
+        "records": recorded["records"] if is_current else _summary(plan, records),
         "tables": {"source": source, "files": current.digests(folder)},
         "run": dict(origin),
     }
@@ -130,7 +134,7 @@ def _write_tables(folder: Path, plan: Plan, records: Mapping[str, Record]) -> No
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Keep a copy of tables that came from elsewhere, before a run replaces them; where, or None if there are none.
+    """Copy tables that came from elsewhere before a run replaces them; return the folder, or None if there are none.
 
     Raises:
         UserError: the folder can't be read or written.
@@ -149,7 +153,7 @@ def set_aside(folder: Path) -> Path | None:
 
 
 def _write_sources(folder: Path, plan: Plan) -> None:
-    """Keep the users' files that trials of the plan come from, and no others."""
+    """Store the users' files that trials of the plan use, and remove others."""
     kept = imports.keep(folder, plan.spec.sources)
     for path, text in kept.items():
         files.write(path, text)
@@ -160,7 +164,7 @@ def _write_sources(folder: Path, plan: Plan) -> None:
 
 
 def _write_or_remove(path: Path, content: str) -> None:
-    """A file that only some sweeps have: where this one has none, that of an earlier plan must not stay."""
+    """Write a file that only some sweeps have; if there is no content, remove that of an earlier plan."""
     if content:
         files.write(path, content)
     else:
@@ -177,7 +181,7 @@ def _summary(plan: Plan, records: Mapping[str, Record]) -> dict[str, Any]:
 
 
 def _spec_text(plan: Plan, spec_owner: str, name: str) -> str:
-    """A spec with the same rows, without overrides, which runs as it lies."""
+    """A runnable spec with the same rows, without overrides."""
     spec = plan.spec
     head = [f"# {spec_owner}, as it was run", f"# plan: {plan.digest}"]
     head += [f"# -S {name}={json.dumps(value)}" for name, value in spec.overrides.items()]
@@ -186,7 +190,7 @@ def _spec_text(plan: Plan, spec_owner: str, name: str) -> str:
 
 
 def _resolved(spec: Spec) -> dict[str, Any]:
-    """A spec as overrides have changed it."""
+    """The content of a spec with its overrides applied."""
     first, *others = (_block(block) for block in spec.blocks)
     rest = {name: own for name, own in spec.document.value.items() if name not in (*BLOCK_KEYS, "also", "seeds")}
     more = {"also": others} if others else {}
@@ -210,13 +214,13 @@ def _block(block: Block) -> dict[str, Any]:
 
 
 def _dumped(value: Any) -> str:
-    """YAML that our reader reads as this value."""
+    """YAML that `read_text` reads as this value."""
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the texts that we would read back as something else (`1e-3` is a number to us, a text to PyYAML)."""
+    """Quotes strings that qsweep would read as something else (`1e-3` is a number here, a string for PyYAML)."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -228,8 +232,8 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text written without double quotes is read back as itself; some characters are line ends in YAML, and
-    some are refused where they look like others."""
+    """Whether a string without double quotes is read as itself: some characters are line breaks in YAML, and some are
+    refused because they look like others."""
     try:
         return plain_scalar(text) == text and text.isascii() and text.replace("\n", "").isprintable()
     except ValueError:
@@ -243,7 +247,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
-    """What provenance.json holds; nothing where there is none.
+    """The content of provenance.json; {} if there is none.
 
     Raises:
         UserError: it is damaged.
@@ -254,18 +258,18 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read: {error}; remove it, and `qsweep run` writes it again") from None
+        raise UserError(f"{path} can't be read: {error}; remove it, and `qsweep run` will write it again") from None
     return content if isinstance(content, dict) else {}
 
 
-def _noted(folder: Path, part: str, name: str) -> Any:
-    """One thing that provenance.json says, or None."""
+def _recorded(folder: Path, part: str, name: str) -> Any:
+    """An entry of provenance.json, or None."""
     content = read_provenance(folder).get(part)
     return content.get(name) if isinstance(content, dict) else None
 
 
 def read_spec(folder: Path) -> dict[str, Any]:
-    """The resolved spec of a sweep's folder: its title and plots, mostly.
+    """The resolved spec of a sweep's folder, mostly for its title and plots.
 
     Raises:
         UserError: it is missing or damaged.
@@ -274,21 +278,21 @@ def read_spec(folder: Path) -> dict[str, Any]:
     try:
         value = read_text(path.read_text(encoding="utf-8"), str(path)).value
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; `qsweep run` writes it") from None
+        raise UserError(f"{path}: {error.strerror}; create it with `qsweep run`") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is damaged: {error}; `qsweep run` writes it again") from None
+        raise UserError(f"{path} is damaged: {error}; `qsweep run` will write it again") from None
     return value if isinstance(value, dict) else {}
 
 
 def sweep_folders(path: Path) -> list[Path]:
-    """The sweep folders that a path means: itself, or those in it (not the committed reference).
+    """The sweep folders at a path: itself, or those in it (not the committed reference).
 
     Raises:
-        UserError: there is none.
+        UserError: there are none.
     """
     if (path / "trials.csv").is_file():
         return [path]
     found = sorted(p.parent for p in path.glob("*/trials.csv") if not is_reserved(p.parent.name))
     if not found:
-        raise UserError(f"no results in {path}: `qsweep run SPEC` makes them")
+        raise UserError(f"no results in {path}: create some with `qsweep run SPEC`")
     return found

@@ -1,4 +1,4 @@
-"""Forgetting trials: their records and weights, so that the next run trains them anew."""
+"""Deletes the records and weights of trials, so that the next run retrains them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from qsweep.results.weights import Weights
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What forgetting trials deletes.
+    """What `forget` deletes.
 
     Attributes:
-        shared: how many of the trials other sweeps have too, by the sweep's name.
-        bytes: of weights.
+        shared: how many of the trials other sweeps also have, by the sweep's name.
+        bytes: size of the weights.
     """
 
     trials: int
@@ -29,11 +29,11 @@ class Forgotten:
 
 
 def forget(results: Path, prefixes: Sequence[str], name: str | None, delete: bool) -> Forgotten:
-    """Which records and weights of trials the store has; deleted, if that is asked for.
+    """Count the records and weights of trials; with `delete`, delete them.
 
     Args:
-        prefixes: how keys begin, one trial each.
-        name: a sweep all of whose trials are meant.
+        prefixes: the beginnings of keys, one trial each.
+        name: the name of a sweep whose trials are all included.
 
     Raises:
         UserError: there is no such trial or sweep, or the store can't be written.

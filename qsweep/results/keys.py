@@ -1,4 +1,4 @@
-"""The record that a reader means by the beginning of its key."""
+"""Finds records by the beginning of their key."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from qsweep.results.store import Store
 
 SHORT_KEY = 10
 LEAST_DIGITS = 6
-"""Of a key, by which a mistyped one is recognised."""
+"""The length from which a mistyped key gets a suggestion."""
 
 
 def records_like(store: Store, prefix: str) -> list[Record]:
-    """The records of the one trial whose key begins so.
+    """The records of the trial whose key begins with `prefix`.
 
     Raises:
-        UserError: no trial or several have such a key.
+        UserError: no trial has such a key, or several do.
     """
     if not _is_key(prefix):
         raise UserError(f"'{cut(prefix)}' is not a key: keys are hex digits, the first column of `qsweep table`")
@@ -37,10 +37,10 @@ def _is_key(prefix: str) -> bool:
 
 
 def view(path: Path, prefix: str) -> Store:
-    """A store, to look for the records of a key in it.
+    """Open a store to look up a key.
 
     Raises:
-        UserError: there is none; a table here that shows the key says how to get its record.
+        UserError: there is none; if a table here has the key, the message says how to get its record.
     """
     if _is_key(prefix) and not path.exists() and (text := _of_a_table(prefix, path.parent)):
         raise UserError(text)
@@ -48,8 +48,8 @@ def view(path: Path, prefix: str) -> Store:
 
 
 def _of_a_table(prefix: str, results: Path) -> str:
-    """Of a key that a table in or beside the results folder shows: that its record is not here, and what makes it.
-    Folders that were mailed have no store. "" where no table has it."""
+    """The message for a key without a record that a table in or beside the results folder has; "" if no table has it.
+    Mailed folders come without a store."""
     for path in [*sorted(results.glob("*/trials.csv")), *sorted(results.parent.glob("*/trials.csv"))]:
         with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as lines:
             if any(line.startswith(prefix) for line in lines):
@@ -71,7 +71,8 @@ def _no_record(prefix: str, store: Store) -> str:
 
 
 def _nearest_key(prefix: str, keys: Sequence[str]) -> str:
-    """The key that one meant who mistyped a digit or two of its beginning; "" where that is too short to tell."""
+    """The key whose beginning differs from `prefix` by at most two typing errors; "" if there is none or `prefix` is
+    too short."""
     count, half = len(prefix), len(prefix) // 2
     if count < LEAST_DIGITS:
         return ""

@@ -16,11 +16,11 @@ from qsweep.trial.reach import ACCURACIES, Edge, edge, mean, read_reach
 
 @dataclass(frozen=True)
 class Lowest:
-    """The edge at one place on all other axes.
+    """The edge at one point of all other axes.
 
     Attributes:
-        place: the cells of these.
-        accuracy: the mean over seeds at the lowest value; None where there is none.
+        place: the cells of the other axes.
+        accuracy: the mean over seeds at the lowest value; None if there is none.
         lacking: values whose trials have not all run.
     """
 
@@ -32,10 +32,10 @@ class Lowest:
 
 @dataclass(frozen=True)
 class Answer:
-    """What `table --lowest` says.
+    """The content of `table --lowest`.
 
     Attributes:
-        best: the reference's best accuracy and the place of it, where a share was asked for.
+        best: the reference's best accuracy and its place, if a share was requested.
     """
 
     axis: str
@@ -47,10 +47,10 @@ class Answer:
 
 
 def lowest(folder: Path, axis: str, reach: str) -> Answer:
-    """The edge of an axis at each place on the others, means over seeds; diverged trials reach nothing.
+    """The edge of an axis at each point of the other axes, from means over seeds; diverged trials reach nothing.
 
     Raises:
-        UserError: there is no such table, axis or reach, or nothing to take a share of.
+        UserError: there is no such table or axis, `reach` is invalid, or there is no reference to take a share of.
     """
     axes, _, points = read_points(folder)
     if axis not in axes:
@@ -61,22 +61,22 @@ def lowest(folder: Path, axis: str, reach: str) -> Answer:
         raise UserError(f"--reach: {error}") from None
     measure = next((name for name in ACCURACIES if _is_measured(name, points)), "")
     if not measure:
-        raise UserError(f"{folder}: no trial is done, so that nothing is reached (`qsweep status {folder}`)")
+        raise UserError(f"{folder}: no trial is done, so nothing is reached (`qsweep status {folder}`)")
     references = {
         i: found for i, p in enumerate(points) if not p.place[axis] and (found := _mean(p, measure)) is not None
     }
     if wanted.is_share and not references:
         raise UserError(
-            f"{folder}: --reach {reach} is a share of what trials without {axis} reach, and there are none: add a block"
-            f" of them (float32), or ask for an accuracy, as in --reach 0.9"
+            f"{folder}: --reach {reach} is a share of the accuracy of trials without {axis}, and there are none: add a"
+            f" block of them (float32), or give an accuracy, as in --reach 0.9"
         )
     reached = {i: accuracy for i, accuracy in references.items() if not math.isnan(accuracy)}
     best = max(reached, key=reached.__getitem__, default=None) if wanted.is_share else None
     others = tuple(name for name in axes if name != axis)
     target = wanted.target(references.values())
     lines = tuple(_line(own, axis, others, measure, target) for own in _groups(points, axis, others, folder))
-    told = None if best is None else (references[best], {name: points[best].place[name] for name in others})
-    return Answer(axis, others, measure, target, told, lines)
+    reference = None if best is None else (references[best], {name: points[best].place[name] for name in others})
+    return Answer(axis, others, measure, target, reference, lines)
 
 
 def _is_measured(measure: str, points: Iterable[Point]) -> bool:
@@ -84,14 +84,14 @@ def _is_measured(measure: str, points: Iterable[Point]) -> bool:
 
 
 def _mean(point: Point, measure: str) -> float | None:
-    """Over the seeds; NaN where one of them diverged, None where one has not run."""
+    """The mean over seeds; NaN if one of them diverged, None if one has not run."""
     if any(row["status"] not in FINAL for row in point.trials.values()):
         return None
     return mean([values[measure] if (values := point.values(seed)) else math.nan for seed in point.trials])
 
 
 def _groups(points: Iterable[Point], axis: str, others: tuple[str, ...], folder: Path) -> list[list[Point]]:
-    """The points at each place on the other axes, of those that have a value on this one."""
+    """The points that have a value on this axis, grouped by their places on the other axes."""
     groups: dict[tuple[str, ...], list[Point]] = {}
     for point in points:
         if point.place[axis]:
@@ -104,7 +104,7 @@ def _number(cell: str, axis: str, folder: Path) -> float:
     try:
         return float(cell)
     except ValueError:
-        raise UserError(f"{folder}: --lowest {axis}: '{cut(cell)}' is no number: nothing is lower than it") from None
+        raise UserError(f"{folder}: --lowest {axis}: '{cut(cell)}' is not a number, so it has no order") from None
 
 
 def _line(points: list[Point], axis: str, others: tuple[str, ...], measure: str, target: float) -> Lowest:

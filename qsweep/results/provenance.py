@@ -1,8 +1,8 @@
 """Where numbers come from: versions, and the state of the source. Never host, user or path.
 
-A repository's own configuration is never read: with its filters and monitors it may name programs, and a folder that
-somebody mailed may bring one along. The commit is read from its files, and whether files have changed is asked of a git
-that is given the same objects and index under an empty configuration.
+A repository's own configuration is never read: its filters and monitors can run programs, and the repository may have
+come with a mailed folder. The commit is read from its files; whether files have changed is determined by running git
+on the same objects and index with an empty configuration.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ import qsweep
 from qsweep import files
 
 PACKAGES = ("torch", "numpy")
-"""Packages whose version can change a number."""
+"""Packages whose version can change results."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 REFERENCE = re.compile(r"ref: (refs/[\w./+@-]+)")
 MAX_BYTES = 64 * 1024 * 1024
-"""Of a file of a repository that is read whole."""
+"""Size limit of a repository's file that is read."""
 
 
 def provenance() -> dict[str, Any]:
-    """Versions, and git commit and dirty flag of qsweep's own source and of the current folder."""
+    """Versions, and the git commit and dirty flag of qsweep's source and of the current folder."""
     return {
         "qsweep": qsweep.__version__,
         "python": platform.python_version(),
@@ -56,20 +56,20 @@ def _current_folder() -> Path | None:
 
 
 def _source(file: Path) -> dict[str, Any] | None:
-    """The state of the repository that a file belongs to: not of one that its environment merely lies in."""
+    """The state of the repository that tracks a file; None if the file is in a repository but not tracked by it."""
     repository = _repository(file.parent)
-    if repository is None or not _ask(repository, "ls-files", "--", str(file.relative_to(repository.top))):
+    if repository is None or not _git(repository, "ls-files", "--", str(file.relative_to(repository.top))):
         return None
     return _state(file.parent)
 
 
 def _state(folder: Path | None) -> dict[str, Any] | None:
-    """Commit and dirty flag of the repository that a folder lies in; None where there is none."""
+    """Commit and dirty flag of the repository that contains a folder; None if there is none."""
     repository = None if folder is None else _repository(folder)
     commit = None if repository is None else repository.commit()
     if repository is None or commit is None:
         return None
-    changed = _ask(repository, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+    changed = _git(repository, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
     return {"commit": commit, "dirty": None if changed is None else bool(changed)}
 
 
@@ -78,14 +78,14 @@ def _state(folder: Path | None) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class _Repository:
-    """The folders of a git repository: its files, its own state, and what all its work trees share."""
+    """The folders of a git work tree: its files, its own git state, and the state that all work trees share."""
 
     top: Path
     own: Path
     shared: Path
 
     def commit(self) -> str | None:
-        """What HEAD names; None before the first commit, and where references are kept in another way."""
+        """The commit that HEAD names; None before the first commit, or if references are stored in another way."""
         head = files.read_small(self.own / "HEAD").strip()
         if COMMIT.fullmatch(head):
             return head
@@ -111,7 +111,7 @@ def _repository(folder: Path) -> _Repository | None:
 
 
 def _git_folder(top: Path) -> Path | None:
-    """Where a work tree's state is: `.git`, or the folder that a file of this name points to."""
+    """The git folder of a work tree: `.git`, or the folder that a file of this name points to."""
     place = top / ".git"
     if place.is_dir():
         return place
@@ -119,14 +119,14 @@ def _git_folder(top: Path) -> Path | None:
     return top / pointer.removeprefix("gitdir: ") if pointer.startswith("gitdir: ") else None
 
 
-# --- asking git -------------------------------------------------------------------------------------------------------
+# --- running git ------------------------------------------------------------------------------------------------------
 
 
-def _ask(repository: _Repository, *words: str) -> str | None:
-    """What git says of a repository, whose configuration it does not see; None where it can't tell."""
+def _git(repository: _Repository, *words: str) -> str | None:
+    """The output of git for a repository, without its configuration; None if git fails."""
     try:
         with tempfile.TemporaryDirectory() as folder:
-            _lend(repository, Path(folder))
+            _mirror(repository, Path(folder))
             command = ["git", "--no-optional-locks", f"--git-dir={folder}", f"--work-tree={repository.top}", *words]
             done = subprocess.run(
                 command, cwd=repository.top, env=dict(_environment()), capture_output=True, text=True,
@@ -137,8 +137,8 @@ def _ask(repository: _Repository, *words: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _lend(repository: _Repository, folder: Path) -> None:
-    """A repository's objects and index, as a repository in another folder."""
+def _mirror(repository: _Repository, folder: Path) -> None:
+    """Make a repository with the same objects and index in another folder."""
     (folder / "objects" / "info").mkdir(parents=True)
     (folder / "refs").mkdir()
     (folder / "objects" / "info" / "alternates").write_text(f"{repository.shared / 'objects'}\n", encoding="utf-8")
@@ -146,11 +146,11 @@ def _lend(repository: _Repository, folder: Path) -> None:
     (folder / "config").write_text("[core]\n\trepositoryformatversion = 0\n\tbare = false\n", encoding="utf-8")
     index = repository.own / "index"
     if files.is_regular(index):
-        # With its time: git reads again what is as young as the index, since a file can change twice in one second.
+        # Keep its time: git rereads files as recent as the index, since a file can change twice in one second.
         shutil.copy2(index, folder / "index")
 
 
 def _environment() -> Iterator[tuple[str, str]]:
-    """Without variables of a hook's that runs us, and without the user's own filters."""
+    """The environment without git's variables, which a hook that runs qsweep sets, and without the user's filters."""
     yield from ((name, value) for name, value in os.environ.items() if not name.startswith("GIT_"))
     yield from (("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_CONFIG_GLOBAL", os.devnull), ("GIT_ATTR_NOSYSTEM", "1"))

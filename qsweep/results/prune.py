@@ -10,7 +10,7 @@ from qsweep.results.weights import Weights
 
 
 def prune(results: Path, delete: bool) -> tuple[int, int]:
-    """Count the trials whose weights no sweep needs, and the bytes of these; delete them if that is asked for.
+    """Count the trials whose weights no sweep needs, and their bytes; with `delete`, delete these weights.
 
     Raises:
         UserError: there is no store, or the weights' folder can't be written.

@@ -1,4 +1,4 @@
-"""Records of trials, and the rows of the store that hold them: texts and numbers, each row with a checksum."""
+"""Records of trials, and the rows of the store that hold them: text and numbers, each row with a checksum."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from qsweep.trial.key import canonical
 
 STATUSES = ("done", "diverged", "failed", "timeout", "missing")
 FINAL = ("done", "diverged")
-"""Statuses that are known for good; others are tried again."""
+"""Statuses that are never retried."""
 
 COMPARED = ("key", "environment", "status", "reason", "trial", "result", "history")
 SEALED = (*COMPARED, "run", "seconds")
-"""What the checksum is of."""
+"""The columns that the checksum covers."""
 TEXTS = (*COMPARED, "run", "checksum")
 COLUMNS = (*SEALED, "run_id", "checksum")
 ROW = ("id", *COLUMNS)
@@ -30,25 +30,24 @@ KNOWN = f"{SELECT} WHERE key = ? AND environment IN (?, '')"
 INSERT = f"INSERT INTO records ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 
 UNREADABLE = (ValueError, RecursionError)
-"""What JSON that nobody of ours wrote may raise."""
+"""Exceptions that parsing JSON from elsewhere may raise."""
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a trial gave in one environment.
+    """The result of a trial in one environment.
 
     Attributes:
-        settings: the trial's, as JSON: few who look at ten thousand records want them decoded.
-        epochs: the metrics of each epoch, likewise.
-        result: metrics after the last epoch, and `histograms` by place where the trial asks for some; empty unless
-            `done`.
+        settings: of the trial, as JSON: readers of ten thousand records seldom need them decoded.
+        epochs: the metrics of each epoch, as JSON for the same reason.
+        result: metrics after the last epoch, and `histograms` by place if the trial has any; empty unless `done`.
         run: how it was run (stack, threads, device, versions by `run_id`), and what follows from the settings and
             the net (`model_bits`, and `stored`, the formats of the parameters that training keeps rounded, by name);
             never compared.
-        seconds: wall seconds of its stack ÷ trials in it.
-        checksum: SHA-256 of all that is in it.
+        seconds: wall seconds of its stack ÷ number of trials in the stack.
+        checksum: SHA-256 of the row.
     """
 
     key: str
@@ -65,20 +64,22 @@ class Record:
 
     @property
     def trial(self) -> dict[str, Any]:
-        """The trial's settings."""
+        """The decoded settings of the trial."""
         return dict(json.loads(self.settings))
 
     @property
     def history(self) -> dict[str, list[Any]]:
-        """One list a metric, `stage` and `epoch` among them.
+        """One list per metric, including `stage` and `epoch`.
 
         Raises:
-            UserError: it is not that: a checksum says nothing of who wrote a row.
+            UserError: it is something else: a checksum does not prove that qsweep wrote the row.
         """
         found = _history(self.epochs)
         if found is None:
-            told = f"the record of trial {self.key[:10]} has no readable history"
-            raise UserError(f"{told}: `qsweep store check` sets it aside, and the next run trains it again")
+            raise UserError(
+                f"the record of trial {self.key[:10]} has no readable history: `qsweep store check` sets it aside, and"
+                " the next run retrains it"
+            )
         return found
 
 
@@ -86,7 +87,7 @@ class Record:
 
 
 def put(connection: sqlite3.Connection, row: Row) -> bool:
-    """Insert a row unless it says nothing new; whether it differs from what its environment gave before."""
+    """Insert a row unless it adds nothing new; return whether it conflicts with a final record of its environment."""
     known = [
         dict(zip(ROW, values, strict=True)) for values in connection.execute(KNOWN, (row["key"], row["environment"]))
     ]
@@ -132,7 +133,7 @@ def _by_column(history: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def to_record(row: Row) -> Record | None:
-    """The record in a sound row; None where it is not one: a checksum says nothing of who wrote it."""
+    """The record in a sound row; None if there is none: a checksum does not prove that qsweep wrote the row."""
     try:
         parts = json.loads(f"[{row['result']},{row['run']}]")  # one call is much faster
     except UNREADABLE:
@@ -156,7 +157,7 @@ def to_record(row: Row) -> Record | None:
 
 
 def _history(text: str) -> dict[str, list[Any]] | None:
-    """One list a metric, all of one length; None where a text says something else."""
+    """One list per metric, all of the same length; None if the text is something else."""
     try:
         found = json.loads(text)
     except UNREADABLE:
@@ -166,14 +167,13 @@ def _history(text: str) -> dict[str, list[Any]] | None:
 
 
 def is_readable(row: Row) -> bool:
-    """Whether there is a record with a history in a row, sound as it is."""
+    """Whether a sound row contains a record with a history."""
     return to_record(row) is not None and _history(row["history"]) is not None
 
 
 @lru_cache
 def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names, as the same objects for all records that have these: each would hold its own, which take more memory than
-    the numbers under them."""
+    """The same name objects for all records with these names: copies would take more memory than the values."""
     return names
 
 
@@ -185,14 +185,17 @@ def checksum(row: Row) -> str:
 
 
 def is_sound(row: Row) -> bool:
-    """Whether a row is what was written, and its trial is the one that its key names."""
+    """Whether a row is unchanged since it was written, and its key is that of its trial."""
     are_texts = set(map(type, _texts_of(row))) == {str}
     return bool(
-        are_texts and isinstance(row["seconds"], float) and names_its_trial(row) and row["checksum"] == checksum(row)
+        are_texts
+        and isinstance(row["seconds"], float)
+        and has_key_of_its_trial(row)
+        and row["checksum"] == checksum(row)
     )
 
 
-def names_its_trial(row: Row) -> bool:
+def has_key_of_its_trial(row: Row) -> bool:
     return bool(row["key"] == sha256(str(row["trial"])))
 
 

@@ -1,6 +1,7 @@
 """The store: every record of every sweep in one SQLite file. A record counts once its transaction is committed.
 
-Reading it runs no code: texts and numbers only, each row with a checksum, each trial hashed again against its key.
+Reading it runs no code: it has only text and numbers, each row with a checksum, and each trial is hashed again and
+compared with its key.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ from qsweep.results.database import (
     make,
     no_store,
     refuse_links,
-    said,
+    user_errors,
 )
 from qsweep.results.records import (
     FINAL,
     SELECT,
     Record,
     Row,
+    has_key_of_its_trial,
     is_readable,
     is_sound,
-    names_its_trial,
     put,
     sha256,
     to_record,
@@ -43,12 +44,12 @@ from qsweep.results.records import (
 )
 
 BASES = "bases:"
-"""In a plan's keys, before those that have no row of their own."""
+"""In a plan's keys, marks the start of those that have no row."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a check found: how many sound records, the keys of damaged ones, and the keys whose records differ."""
+    """The result of a check: number of sound records, keys of damaged ones, keys with conflicting records."""
 
     sound: int
     damaged: list[str]
@@ -56,7 +57,7 @@ class Findings:
 
 
 class Store:
-    """The records of one results folder. One driver writes; any number of readers read."""
+    """The records of one results folder. One process writes; any number of processes read."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, writable: bool) -> None:
         self.path = path
@@ -68,13 +69,13 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, create: bool = True) -> Store:
-        """The store in a file, to write and read; an empty one is made where there is none.
+        """Open a store for writing and reading; an empty one is created if there is none.
 
         Raises:
-            UserError: it can't be written or read, is damaged or no store, or was written by a newer qsweep: not one
-                byte of such a file is changed.
+            UserError: it can't be written or read, is damaged or not a store, or was written by a newer qsweep: not
+                one byte of such a file is changed.
         """
-        with said(path):
+        with user_errors(path):
             refuse_links(path)
             if not examine(path):
                 if not create:
@@ -84,12 +85,12 @@ class Store:
 
     @classmethod
     def view(cls, path: Path) -> Store:
-        """An existing store, to read only: nothing is changed or set aside, and its folder need not be writable.
+        """Open an existing store for reading: nothing is changed or set aside, and its folder need not be writable.
 
         Raises:
-            UserError: there is none, it can't be read, is damaged or no store, or was written by a newer qsweep.
+            UserError: there is none, it can't be read, is damaged or not a store, or was written by a newer qsweep.
         """
-        with said(path):
+        with user_errors(path):
             if not examine(path):
                 raise no_store(path)
             return cls(path, connect_to_view(path), False)
@@ -102,8 +103,8 @@ class Store:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         if not self._writable:
-            raise UnsupportedOperation("a viewed store is not written to")
-        with said(self.path):
+            raise UnsupportedOperation("the store was opened for reading")
+        with user_errors(self.path):
             try:
                 self._check_still_there()
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -116,44 +117,44 @@ class Store:
                 raise
 
     def _check_still_there(self) -> None:
-        """SQLite goes on writing to a file that has been deleted, and all of it is lost."""
+        """SQLite would continue to write to a deleted file, and all of it would be lost."""
         if identity(self.path) != self._identity:
             raise UserError(
-                f"{self.path} was deleted or replaced while this ran: what was trained since then is not in the store."
-                " Run again"
+                f"{self.path} was deleted or replaced during this run: what has been trained since then is not in the"
+                " store. Run again"
             )
 
     def begin_run(self, provenance: Mapping[str, Any]) -> int:
-        """Note where the records that follow come from; its number."""
+        """Store where the records that follow come from, and return the number of the run."""
         with self._transaction() as connection:
             cursor = connection.execute("INSERT INTO runs (provenance) VALUES (?)", (json.dumps(provenance),))
         return int(cursor.lastrowid or 0)
 
     def set_plan(self, name: str, digest: str, keys: Sequence[str], bases: Sequence[str] = ()) -> None:
-        """Note what a sweep consists of, so that `status` can tell how far it is, and what its trials start from."""
-        noted = " ".join([*keys, *([BASES, *bases] if bases else [])])
+        """Store the keys of a sweep, so that `status` can show its progress, and those of its trials' bases."""
+        text = " ".join([*keys, *([BASES, *bases] if bases else [])])
         with self._transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO plans VALUES (?, ?, ?)", (name, digest, noted))
+            connection.execute("INSERT OR REPLACE INTO plans VALUES (?, ?, ?)", (name, digest, text))
 
     def keep_sources(self, texts: Mapping[str, str]) -> None:
-        """Keep users' files, by SHA-256: what trials were trained from."""
+        """Store the users' files that trials were trained from, by SHA-256."""
         if texts:
             with self._transaction() as connection:
                 connection.execute(SOURCES)
                 connection.executemany("INSERT OR IGNORE INTO sources VALUES (?, ?)", texts.items())
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Drop all records of trials, of every environment: they are trained anew when a sweep wants them."""
+        """Delete all records of trials in all environments; the next run of a sweep with them retrains them."""
         with self._transaction() as connection:
             connection.executemany("DELETE FROM records WHERE key = ?", ((key,) for key in keys))
 
     def add(self, records: Iterable[Mapping[str, Any]], run_id: int) -> list[str]:
-        """Commit records in one transaction; the keys whose record differs from what this environment gave before.
+        """Commit records in one transaction; return the keys whose record conflicts with one from this environment.
 
-        Of two records that differ both are kept and the first counts. A failure is replaced by what comes after it.
+        Two conflicting records are both kept, and the first counts. A failure is replaced by the next record.
 
         Raises:
-            UserError: the disk is full or the file can't be written; nothing of this call is kept, all before it is.
+            UserError: the disk is full or the file can't be written; no record of this call is kept, earlier ones are.
         """
         with self._transaction() as connection:
             return [row["key"] for row in (to_row(record, run_id) for record in records) if put(connection, row)]
@@ -169,17 +170,18 @@ class Store:
     # reading
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> Iterator[Row]:
-        """Rows one after the other: a hundred thousand of them don't fit well into memory at once."""
-        with said(self.path):
+        """Iterate over rows, since a hundred thousand of them take much memory."""
+        with user_errors(self.path):
             cursor = self._connection.execute(query, values)
             names = [column[0] for column in cursor.description]
             for row in cursor:
                 yield dict(zip(names, row, strict=True))
 
     def look_up(self, keys: Iterable[str], environment: str) -> tuple[dict[str, Record], list[str]]:
-        """The record of each key that has one, own environment first, final ones before failures; and the damaged keys.
+        """The record of each key that has one, and the keys of damaged rows. Final records are preferred to failures,
+        then records of this environment to others.
 
-        A damaged row is set aside in the table `damaged`, so that its trial is missing and trained again.
+        A damaged row is moved to the table `damaged`, so that its trial is missing and is retrained.
         """
         found: dict[str, Record] = {}
         ranks: dict[str, tuple[bool, bool, int]] = {}
@@ -196,7 +198,7 @@ class Store:
         return found, [str(row["key"]) for row in damaged]
 
     def _want(self, keys: Iterable[str]) -> None:
-        with said(self.path):
+        with user_errors(self.path):
             self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (key TEXT PRIMARY KEY) WITHOUT ROWID")
             self._connection.execute("BEGIN")
             self._connection.execute("DELETE FROM temp.wanted")
@@ -204,7 +206,7 @@ class Store:
             self._connection.execute("COMMIT")
 
     def like(self, prefix: str) -> list[Record]:
-        """Records whose key begins with these hex digits, first ones first."""
+        """Records whose key begins with these hex digits, oldest first."""
         rows = self._rows(f"{SELECT} WHERE key BETWEEN ? AND ? ORDER BY id", (prefix, f"{prefix}g"))
         return [record for row in rows if is_sound(row) and (record := to_record(row)) is not None]
 
@@ -213,7 +215,7 @@ class Store:
         return [row["key"] for row in self._rows("SELECT DISTINCT key FROM records")]
 
     def statuses(self, keys: Sequence[str]) -> list[str]:
-        """The status of each key, `missing` where there is no record: for a look at a sweep that runs."""
+        """The status of each key, `missing` if there is no record; quick enough to show a running sweep."""
         found: dict[str, str] = {}
         for row in self._rows("SELECT key, status FROM records ORDER BY id"):
             if found.get(row["key"]) not in FINAL:
@@ -221,17 +223,17 @@ class Store:
         return [found.get(key, "missing") for key in keys]
 
     def timings(self, environment: str) -> list[tuple[dict[str, Any], float]]:
-        """(trial, seconds) of what has finished in an environment: what an estimate is made from."""
+        """(settings, seconds) of the trials finished in an environment, for estimates."""
         query = f"SELECT key, trial, seconds FROM records WHERE environment = ? AND status IN {FINAL}"
         rows = self._rows(query, (environment,))
         return [
             (json.loads(row["trial"]), row["seconds"])
             for row in rows
-            if isinstance(row["seconds"], float) and names_its_trial(row)
+            if isinstance(row["seconds"], float) and has_key_of_its_trial(row)
         ]
 
     def plans(self) -> dict[str, list[str]]:
-        """Keys of each sweep's plan as it was last run, by the name of its folder."""
+        """The keys of each sweep's last plan, by the name of its folder."""
         return {row["name"]: row["keys"].partition(BASES)[0].split() for row in self._plans()}
 
     def planned(self) -> set[str]:
@@ -245,7 +247,7 @@ class Store:
             yield row
 
     def provenance(self, run_id: int) -> dict[str, Any]:
-        """Where the records of a run come from."""
+        """The provenance of a run; {} if there is none."""
         for row in self._rows("SELECT provenance FROM runs WHERE id = ?", (run_id,)):
             with suppress(ValueError, TypeError):
                 found = json.loads(row["provenance"])
@@ -253,7 +255,7 @@ class Store:
         return {}
 
     def sources(self, digests: Iterable[str]) -> dict[str, str]:
-        """Those of users' files that are kept, by SHA-256."""
+        """The stored users' files among `digests`, by SHA-256."""
         if not list(self._rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'sources'")):
             return {}
         query = "SELECT text FROM sources WHERE digest = ?"
@@ -261,7 +263,7 @@ class Store:
         return {digest: text for digest, text in found.items() if sha256(text) == digest}
 
     def check(self) -> Findings:
-        """Read everything: damaged rows are set aside, and records that broke the first promise are listed.
+        """Read everything, set damaged rows aside, and list conflicting records.
 
         Raises:
             UserError: the file itself is damaged.

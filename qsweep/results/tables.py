@@ -1,7 +1,7 @@
 """Tables: trials.csv, history.csv and timings.csv, written from records and read by everything that shows results.
 
-Rows are in the plan's order. Numbers have their shortest form, booleans are true/false, missing values are empty; files
-are UTF-8 with LF. The first two have no times, so that equal records give equal bytes, however they were produced.
+Rows are in the order of the plan. Numbers have their shortest form, booleans are true/false, missing values are empty;
+files are UTF-8 with LF. The first two contain no times, so that equal records produce equal bytes.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
 FORMULA_SIGNS = ("=", "+", "-", "@")
 TEXT_COLUMNS = ("key", "status", "reason", NOT_ROUNDED, "variant", "place", "counts")
 WRITTEN_ALIKE = {float, int, type(None)}
-"""What the csv module writes as `cell` does, and faster."""
+"""Types that the csv module writes like `cell`, but faster."""
 SHOWN_CELLS = 5
-"""Wrong cells that a message lists."""
+"""How many wrong cells a message lists."""
 HISTORY_COLUMNS = ("key", "stage", "epoch", *METRICS)
 HISTOGRAM_COLUMNS = ("key", "stage", "place", "role", "low", "high", "counts")
 NUMBERS = (*DRAWN, "low", "high")
-"""Columns of which a reader needs to know that they hold numbers."""
+"""Columns that must contain numbers."""
 TENSOR_COLUMNS = (
     *("key", "stage", "tensor", "part", "format", "values", "distinct_before", "distinct", "bits_a_value", "bits"),
     *("entropy_bits", "sqnr"),
 )
 COUNTS = r"[0-9]+( [0-9]+)*"
 SHOWN_TEXT = 40
-"""Characters of a wrong cell that a message shows."""
+"""How many characters of a wrong cell a message shows."""
 TIMING_COLUMNS = ("key", "environment", "stack", "seconds")
 
 
 def trials_csv(plan: Plan, records: Mapping[str, Record]) -> str:
-    """One row for each grid point: key, status, axes, seed, metrics, reason, constant parameters."""
+    """One row per grid point: key, status, axes, seed, metrics, reason, constant parameters."""
     constants = [c for c in _parameters(plan) if c not in plan.axes]
     measures = (*_measures(plan), *_sizes(plan, records))
     lacking = [NOT_ROUNDED] if any(r.result.get(NOT_ROUNDED) for r in records.values()) else []
@@ -60,7 +60,7 @@ def _measures(plan: Plan) -> tuple[str, ...]:
 
 
 def _sizes(plan: Plan, records: Mapping[str, Record]) -> tuple[str, ...]:
-    """The columns of compressed models, where some trial compresses; else the size of those that training rounds."""
+    """The size columns of compressed models if some trial compresses, else the size of models rounded in training."""
     if any(compresses(trial.settings) for trial in plan.configurations):
         return SIZES
     return (MODEL_BITS,) if any(MODEL_BITS in record.run for record in records.values()) else ()
@@ -93,13 +93,13 @@ def _trial_rows(
 
 
 def _sized(record: Record) -> Mapping[str, Any]:
-    """What a trial gave, with the size of its model: a compression's own number counts."""
+    """The result of a trial with the size of its model, which a compression overrides."""
     own = record.run.get(MODEL_BITS)
     return record.result if own is None else {MODEL_BITS: own, **record.result}
 
 
 def history_csv(plan: Plan, records: Mapping[str, Record]) -> str:
-    """One row for each trial, stage and epoch."""
+    """One row per trial, stage and epoch."""
     header = (*HISTORY_COLUMNS[:3], *_measures(plan))
     return _csv(header, list(_history_rows(plan, records, header)))
 
@@ -121,7 +121,7 @@ def timings_csv(plan: Plan, records: Mapping[str, Record]) -> str:
 
 
 def histograms_csv(plan: Plan, records: Mapping[str, Record]) -> str:
-    """One row for each trial and place with a histogram, its counts in one cell; empty if there are none."""
+    """One row per trial and place with a histogram, its counts in one cell; empty if there are none."""
     rows = list(_histogram_rows(plan, records))
     return _csv(HISTOGRAM_COLUMNS, rows) if rows else ""
 
@@ -135,7 +135,7 @@ def _histogram_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[
 
 
 def tensors_csv(plan: Plan, records: Mapping[str, Record]) -> str:
-    """One row for each compressed tensor of each trial and its bases; empty if nothing was compressed."""
+    """One row per compressed tensor of each trial and its bases; empty if nothing was compressed."""
     rows = list(_tensor_rows(plan, records))
     return _csv(TENSOR_COLUMNS, rows) if rows else ""
 
@@ -149,7 +149,7 @@ def _tensor_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[Any
 
 
 def tensors(settings: Mapping[str, Any], result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The compressed tensors of a trial, with their formats as a spec would write them; records have only families."""
+    """The compressed tensors of a trial, with formats as in a spec; records have only the names of their families."""
     found = result.get("tensors", ())
     formats = kept_formats(settings[STAGES]) if found else {}
     names = {part: _compressed_to(own) for part, own in formats.items()}
@@ -157,7 +157,7 @@ def tensors(settings: Mapping[str, Any], result: Mapping[str, Any]) -> list[dict
 
 
 def _compressed_to(own: Mapping[str, Any]) -> str:
-    """What a part is compressed to: `block8 per=16`, `uniform4 clip=99.9`."""
+    """The format that a part is compressed to: `block8 per=16`, `uniform4 clip=99.9`."""
     clip = own.get(CLIP.name, CLIP.default)
     return name_of(make(own["format"], own)) + (f" {CLIP.name}={cell(clip)}" if clip != CLIP.default else "")
 
@@ -171,7 +171,7 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _cells(column: Sequence[Any]) -> Sequence[Any]:
-    """A column as the csv module is to write it: most hold numbers, or one and the same object in every row."""
+    """A column for the csv module. Most columns hold numbers, or the same object in every row."""
     if set(map(type, column)) <= WRITTEN_ALIKE:
         return column
     texts = {id(value): cell(value) for value in {id(value): value for value in column}.values()}
@@ -179,7 +179,7 @@ def _cells(column: Sequence[Any]) -> Sequence[Any]:
 
 
 def cell(value: Any) -> str:
-    """A value as it is written in a table; text that a spreadsheet would evaluate gets an apostrophe."""
+    """A value as written in a table; text that a spreadsheet would evaluate gets an apostrophe."""
     if isinstance(value, str):
         return _text(value)
     if value is None:
@@ -192,7 +192,7 @@ def cell(value: Any) -> str:
 
 
 def _text(text: str) -> str:
-    """Without what no two readers of CSV agree about: carriage returns, zero bytes, halves of a character."""
+    """Text without characters that CSV readers treat differently: carriage returns, NUL, surrogates."""
     text = f"'{text}" if text.startswith(FORMULA_SIGNS) else text
     if text.isprintable():
         return text
@@ -245,7 +245,7 @@ def _read_if_there(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _header(path: Path) -> list[str]:
-    """The names of the columns; pandas renames those that stand twice."""
+    """The names of the columns; pandas would rename duplicates."""
     with path.open(encoding="utf-8", newline="") as stream:
         return next(csv.reader(stream), [])
 
@@ -254,7 +254,7 @@ def _read(path: Path, needed: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     if not path.is_file():
-        raise UserError(f"no table at {path}: `qsweep run SPEC` makes it")
+        raise UserError(f"no table at {path}: create it with `qsweep run SPEC`")
     try:
         table: pd.DataFrame = pd.read_csv(
             path,
@@ -282,13 +282,13 @@ def _read(path: Path, needed: Sequence[str]) -> pd.DataFrame:
 
 
 def _wrong_cells(table: pd.DataFrame) -> Iterator[tuple[int, str, str, str]]:
-    """Cells that no run has written: row, column, what was found, what was expected."""
+    """Invalid cells: row, column, what was found, what was expected."""
     import pandas as pd
 
     for name in [name for name in NUMBERS if name in table]:
         numbers = pd.to_numeric(table[name], errors="coerce")
         for row in table.index[numbers.isna() & table[name].notna()]:
-            yield int(row), name, str(table[name][row]), "a number or nothing"
+            yield int(row), name, str(table[name][row]), "a number or an empty cell"
     if "status" in table:
         for row in table.index[~table["status"].isin(STATUSES)]:
             yield (
@@ -299,10 +299,10 @@ def _wrong_cells(table: pd.DataFrame) -> Iterator[tuple[int, str, str, str]]:
             )
     if "counts" in table:
         for row in table.index[~table["counts"].fillna("").str.fullmatch(COUNTS)]:
-            yield int(row), "counts", str(table["counts"][row])[:SHOWN_TEXT], "integers with a space between"
+            yield int(row), "counts", str(table["counts"][row])[:SHOWN_TEXT], "integers separated by spaces"
 
 
 def _exact_floats(version: str) -> dict[str, Any]:
-    """Until 3.1, pandas reads some floats one bit off unless it is asked not to; since then it must not be asked."""
+    """Before 3.1, pandas reads some floats one bit off without this option; since 3.1 it does not accept it."""
     old = tuple(map(int, version.split(".")[:2])) < (3, 1)
     return {"float_precision": "round_trip"} if old else {}

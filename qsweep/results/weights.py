@@ -1,7 +1,7 @@
-"""Weights of trials, kept beside the store: what stages start from, and what is exported.
+"""Weights of trials, stored beside the store: stages start from them, and `export` reads them.
 
-A file's name says whose weights they are, where they were made and what they are: the trial's key, and digests of the
-environment and of the content. So a file that was cut or changed is none, and is made again.
+A file's name consists of the trial's key and digests of the environment and of the content. So a file that was
+truncated or changed is ignored, and the weights are made again.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from qsweep import files
 
 FOLDER = "weights"
 DIGITS = 16
-"""Of each digest in a name."""
+"""The length of each digest in a name."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights that trials gave in one environment, as safetensors.
+    """The weights of trials in one environment, as safetensors.
 
     Attributes:
-        folder: where they lie; made with the first of them.
+        folder: where they are; created with the first file.
     """
 
     folder: Path
@@ -31,11 +31,11 @@ class Weights:
 
     @classmethod
     def beside(cls, results: Path, environment: str) -> Weights:
-        """Those of a results folder."""
+        """The weights in a results folder."""
         return cls(results / FOLDER, environment)
 
     def get(self, key: str) -> bytes | None:
-        """A trial's weights; None where there are none, or none that are whole."""
+        """A trial's weights; None if there are none, or none that are intact."""
         for path in self._files(key):
             with suppress(OSError):
                 content = path.read_bytes()
@@ -44,7 +44,7 @@ class Weights:
         return None
 
     def put(self, key: str, content: bytes) -> str:
-        """Keep a trial's weights, in place of any others of it: they lie on the disk when this returns their SHA-256.
+        """Store a trial's weights in place of any others of it, and return their SHA-256 once they are on the disk.
 
         Raises:
             UserError: the folder can't be written, or the disk is full.
@@ -57,7 +57,7 @@ class Weights:
         return hashlib.sha256(content).hexdigest()
 
     def owners(self) -> dict[str, int]:
-        """Bytes that are kept for each trial, by key, of all environments."""
+        """The bytes stored for each trial, by key, over all environments."""
         found: dict[str, int] = {}
         for path in sorted(self.folder.glob("*.safetensors")):
             key = path.name.partition("-")[0]
@@ -65,7 +65,7 @@ class Weights:
         return found
 
     def delete(self, key: str) -> None:
-        """Take a trial's weights away, of all environments.
+        """Delete a trial's weights of all environments.
 
         Raises:
             UserError: the folder can't be written.

@@ -1,4 +1,4 @@
-"""Tables over seeds: their numbers against numpy's and scipy's, who is paired with whom, and who is left out."""
+"""Tables over seeds: their numbers compared with NumPy's and SciPy's, which points are paired, which left out."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def table(folder: Path, axes: str, rows: Sequence[str], parameters: str = "") ->
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["key", "status", *names, "seed", *METRICS, "reason", *more])
     for number, row in enumerate(rows):
-        place, seed, told, *rest = (part.strip() for part in row.split("|"))
-        status, accuracy = (told, "") if told in STATUSES else ("done", told)
+        place, seed, cell, *rest = (part.strip() for part in row.split("|"))
+        status, accuracy = (cell, "") if cell in STATUSES else ("done", cell)
         cells = [cell.replace("-", "") for cell in place.split()]
         own = {**ROW, "test_accuracy": accuracy, "test_loss": accuracy and repr(3 * float(accuracy))}
         writer.writerow([f"{number:064x}", status, *cells, seed, *own.values(), "", *(rest[0].split() if rest else ())])
@@ -59,14 +59,14 @@ def only(summary: Summary) -> Line:
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=40))
-def test_an_estimate_is_that_of_numpy_and_scipy(values: list[float]) -> None:
+def test_estimate_equals_that_of_numpy_and_scipy(values: list[float]) -> None:
     found = estimate(values)
     mean, std = np.mean(values), np.std(values, ddof=1)
     half = scipy.stats.t.ppf(0.975, len(values) - 1) * std / np.sqrt(len(values))
     assert (found.mean, found.std, found.half) == pytest.approx((mean, std, half), rel=1e-9, abs=1e-9)
 
 
-def test_the_interval_is_the_one_that_tables_of_t_give() -> None:
+def test_interval_agrees_with_tables_of_t() -> None:
     found = estimate([1.0, 2.0, 3.0])
     assert (found.mean, found.std) == (2.0, 1.0)
     assert found.half == pytest.approx(4.303 / math.sqrt(3), rel=1e-3)
@@ -87,7 +87,7 @@ def test_infinite_and_huge_losses_do_not_stop_the_table() -> None:
     assert math.isnan(estimate([1e308, 1e308]).mean)
 
 
-def test_a_star_needs_an_interval_beyond_zero_and_seeds_that_differ() -> None:
+def test_star_needs_an_interval_that_excludes_zero_and_seeds_that_differ() -> None:
     assert estimate([0.1, 0.11, 0.12]).excludes_zero
     assert estimate([-0.1, -0.11, -0.12]).excludes_zero
     assert not estimate([-0.1, 0.11, 0.12]).excludes_zero
@@ -97,7 +97,7 @@ def test_a_star_needs_an_interval_beyond_zero_and_seeds_that_differ() -> None:
 # --- over seeds -------------------------------------------------------------------------------------------------------
 
 
-def test_means_are_those_of_each_grid_point_in_the_order_of_the_table(tmp_path: Path) -> None:
+def test_means_are_per_grid_point_in_the_order_of_the_table(tmp_path: Path) -> None:
     rows = ["b 0.5 | 0 | 0.25", "b 0.5 | 1 | 0.75", "a 0.5 | 0 | 1.0", "a 0.5 | 1 | 0.5", "a 0.25 | 0 | 0.125"]
     summary = over_seeds(table(tmp_path, "rounding lr", rows))
     assert places(summary) == ["b 0.5", "a 0.5", "a 0.25"]
@@ -113,7 +113,7 @@ def test_trials_that_are_not_done_are_counted_and_never_averaged(tmp_path: Path)
     assert line.measures["test_accuracy"].mean == 0.625
 
 
-def test_a_point_of_which_nothing_is_done_stays_in_the_table_without_numbers(tmp_path: Path) -> None:
+def test_point_without_done_trials_stays_in_the_table_without_numbers(tmp_path: Path) -> None:
     summary = over_seeds(table(tmp_path, "lr", ["1 | 0 | diverged", "1 | 1 | diverged", "2 | 0 | 0.5"]))
     assert [dict(line.counts)["n"] for line in summary.lines] == [0, 1]
     head, first, second = csv.reader(io.StringIO(csv_text(summary)))
@@ -122,19 +122,19 @@ def test_a_point_of_which_nothing_is_done_stays_in_the_table_without_numbers(tmp
     assert second[head.index("test_accuracy_mean") :][:4] == ["0.5", "", "", ""]
 
 
-def test_a_metric_that_no_trial_has_is_empty(tmp_path: Path) -> None:
+def test_metric_that_no_trial_has_is_empty(tmp_path: Path) -> None:
     line = only(over_seeds(table(tmp_path, "lr", ["1 | 0 | 0.5", "1 | 1 | 0.5"])))
     assert math.isnan(line.measures["train_loss"].mean)
 
 
-def test_a_trial_that_a_grid_repeats_counts_once(tmp_path: Path) -> None:
+def test_trial_repeated_by_a_grid_counts_once(tmp_path: Path) -> None:
     path = table(tmp_path, "variant bitwidth", ["float32 - | 0 | 0.5", "float32 - | 1 | 1.0"]) / "trials.csv"
     path.write_text(path.read_text() + path.read_text().splitlines(keepends=True)[1])
     line = only(over_seeds(tmp_path))
     assert (line.counts["n"], line.measures["test_accuracy"].mean) == (2, 0.75)
 
 
-def test_grids_of_the_same_axes_and_other_parameters_are_not_mixed(tmp_path: Path) -> None:
+def test_grids_with_the_same_axes_and_other_parameters_are_not_mixed(tmp_path: Path) -> None:
     rows = ["1 | 0 | 0.5 | 8 5", "1 | 1 | 0.5 | 8 5", "1 | 0 | 0.9 | 8 10", "1 | 1 | 0.9 | 8 10"]
     folder = table(tmp_path, "lr", rows, "batch_size epochs")
     assert places(over_seeds(folder)) == ["1 5", "1 10"]
@@ -142,12 +142,12 @@ def test_grids_of_the_same_axes_and_other_parameters_are_not_mixed(tmp_path: Pat
     assert means(differences(folder, "epochs=5")) == [0.4]
 
 
-def test_trials_that_nothing_tells_apart_are_an_error(tmp_path: Path) -> None:
+def test_indistinguishable_trials_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="two trials of seed 0 that differ in no parameter"):
         over_seeds(table(tmp_path, "lr", ["1 | 0 | 0.5", "1 | 0 | 0.6"]))
 
 
-def test_a_real_plan_that_has_not_run_gives_a_table_of_missing_trials(tmp_path: Path) -> None:
+def test_plan_that_has_not_run_has_a_table_of_missing_trials(tmp_path: Path) -> None:
     text = (
         "trial: {data: digits, model: softmax, quantize: {weight: range}}\ngrid: {lr: [0.1, 1.0], bitwidth: [4, 2]}\n"
     )
@@ -183,20 +183,22 @@ PLANS = {
 }
 
 
-@pytest.mark.parametrize(("text", "told"), PLANS.values(), ids=PLANS)
-def test_tables_show_the_few_columns_that_tell_their_rows_apart(tmp_path: Path, text: str, told: list[str]) -> None:
+@pytest.mark.parametrize(("text", "expected"), PLANS.values(), ids=PLANS)
+def test_tables_show_the_few_columns_that_distinguish_their_rows(
+    tmp_path: Path, text: str, expected: list[str]
+) -> None:
     (tmp_path / "a.yaml").write_text(text + "seeds: 2\n")
     csv_of_plan = trials_csv(expand(read(tmp_path / "a.yaml")), {})
     (tmp_path / "trials.csv").write_text(csv_of_plan, encoding="utf-8")
     head, *rows = [line.split() for line in trials_table(tmp_path).splitlines()]
-    assert head == ["key", "status", *told, "seed", *METRICS]
+    assert head == ["key", "status", *expected, "seed", *METRICS]
     assert len({tuple(row[1:]) for row in rows}) == len(rows)
     head, *rows = [line.split() for line in summary_table(over_seeds(tmp_path)).splitlines()]
-    assert head == [*told, "n", "missing"]
+    assert head == [*expected, "n", "missing"]
     assert len({tuple(row) for row in rows}) == len(rows)
 
 
-def test_means_name_no_kinds_of_lines_where_that_would_leave_no_room_for_the_accuracy(tmp_path: Path) -> None:
+def test_means_omit_the_kinds_of_lines_if_the_accuracy_would_not_fit(tmp_path: Path) -> None:
     rows = [f"{'x' * 30} {bits} 1 | 0 | 0.5 | {what}" for bits, what in (("4", "range"), ("-", "float32"))]
     rows += [f"{'y' * 30} 4 1 | 0 | 0.5 | range"]
     summary = over_seeds(table(tmp_path, "variant bitwidth lr", rows, "quantize.weight"))
@@ -204,7 +206,7 @@ def test_means_name_no_kinds_of_lines_where_that_would_leave_no_room_for_the_acc
     assert summary_table(summary, 60).splitlines()[0].split() == ["variant", "bitwidth", "n", "test_accuracy"]
 
 
-def test_what_nothing_rounds_is_a_result_and_tells_no_rows_apart(tmp_path: Path) -> None:
+def test_not_rounded_is_a_result_and_does_not_distinguish_rows(tmp_path: Path) -> None:
     rows = ["1 | 0 | 0.5 | - 5", "1 | 1 | 0.5 | - 5", "1 | 0 | 0.9 | w 10", "1 | 1 | 0.9 | w 10"]
     folder = table(tmp_path, "lr", [row.replace("| - ", "| · ") for row in rows], "not_rounded epochs")
     assert over_seeds(folder).axes == ("lr", "epochs")
@@ -214,7 +216,7 @@ def test_what_nothing_rounds_is_a_result_and_tells_no_rows_apart(tmp_path: Path)
 # --- differences ------------------------------------------------------------------------------------------------------
 
 
-def test_differences_are_taken_seed_by_seed_and_then_averaged(tmp_path: Path) -> None:
+def test_differences_are_computed_per_seed_and_then_averaged(tmp_path: Path) -> None:
     near, other = [0.5, 0.9, 0.1, 0.7], [0.55, 0.91, 0.17, 0.72]
     rows = [f"nearest 1 | {seed} | {value}" for seed, value in enumerate(near)]
     rows += [f"stochastic 1 | {seed} | {value}" for seed, value in reversed(list(enumerate(other)))]
@@ -255,14 +257,14 @@ def test_float32_which_has_no_bitwidth_is_the_baseline_of_every_bitwidth(tmp_pat
     assert "no bitwidth" in summary_note(differences(folder, "bitwidth="))
 
 
-def test_what_lacks_an_axis_is_compared_with_every_point_of_the_baseline(tmp_path: Path) -> None:
+def test_point_without_an_axis_is_compared_with_every_point_of_the_baseline(tmp_path: Path) -> None:
     rows = ["q 1 8 | 0 | 0.5", "q 1 4 | 0 | 0.25", "float32 1 - | 0 | 1.0"]
     summary = differences(table(tmp_path, "variant lr bitwidth", rows), "variant=q")
     assert places(summary) == ["float32 1 8", "float32 1 4"]
     assert means(summary) == [0.5, 0.75]
 
 
-def test_a_point_that_says_as_much_is_nearer_than_one_that_lacks_an_axis(tmp_path: Path) -> None:
+def test_point_with_the_same_axes_is_nearer_than_one_that_lacks_an_axis(tmp_path: Path) -> None:
     rows = ["a 8 | 0 | 0.5", "a - | 0 | 0.1", "b 8 | 0 | 0.75", "b - | 0 | 0.2", "b 4 | 0 | 0.9"]
     summary = differences(table(tmp_path, "rounding bitwidth", rows), "rounding=a")
     assert places(summary) == ["b 8", "b -", "b 4"]
@@ -284,13 +286,13 @@ def test_points_without_a_partner_are_counted(tmp_path: Path) -> None:
     assert "2 points have no partner" in summary_note(summary)
 
 
-def test_a_number_is_found_however_it_is_written(tmp_path: Path) -> None:
+def test_number_is_found_in_any_spelling(tmp_path: Path) -> None:
     folder = table(tmp_path, "lr", ["1.0 | 0 | 0.5", "0.25 | 0 | 0.75"])
     for value in ("1", "1.0", "1e0"):
         assert means(differences(folder, f"lr={value}")) == [0.25]
 
 
-def test_a_value_that_a_spreadsheet_would_compute_is_found_as_the_spec_has_it(tmp_path: Path) -> None:
+def test_value_with_an_apostrophe_for_spreadsheets_is_found_as_in_the_spec(tmp_path: Path) -> None:
     folder = table(tmp_path, "variant", ["'=b | 0 | 0.5", "c | 0 | 0.75"])
     assert means(differences(folder, "variant==b")) == [0.25]
 
@@ -300,21 +302,23 @@ def test_a_value_that_a_spreadsheet_would_compute_is_found_as_the_spec_has_it(tm
     [
         ("rounding", "expected AXIS=VALUE"),
         ("rouding=nearest", "unknown axis 'rouding'; did you mean 'rounding'?"),
-        ("seed=0", "pairs are made by seed: each difference is between two trials of one seed"),
+        ("seed=0", "pairs are formed by seed: each difference is between two trials with the same seed"),
         ("rounding=neerest", "no trial has rounding=neerest; did you mean 'nearest'? (one of: nearest, zero"),
         ("rounding=", "no trial has rounding= (one of: nearest, zero)"),
         ("bitwidth=3", "(one of: 8; `bitwidth=` means the trials without one)"),
         ("lr=1", "lr is 1 in all its trials"),
     ],
 )
-def test_what_cannot_be_compared_is_said_with_what_there_is(tmp_path: Path, against: str, message: str) -> None:
+def test_what_cannot_be_compared_is_reported_with_the_existing_values(
+    tmp_path: Path, against: str, message: str
+) -> None:
     rows = ["nearest 8 1 | 0 | 0.5", "zero 8 1 | 0 | 0.5", "zero - 1 | 0 | 0.5"]
     with pytest.raises(UserError) as error:
         differences(table(tmp_path, "rounding bitwidth lr", rows), against)
     assert message in str(error.value)
 
 
-def test_no_pairs_are_an_error_that_says_why(tmp_path: Path) -> None:
+def test_comparison_without_pairs_is_an_error_with_the_reason(tmp_path: Path) -> None:
     folder = table(tmp_path, "rounding lr", ["a 1 | 0 | 0.5", "a 2 | 0 | 0.5", "b 3 | 0 | 0.5", "b 4 | 0 | 0.5"])
     with pytest.raises(UserError, match="none of the 2 other points is equal to a point with rounding=a"):
         differences(folder, "rounding=a")
@@ -323,13 +327,13 @@ def test_no_pairs_are_an_error_that_says_why(tmp_path: Path) -> None:
         differences(folder, "rounding=a")
 
 
-def test_differences_from_another_format_show_what_tells_their_rows_apart_and_no_parameter_that_goes_with_it(
+def test_differences_from_another_format_show_the_distinguishing_columns_and_no_parameter_of_the_format(
     tmp_path: Path,
 ) -> None:
     kinds = ("0.5 | block8 8 nearest block8", "0.75 | float32 none none float32")
     rows = [f"{lr} | {seed} | {kind}" for kind in kinds for lr in (1, 2) for seed in (0, 1)]
-    told = "quantize.weight quantize.weight.bitwidth rounding quantize.bias"
-    summary = differences(table(tmp_path, "lr", rows, told), "quantize.weight=float32")
+    names = "quantize.weight quantize.weight.bitwidth rounding quantize.bias"
+    summary = differences(table(tmp_path, "lr", rows, names), "quantize.weight=float32")
     assert summary_table(summary).splitlines()[0].split() == [
         "lr",
         "quantize.weight",
@@ -347,16 +351,14 @@ def test_differences_from_a_value_of_axes_that_move_together_name_them_all(tmp_p
 
 
 @pytest.mark.parametrize(("b", "is_said"), [((0.5, 0.625), True), ((0.5, 0.75), False), ((0.25, 0.375), False)])
-def test_equal_differences_have_no_star_and_the_note_says_so_where_there_are_some(
-    tmp_path: Path, b: tuple[float, float], is_said: bool
-) -> None:
+def test_equal_differences_have_no_star_and_a_note(tmp_path: Path, b: tuple[float, float], is_said: bool) -> None:
     rows = ["a | 0 | 0.25", "a | 1 | 0.375", *(f"b | {seed} | {value}" for seed, value in enumerate(b))]
     summary = differences(table(tmp_path, "rounding", rows), "rounding=a")
     assert "*" not in summary_table(summary)
     assert ("except where all pairs differ by the same amount (± 0.0000)" in summary_note(summary)) == is_said
 
 
-def test_a_sweep_without_axes_has_nothing_to_compare(tmp_path: Path) -> None:
+def test_sweep_without_axes_has_nothing_to_compare(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no axes"):
         differences(table(tmp_path, "", [" | 0 | 0.5"]), "lr=1")
 
@@ -364,7 +366,7 @@ def test_a_sweep_without_axes_has_nothing_to_compare(tmp_path: Path) -> None:
 # --- what is printed --------------------------------------------------------------------------------------------------
 
 
-def test_text_has_what_varies_counts_that_are_not_zero_and_half_intervals_in_line(tmp_path: Path) -> None:
+def test_text_has_what_varies_non_zero_counts_and_aligned_half_intervals(tmp_path: Path) -> None:
     rows = ["a 1 | 0 | 0.5", "a 1 | 1 | 0.6", "b 1 | 0 | 0.7", "b 1 | 1 | diverged"]
     head, a, b = summary_table(over_seeds(table(tmp_path, "rounding lr", rows))).splitlines()
     assert head.split() == ["rounding", "n", "diverged", "test_accuracy", "test_loss"]
@@ -373,7 +375,7 @@ def test_text_has_what_varies_counts_that_are_not_zero_and_half_intervals_in_lin
     assert a.index("0.5500") == b.index("0.7000")
 
 
-def test_means_take_no_more_than_80_columns_and_say_which_metrics_are_left_out(tmp_path: Path) -> None:
+def test_means_fit_80_columns_and_the_note_lists_the_omitted_metrics(tmp_path: Path) -> None:
     rows = [f"a 1 | {seed} | 0.{seed}1 | 10{seed}" for seed in (1, 2)] + [
         f"b 1 | {seed} | 0.5 | 900" for seed in (1, 2)
     ]
@@ -410,13 +412,13 @@ def test_text_of_differences_has_signs_and_stars(tmp_path: Path) -> None:
     assert "*" not in text[2]
 
 
-def test_a_difference_too_small_to_show_has_no_minus(tmp_path: Path) -> None:
+def test_difference_too_small_to_show_has_no_minus(tmp_path: Path) -> None:
     rows = ["a | 0 | 0.5", "b | 0 | 0.499999"]
     text = summary_table(differences(table(tmp_path, "rounding", rows), "rounding=a"))
     assert text.splitlines()[1].split() == ["b", "1", "+0.0000", "+0.0000"]
 
 
-def test_csv_has_all_digits_and_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_csv_has_all_digits_and_is_read_back_unchanged(tmp_path: Path) -> None:
     rows = ["0.1 | 0 | 0.1", "0.1 | 1 | 0.7", "1.0 | 0 | 0.30000000000000004", "1.0 | 1 | 0.5"]
     summary = over_seeds(table(tmp_path, "lr", rows))
     for line, row in zip(summary.lines, csv.DictReader(io.StringIO(csv_text(summary))), strict=True):

@@ -1,4 +1,4 @@
-"""Why a trial learned or did not, in words."""
+"""Explanations of why a trial learned or did not."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOOD = {"test_accuracy": 0.9, "predicted_classes": 10, "weight_clipped": 0.01, "
             {"weight_stalled": 0.981},
             "98 % of the updates of its weights were smaller than half a step of its 4-bit weights and were lost to "
             "nearest rounding: master weights (`quantize.master: float32`), stochastic rounding, a larger learning rate, "
-            "or more bits would let them through.",
+            "or more bits would preserve them.",
         ),
         (
             {"rounding": "nearest", "quantize": {"weight": "e4m3"}},
@@ -40,13 +40,13 @@ GOOD = {"test_accuracy": 0.9, "predicted_classes": 10, "weight_clipped": 0.01, "
             {"rounding": "down"},
             {"bias_stalled": 0.6},
             "60 % of the updates of its biases were lost to rounding down: master weights (`quantize.master: float32`), "
-            "stochastic rounding, or rounding to nearest would let them through.",
+            "stochastic rounding, or rounding to nearest would preserve them.",
         ),
         (
             {"rounding": "nearest", "quantize": {"weight": "range4", "master": "bf16"}},
             {"weight_stalled": 0.9, "master_stalled": 0.7},
             "70 % of the updates of its master weights were smaller than half a step of bf16 and were lost to nearest "
-            "rounding: stochastic rounding, a larger learning rate, or more bits would let them through.",
+            "rounding: stochastic rounding, a larger learning rate, or more bits would preserve them.",
         ),
         (
             {"rounding": "nearest", "quantize": {}, "layers": {"linear1": {"weight": "uniform4"}}},
@@ -56,52 +56,54 @@ GOOD = {"test_accuracy": 0.9, "predicted_classes": 10, "weight_clipped": 0.01, "
         (
             {},
             {"weight_stalled": 0.97},
-            "Stochastic rounding left 97 % of the weights that had an update where they were",
+            "Stochastic rounding left 97 % of the weights with an update unchanged",
         ),
-        ({}, {"weight_clipped": 0.32}, "32 % of its weights lay beyond the ends of range4 scale=2.0 after an update"),
+        ({}, {"weight_clipped": 0.32}, "32 % of its weights were out of the range of range4 scale=2.0 after an update"),
         ({}, {"bias_zero": 1.0}, "100 % of its biases are 0."),
         (
             {"quantize": {"weight": "e4m3 at=operands"}},
             {"weight_zero": 0.6},
-            "Stochastic rounding made 0 of 60 % of those of its weights that were not 0",
+            "Stochastic rounding rounded 60 % of its non-zero weights to 0",
         ),
         (
             {"quantize": {"weight": "e4m3 at=operands"}},
             {"weight_clipped": 0.2},
-            "20 % of its weights lay beyond the ends of e4m3 and were clipped.",
+            "20 % of its weights were out of the range of e4m3 and were clipped.",
         ),
         ({}, {"weight_levels": 3}, "Its weights use 3 of the 16 values of range4 scale=2.0."),
         ({}, {"predicted_classes": 1}, "It predicts 1 of the 10 classes."),
         ({}, {"test_accuracy": 0.11}, "It does no better than guessing."),
     ],
 )
-def test_what_stands_out_is_said(trial: Make, changed: dict[str, Any], measures: dict[str, Any], sentence: str) -> None:
-    (told,) = reasons(trial(**changed).settings, {**GOOD, **measures})
-    assert told.startswith(sentence)
+def test_remarkable_facts_are_reported(
+    trial: Make, changed: dict[str, Any], measures: dict[str, Any], sentence: str
+) -> None:
+    (found,) = reasons(trial(**changed).settings, {**GOOD, **measures})
+    assert found.startswith(sentence)
 
 
-def test_updates_that_end_beyond_the_ends_are_not_put_down_to_rounding(trial: Make) -> None:
+def test_updates_out_of_range_are_not_attributed_to_rounding(trial: Make) -> None:
     measures = {**GOOD, "weight_stalled": 1.0, "weight_clipped": 0.86}
-    told, clipped = reasons(trial(rounding="nearest").settings, measures)
-    assert told.startswith(
-        "100 % of the updates of its weights left them where they were, mostly beyond the ends of range4"
+    found, clipped = reasons(trial(rounding="nearest").settings, measures)
+    assert found.startswith(
+        "100 % of the updates of its weights did not change them, mostly because they would leave the range of range4"
     )
-    assert "a smaller learning rate or a wider range" in told
-    assert clipped.startswith("86 % of its weights lay beyond the ends")
+    assert "a smaller learning rate or a wider range" in found
+    assert clipped.startswith("86 % of its weights were out of the range")
 
 
 @pytest.mark.parametrize("name", ["uniform4", "block4", "mxfp4", "nvfp4", "po2_4"])
-def test_lost_updates_are_not_put_down_to_ends_that_follow_the_values(trial: Make, name: str) -> None:
+def test_lost_updates_are_not_attributed_to_a_range_that_follows_the_values(trial: Make, name: str) -> None:
     measures = {**GOOD, "weight_stalled": 0.8, "weight_clipped": 0.45}
-    told, _ = reasons(trial(rounding="nearest", quantize={"weight": name}).settings, measures)
-    assert "lost to nearest rounding: master weights (`quantize.master: float32`)" in told
+    found, _ = reasons(trial(rounding="nearest", quantize={"weight": name}).settings, measures)
+    assert "lost to nearest rounding: master weights (`quantize.master: float32`)" in found
 
 
 @pytest.mark.parametrize("name", ["ternary", "binary", "qkeras_binary"])
-def test_values_beyond_the_ends_of_signs_are_not_worth_a_word(trial: Make, name: str) -> None:
+def test_values_out_of_the_range_of_signs_are_not_reported(trial: Make, name: str) -> None:
     measures = {**GOOD, "weight_stalled": 0.8, "weight_clipped": 0.95}
-    (told,) = reasons(trial(rounding="nearest", quantize={"weight": name}).settings, measures)
-    assert "lost to nearest rounding: master weights (`quantize.master: float32`)" in told
+    (found,) = reasons(trial(rounding="nearest", quantize={"weight": name}).settings, measures)
+    assert "lost to nearest rounding: master weights (`quantize.master: float32`)" in found
 
 
 def test_updates_that_add_up_in_master_weights_are_not_called_lost(trial: Make) -> None:
@@ -109,23 +111,23 @@ def test_updates_that_add_up_in_master_weights_are_not_called_lost(trial: Make) 
     assert reasons(trial(quantize=roles, rounding="nearest").settings, {**GOOD, "weight_stalled": 0.99}) == []
 
 
-def test_nothing_is_said_of_a_trial_that_is_as_it_should_be(trial: Make) -> None:
+def test_nothing_is_reported_for_a_good_trial(trial: Make) -> None:
     assert reasons(trial().settings, {**GOOD, "weight_stalled": 0.2}) == []
 
 
-def test_a_float32_trial_and_one_that_was_never_looked_at_have_no_roles_to_speak_of(trial: Make) -> None:
+def test_float32_trial_and_trial_without_metrics_have_no_sentences_about_roles(trial: Make) -> None:
     assert reasons(trial(quantize={}).settings, {"test_accuracy": 0.9, "predicted_classes": 9}) == [
         "It predicts 9 of the 10 classes."
     ]
     assert reasons(trial().settings, {}) == []
 
 
-def test_what_flows_is_told_of_without_an_update_and_a_second_copy_in_float32_not_at_all(trial: Make) -> None:
+def test_activations_and_errors_are_reported_without_updates_and_float32_master_weights_not_at_all(trial: Make) -> None:
     roles = {"activation": "fixed4f2", "error": "e4m3", "weight": "range4", "master": "float32"}
     measures = {"activation_clipped": 0.3, "activation_zero": 0.2, "error_zero": 0.9}
     assert reasons(trial(quantize=roles, rounding="nearest").settings, {**GOOD, **measures}) == [
-        "30 % of its activations lay beyond the ends of fixed4f2 and were clipped.",
-        "90 % of those of its errors that were not 0 became 0 in e4m3: a larger `loss_scale`, more bits, or stochastic "
+        "30 % of its activations were out of the range of fixed4f2 and were clipped.",
+        "90 % of its non-zero errors became 0 in e4m3: a larger `loss_scale`, more bits, or stochastic "
         "rounding would keep them.",
     ]
 
@@ -135,18 +137,17 @@ def test_what_flows_is_told_of_without_an_update_and_a_second_copy_in_float32_no
     [
         (
             "nearest",
-            "99 % of those of its updates that were not 0 became 0 in fraction8: a larger learning rate, more fraction "
+            "99 % of its non-zero updates became 0 in fraction8: a larger learning rate, more fraction "
             "bits, or stochastic rounding would keep them.",
         ),
-        ("zero", "99 % of those of its updates that were not 0 became 0 in fraction8"),
+        ("zero", "99 % of its non-zero updates became 0 in fraction8"),
         (
             "stochastic",
-            "Stochastic rounding made 0 of 99 % of those of its updates that were not 0, and at least a whole step of the "
-            "others.",
+            "Stochastic rounding rounded 99 % of its non-zero updates to 0, and the others to at least a whole step.",
         ),
     ],
 )
-def test_updates_that_integers_lose_are_named_as_what_stops_a_trial(rounding: str, sentence: str) -> None:
+def test_updates_lost_in_integers_are_reported_as_the_cause(rounding: str, sentence: str) -> None:
     given = {
         "data": "digits",
         "model": {"name": "mlp", "hidden": []},
@@ -165,33 +166,33 @@ def test_updates_that_integers_lose_are_named_as_what_stops_a_trial(rounding: st
 @pytest.mark.parametrize(
     ("name", "used", "sentence"),
     [
-        ("block8", 109, "Its weights have 109 different values in all."),  # a scale per tensor: 255 values each
-        ("uniform8", 109, "Its weights have 109 different values in all."),
+        ("block8", 109, "Its weights have 109 distinct values in all."),  # a scale per tensor: 255 values each
+        ("uniform8", 109, "Its weights have 109 distinct values in all."),
         ("uniform8 scaling=1", 109, "Its weights use 109 of the 256 values of uniform8 scaling=1.0."),
         ("fixed8f4", 109, "Its weights use 109 of the 256 values of fixed8f4."),
         ("uniform8 symmetric=true scaling=1", 109, "Its weights use 109 of the 255 values of"),
     ],
 )
-def test_values_are_counted_out_of_those_of_a_format_only_where_all_tensors_share_them(
+def test_values_are_compared_with_the_levels_of_a_format_only_if_all_tensors_share_them(
     trial: Make, name: str, used: int, sentence: str
 ) -> None:
     measures = {**GOOD, "weight_levels": used}
-    (told,) = reasons(trial(quantize={"weight": name}, rounding="nearest").settings, measures)
-    assert told.startswith(sentence)
+    (found,) = reasons(trial(quantize={"weight": name}, rounding="nearest").settings, measures)
+    assert found.startswith(sentence)
 
 
-def test_values_are_not_counted_out_of_those_of_a_format_where_some_layer_has_another(trial: Make) -> None:
+def test_values_are_not_compared_with_the_levels_of_a_format_if_some_layer_has_another(trial: Make) -> None:
     settings = trial(quantize={"weight": "fixed8f4"}, layers={"linear2": {"weight": "fixed4f2"}}).settings
-    assert reasons(settings, {**GOOD, "weight_levels": 109}) == ["Its weights have 109 different values in all."]
+    assert reasons(settings, {**GOOD, "weight_levels": 109}) == ["Its weights have 109 distinct values in all."]
 
 
-@pytest.mark.parametrize(("used", "said"), [(42, False), (10, True)])
-def test_few_values_are_not_worth_a_word_where_the_net_has_hardly_more(trial: Make, used: int, said: bool) -> None:
+@pytest.mark.parametrize(("used", "reported"), [(42, False), (10, True)])
+def test_few_values_are_not_reported_if_the_net_has_few(trial: Make, used: int, reported: bool) -> None:
     settings = trial(quantize={"weight": "float32", "bias": "fixed8f4"}).settings  # a net of 43 biases
-    assert bool(reasons(settings, {**GOOD, "bias_levels": used})) == said
+    assert bool(reasons(settings, {**GOOD, "bias_levels": used})) == reported
 
 
-def test_few_biases_of_a_net_of_unknown_size_are_not_worth_a_word(trial: Make) -> None:
+def test_few_biases_of_a_net_of_unknown_size_are_not_reported(trial: Make) -> None:
     settings = trial(quantize={"bias": "fixed8f4"}).settings
     unknown = {**settings, "model": {"name": "torchvision:resnet18"}}
     assert reasons(unknown, {**GOOD, "bias_levels": 10}) == []
@@ -202,19 +203,19 @@ def test_few_biases_of_a_net_of_unknown_size_are_not_worth_a_word(trial: Make) -
     [
         (
             "e4m3",
-            "A value beyond ±448 becomes NaN in e4m3, the format of its activations and errors, which may be why it"
-            " diverged: `saturate: true` makes it the largest value instead.",
+            "Values beyond ±448 become NaN in e4m3, the format of its activations and errors, which may be why it"
+            " diverged: with `saturate: true` they become the largest value.",
         ),
-        ("e5m2", "A value beyond ±57344 becomes Inf in e5m2"),
+        ("e5m2", "Values beyond ±57344 become Inf in e5m2"),
         ("e4m3 saturate=true", ""),
         ("e3m2", ""),  # every code is a number
         ("bf16", ""),  # overflows where float32 does
         ("fixed8f4", ""),
     ],
 )
-def test_a_format_without_saturation_is_named_where_a_trial_diverged(trial: Make, name: str, sentence: str) -> None:
+def test_format_without_saturation_is_reported_for_a_diverged_trial(trial: Make, name: str, sentence: str) -> None:
     settings = trial(quantize={"activation": name, "error": name}, rounding="nearest").settings
-    told = " ".join(reasons(settings, {}, diverged=True))
-    assert told.startswith(sentence)
-    assert bool(told) == bool(sentence)
+    found = " ".join(reasons(settings, {}, diverged=True))
+    assert found.startswith(sentence)
+    assert bool(found) == bool(sentence)
     assert reasons(settings, {}) == []

@@ -1,4 +1,4 @@
-"""The folder of a sweep: whose it is, what it says of itself, and that it names nobody."""
+"""The folder of a sweep: its owner and its content, which identifies no person or machine."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_owner_is_relative_to_the_current_folder_or_to_a_root(project: Path, mon
     assert folder.owner(Path("tiny.yaml"), PACKAGED, Path("..")) == "configs/tiny.yaml"
 
 
-def test_owner_elsewhere_is_a_digest_that_tells_folders_apart_and_names_none(project: Path) -> None:
+def test_owner_elsewhere_is_a_digest_that_distinguishes_folders_without_naming_them(project: Path) -> None:
     first, second = (folder.owner(Path(f"/home/{name}/tiny.yaml"), PACKAGED, Path()) for name in ("alice", "bob"))
     assert first != second
     assert first.endswith("/tiny.yaml")
@@ -88,7 +88,7 @@ def test_owner_of_a_packaged_spec_is_the_same_everywhere(tmp_path: Path) -> None
     assert folder.owner(tmp_path / "configs" / "tiny.yaml", tmp_path / "configs", Path()) == "packaged:tiny.yaml"
 
 
-def test_owner_of_a_strange_path_is_one_line_of_text(project: Path) -> None:
+def test_owner_of_an_unprintable_path_is_one_line_of_text(project: Path) -> None:
     assert folder.owner(project / "a\nb" / "tiny.yaml", PACKAGED, Path()) == "a?b/tiny.yaml"
     assert folder.owner(project / os.fsdecode(b"\xff") / "tiny.yaml", PACKAGED, Path()) == "?/tiny.yaml"
 
@@ -102,14 +102,14 @@ def test_claim_refuses_another_file_of_the_same_name(project: Path) -> None:
 
 
 @pytest.mark.parametrize("overrides", [(), ("batch_size=[64]",), ("batch_size=[64, 128, 256, 512]",)])
-def test_claim_takes_over_what_has_the_same_trials_or_more_or_less_of_them(
+def test_claim_takes_over_a_folder_with_the_same_trials_more_or_fewer(
     project: Path, overrides: tuple[str, ...]
 ) -> None:
     (project / "configs" / "tiny.yaml").write_text(SPEC_OF_TWO)
     target = written(project)
-    told = folder.claim(target, "other/tiny.yaml", plan_of(project, *overrides))
-    assert told is not None
-    assert told.endswith("was made by configs/tiny.yaml, with the same trials: other/tiny.yaml takes it over")
+    note = folder.claim(target, "other/tiny.yaml", plan_of(project, *overrides))
+    assert note is not None
+    assert note.endswith("was made by configs/tiny.yaml, with the same trials: other/tiny.yaml takes it over")
 
 
 def test_claim_of_a_new_folder_is_granted(project: Path) -> None:
@@ -118,20 +118,20 @@ def test_claim_of_a_new_folder_is_granted(project: Path) -> None:
     assert list(project.iterdir()) == before
 
 
-def test_claim_of_the_place_of_committed_results_is_refused(project: Path) -> None:
+def test_claim_of_the_folder_of_committed_results_is_refused(project: Path) -> None:
     with pytest.raises(UserError, match="can't be a sweep's folder"):
         folder.claim(project / RESERVED_NAMES[0], "reference.yaml", plan_of(project))
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff"])
-def test_claim_of_a_folder_whose_provenance_is_damaged_is_told(project: Path, content: bytes) -> None:
+def test_claim_of_a_folder_with_damaged_provenance_is_refused(project: Path, content: bytes) -> None:
     (project / "provenance.json").write_bytes(content)
     with pytest.raises(UserError, match=r"provenance.json can't be read"):
         folder.claim(project, "tiny.yaml", plan_of(project))
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"spec": 1, "plan": []}', '{"plan": {"keys": null}}'])
-def test_a_provenance_that_says_nothing_claims_nothing(project: Path, content: str) -> None:
+def test_folder_with_empty_provenance_has_no_owner(project: Path, content: str) -> None:
     (project / "provenance.json").write_text(content)
     assert folder.claim(project, "tiny.yaml", plan_of(project)) is None
     assert folder.change(project, plan_of(project)) is None
@@ -140,14 +140,14 @@ def test_a_provenance_that_says_nothing_claims_nothing(project: Path, content: s
 # --- what changed -----------------------------------------------------------------------------------------------------
 
 
-def test_change_says_what_is_new_and_what_is_gone(project: Path) -> None:
+def test_change_counts_added_and_removed_trials(project: Path) -> None:
     target = written(project)
     changed = folder.change(target, plan_of(project, "batch_size=[64, 128, 256]"))
     assert changed == Change(added=12, removed=6)
     assert str(changed) == "+12 −6 trials since the last run"
 
 
-def test_change_of_nothing_is_none(project: Path) -> None:
+def test_change_without_a_difference_is_none(project: Path) -> None:
     assert folder.change(project / "results" / "tiny", plan_of(project)) is None
     assert folder.change(written(project), plan_of(project)) is None
 
@@ -155,7 +155,7 @@ def test_change_of_nothing_is_none(project: Path) -> None:
 # --- the resolved spec ------------------------------------------------------------------------------------------------
 
 
-def test_the_spec_is_read_back_to_the_same_values(project: Path) -> None:
+def test_spec_is_read_back_to_the_same_values(project: Path) -> None:
     plan = plan_of(project)
     back = folder.read_spec(written(project, plan))
     assert back == {"name": "tiny", **plan.spec.document.value}
@@ -164,7 +164,7 @@ def test_the_spec_is_read_back_to_the_same_values(project: Path) -> None:
     assert list(back) == ["name", "title", "trial", "variants", "grid"]
 
 
-def test_the_spec_says_where_it_is_from_which_plan_and_which_overrides(project: Path) -> None:
+def test_spec_names_its_origin_plan_and_overrides(project: Path) -> None:
     plan = plan_of(project, "batch_size=[64]", "lr=1e-3")
     head = (written(project, plan) / "spec.yaml").read_text(encoding="utf-8").splitlines()[:4]
     assert head[0] == "# configs/tiny.yaml, as it was run"
@@ -187,7 +187,7 @@ OVERRIDES = [
 
 
 @pytest.mark.parametrize("overrides", OVERRIDES, ids=" ".join)
-def test_the_spec_of_a_folder_runs_as_it_lies_to_the_same_rows(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+def test_spec_of_a_folder_can_be_run_and_has_the_same_rows(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     taken = 0
     for path in sorted(CONFIGS.glob("*.yaml")):
         with suppress(SpecError):
@@ -284,7 +284,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(VALUES)
-def test_any_value_is_read_back_as_itself_with_its_type(value: Any) -> None:
+def test_any_value_is_read_back_unchanged_with_its_type(value: Any) -> None:
     text = folder._dumped({"value": value})
     assert typed(read_text(text, "spec.yaml").value) == typed({"value": value})
 
@@ -298,12 +298,12 @@ def typed(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_every_difficult_text_is_read_back_as_name_and_as_value(text: str) -> None:
+def test_difficult_text_is_read_back_as_name_and_as_value(text: str) -> None:
     value = {text: [text, {text: text}]}
     assert read_text(folder._dumped(value), "spec.yaml").value == value
 
 
-def test_a_spec_that_is_missing_or_damaged_is_told(tmp_path: Path) -> None:
+def test_missing_or_damaged_spec_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"spec.yaml: No such file"):
         folder.read_spec(tmp_path)
     (tmp_path / "spec.yaml").write_bytes(b"\xff\xfe")
@@ -331,7 +331,7 @@ def record_of(plan: Plan, index: int, **changed: Any) -> dict[str, Record]:
     return {trial.key: found}
 
 
-def test_provenance_says_where_the_numbers_come_from(project: Path) -> None:
+def test_provenance_shows_where_the_numbers_come_from(project: Path) -> None:
     plan = plan_of(project, "batch_size=[32, 64]")
     records = record_of(plan, 0) | record_of(plan, 1) | record_of(plan, 2, status="failed")
     content = folder.read_provenance(written(project, plan, records))
@@ -345,12 +345,12 @@ def test_provenance_says_where_the_numbers_come_from(project: Path) -> None:
     assert content["run"]["qsweep"]
 
 
-def test_a_folder_names_no_host_no_user_and_no_path(project: Path) -> None:
+def test_folder_contains_no_host_user_or_path(project: Path) -> None:
     target = written(project)
     assert_names_nobody("\n".join(file.read_text(encoding="utf-8") for file in target.iterdir()))
 
 
-def test_write_leaves_these_files_and_the_same_bytes_again(project: Path) -> None:
+def test_write_creates_these_files_and_the_same_bytes_each_time(project: Path) -> None:
     target = written(project)
     before = {file.name: file.read_bytes() for file in target.iterdir()}
     assert set(before) == {"trials.csv", "history.csv", "timings.csv", "spec.yaml", "provenance.json"}
@@ -361,11 +361,11 @@ def test_write_leaves_these_files_and_the_same_bytes_again(project: Path) -> Non
 
 
 def tables_of(target: Path) -> dict[str, tuple[int, bytes]]:
-    """The tables in a folder: which files they are, and what is in them."""
+    """The tables in a folder: their inodes and contents."""
     return {path.name: (path.stat().st_ino, path.read_bytes()) for path in target.glob("*.csv")}
 
 
-def test_tables_of_the_same_records_are_not_written_again(project: Path) -> None:
+def test_tables_of_the_same_records_are_not_rewritten(project: Path) -> None:
     plan = plan_of(project)
     target = written(project, plan, record_of(plan, 0))
     before = tables_of(target)
@@ -375,7 +375,7 @@ def test_tables_of_the_same_records_are_not_written_again(project: Path) -> None
     assert folder.read_provenance(target)["records"] == summary
 
 
-def test_tables_are_written_again_where_rows_records_code_or_files_have_changed(
+def test_tables_are_rewritten_if_rows_records_code_or_files_have_changed(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_of(project)
@@ -407,7 +407,7 @@ def test_tables_are_written_again_where_rows_records_code_or_files_have_changed(
 COUNTED = {"linear1.weight": {"role": "weight", "low": -0.5, "high": 0.25, "counts": [1, 0, 2]}}
 
 
-def test_histograms_are_written_where_there_are_some_and_taken_away_where_there_are_none(project: Path) -> None:
+def test_histograms_are_written_if_there_are_any_and_removed_otherwise(project: Path) -> None:
     plan = plan_of(project)
     target = written(project, plan, record_of(plan, 0, result={"histograms": COUNTED}))
     text = (target / "histograms.csv").read_text()
@@ -418,7 +418,7 @@ def test_histograms_are_written_where_there_are_some_and_taken_away_where_there_
 # --- finding folders --------------------------------------------------------------------------------------------------
 
 
-def test_sweep_folders_are_the_folder_itself_or_those_in_it_without_the_reference(tmp_path: Path) -> None:
+def test_sweep_folders_are_the_folder_itself_or_those_in_it_except_the_reference(tmp_path: Path) -> None:
     for name in ("b", "a", RESERVED_NAMES[0], f"{RESERVED_NAMES[0]}/c"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "trials.csv").touch()
@@ -430,7 +430,7 @@ def test_sweep_folders_are_the_folder_itself_or_those_in_it_without_the_referenc
 
 
 @pytest.mark.parametrize("place", ["empty", "missing", "file"])
-def test_sweep_folders_where_there_is_none_is_told(tmp_path: Path, place: str) -> None:
+def test_sweep_folders_without_any_is_an_error(tmp_path: Path, place: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="no results in"):

@@ -1,4 +1,4 @@
-"""Forgetting trials: what is said, what is deleted, and that the next run trains them anew."""
+"""Forgetting trials: what is printed and deleted, and that the next run retrains them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def project(tmp_path: Path, data_folder: Path) -> Project:
     return made
 
 
-def test_forget_says_first_and_deletes_with_yes_and_the_next_run_trains_again(project: Project) -> None:
+def test_forget_deletes_only_with_yes_and_the_next_run_retrains(project: Project) -> None:
     key = project.rows("one")[0]["key"]
     before = project.records()
-    told = project.out("store", "forget", key[:12])
-    assert told.splitlines() == [
+    out = project.out("store", "forget", key[:12])
+    assert out.splitlines() == [
         "would delete 1 records of 1 trials, and 0 bytes of weights; add --yes to delete",
         "1 of the trials are also in one",
         "1 of the trials are also in two",
@@ -38,13 +38,13 @@ def test_forget_a_sweep_deletes_its_trials_with_their_weights(project: Project) 
     keys = {row["key"] for row in project.rows("two")}
     project.out("export", sorted(keys)[0], "w.safetensors")
     assert "2 records of 2 trials, and 0 bytes" not in project.out("store", "forget", "--sweep", "two")
-    told = project.out("store", "forget", "--sweep", "two", "--yes")
-    assert told.splitlines()[1:] == ["1 of the trials were also in one"]
+    out = project.out("store", "forget", "--sweep", "two", "--yes")
+    assert out.splitlines()[1:] == ["1 of the trials were also in one"]
     assert not keys & {key for key, _ in project.records()}
     assert not list((project.folder / "results" / "weights").glob("*"))
 
 
-def test_forget_what_is_not_there_is_said(project: Project) -> None:
+def test_forget_refuses_what_does_not_exist(project: Project) -> None:
     assert "no record's key begins with 00000000" in project.run("store", "forget", "00000000", code=2)
     assert "unknown sweep 'oen'; did you mean 'one'?" in project.run("store", "forget", "--sweep", "oen", code=2)
     assert "name the trials" in project.run("store", "forget", code=2)

@@ -19,7 +19,7 @@ GRID = [
 ]
 
 
-def test_lowest_is_of_means_over_seeds_and_diverged_seeds_reach_nothing(tmp_path: Path) -> None:
+def test_lowest_uses_means_over_seeds_and_diverged_seeds_reach_nothing(tmp_path: Path) -> None:
     answer = lowest(table(tmp_path, "lr bitwidth", GRID), "bitwidth", "95%")
     assert answer.target == pytest.approx(0.95 * 0.85)
     assert answer.best is not None
@@ -30,7 +30,7 @@ def test_lowest_is_of_means_over_seeds_and_diverged_seeds_reach_nothing(tmp_path
     assert (fast.edge.lowest, fast.edge.fails, fast.lacking) == (4.0, (8.0,), (2.0,))
 
 
-def test_a_reference_that_diverged_is_not_the_best(tmp_path: Path) -> None:
+def test_diverged_reference_is_not_the_best(tmp_path: Path) -> None:
     rows = ["1 8 | 0 | 0.8", "2 8 | 0 | 0.8", "1 - | 0 | diverged", "2 - | 0 | 0.8"]
     best = lowest(table(tmp_path, "lr bitwidth", rows), "bitwidth", "95%").best
     assert best == (0.8, {"lr": "2"})
@@ -38,13 +38,13 @@ def test_a_reference_that_diverged_is_not_the_best(tmp_path: Path) -> None:
     assert lowest(table(tmp_path, "lr bitwidth", diverged), "bitwidth", "95%").best is None
 
 
-def test_an_accuracy_may_be_asked_for_instead_of_a_share(tmp_path: Path) -> None:
+def test_reach_can_be_an_accuracy_instead_of_a_share(tmp_path: Path) -> None:
     answer = lowest(table(tmp_path, "lr bitwidth", GRID), "bitwidth", "0.84")
     assert [line.edge.lowest for line in answer.lines] == [8.0, 4.0]
     assert answer.best is None
 
 
-def test_the_table_says_what_was_reached_and_where_the_grid_is_not_monotone(tmp_path: Path) -> None:
+def test_table_shows_what_was_reached_and_where_the_grid_is_not_monotone(tmp_path: Path) -> None:
     answer = lowest(table(tmp_path, "lr bitwidth", GRID), "bitwidth", "95%")
     assert lowest_table(answer).splitlines() == [
         "lr   lowest bitwidth  test_accuracy  fails above  not run",
@@ -56,16 +56,18 @@ def test_the_table_says_what_was_reached_and_where_the_grid_is_not_monotone(tmp_
 
 
 @pytest.mark.parametrize(
-    ("rows", "axis", "reach", "said"),
+    ("rows", "axis", "reach", "message"),
     [
         (GRID, "bits", "95%", "--lowest: unknown axis 'bits'"),
         (GRID, "bitwidth", "95", "--reach: found 95, expected a share such as 95%"),
         (GRID[:12], "bitwidth", "95%", "and there are none: add a block"),
         (["0.1 8 | 0 | missing"], "bitwidth", "0.5", "no trial is done"),
-        (["0.1 a | 0 | 0.5"], "bitwidth", "0.5", "'a' is no number"),
+        (["0.1 a | 0 | 0.5"], "bitwidth", "0.5", "'a' is not a number"),
     ],
 )
-def test_what_can_not_be_answered_says_why(rows: list[str], axis: str, reach: str, said: str, tmp_path: Path) -> None:
+def test_invalid_question_is_refused_with_the_reason(
+    rows: list[str], axis: str, reach: str, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError) as error:
         lowest(table(tmp_path, "lr bitwidth", rows), axis, reach)
-    assert said in str(error.value)
+    assert message in str(error.value)

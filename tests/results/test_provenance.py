@@ -1,4 +1,4 @@
-"""Where numbers come from: the right repository, and nobody's name."""
+"""Provenance: the right repository, and no names of people or machines."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_provenance_has_versions_and_the_folders_commit(repository: Path) -> None:
-    said = provenance()
-    assert said["qsweep"] == qsweep.__version__
-    assert said["torch"]
-    assert said["numpy"]
-    assert said["folder"] == {"commit": git(repository, "rev-parse", "HEAD"), "dirty": False}
+    found = provenance()
+    assert found["qsweep"] == qsweep.__version__
+    assert found["torch"]
+    assert found["numpy"]
+    assert found["folder"] == {"commit": git(repository, "rev-parse", "HEAD"), "dirty": False}
 
 
-def test_provenance_says_that_a_tracked_file_has_changed_and_leaves_others_out(repository: Path) -> None:
+def test_provenance_is_dirty_if_a_tracked_file_has_changed_but_not_for_others(repository: Path) -> None:
     (repository / "untracked.yaml").touch()
     assert provenance()["folder"]["dirty"] is False
     (repository / "tracked.py").write_text("2\n")
     assert provenance()["folder"]["dirty"] is True
 
 
-def test_provenance_sees_a_change_of_the_second_in_which_a_file_was_added(repository: Path) -> None:
-    """Size and whole seconds are then as before: only the index's own time says that the file must be read again."""
+def test_provenance_detects_a_change_in_the_same_second_in_which_a_file_was_added(repository: Path) -> None:
+    """Size and whole seconds are then the same: only the time of the index shows that the file must be reread."""
     file = repository / "tracked.py"
     for round_ in range(2, 8):
         file.write_text(f"{round_}\n")
@@ -74,7 +74,7 @@ def test_provenance_of_a_folder_without_repository_or_commit_is_none(
     assert provenance()["folder"] is None
 
 
-def test_source_is_not_the_repository_that_an_installed_copy_merely_lies_in(repository: Path) -> None:
+def test_source_is_not_a_repository_that_contains_an_installed_copy_untracked(repository: Path) -> None:
     installed = repository / ".venv" / "qsweep" / "__init__.py"
     installed.parent.mkdir(parents=True)
     installed.touch()
@@ -83,7 +83,7 @@ def test_source_is_not_the_repository_that_an_installed_copy_merely_lies_in(repo
     assert found == {"commit": git(repository, "rev-parse", "HEAD"), "dirty": False}
 
 
-def test_provenance_is_of_the_folder_even_in_another_repositorys_hook(
+def test_provenance_is_that_of_the_folder_even_in_a_hook_of_another_repository(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = git(repository, "rev-parse", "HEAD")
@@ -98,7 +98,7 @@ def test_provenance_writes_nothing_into_the_repository(repository: Path) -> None
     assert (repository / ".git" / "index").read_bytes() == before
 
 
-def test_provenance_without_git_has_the_commit_and_does_not_know_of_changes(
+def test_provenance_without_git_has_the_commit_and_unknown_changes(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = provenance()["folder"]["commit"]
@@ -118,7 +118,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize(("name", "section", "attributes"), PROGRAMS.values(), ids=PROGRAMS.keys())
-def test_a_repositorys_configuration_runs_no_program(
+def test_configuration_of_a_repository_runs_no_program(
     repository: Path, name: str, section: str, attributes: str, tmp_path: Path
 ) -> None:
     ran = tmp_path / "ran"
@@ -141,16 +141,16 @@ def test_provenance_of_a_packed_reference_and_of_a_second_work_tree(repository: 
 
 
 @pytest.mark.parametrize("head", ["", "ref: refs/../../secret", "ref: refs/heads/none", "\xff", "x" * 5000])
-def test_provenance_of_an_odd_repository_is_none(repository: Path, head: str) -> None:
+def test_provenance_of_a_malformed_repository_is_none(repository: Path, head: str) -> None:
     (repository / ".git" / "HEAD").write_text(head, encoding="latin-1")
     assert provenance()["folder"] is None
 
 
-def test_provenance_of_a_package_that_is_not_there_is_none() -> None:
+def test_version_of_a_package_that_is_not_installed_is_none() -> None:
     assert module._version("no-such-package") is None
 
 
-def test_provenance_names_no_host_no_user_and_no_path(repository: Path) -> None:
-    said = json.dumps(provenance())
-    assert_names_nobody(said)
-    assert "/" not in said
+def test_provenance_contains_no_host_user_or_path(repository: Path) -> None:
+    found = json.dumps(provenance())
+    assert_names_nobody(found)
+    assert "/" not in found

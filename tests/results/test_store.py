@@ -1,4 +1,4 @@
-"""The store: exact, durable, and hard to harm."""
+"""The store: exact, durable and robust."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def keys(count: int) -> list[str]:
 
 @contextmanager
 def sql(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file as SQLite sees it, past the store."""
+    """A connection to the file that bypasses the store."""
     with closing(sqlite3.connect(path)) as connection, connection:
         yield connection
 
@@ -76,7 +76,7 @@ def bits(number: float) -> bytes:
 FLOATS = [0.1 + 0.2, 1 / 3, 5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, -0.0, 1e22, 123456789.123456789]
 
 
-def test_a_record_comes_back_as_it_was_given(store: Store) -> None:
+def test_record_is_read_back_unchanged(store: Store) -> None:
     run_id = store.begin_run({"qsweep": "1", "note": "größer"})
     given = record(3)
     assert store.add([given], run_id) == []
@@ -93,7 +93,7 @@ def test_a_record_comes_back_as_it_was_given(store: Store) -> None:
 
 
 @pytest.mark.parametrize("number", FLOATS)
-def test_floats_come_back_bit_for_bit(store: Store, path: Path, number: float) -> None:
+def test_floats_are_read_back_bit_for_bit(store: Store, path: Path, number: float) -> None:
     settings = {**fake_job.trial(0).settings, "lr": number or 1.0}  # a trial has no -0.0: it would be another key
     given = fake_job.record(settings, result={"m": number}, history=[{"epoch": 1, "m": number}])
     given["run"]["seconds"] = abs(number)
@@ -113,14 +113,14 @@ def test_integers_booleans_texts_and_none_keep_their_types(store: Store) -> None
     assert {k: (type(v), v) for k, v in back.items()} == {k: (type(v), v) for k, v in values.items()}
 
 
-def test_a_history_whose_epochs_have_other_metrics_loses_none(store: Store) -> None:
+def test_history_with_different_metrics_per_epoch_keeps_all(store: Store) -> None:
     store.add([record(history=[{"epoch": 1, "a": 0.5}, {"epoch": 2, "b": 0.25}])], 1)
     history = store.look_up(keys(1), HERE)[0][key()].history
     assert history == {"epoch": [1, 2], "a": [0.5, None], "b": [None, 0.25]}
 
 
 @pytest.mark.parametrize("reason", ["no such file: '\udcff.py'", "two\nlines", "zero \0 byte", "x" * 10_000])
-def test_a_reason_of_any_text_can_be_kept(store: Store, reason: str) -> None:
+def test_reason_can_be_any_text(store: Store, reason: str) -> None:
     store.add([record(status="failed", reason=reason)], 1)
     back = store.look_up(keys(1), HERE)[0][key()].reason
     assert back.isprintable()
@@ -131,13 +131,13 @@ def test_a_reason_of_any_text_can_be_kept(store: Store, reason: str) -> None:
 
 
 def test_add_is_one_transaction_for_all_records(store: Store) -> None:
-    said: list[str] = []
-    store._connection.set_trace_callback(said.append)
+    statements: list[str] = []
+    store._connection.set_trace_callback(statements.append)
     store.add([record(n) for n in range(GROUP)], 1)
-    assert [said.count(word) for word in ("BEGIN IMMEDIATE", "COMMIT")] == [1, 1]
+    assert [statements.count(word) for word in ("BEGIN IMMEDIATE", "COMMIT")] == [1, 1]
 
 
-def test_add_keeps_all_or_nothing(store: Store, path: Path) -> None:
+def test_add_commits_all_records_or_none(store: Store, path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.add([record(0), record(1), record(2, result={"m": float("nan")})], 1)
     assert count(path) == 0
@@ -145,7 +145,7 @@ def test_add_keeps_all_or_nothing(store: Store, path: Path) -> None:
     assert count(path) == 1
 
 
-def test_add_broken_off_by_an_interrupt_leaves_no_transaction_open(store: Store, path: Path) -> None:
+def test_interrupted_add_leaves_no_transaction_open(store: Store, path: Path) -> None:
     def interrupted() -> Iterator[Mapping[str, Any]]:
         yield record(0)
         raise KeyboardInterrupt
@@ -179,12 +179,12 @@ for number in range(10_000):
 
 
 def writer(path: Path, size: int, die_in: int = -1, die_after: int = 0) -> subprocess.Popen[str]:
-    """A process that commits groups of records, one after the other, and says which it has committed."""
+    """A process that commits groups of records one after the other, and prints which it has committed."""
     command = [sys.executable, "-c", WRITER, str(path), str(size), str(die_in), str(die_after)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=SUPPORT)
 
 
-def test_killed_in_the_middle_of_a_commit_exactly_the_commits_before_it_count(path: Path) -> None:
+def test_writer_killed_during_a_commit_leaves_exactly_the_earlier_commits(path: Path) -> None:
     process = writer(path, GROUP, die_in=3, die_after=9)
     out, _ = process.communicate(timeout=60)
     assert (process.returncode, out.split()) == (-signal.SIGKILL, ["open", "0", "1", "2"])
@@ -194,21 +194,19 @@ def test_killed_in_the_middle_of_a_commit_exactly_the_commits_before_it_count(pa
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.013, 0.041])
-def test_killed_at_any_time_what_was_told_to_be_committed_is_there_and_no_part_of_a_commit(
-    path: Path, seconds: float
-) -> None:
+def test_writer_killed_at_any_time_leaves_its_reported_commits_and_no_partial_one(path: Path, seconds: float) -> None:
     process = writer(path, GROUP)
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
     time.sleep(seconds)
     process.kill()
-    told = process.stdout.read().split()
+    committed = process.stdout.read().split()
     process.wait()
     process.stdout.close()
     with closing(Store.open(path)) as store:
         sound = store.check().sound
         assert sound % GROUP == 0
-        assert len(told) <= sound // GROUP <= len(told) + 1
+        assert len(committed) <= sound // GROUP <= len(committed) + 1
         assert store.statuses(keys(sound)) == ["done"] * sound
 
 
@@ -235,7 +233,7 @@ def test_a_torn_write_leaves_a_prefix_of_the_commits(store: Store, path: Path, t
 
 
 @pytest.mark.parametrize("left", ["nothing", "an empty file", "a header"])
-def test_open_makes_a_store_where_its_maker_was_killed(path: Path, left: str) -> None:
+def test_open_creates_a_store_where_a_process_was_killed_while_creating_one(path: Path, left: str) -> None:
     path.parent.mkdir()
     if left == "an empty file":
         path.touch()
@@ -250,7 +248,7 @@ def test_open_makes_a_store_where_its_maker_was_killed(path: Path, left: str) ->
 # --- two records of one trial -----------------------------------------------------------------------------------------
 
 
-def test_an_equal_second_record_is_not_kept(store: Store, path: Path) -> None:
+def test_equal_second_record_is_not_kept(store: Store, path: Path) -> None:
     store.add([record()], 1)
     again = record()
     again["run"] = {"seconds": 99.0, "stack": 7}  # how it was run is never compared
@@ -267,7 +265,7 @@ def test_an_equal_second_record_is_not_kept(store: Store, path: Path) -> None:
         {"status": "diverged", "result": {}, "history": [], "reason": "NaN"},
     ],
 )
-def test_two_records_that_differ_are_both_kept_told_and_the_first_counts(
+def test_conflicting_records_are_both_kept_and_reported_and_the_first_counts(
     store: Store, path: Path, changed: dict[str, Any]
 ) -> None:
     first = record()
@@ -280,25 +278,25 @@ def test_two_records_that_differ_are_both_kept_told_and_the_first_counts(
     assert count(path) == 3
 
 
-def test_two_environments_may_differ(store: Store) -> None:
+def test_records_of_two_environments_may_differ(store: Store) -> None:
     store.add([record(), record(environment="another", result={"test_accuracy": 0.5})], 1)
     assert store.check().conflicts == []
 
 
-def test_look_up_takes_the_own_environment_first(store: Store) -> None:
+def test_look_up_prefers_records_of_the_own_environment(store: Store) -> None:
     store.add([record(environment="another", result={"m": 1.0}), record(result={"m": 2.0})], 1)
     for environment, expected in (("another", 1.0), (HERE, 2.0), ("a third", 1.0)):
         assert store.look_up(keys(1), environment)[0][key()].result == {"m": expected}
 
 
-def test_look_up_prefers_another_environments_result_to_an_own_failure(store: Store) -> None:
+def test_look_up_prefers_a_result_of_another_environment_to_a_failure_of_the_own(store: Store) -> None:
     store.add([record(status="failed"), record(environment="another")], 1)
     assert store.look_up(keys(1), HERE)[0][key()].status == "done"
 
 
 @pytest.mark.parametrize("environment", [HERE, ""])
 @pytest.mark.parametrize("status", ["failed", "timeout"])
-def test_a_failure_is_replaced_by_what_comes_after_it(store: Store, path: Path, environment: str, status: str) -> None:
+def test_failure_is_replaced_by_the_next_record(store: Store, path: Path, environment: str, status: str) -> None:
     store.add([record(environment=environment, status=status, reason="once")], 1)
     store.add([record(status="failed", reason="twice")], 1)
     assert [r.reason for r in store.like(key())] == ["twice"]
@@ -307,7 +305,7 @@ def test_a_failure_is_replaced_by_what_comes_after_it(store: Store, path: Path, 
     assert count(path) == 1
 
 
-def test_a_failure_never_replaces_a_result(store: Store) -> None:
+def test_failure_never_replaces_a_result(store: Store) -> None:
     store.add([record()], 1)
     assert store.add([record(status="failed"), record(status="failed", environment="")], 1) == []
     assert store.statuses(keys(1)) == ["done"]
@@ -322,19 +320,19 @@ DAMAGE = {
     "a metric of the history": "history = replace(history, 'loss', 'lost')",
     "the status": "status = 'diverged'",
     "the trial": "trial = replace(trial, '\"seed\":0', '\"seed\":1')",
-    "no JSON": "result = '{'",
+    "invalid JSON": "result = '{'",
     "how it ran": "run = '{}'",
     "the time": "seconds = seconds + 1",
     "the environment": "environment = 'another'",
     "the checksum": "checksum = 'x'",
-    "bytes that are no text": "history = CAST(x'7bff00fe' AS TEXT)",
+    "bytes that are not text": "history = CAST(x'7bff00fe' AS TEXT)",
     "another type": "result = x'00'",
-    "no number": "seconds = 'soon'",
+    "not a number": "seconds = 'soon'",
 }
 
 
 @pytest.mark.parametrize("change", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_damaged_row_is_set_aside_told_once_and_missing(store: Store, path: Path, change: str) -> None:
+def test_damaged_row_is_set_aside_reported_once_and_missing(store: Store, path: Path, change: str) -> None:
     store.add([record(n) for n in range(3)], 1)
     with sql(path) as connection:
         connection.execute(f"UPDATE records SET {change} WHERE key = ?", (key(1),))
@@ -349,7 +347,7 @@ def test_a_damaged_row_is_set_aside_told_once_and_missing(store: Store, path: Pa
     assert store.look_up(keys(3), HERE)[0][key(1)].result == record(1)["result"]
 
 
-def test_a_row_under_another_trials_key_is_damaged_though_its_checksum_is_right(store: Store, path: Path) -> None:
+def test_row_with_the_key_of_another_trial_is_damaged_even_if_its_checksum_is_right(store: Store, path: Path) -> None:
     store.add([record(0)], 1)
     with sql(path) as connection:
         connection.execute("UPDATE records SET key = ?", (key(1),))
@@ -358,7 +356,7 @@ def test_a_row_under_another_trials_key_is_damaged_though_its_checksum_is_right(
     assert store.look_up(keys(2), HERE) == ({}, [key(1)])
 
 
-def test_a_damaged_row_is_no_broken_promise(store: Store, path: Path) -> None:
+def test_damaged_row_is_not_a_conflict(store: Store, path: Path) -> None:
     store.add([record()], 1)
     with sql(path) as connection:
         connection.execute("UPDATE records SET result = '{}'")
@@ -367,7 +365,7 @@ def test_a_damaged_row_is_no_broken_promise(store: Store, path: Path) -> None:
     assert (found[key()].result, damaged) == (record()["result"], [key()])
 
 
-def test_a_damaged_row_is_left_out_of_all_that_reads(store: Store, path: Path) -> None:
+def test_damaged_row_is_ignored_by_all_readers(store: Store, path: Path) -> None:
     store.add([record(0), record(1)], 1)
     with sql(path) as connection:
         connection.execute("UPDATE records SET trial = '{' WHERE key = ?", (key(0),))
@@ -379,7 +377,7 @@ def test_a_damaged_row_is_left_out_of_all_that_reads(store: Store, path: Path) -
     "history",
     ["", "[]", "{", '{"epoch": 1}', '{"epoch": [1], "m": [1, 2]}', "[" * 100_000, '{"epoch": [' + "9" * 5000 + "]}"],
 )
-def test_a_history_that_is_none_is_told_and_check_sets_it_aside(store: Store, path: Path, history: str) -> None:
+def test_unreadable_history_is_reported_and_check_sets_it_aside(store: Store, path: Path, history: str) -> None:
     store.add([record(0), record(1)], 1)
     with sql(path) as connection:
         connection.execute("UPDATE records SET history = ? WHERE key = ?", (history, key(0)))
@@ -392,7 +390,7 @@ def test_a_history_that_is_none_is_told_and_check_sets_it_aside(store: Store, pa
     assert [*store.look_up(keys(2), HERE)[0]] == [key(1)]
 
 
-def test_check_sets_damaged_rows_aside_and_counts_the_sound(store: Store, path: Path) -> None:
+def test_check_sets_damaged_rows_aside_and_counts_sound_ones(store: Store, path: Path) -> None:
     store.add([record(n) for n in range(4)], 1)
     with sql(path) as connection:
         connection.execute("UPDATE records SET result = '{}' WHERE key IN (?, ?)", (key(1), key(3)))
@@ -411,7 +409,7 @@ READERS = {
 
 
 @pytest.mark.parametrize("read", READERS.values(), ids=READERS.keys())
-def test_a_damaged_file_is_told_with_what_to_do(store: Store, path: Path, read: Any) -> None:
+def test_damaged_file_is_reported_with_what_to_do(store: Store, path: Path, read: Any) -> None:
     store.add([record(n) for n in range(200)], 1)
     store.close()
     data = bytearray(path.read_bytes())
@@ -424,16 +422,16 @@ def test_a_damaged_file_is_told_with_what_to_do(store: Store, path: Path, read: 
 
 @pytest.mark.parametrize("content", [b"hello " * 1000, b"SQLite format 3\0" + b"\xff" * 5000, b"x"])
 @pytest.mark.parametrize("opens", [Store.open, Store.view])
-def test_a_file_that_is_no_database_is_refused_and_untouched(path: Path, content: bytes, opens: Any) -> None:
+def test_file_that_is_not_a_database_is_refused_and_unchanged(path: Path, content: bytes, opens: Any) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(UserError, match="damaged or no store"):
+    with pytest.raises(UserError, match="damaged or not a store"):
         opens(path)
     assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("opens", [Store.open, Store.view])
-def test_another_programs_database_is_refused_and_untouched(path: Path, opens: Any) -> None:
+def test_database_of_another_program_is_refused_and_unchanged(path: Path, opens: Any) -> None:
     path.parent.mkdir()
     with sql(path) as connection:
         connection.executescript("CREATE TABLE bookmarks (url); PRAGMA user_version=70;")
@@ -445,7 +443,7 @@ def test_another_programs_database_is_refused_and_untouched(path: Path, opens: A
 
 @pytest.mark.parametrize("opens", [Store.open, Store.view])
 @pytest.mark.parametrize("killed", [False, True], ids=["closed", "with a log"])
-def test_a_newer_version_is_refused_and_not_a_byte_changes(
+def test_store_of_a_newer_version_is_refused_and_unchanged(
     path: Path, tmp_path: Path, opens: Any, killed: bool
 ) -> None:
     with closing(Store.open(path)) as store:
@@ -461,18 +459,18 @@ def test_a_newer_version_is_refused_and_not_a_byte_changes(
 
 
 def digest(path: Path) -> list[str]:
-    """Of a store's file and of its log, if anything is in it."""
+    """Digests of a store's file and of its write-ahead log."""
     log = path.with_name(f"{path.name}-wal")
     contents = [path.read_bytes(), log.read_bytes() if log.exists() else b""]
     return [hashlib.sha256(content).hexdigest() for content in contents]
 
 
-# --- places that can't be written -------------------------------------------------------------------------------------
+# --- folders that can't be written ------------------------------------------------------------------------------------
 
 
 @contextmanager
-def barred(folder: Path) -> Iterator[None]:
-    """This process can't write in a folder for a while; root is somebody else for it."""
+def read_only(folder: Path) -> Iterator[None]:
+    """Make a folder read-only for this process, which gives up root for it."""
     user = os.geteuid()
     for file in folder.iterdir():
         file.chmod(0o444)
@@ -488,16 +486,16 @@ def barred(folder: Path) -> Iterator[None]:
 
 @pytest.fixture
 def guarded() -> Iterator[Path]:
-    """A folder that this process can't write in, with a store in it."""
-    folder = Path(tempfile.mkdtemp())  # tmp_path lies where others may not even read
+    """A read-only folder with a store in it."""
+    folder = Path(tempfile.mkdtemp())  # other users can't read tmp_path
     with closing(Store.open(folder / "store.db")) as store:
         store.add([record(0), record(1)], 1)
-    with barred(folder):
+    with read_only(folder):
         yield folder
     shutil.rmtree(folder)
 
 
-def test_a_folder_that_cant_be_written_is_told(guarded: Path) -> None:
+def test_folder_that_can_not_be_written_is_reported(guarded: Path) -> None:
     with pytest.raises(UserError, match="can't write the results folder"):
         Store.open(guarded / "results" / "store.db")
     with pytest.raises(UserError, match="can't open or write"):
@@ -506,31 +504,31 @@ def test_a_folder_that_cant_be_written_is_told(guarded: Path) -> None:
         Store.open(guarded / "store.db").begin_run({})
 
 
-def test_view_reads_in_a_folder_that_cant_be_written(guarded: Path) -> None:
+def test_view_reads_in_a_read_only_folder(guarded: Path) -> None:
     with closing(Store.view(guarded / "store.db")) as store:
         assert set(store.look_up(keys(2), HERE)[0]) == set(keys(2))
         assert store.check().sound == 2
 
 
-def test_view_reads_in_a_folder_that_cant_be_written_what_a_killed_writer_left(tmp_path: Path) -> None:
+def test_view_reads_in_a_read_only_folder_what_a_killed_writer_left(tmp_path: Path) -> None:
     folder = Path(tempfile.mkdtemp())
     with closing(Store.open(tmp_path / "store.db")) as store:
         store.add([record(0)], 1)
         shutil.copytree(tmp_path, folder, dirs_exist_ok=True)
     try:
-        with barred(folder), closing(Store.view(folder / "store.db")) as viewed:
+        with read_only(folder), closing(Store.view(folder / "store.db")) as viewed:
             assert set(viewed.look_up(keys(1), HERE)[0]) == set(keys(1))
     finally:
         shutil.rmtree(folder)
 
 
-def test_a_path_through_a_file_is_told(tmp_path: Path) -> None:
+def test_path_through_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="can't write the results folder"):
         Store.open(tmp_path / "file" / "store.db")
 
 
-def test_a_path_with_signs_that_mean_something_in_a_uri_works(tmp_path: Path) -> None:
+def test_path_with_special_characters_of_uris_works(tmp_path: Path) -> None:
     path = tmp_path / "a?mode=memory#%41 ü" / "store.db"
     with closing(Store.open(path)) as store:
         store.add([record()], 1)
@@ -540,7 +538,7 @@ def test_a_path_with_signs_that_mean_something_in_a_uri_works(tmp_path: Path) ->
 
 
 def fill(store: Store, groups: range) -> int:
-    """Add groups until the store refuses; how many it took."""
+    """Add groups until the store refuses one; return how many it accepted."""
     for done, number in enumerate(groups):
         try:
             store.add([record(n) for n in range(number * GROUP, (number + 1) * GROUP)], 1)
@@ -553,7 +551,7 @@ def fill(store: Store, groups: range) -> int:
 
 @contextmanager
 def no_more_pages(store: Store) -> Iterator[None]:
-    """SQLite's own limit, which gives the error of a full disk."""
+    """SQLite's own limit, which raises the error of a full disk."""
     pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
     store._connection.execute(f"PRAGMA max_page_count={pages + 40}")
     yield
@@ -562,7 +560,7 @@ def no_more_pages(store: Store) -> Iterator[None]:
 
 @contextmanager
 def no_longer_files(store: Store) -> Iterator[None]:
-    """The system refuses writes past a size, in the middle of a transaction, as a full disk does."""
+    """A limit on file size, at which writes fail during a transaction, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
     try:
@@ -572,13 +570,11 @@ def no_longer_files(store: Store) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("full", [no_more_pages, no_longer_files])
-def test_a_full_disk_is_told_harms_nothing_and_the_store_goes_on_when_there_is_space(
-    store: Store, path: Path, full: Any
-) -> None:
+def test_full_disk_is_reported_and_the_store_continues_when_there_is_space(store: Store, path: Path, full: Any) -> None:
     store.add([record(n) for n in range(GROUP)], 1)
     with full(store):
         taken = fill(store, range(1, 200))
-        with closing(Store.view(path)) as reader:  # others read on meanwhile
+        with closing(Store.view(path)) as reader:  # others can still read
             assert set(reader.statuses(keys((1 + taken) * GROUP))) == {"done"}
     assert taken > 0
     sound = (1 + taken) * GROUP
@@ -589,11 +585,11 @@ def test_a_full_disk_is_told_harms_nothing_and_the_store_goes_on_when_there_is_s
         assert again.check().sound == sound + GROUP
 
 
-def test_a_store_that_another_program_holds_is_told(store: Store, path: Path) -> None:
+def test_store_locked_by_another_program_is_reported(store: Store, path: Path) -> None:
     store._connection.execute("PRAGMA busy_timeout=10")
     with sql(path) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(UserError, match="another program writes"):
+        with pytest.raises(UserError, match="another program keeps writing"):
             store.add([record()], 1)
     assert store.add([record()], 1) == []
 
@@ -601,7 +597,7 @@ def test_a_store_that_another_program_holds_is_told(store: Store, path: Path) ->
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def test_readers_see_whole_commits_while_a_writer_writes(path: Path) -> None:
+def test_readers_see_only_complete_commits_while_a_writer_writes(path: Path) -> None:
     process = writer(path, GROUP)
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
@@ -634,8 +630,8 @@ def test_view_changes_nothing_and_sets_nothing_aside(store: Store, path: Path) -
 
 
 @pytest.mark.parametrize("opens", [Store.view, lambda path: Store.open(path, create=False)])
-def test_a_store_that_is_not_there_is_told_and_not_made(path: Path, opens: Any) -> None:
-    with pytest.raises(UserError, match="nothing has run there yet"):
+def test_missing_store_is_reported_and_not_created(path: Path, opens: Any) -> None:
+    with pytest.raises(UserError, match="nothing has been run there yet"):
         opens(path)
     assert not path.parent.exists()
 
@@ -652,7 +648,7 @@ def test_statuses_are_in_the_order_of_the_keys(store: Store) -> None:
     assert store.statuses([key(3), key(2), key(1), key(0)]) == ["diverged", "missing", "failed", "done"]
 
 
-def test_like_finds_by_the_first_digits(store: Store) -> None:
+def test_like_finds_records_by_the_first_digits(store: Store) -> None:
     store.add([record(n) for n in range(30)], 1)
     prefix = key(7)[:3]
     assert {r.key for r in store.like(prefix)} == {k for k in keys(30) if k.startswith(prefix)}
@@ -667,7 +663,7 @@ def test_plans_are_replaced_by_name(store: Store) -> None:
     assert store.plans() == {"a": [], "b": keys(3)}
 
 
-def test_timings_are_of_what_finished_in_one_environment(store: Store) -> None:
+def test_timings_are_those_of_finished_trials_in_one_environment(store: Store) -> None:
     others = [record(1, environment="another"), record(2, status="failed"), record(3, status="diverged")]
     store.add([record(0), *others], 1)
     assert [trial for trial, _ in store.timings(HERE)] == [record(0)["trial"], record(3)["trial"]]
@@ -682,10 +678,10 @@ V1 = {
     "c8a74d5f0a41d749933018faa35a51e7a474ff6749a541678e7bb96f9b766891": ("failed", None),
     "383c1d42426d202a9aa65595bcbeac4746d304356c6cb6943c2a3b53072a8bca": ("timeout", None),
 }
-"""What a run of fake_driver.py left in stores/v1.db, which is never made again: status and test accuracy by key."""
+"""Status and test accuracy by key in stores/v1.db, made once by fake_driver.py and never regenerated."""
 
 
-def test_a_store_of_version_1_is_read_and_goes_on(tmp_path: Path) -> None:
+def test_store_of_version_1_is_read_and_continued(tmp_path: Path) -> None:
     copy = Path(shutil.copy(RECORDED / "v1.db", tmp_path / "store.db"))
     with closing(Store.open(copy)) as store:
         found, damaged = store.look_up(V1, "a fake machine")
@@ -713,7 +709,7 @@ ELSEWHERE = {
 
 
 @pytest.mark.parametrize("change", ELSEWHERE.values(), ids=ELSEWHERE.keys())
-def test_a_store_of_another_schema_is_refused_before_it_is_read(tmp_path: Path, change: str) -> None:
+def test_store_with_another_schema_is_refused_before_it_is_read(tmp_path: Path, change: str) -> None:
     path = tmp_path / "store.db"
     Store.open(path).close()
     with closing(sqlite3.connect(path)) as connection:
@@ -723,7 +719,7 @@ def test_a_store_of_another_schema_is_refused_before_it_is_read(tmp_path: Path, 
             way(path)
 
 
-def test_plans_that_are_not_text_and_origins_that_are_no_mapping_are_no_bug(tmp_path: Path) -> None:
+def test_plans_that_are_not_text_and_provenance_that_is_not_a_mapping_are_handled(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     with closing(Store.open(path)) as store:
         run = store.begin_run({"a": 1})
@@ -737,7 +733,7 @@ def test_plans_that_are_not_text_and_origins_that_are_no_mapping_are_no_bug(tmp_
 
 
 @pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal"])
-def test_a_store_that_is_a_link_is_not_written_through(tmp_path: Path, end: str) -> None:
+def test_store_that_is_a_symbolic_link_is_refused(tmp_path: Path, end: str) -> None:
     (tmp_path / f"store.db{end}").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="is a symbolic link"):
         Store.open(tmp_path / "store.db")
@@ -745,11 +741,11 @@ def test_a_store_that_is_a_link_is_not_written_through(tmp_path: Path, end: str)
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_store_that_is_deleted_while_it_is_open_takes_no_more_records(tmp_path: Path, replaced: bool) -> None:
+def test_store_deleted_while_it_is_open_accepts_no_more_records(tmp_path: Path, replaced: bool) -> None:
     path = tmp_path / "store.db"
     with closing(Store.open(path)) as store:
         path.unlink()
         if replaced:
             path.write_bytes(b"")
-        with pytest.raises(UserError, match="was deleted or replaced while this ran"):
+        with pytest.raises(UserError, match="was deleted or replaced during this run"):
             store.begin_run({})

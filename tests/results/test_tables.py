@@ -1,4 +1,4 @@
-"""The bytes of the tables, and what comes back from them."""
+"""The bytes of the tables, and reading them back."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def test_trials_has_these_bytes(plan: Plan) -> None:
     )
 
 
-def test_bits_of_models_stand_behind_the_metrics_where_a_record_has_them(plan: Plan, tmp_path: Path) -> None:
-    """A compression's own number counts; a record from before has an empty cell."""
+def test_model_bits_follow_the_metrics_if_a_record_has_them(plan: Plan, tmp_path: Path) -> None:
+    """A compression overrides the number; an older record has an empty cell."""
     a, b, c, _, e = plan.trials
     counted = {"stack": 4, "model_bits": 2**40}
     records = {
@@ -111,8 +111,8 @@ def test_bits_of_models_stand_behind_the_metrics_where_a_record_has_them(plan: P
     assert "model_bits" not in trials_table(tmp_path) + summary_table(aggregate.over_seeds(tmp_path))
 
 
-def test_tensors_have_their_formats_as_a_spec_would_write_them_with_what_was_clipped(tmp_path: Path) -> None:
-    """Also those of records that hold the family's name alone."""
+def test_tensors_have_their_formats_as_in_a_spec_with_clipping(tmp_path: Path) -> None:
+    """Also for records that have only the family's name."""
     text = """
 trial:
   {data: digits, model: softmax, bitwidth: 8,
@@ -213,14 +213,14 @@ def test_histograms_beside_the_metrics_change_no_other_table(plan: Plan) -> None
         assert table(plan, counted) == table(plan, plain)
 
 
-def test_histograms_that_no_trial_has_are_no_file(plan: Plan, tmp_path: Path) -> None:
+def test_no_histograms_are_written_if_no_trial_has_any(plan: Plan, tmp_path: Path) -> None:
     a, *_ = plan.trials
     assert tables.histograms_csv(plan, {a.key: record(a, result=METRIC)}) == ""
     assert tables.read_histograms(tmp_path).empty
 
 
 @pytest.mark.parametrize("counts", ["", "1 x", "1  2", "-1", "1.5"])
-def test_counts_that_no_run_has_written_are_told(tmp_path: Path, counts: str) -> None:
+def test_invalid_counts_are_reported(tmp_path: Path, counts: str) -> None:
     (tmp_path / "histograms.csv").write_text(
         f"{','.join(tables.HISTOGRAM_COLUMNS)}\na,0,linear1.weight,weight,0,1,{counts}\n"
     )
@@ -231,7 +231,7 @@ def test_counts_that_no_run_has_written_are_told(tmp_path: Path, counts: str) ->
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_written_is_read_back_with_its_types(plan: Plan, tmp_path: Path) -> None:
+def test_tables_are_read_back_with_their_types(plan: Plan, tmp_path: Path) -> None:
     a, b, c, d, e = plan.trials
     records = {t.key: record(t, result=METRIC, reason="1e-3" if t is a else "") for t in (a, b, c, d)}
     (tmp_path / "trials.csv").write_text(tables.trials_csv(plan, records), encoding="utf-8")
@@ -272,11 +272,11 @@ def test_floats_are_read_back_bit_for_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "asked"), [("2.2.3", True), ("3.0.0", True), ("3.1.1", False), ("10.0", False)])
-def test_exact_floats_are_asked_for_where_they_must_be(version: str, asked: bool) -> None:
+def test_exact_floats_are_requested_only_from_versions_that_need_it(version: str, asked: bool) -> None:
     assert bool(tables._exact_floats(version)) == asked
 
 
-def test_a_table_of_missing_trials_alone_is_read(plan: Plan, tmp_path: Path) -> None:
+def test_table_with_only_missing_trials_is_read(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "trials.csv").write_text(tables.trials_csv(plan, {}))
     (tmp_path / "history.csv").write_text(tables.history_csv(plan, {}))
     back = tables.read_trials(tmp_path)
@@ -305,22 +305,22 @@ BAD = {
 
 
 @pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD.keys())
-def test_what_is_no_table_is_told(tmp_path: Path, content: bytes | None, message: str) -> None:
+def test_file_that_is_not_a_table_is_reported(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
         (tmp_path / "trials.csv").write_bytes(content)
     with pytest.raises(UserError, match=message):
         tables.read_trials(tmp_path)
 
 
-def test_cells_that_no_run_has_written_are_told_with_their_lines(tmp_path: Path) -> None:
+def test_invalid_cells_are_reported_with_their_lines(tmp_path: Path) -> None:
     head = "key,status,seed,test_accuracy,test_loss,train_accuracy,train_loss\n"
     rows = ["a,done,0,0.5,1,0.5,1", "b,don,0,abc,1,0.5,1", "c", *["d,done,0,x,1,1,1"] * 5]
     (tmp_path / "trials.csv").write_text(head + "\n".join(rows) + "\n")
     with pytest.raises(UserError) as caught:
         tables.read_trials(tmp_path)
-    told = str(caught.value).splitlines()
-    assert told[0].endswith("trials.csv:3: test_accuracy: found 'abc', expected a number or nothing")
-    assert told[-2:] == ["and 3 more", "`qsweep run` writes the table again"]
+    lines = str(caught.value).splitlines()
+    assert lines[0].endswith("trials.csv:3: test_accuracy: found 'abc', expected a number or an empty cell")
+    assert lines[-2:] == ["and 3 more", "`qsweep run` writes the table again"]
     (tmp_path / "trials.csv").write_text(head + "\n".join(rows[:3]) + "\n")
     with pytest.raises(
         UserError, match=r"trials.csv:3: status: found 'don', expected one of done, (.|\n)*trials.csv:4"

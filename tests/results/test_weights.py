@@ -1,4 +1,4 @@
-"""Weights that are kept beside the store."""
+"""Weights stored beside the store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def kept(folder: Path) -> Path:
     return path
 
 
-def test_weights_are_found_by_key_and_environment_alone(tmp_path: Path) -> None:
+def test_weights_are_found_only_by_key_and_environment(tmp_path: Path) -> None:
     weights = Weights.beside(tmp_path, "here")
     weights.put(KEY, b"some")
     assert weights.get(KEY) == b"some"
@@ -25,7 +25,7 @@ def test_weights_are_found_by_key_and_environment_alone(tmp_path: Path) -> None:
     assert Weights.beside(tmp_path, "elsewhere").get(KEY) is None
 
 
-def test_weights_take_the_place_of_others_of_the_same_trial(tmp_path: Path) -> None:
+def test_weights_replace_others_of_the_same_trial(tmp_path: Path) -> None:
     weights = Weights.beside(tmp_path, "here")
     for content in (b"some", b"others", b"others"):
         weights.put(KEY, content)
@@ -34,7 +34,7 @@ def test_weights_take_the_place_of_others_of_the_same_trial(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("damage", [b"", b"som", b"some more", b"sOme"])
-def test_a_file_that_was_cut_or_changed_is_none(tmp_path: Path, damage: bytes) -> None:
+def test_truncated_or_changed_file_is_ignored(tmp_path: Path, damage: bytes) -> None:
     weights = Weights.beside(tmp_path, "here")
     weights.put(KEY, b"some")
     kept(tmp_path).write_bytes(damage)
@@ -43,19 +43,19 @@ def test_a_file_that_was_cut_or_changed_is_none(tmp_path: Path, damage: bytes) -
     assert weights.get(KEY) == b"some"
 
 
-def test_a_name_tells_no_host_or_path(tmp_path: Path) -> None:
+def test_file_name_contains_no_host_or_path(tmp_path: Path) -> None:
     Weights.beside(tmp_path, "a machine of mine").put(KEY, b"some")
     assert kept(tmp_path).name.startswith(f"{KEY}-")
     assert "mine" not in kept(tmp_path).name
 
 
-def test_a_folder_that_can_not_be_written_is_said(tmp_path: Path) -> None:
+def test_folder_that_can_not_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("a file", encoding="utf-8")
     with pytest.raises(UserError, match="can't write"):
         Weights.beside(tmp_path, "here").put(KEY, b"some")
 
 
-def test_owners_say_how_much_each_trial_keeps_in_all_environments(tmp_path: Path) -> None:
+def test_owners_returns_the_bytes_per_trial_over_all_environments(tmp_path: Path) -> None:
     weights = Weights.beside(tmp_path, "here")
     assert weights.owners() == {}
     weights.put(KEY, b"some")
