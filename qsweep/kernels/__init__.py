@@ -4,5 +4,6 @@ The bits are those of the tensor operations that run elsewhere (tests compare th
 assumed away (`fastmath` is off), and `numpy` as error model keeps IEEE division. All work in place, because a loop
 whose input and output might overlap is not vectorized: 0.3 instead of 1.8 ns a value.
 
-Compiled code is kept by the date of its own file, so what a kernel inlines stands in the kernel's file.
+What belongs together goes into kernels as one NamedTuple, which callers build once: each costs a call about half a
+microsecond, and numba keeps code for one by its module and name, so that it must stand in a file that can be imported.
 """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -115,31 +115,42 @@ FORMULAS = {
 # --- their kernels ----------------------------------------------------------------------------------------------------
 
 
+class Hyperparameters(NamedTuple):
+    """What the kernels compute with, of P trials: float32 (P,).
+
+    Attributes:
+        lr, decay: learning rates and weight decay.
+        numbers: those of the formula (`Formula.numbers`), an array each.
+    """
+
+    lr: Floats
+    decay: Floats
+    numbers: tuple[Floats, ...]
+
+
 def kernel_of(formula: Formula) -> Callable[..., None]:
     """The kernel of a formula. It is compiled once for each number of tensors that the optimizer remembers."""
     direction = formula.direction
 
     @compiled
     def step(
-        w: Floats, g: Floats, memory: tuple[Floats, ...], first: int, subtract: bool, lr: Floats, decay: Floats,
-        numbers: tuple[Floats, ...],
-    ) -> None:  # fmt: skip
+        w: Floats, g: Floats, memory: tuple[Floats, ...], first: int, own: Hyperparameters, subtract: bool
+    ) -> None:
         """Take a step with weights `w`, or put the update in the place of the gradients.
 
         Args:
             w, g, memory: rows (R, n) of weights, gradients and what is remembered, contiguous.
             first: number of the trial of row 0.
-            lr, decay, numbers: for each trial, (P,).
         """
         for p in range(w.shape[0]):
-            rate, wd, own = lr[first + p], decay[first + p], _at(numbers, first + p)
+            lr, decay, numbers = own.lr[first + p], own.decay[first + p], _at(own.numbers, first + p)
             for i in range(w.shape[1]):
-                along, kept = direction(_decayed(w[p, i], g[p, i], wd), _at(memory, (p, i)), own)
+                along, kept = direction(_decayed(w[p, i], g[p, i], decay), _at(memory, (p, i)), numbers)
                 _put(memory, (p, i), kept)
                 if subtract:
-                    w[p, i] = w[p, i] - along * rate
+                    w[p, i] = w[p, i] - along * lr
                 else:
-                    g[p, i] = along * rate
+                    g[p, i] = along * lr
 
     return step  # type: ignore[no-any-return]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -14,14 +14,29 @@ DRAWS = np.float32(2.0**24)
 """Values that a random number can have."""
 
 
+class Floatings(NamedTuple):
+    """Floating-point formats of P trials as arrays (P,) of int64, or of one trial as numbers, int32.
+
+    Attributes:
+        mantissa: bits.
+        top, least: the ends of the exponents, biased by 127.
+    """
+
+    mantissa: Any
+    top: Any
+    least: Any
+
+
 @compiled
-def to_blocks(w: Floats, out: Floats, noise: Floats, width: int, first: int, bits: Integers, in_place: bool) -> None:
+def to_blocks(w: Floats, out: Floats, noise: Floats, first: int, width: int, bits: Integers) -> None:
     """Block floating point: each `width` values of a row (R, n) under one exponent, into `out`, which may be `w`.
 
     Args:
         noise: (n,), or empty to round to nearest.
+        first: the trial of row 0.
         bits: of each trial's format, sign included, (P,).
     """
+    in_place = out is w
     for p in range(w.shape[0]):
         mantissa = np.int32(bits[first + p])
         kept = _kept(max(mantissa - np.int32(2), np.int32(0)))
@@ -65,19 +80,20 @@ def _within(moved: np.float32, top: np.int32, kept: np.int32) -> Any:
 
 
 @compiled
-def to_floating(w: Floats, noise: Floats, first: int, mantissas: Integers, tops: Integers, leasts: Integers) -> None:
-    """Floating point without Inf and NaN, in place; `tops` and `leasts`: the ends of the exponents, biased by 127."""
+def to_floating(w: Floats, noise: Floats, first: int, floats: Floatings) -> None:
+    """Floating point without Inf and NaN, in place; arguments as in `to_blocks`."""
     for p in range(w.shape[0]):
         own = first + p
-        mantissa, top, least = np.int32(mantissas[own]), np.int32(tops[own]), np.int32(leasts[own])
+        one = Floatings(np.int32(floats.mantissa[own]), np.int32(floats.top[own]), np.int32(floats.least[own]))
         if len(noise) == 0:
-            _floating(w[p], noise, mantissa, top, least, True)
+            _floating(w[p], noise, one, True)
         else:
-            _floating(w[p], noise, mantissa, top, least, False)
+            _floating(w[p], noise, one, False)
 
 
 @njit(inline="always")
-def _floating(row: Floats, noise: Floats, mantissa: np.int32, top: np.int32, least: np.int32, nearest: bool) -> None:
+def _floating(row: Floats, noise: Floats, one: Floatings, nearest: bool) -> None:
+    mantissa, top, least = one
     kept = _kept(mantissa)
     for i in range(len(row)):
         bits = pattern_of(row[i])

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from qsweep.kernels.compiled import Doubles, Floats, Integers, called
-from qsweep.kernels.rounding import rounded
+from qsweep.kernels.modes import NEAREST, STOCHASTIC, ModeNumbers, rounded
 
 WEIGHT, BIAS, ACTIVATION, ERROR, GRADIENT, UPDATE, MASTER = (np.int64(i) for i in range(7))
 """Rows of the rules, the offsets and the counts: one a role. Of a type: for a plain number each function would be
@@ -64,6 +64,12 @@ def stays_on(rules: Doubles) -> Any:
 
 
 @called
+def mode_of(rules: Doubles, role: Any) -> ModeNumbers:
+    """The rounding mode of a role."""
+    return ModeNumbers(int(rules[role, MODE]), rules[role, SHARES])
+
+
+@called
 def steps_of(value: float, rules: Doubles, role: Any) -> Any:
     """A value of a role as an integer."""
     return np.int64(value / rules[role, STEP])
@@ -74,14 +80,14 @@ def round_role(values: Doubles, drawn: Floats, rules: Doubles, role: Any, counts
     """Round the values of a role, in place, and count what that does where it is counted."""
     if counts.size:
         _count(values, rules, role, counts, 1)
-    mode = int(rules[role, MODE])
+    mode = mode_of(rules, role)
     if not rules[role, IS_FIXED]:
         for i in range(len(values)):
             values[i] = np.float64(np.float32(values[i]))
-    elif mode == 0:
-        _fix(values, drawn, rules, role, 0)
-    elif mode == 1:
-        _fix(values, drawn, rules, role, 1)
+    elif mode.number == 0:
+        _fix(values, drawn, rules, role, NEAREST)
+    elif mode.number == 1:
+        _fix(values, drawn, rules, role, STOCHASTIC)
     else:
         _fix(values, drawn, rules, role, mode)
     if counts.size:
@@ -89,12 +95,12 @@ def round_role(values: Doubles, drawn: Floats, rules: Doubles, role: Any, counts
 
 
 @njit(inline="always")
-def _fix(values: Doubles, drawn: Floats, rules: Doubles, role: Any, mode: int) -> None:
+def _fix(values: Doubles, drawn: Floats, rules: Doubles, role: Any, mode: ModeNumbers) -> None:
     """Written out for the usual modes above, as constants let the loop be vectorized."""
-    step, low, high, shares = rules[role, STEP], rules[role, LOWEST], rules[role, HIGHEST], rules[role, SHARES]
+    step, low, high = rules[role, STEP], rules[role, LOWEST], rules[role, HIGHEST]
     inverse = 1.0 / step
     for i in range(len(values)):
-        r = rounded(values[i] * inverse, drawn, i, mode, shares) + 0.0
+        r = rounded(values[i] * inverse, drawn, i, mode) + 0.0
         r = low if r < low else r
         r = high if r > high else r
         values[i] = r * step
@@ -125,27 +131,27 @@ def from_units(total: int, unit: float, drawn: Floats, i: int, rules: Doubles, r
         shift += 1
     whole = total >> shift
     part = np.float64(total - (whole << shift)) * (unit / reached)
-    up = _goes_up(whole, part, drawn, i, int(rules[role, MODE]), rules[role, SHARES])
+    up = goes_up(whole, part, drawn, i, mode_of(rules, role))
     steps = np.float64(whole + np.int64(up)) * (reached / rules[role, STEP])
     return min(max(steps, rules[role, LOWEST]), rules[role, HIGHEST]) * rules[role, STEP]
 
 
 @called
-def _goes_up(whole: int, part: float, drawn: Floats, i: int, mode: int, shares: float) -> Any:
-    """Whether `whole` + `part`, `part` in [0, 1), goes to the integer above: qsweep.kernels.rounding.rounded, of what a
+def goes_up(whole: int, part: float, drawn: Floats, i: int, mode: ModeNumbers) -> Any:
+    """Whether `whole` + `part`, `part` in [0, 1), goes to the integer above: qsweep.kernels.modes.rounded, of what a
     float64 would not hold."""
-    negative = whole < 0
-    if mode == 0:
+    negative, (number, shares) = whole < 0, mode
+    if number == 0:
         return part > 0.5 or (part == 0.5 and whole & 1 == 1)
-    if mode == 1:
+    if number == 1:
         return drawn[i] < part
-    if mode == 2:
+    if number == 2:
         return negative and part > 0.0
-    if mode == 3:
+    if number == 3:
         return part > 0.0
-    if mode == 4:
+    if number == 4:
         return False
-    if mode == 5:
+    if number == 5:
         return part > 0.5 or (part == 0.5 and not negative)
     if negative:  # the magnitude's part is what is missing to the next integer
         return part > 0.0 and not np.floor(drawn[i] * shares) < np.floor((1.0 - part) * shares)

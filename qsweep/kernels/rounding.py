@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -20,6 +20,7 @@ from qsweep.kernels.compiled import (
     float_of_pattern,
     pattern_of,
 )
+from qsweep.kernels.modes import NEAREST, STOCHASTIC, ModeNumbers, rounded
 
 FARTHEST = 160
 """No exponent of a float32 under a scale is larger; Inf would have 1024."""
@@ -31,125 +32,172 @@ SIGN = np.int64(-(2**63))
 """The sign of a float64 among its bits."""
 LEAST = 2.0**-126
 """The least float32 that is no subnormal."""
+SATURATE, WRAP, UNBOUNDED = range(3)
+"""What becomes of integers beyond the ends of a grid: the nearest end, their lowest bits, or nothing."""
 CHUNK = 8192
 """Values that are copied before they are rounded where they lie: few enough to stay in the first-level cache."""
 
-# A group is a slice of a row, indexed from 0: with any other index the loops are not vectorized (0.7 against 4.3 ns).
 
+class Ranges(NamedTuple):
+    """What qsweep.formats.Range has of its own: of P trials as arrays (P,), or of one as numbers; all float32.
 
-@njit(inline="always")
-def rounded(t: Any, noise: Floats, i: int, mode: int, shares: float) -> Any:
-    """The integer that t goes to, by the number of a mode (qsweep.rounding.modes); float32 or float64, as t is.
-
-    The `noise` is looked at in modes that draw alone, and may be empty in others.
+    Attributes:
+        per_unit: steps per 1.
+        lowest, highest: the integers at the ends.
+        zeroless: 1 where 0 is no level, else 0.
     """
-    if mode == 0:
-        return np.rint(t)
-    lower = np.floor(t)
-    if mode == 1:
-        return lower + np.float32(noise[i] < t - lower)
-    if mode == 2:
-        return np.trunc(t)
-    if mode == 3:
-        return np.ceil(t)
-    if mode == 4:
-        return lower
-    size = abs(t)
-    whole = np.floor(size)
-    rest = size - whole
-    if mode == 5:
-        whole = whole + np.float32(rest >= 0.5)
-    else:
-        whole = whole + np.float32(np.floor(np.float64(noise[i]) * shares) < np.floor(rest * shares))
-    return -whole if t < 0 else whole
+
+    per_unit: Any
+    lowest: Any
+    highest: Any
+    zeroless: Any
+
+
+class Grids(NamedTuple):
+    """What qsweep.formats.Grid has of its own: of P trials as arrays (P,), or of one as numbers; the ends are float64.
+
+    Attributes:
+        lowest, highest: the integers at the ends.
+        overflow: what becomes of integers beyond them, the same for all: SATURATE, WRAP, or UNBOUNDED.
+    """
+
+    lowest: Any
+    highest: Any
+    overflow: int
+
+
+class Floatings(NamedTuple):
+    """What qsweep.formats.Floating has of its own: of P trials as arrays (P,), or of one as numbers.
+
+    Attributes:
+        mantissa, least: mantissa bits and the least exponent, int64.
+        largest: the largest number, float64.
+        beyond: what becomes of numbers beyond it, float64.
+        smallest: what becomes of 0, or 0, float64.
+    """
+
+    mantissa: Any
+    least: Any
+    largest: Any
+    beyond: Any
+    smallest: Any
+
+
+class Scales(NamedTuple):
+    """The scales under which rows are rounded.
+
+    Attributes:
+        scale: (R, G) float64, one of each group of a row.
+        width: how many values a group has.
+        exact: whether all are powers of two, so that dividing is multiplying and what is on the grid stays there.
+    """
+
+    scale: Doubles
+    width: int
+    exact: bool
+
+
+class Exponents(NamedTuple):
+    """How scales follow the exponent E of the largest magnitude of a group: 2^(E + shift) · unit.
+
+    Attributes:
+        shift: (P,) int64.
+        farthest: the largest magnitude of E + shift.
+        unit: the step of the elements themselves.
+    """
+
+    shift: Integers
+    farthest: int
+    unit: float
+
+
+# In all kernels `w` has rows (R, n) that are rounded in place, `noise` (n,) is empty where the mode draws none, and
+# `first` is the trial of row 0. A group is a slice of a row, indexed from 0: with any other index the loops are not
+# vectorized (0.7 against 4.3 ns).
 
 
 @compiled
-def to_range(
-    w: Floats, noise: Floats, per_unit: Floats, lowest: Floats, highest: Floats, zeroless: Floats, mode: int,
-    shares: float,
-) -> None:  # fmt: skip
+def to_range(w: Floats, noise: Floats, first: int, ranges: Ranges, mode: ModeNumbers) -> None:
     """The law of qsweep.formats.Range, in float32 as its document has it."""
     for p in range(w.shape[0]):
-        if mode == 0:
-            _range_row(w[p], noise, per_unit[p], lowest[p], highest[p], zeroless[p], 0, 1.0)
-        elif mode == 1:
-            _range_row(w[p], noise, per_unit[p], lowest[p], highest[p], zeroless[p], 1, 1.0)
+        one = _range_of(ranges, first + p)
+        if mode.number == 0:
+            _range_row(w[p], noise, one, NEAREST)
+        elif mode.number == 1:
+            _range_row(w[p], noise, one, STOCHASTIC)
         else:
-            _range_row(w[p], noise, per_unit[p], lowest[p], highest[p], zeroless[p], mode, shares)
+            _range_row(w[p], noise, one, mode)
 
 
 @njit(inline="always")
-def _range_row(
-    row: Floats, noise: Floats, per_unit: np.float32, low: np.float32, high: np.float32, zeroless: np.float32,
-    mode: int, shares: float,
-) -> None:  # fmt: skip
+def _range_of(trials: Ranges, p: int) -> Ranges:
+    """What one trial has."""
+    per_unit, lowest, highest, zeroless = trials
+    return Ranges(per_unit[p], lowest[p], highest[p], zeroless[p])
+
+
+@njit(inline="always")
+def _range_row(row: Floats, noise: Floats, one: Ranges, mode: ModeNumbers) -> None:
     """One row; written out for the usual modes above, as constants let the loop be vectorized."""
     for i in range(len(row)):
-        x = row[i] * per_unit
+        x = row[i] * one.per_unit
         nearest = np.rint(x) + ZERO
         r = nearest
-        if mode != 0:
-            r = rounded(x, noise, i, mode, shares) + ZERO
-            r = nearest if nearest / per_unit == row[i] else r  # a level never moves, even where x misses its integer
-        row[i] = _level(r, row[i], low, high, zeroless) / per_unit
+        if mode.number != 0:
+            r = rounded(x, noise, i, mode) + ZERO
+            is_level = nearest / one.per_unit == row[i]  # it never moves, even where x misses its integer
+            r = nearest if is_level else r
+        row[i] = _level(r, row[i], one) / one.per_unit
 
 
 @njit(inline="always")
-def _level(r: np.float32, w: np.float32, lowest: np.float32, highest: np.float32, zeroless: np.float32) -> np.float32:
+def _level(r: np.float32, w: np.float32, one: Ranges) -> np.float32:
     """The level of a rounded value: one step from 0 by the sign of w where 0 is none, then clipped; NaN stays."""
     sign = (ONE if w > ZERO else ZERO) - (ONE if w < ZERO else ZERO)
-    r = r + (sign * zeroless if r == ZERO else ZERO)
-    r = lowest if r < lowest else r
-    return highest if r > highest else r
+    r = r + (sign * one.zeroless if r == ZERO else ZERO)
+    r = one.lowest if r < one.lowest else r
+    return one.highest if r > one.highest else r
 
 
 @compiled
-def to_grid(
-    w: Floats, noise: Floats, scale: Doubles, width: int, exact: bool, lowest: Doubles, highest: Doubles,
-    overflow: int, mode: int, shares: float,
-) -> None:  # fmt: skip
-    """Integers times a scale: the law of qsweep.formats.Grid, each `width` values of a row under a scale of their own.
-
-    `exact`: all scales are powers of two, so that dividing is multiplying and a value that is on the grid stays there.
-    """
+def to_grid(w: Floats, noise: Floats, first: int, scales: Scales, grids: Grids, mode: ModeNumbers) -> None:
+    """Integers times a scale: the law of qsweep.formats.Grid."""
+    width, exact = scales.width, scales.exact
+    saturates = grids.overflow == SATURATE
     for p in range(w.shape[0]):
-        high = highest[p]
-        for group in range(scale.shape[1]):
-            s = scale[p, group]
-            low = _lowest(lowest[p], high, s)
+        high = grids.highest[first + p]
+        for group in range(scales.scale.shape[1]):
+            s = scales.scale[p, group]
+            low = _lowest(grids.lowest[first + p], high, s)
             row, drawn = w[p, group * width : (group + 1) * width], noise[group * width : (group + 1) * width]
-            if exact and overflow == 0 and mode == 0:
-                _grid_row(row, drawn, s, low, high, True, 0, 0, 1.0)
-            elif exact and overflow == 0 and mode == 1:
-                _grid_row(row, drawn, s, low, high, True, 0, 1, 1.0)
-            elif overflow == 0 and mode == 0:
-                _grid_row(row, drawn, s, low, high, False, 0, 0, 1.0)
-            elif overflow == 0 and mode == 1:
-                _grid_row(row, drawn, s, low, high, False, 0, 1, 1.0)
+            if exact and saturates and mode.number == 0:
+                _grid_row(row, drawn, s, True, Grids(low, high, SATURATE), NEAREST)
+            elif exact and saturates and mode.number == 1:
+                _grid_row(row, drawn, s, True, Grids(low, high, SATURATE), STOCHASTIC)
+            elif saturates and mode.number == 0:
+                _grid_row(row, drawn, s, False, Grids(low, high, SATURATE), NEAREST)
+            elif saturates and mode.number == 1:
+                _grid_row(row, drawn, s, False, Grids(low, high, SATURATE), STOCHASTIC)
             else:
-                _grid_row(row, drawn, s, low, high, exact, overflow, mode, shares)
+                _grid_row(row, drawn, s, exact, Grids(low, high, grids.overflow), mode)
 
 
 @njit(inline="always")
-def _grid_row(
-    row: Floats, noise: Floats, scale: float, low: float, high: float, exact: bool, overflow: int, mode: int,
-    shares: float,
-) -> None:  # fmt: skip
+def _grid_row(row: Floats, noise: Floats, scale: float, exact: bool, grid: Grids, mode: ModeNumbers) -> None:
     """One group, as in `_range_row`."""
     inverse = 1.0 / scale
     for i in range(len(row)):
         x = np.float64(row[i])
         t = x * inverse if exact else x / scale
-        r = rounded(t, noise, i, mode, shares) + 0.0
+        r = rounded(t, noise, i, mode) + 0.0
         if not exact:
             near = np.rint(t) + 0.0
             r = near if np.float32(near * scale) == row[i] else r
-        if overflow == 0:
-            r = low if r < low else r
-            r = high if r > high else r
-        elif overflow == 1:
-            r = _wrapped(r, low, high)
+        if grid.overflow == SATURATE:
+            r = grid.lowest if r < grid.lowest else r
+            r = grid.highest if r > grid.highest else r
+        elif grid.overflow == WRAP:
+            r = _wrapped(r, grid.lowest, grid.highest)
         row[i] = np.float32(r * scale)
 
 
@@ -168,41 +216,43 @@ def _wrapped(r: Any, lowest: float, highest: float) -> Any:
 
 
 @compiled
-def to_floating(
-    w: Floats, noise: Floats, scale: Doubles, width: int, exact: bool, mantissa: Integers, least: Integers,
-    largest: Doubles, beyond: Doubles, smallest: Doubles, mode: int, shares: float,
-) -> None:  # fmt: skip
-    """Floating point under a scale: the law of qsweep.formats.Floating. `smallest`: what becomes of 0, or 0."""
+def to_floating(w: Floats, noise: Floats, first: int, scales: Scales, floatings: Floatings, mode: ModeNumbers) -> None:
+    """Floating point under a scale: the law of qsweep.formats.Floating."""
+    width, exact = scales.width, scales.exact
     for p in range(w.shape[0]):
-        m, e_min, top, over, floor = mantissa[p], least[p], largest[p], beyond[p], smallest[p]
-        for group in range(scale.shape[1]):
-            s = scale[p, group]
+        one = _floating_of(floatings, first + p)
+        for group in range(scales.scale.shape[1]):
+            s = scales.scale[p, group]
             row, drawn = w[p, group * width : (group + 1) * width], noise[group * width : (group + 1) * width]
-            if exact and mode == 0:
-                _float_row(row, drawn, s, m, e_min, top, over, floor, True, 0, 1.0)
-            elif exact and mode == 1:
-                _float_row(row, drawn, s, m, e_min, top, over, floor, True, 1, 1.0)
-            elif mode == 0:
-                _float_row(row, drawn, s, m, e_min, top, over, floor, False, 0, 1.0)
-            elif mode == 1:
-                _float_row(row, drawn, s, m, e_min, top, over, floor, False, 1, 1.0)
+            if exact and mode.number == 0:
+                _float_row(row, drawn, s, True, one, NEAREST)
+            elif exact and mode.number == 1:
+                _float_row(row, drawn, s, True, one, STOCHASTIC)
+            elif mode.number == 0:
+                _float_row(row, drawn, s, False, one, NEAREST)
+            elif mode.number == 1:
+                _float_row(row, drawn, s, False, one, STOCHASTIC)
             else:
-                _float_row(row, drawn, s, m, e_min, top, over, floor, exact, mode, shares)
+                _float_row(row, drawn, s, exact, one, mode)
 
 
 @njit(inline="always")
-def _float_row(
-    row: Floats, noise: Floats, scale: float, mantissa: int, least: int, largest: float, beyond: float,
-    smallest: float, exact: bool, mode: int, shares: float,
-) -> None:  # fmt: skip
+def _floating_of(trials: Floatings, p: int) -> Floatings:
+    """What one trial has."""
+    mantissa, least, largest, beyond, smallest = trials
+    return Floatings(mantissa[p], least[p], largest[p], beyond[p], smallest[p])
+
+
+@njit(inline="always")
+def _float_row(row: Floats, noise: Floats, scale: float, exact: bool, one: Floatings, mode: ModeNumbers) -> None:
     """One group, as in `_range_row`."""
     inverse = 1.0 / scale
     for i in range(len(row)):
         x = np.float64(row[i])
         t = x * inverse if exact else x / scale
-        q = _float_of(t, noise, i, mantissa, least, largest, beyond, smallest, mode, shares)
+        q = _float_of(t, noise, i, one, mode)
         if not exact:
-            near = _float_of(t, noise, i, mantissa, least, largest, beyond, smallest, 0, shares)
+            near = _float_of(t, noise, i, one, NEAREST)
             q = near if np.float32(near * scale) == row[i] else q
         row[i] = np.float32(q * scale)
 
@@ -226,24 +276,21 @@ def _shorter_row(row: Floats, cut: np.int32, mask: np.int32) -> None:
 
 
 @njit(inline="always")
-def _float_of(
-    t: Any, noise: Floats, i: int, mantissa: int, least: int, largest: float, beyond: float, smallest: float,
-    mode: int, shares: float,
-) -> Any:  # fmt: skip
+def _float_of(t: Any, noise: Floats, i: int, one: Floatings, mode: ModeNumbers) -> Any:
     """The floating-point number that t goes to."""
     exponent = ((bits_of(t) >> 52) & 0x7FF) - 1023
-    exponent = exponent if exponent > least else least  # min and max of integers would keep the loop from vectorizing
+    exponent = exponent if exponent > one.least else one.least  # min and max of integers: no longer vectorized
     exponent = exponent if exponent < FARTHEST else FARTHEST
-    up = float_of_bits((mantissa - exponent + 1023) << 52)
-    down = float_of_bits((exponent - mantissa + 1023) << 52)
-    q = abs(rounded(t * up, noise, i, mode, shares)) * down
-    over = beyond
-    if mode in (2, 3, 4):
-        inward = (mode == 2) | ((mode == 3) & (t < 0.0)) | ((mode == 4) & (t > 0.0))
-        over = largest if inward & (abs(t) != np.inf) else beyond
-    q = over if q > largest else q
-    q = smallest if q == 0.0 else q
-    sign = np.int64(0) if (smallest > 0.0) & (t == 0.0) else bits_of(t) & SIGN
+    up = float_of_bits((one.mantissa - exponent + 1023) << 52)
+    down = float_of_bits((exponent - one.mantissa + 1023) << 52)
+    q = abs(rounded(t * up, noise, i, mode)) * down
+    over = one.beyond
+    if mode.number in (2, 3, 4):
+        inward = (mode.number == 2) | ((mode.number == 3) & (t < 0.0)) | ((mode.number == 4) & (t > 0.0))
+        over = one.largest if inward & (abs(t) != np.inf) else one.beyond
+    q = over if q > one.largest else q
+    q = one.smallest if q == 0.0 else q
+    sign = np.int64(0) if (one.smallest > 0.0) & (t == 0.0) else bits_of(t) & SIGN
     return float_of_bits(bits_of(q) | sign)
 
 
@@ -251,12 +298,12 @@ def _float_of(
 
 
 @compiled
-def exponent_scales(w: Floats, width: int, shift: Integers, farthest: int, unit: float, scale: Doubles) -> None:
+def exponent_scales(w: Floats, width: int, exponents: Exponents, scale: Doubles) -> None:
     """The law of qsweep.rounding.scales.by_exponent: a power of two, times `unit`, for each `width` values of a row."""
     for p in range(w.shape[0]):
         for group in range(scale.shape[1]):
             largest = _largest_pattern(w[p, group * width : (group + 1) * width].view(np.int32))
-            scale[p, group] = _exponent_scale(largest, shift[p], farthest) * unit
+            scale[p, group] = _exponent_scale(largest, exponents.shift[p], exponents.farthest) * exponents.unit
 
 
 @njit(inline="always")
@@ -283,38 +330,39 @@ def _exponent_scale(largest: np.int32, shift: int, farthest: int) -> float:
 
 @compiled
 def to_blocks(
-    w: Floats, out: Floats, noise: Floats, width: int, first: int, shift: Integers, farthest: int, unit: float,
-    lowest: Doubles, highest: Doubles, in_place: bool, mode: int, shares: float,
-) -> None:  # fmt: skip
-    """`to_grid` under `exponent_scales`, into `out`, which is `w` itself where `in_place`."""
+    w: Floats, out: Floats, noise: Floats, first: int, width: int, exponents: Exponents, grids: Grids, mode: ModeNumbers
+) -> None:
+    """`to_grid` under `exponent_scales`, `width` values under each, into `out`, which may be `w`. All saturate."""
+    in_place = out is w
     for p in range(w.shape[0]):
         own = first + p
-        high = highest[own]
+        high = grids.highest[own]
         for start in range(0, w.shape[1], width):
             largest = _largest_pattern(w[p, start : start + width].view(np.int32))
-            scale = _exponent_scale(largest, shift[own], farthest) * unit
-            low = _lowest(lowest[own], high, scale)
+            scale = _exponent_scale(largest, exponents.shift[own], exponents.farthest) * exponents.unit
+            grid = Grids(_lowest(grids.lowest[own], high, scale), high, SATURATE)
             for i in range(start, start + width, CHUNK):
                 j = min(i + CHUNK, start + width)
                 row, drawn = out[p, i:j], noise[i:j]
                 if not in_place:
                     copy(w[p, i:j], row)
-                if mode == 0 and LEAST <= scale <= 1 / LEAST:
-                    _single_row(row, np.float32(1 / scale), np.float32(scale), np.float32(low), np.float32(high))
-                elif mode == 0:
-                    _grid_row(row, drawn, scale, low, high, True, 0, 0, 1.0)
-                elif mode == 1:
-                    _grid_row(row, drawn, scale, low, high, True, 0, 1, 1.0)
+                if mode.number == 0 and LEAST <= scale <= 1 / LEAST:
+                    _single_row(row, np.float32(scale), np.float32(grid.lowest), np.float32(grid.highest))
+                elif mode.number == 0:
+                    _grid_row(row, drawn, scale, True, grid, NEAREST)
+                elif mode.number == 1:
+                    _grid_row(row, drawn, scale, True, grid, STOCHASTIC)
                 else:
-                    _grid_row(row, drawn, scale, low, high, True, 0, mode, shares)
+                    _grid_row(row, drawn, scale, True, grid, mode)
 
 
 @njit(inline="always")
-def _single_row(row: Floats, inverse: np.float32, scale: np.float32, low: np.float32, high: np.float32) -> None:
+def _single_row(row: Floats, scale: np.float32, low: np.float32, high: np.float32) -> None:
     """`_grid_row` to nearest, in float32: exact, as the scale and its inverse are powers of two and no subnormals.
 
     A value that underflows on its way to an integer goes to 0 in either.
     """
+    inverse = ONE / scale
     for i in range(len(row)):
         r = np.rint(row[i] * inverse) + ZERO
         r = low if r < low else r

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -150,16 +149,12 @@ class ToBlocks(UnderScale):
 
     def _into(self, w: Tensor, out: Tensor, noise: Tensor | None, width: int, first: int) -> None:
         """Rows (R, n), `width` values each under one exponent, into `out`, which may be `w`."""
-        in_place, mode = out is w, (self._mode.number, self._mode.shares)
-        kernels.to_blocks(
-            w.numpy(), out.numpy(), noise_array(noise), width, first, *self._block_arrays, in_place, *mode
-        )
+        groups = self._exponents, self._elements.group, self._mode.numbers
+        kernels.to_blocks(w.numpy(), out.numpy(), noise_array(noise), first, width, *groups)
 
     @cached_property
-    def _block_arrays(self) -> tuple[Any, ...]:
-        own = [f.law for f in self._formats]
-        ends = [np.array([float(law.lowest) for law in own]), np.array([float(law.highest) for law in own])]
-        return *scales.exponents(self._formats), *ends
+    def _exponents(self) -> kernels.Exponents:
+        return scales.exponents(self._formats)
 
 
 class ToQtorchBlocks(ToBlocks):

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from qsweep.formats import Float, Format, Grid, name_of
 from qsweep.kernels import rounding as kernels
-from qsweep.kernels.compiled import Floats
 from qsweep.rounding import laws, qtorch
 from qsweep.rounding.modes import Mode, noise_array
 from qsweep.rounding.way import Way
@@ -71,16 +70,15 @@ class ToRange(OfValues):
         )
 
     @cached_property
-    def _arrays(self) -> list[Floats]:
-        """The same for the kernel, (P,)."""
-        return [column.numpy()[:, 0] for column in self._columns]
+    def _ranges(self) -> kernels.Ranges:
+        """The same for the kernel."""
+        return kernels.Ranges(*(column.numpy()[:, 0] for column in self._columns))
 
     def _round_rows(self, w: Tensor, noise: Tensor | None, first: int) -> None:
-        rows = slice(first, first + len(w))
         if self._has_kernels:
-            numbers = [column[rows] for column in self._arrays]
-            kernels.to_range(w.numpy(), noise_array(noise), *numbers, self._mode.number, self._mode.shares)
+            kernels.to_range(w.numpy(), noise_array(noise), first, self._ranges, self._mode.numbers)
         else:
+            rows = slice(first, first + len(w))
             w.copy_(laws.to_range(w, noise, self._mode, *[column[rows] for column in self._columns]))
 
     def _end_values(self, fmt: Any) -> tuple[float, float]:
@@ -117,7 +115,7 @@ class ToShorter(ToLaw):
         return mode.number == 0 and is_alike and {law.least_exponent for law in laws} == {LEAST_EXPONENT}
 
     def _round_rows(self, w: Tensor, noise: Tensor | None, first: int) -> None:
-        kernels.to_shorter(w.numpy(), first, self._elements.arrays[0])
+        kernels.to_shorter(w.numpy(), first, self._elements.group.mantissa)
 
 
 class AsQtorch(ToLaw):

@@ -14,7 +14,7 @@ from qsweep.kernels import rounding as kernels
 from qsweep.rounding import laws
 from qsweep.rounding.modes import Mode, noise_array
 
-OVERFLOWS = ("saturate", "wrap", "unbounded")
+OVERFLOWS = {"saturate": kernels.SATURATE, "wrap": kernels.WRAP, "unbounded": kernels.UNBOUNDED}
 
 
 class Elements:
@@ -37,9 +37,13 @@ class Elements:
         return tuple(column.to(self._device)[:, None] for column in _columns(found))
 
     @cached_property
-    def arrays(self) -> list[Any]:
-        """The same for the kernels, (P,): slicing tensors a hundred times a step costs more than it looks."""
-        return [column.numpy()[:, 0] for column in self.numbers]
+    def group(self) -> Any:
+        """The same for the kernels: their Grids or Floatings."""
+        law, columns = self._laws[0], [column.numpy()[:, 0] for column in self.numbers]
+        if isinstance(law, Grid):
+            lowest, highest = columns
+            return kernels.Grids(lowest, highest, OVERFLOWS[law.overflow])
+        return kernels.Floatings(*columns)
 
     def round(self, w: Tensor, noise: Tensor | None, scale: Tensor, first: int, exact: bool) -> None:
         """Round rows (R, n) in place.
@@ -50,21 +54,13 @@ class Elements:
             first: the format of row 0.
             exact: whether each scale is a power of two.
         """
-        rows = slice(first, first + len(w))
         if self._has_kernels:
-            self._compiled(w, noise, scale, rows, exact)
+            round_rows = kernels.to_grid if isinstance(self.group, kernels.Grids) else kernels.to_floating
+            scales = kernels.Scales(scale.numpy(), w.shape[1] // scale.shape[1], exact)
+            round_rows(w.numpy(), noise_array(noise), first, scales, self.group, self._mode.numbers)
         else:
+            rows = slice(first, first + len(w))
             self._eager(w, noise, scale, [column[rows] for column in self.numbers])
-
-    def _compiled(self, w: Tensor, noise: Tensor | None, scale: Tensor, rows: slice, exact: bool) -> None:
-        law, width = self._laws[0], w.shape[1] // scale.shape[1]
-        mode = self._mode.number, self._mode.shares
-        columns = [column[rows] for column in self.arrays]
-        if isinstance(law, Grid):
-            overflow = OVERFLOWS.index(law.overflow)
-            kernels.to_grid(w.numpy(), noise_array(noise), scale.numpy(), width, exact, *columns, overflow, *mode)
-        else:
-            kernels.to_floating(w.numpy(), noise_array(noise), scale.numpy(), width, exact, *columns, *mode)
 
     def _eager(self, w: Tensor, noise: Tensor | None, scale: Tensor, numbers: Sequence[Tensor]) -> None:
         law, groups = self._laws[0], w.view(*scale.shape, -1)

@@ -1,14 +1,16 @@
-"""Rounding to an integer, by mode: the law under all others."""
+"""Rounding modes by name, and rounding tensors to integers: the law under all others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from qsweep.formats.declared import random_bits
+from qsweep.kernels import modes as formulas
 from qsweep.kernels.compiled import Floats
 
 NUMBERS = {"nearest": 0, "stochastic": 1, "zero": 2, "up": 3, "down": 4, "away": 5}
@@ -35,33 +37,27 @@ class Mode:
     def shares(self) -> float:
         return 2.0 ** (random_bits(self.name) or 0)
 
+    @cached_property
+    def numbers(self) -> formulas.ModeNumbers:
+        """The same for the formulas, which kernels and tensors share."""
+        return formulas.ModeNumbers(self.number, self.shares)
+
     @property
     def draws(self) -> bool:
         """Whether it needs random bits."""
         return self.number in (NUMBERS["stochastic"], LIMITED)
 
 
+_rounded = formulas.rounding(
+    torch.round, torch.floor, torch.ceil, torch.trunc,
+    as_float=lambda condition: condition, signed=torch.copysign, drawn=lambda noise, _: noise,
+)  # fmt: skip
+
+
 def rounded(t: Tensor, noise: Tensor | None, mode: Mode) -> Tensor:
     """The integers that t goes to (float32 or float64, as t is); noise in [0, 1) broadcasts against t."""
-    match mode.name:
-        case "nearest":
-            return t.round()
-        case "zero":
-            return t.trunc()
-        case "up":
-            return t.ceil()
-        case "down":
-            return t.floor()
-        case "away":
-            whole = t.abs().floor()
-            return torch.copysign(whole + (t.abs() - whole >= 0.5), t)
-    assert noise is not None  # noqa: S101  # quantize has asked for it
-    if mode.name == "stochastic":
-        lower = t.floor()
-        return lower + (noise < t - lower)
-    whole = t.abs().floor()
-    grows = (noise.to(t.dtype) * mode.shares).floor() < ((t.abs() - whole) * mode.shares).floor()
-    return torch.copysign(whole + grows, t)
+    integers: Tensor = _rounded(t, noise, None, mode.numbers)
+    return integers
 
 
 def noise_array(noise: Tensor | None) -> Floats:

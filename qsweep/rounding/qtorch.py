@@ -31,24 +31,23 @@ class Rows:
     def elementwise(self, w: Tensor, noise: Tensor | None, first: int) -> None:
         """Fixed and floating point, in place; w (R, n), noise (n,), `first`: the format of row 0."""
         if w.device.type == "cpu" and isinstance(self._formats[0], Float):
-            kernels.to_floating(w.numpy(), noise_array(noise), first, *self._floats)
+            kernels.to_floating(w.numpy(), noise_array(noise), first, self._floats)
         else:
             w.copy_(elementwise(w, self._formats[first : first + len(w)], noise))
 
     def blocks(self, w: Tensor, out: Tensor, noise: Tensor | None, width: int, first: int) -> None:
         """Block floating point, `width` values of a row under one exponent, into `out` (R, n) on a CPU."""
-        kernels.to_blocks(w.numpy(), out.numpy(), noise_array(noise), width, first, self._bits, out is w)
+        kernels.to_blocks(w.numpy(), out.numpy(), noise_array(noise), first, width, self._bits)
 
     @cached_property
     def _bits(self) -> Integers:
         return np.array([f.bitwidth for f in self._formats if isinstance(f, Block)])
 
     @cached_property
-    def _floats(self) -> tuple[Integers, Integers, Integers]:
-        """Mantissa bits, and the greatest and least exponents, biased as float32's."""
+    def _floats(self) -> kernels.Floatings:
         floats = [f for f in self._formats if isinstance(f, Float)]
         halves = np.array([1 << (f.exponent - 1) for f in floats])
-        return np.array([f.mantissa for f in floats]), halves + 127, 129 - halves
+        return kernels.Floatings(np.array([f.mantissa for f in floats]), halves + 127, 129 - halves)
 
 
 def elementwise(w: Tensor, formats: Sequence[Format], noise: Tensor | None) -> Tensor:

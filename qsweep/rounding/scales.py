@@ -17,7 +17,6 @@ from torch import Tensor
 from qsweep.formats import MX, NVFP4, Block, Float, Grid, PowerOfTwo, Ternary, Uniform
 from qsweep.formats.scaled import Binary
 from qsweep.kernels import rounding as kernels
-from qsweep.kernels.compiled import Integers
 from qsweep.rounding.laws import NEAREST, exponent_of, power, to_floating
 
 E8M0 = 127
@@ -45,21 +44,21 @@ def column(values: Sequence[float], device: torch.device) -> Tensor:
 
 def by_exponent(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tensor:
     """2^(E + shift) · unit, E the exponent of the largest magnitude, the unit that of the elements; it alone for 0."""
-    numbers = exponents(formats)
+    own = exponents(formats)
     if groups.device.type != "cpu":
-        return by_exponent_eager(groups, formats) * numbers[-1]
+        return by_exponent_eager(groups, formats) * own.unit
     scale = np.empty(groups.shape[:2])
     rows = groups.view(len(groups), -1).numpy()
-    kernels.exponent_scales(rows, groups.shape[2], *numbers, scale)
+    kernels.exponent_scales(rows, groups.shape[2], own, scale)
     return torch.from_numpy(scale)
 
 
-def exponents(formats: Sequence[Block] | Sequence[MX]) -> tuple[Integers, int, float]:
-    """What the kernels need to know of shared exponents: shifts, the farthest, and the elements' unit."""
+def exponents(formats: Sequence[Block] | Sequence[MX]) -> kernels.Exponents:
+    """Shared exponents for the kernels."""
     shifts = np.array([f.shift for f in formats])
     law = formats[0].law
     unit = law.step if isinstance(law, Grid) else 1.0  # the int8 of MX has one of its own
-    return shifts, BY_EXPONENT.get(formats[0].rule, UNBOUNDED), unit
+    return kernels.Exponents(shifts, BY_EXPONENT.get(formats[0].rule, UNBOUNDED), unit)
 
 
 def by_exponent_eager(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tensor:

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsweep.kernels.compiled import Floats
-from qsweep.kernels.optimizers import FORMULAS, kernel_of
+from qsweep.kernels.optimizers import FORMULAS, Hyperparameters, kernel_of
 from qsweep.trial.optimizers import OPTIMIZERS
 
 State = Mapping[str, Tensor]
@@ -51,12 +50,8 @@ class Settings:
         self.numbers = torch.from_numpy(table)[:, :, None].to(self._device)
         """What the formula computes with, (N, P, 1): columns like the others."""
         if self._device == "cpu":
-            self.arrays: tuple[Floats, Floats, tuple[Floats, ...]] = (
-                self.lr.numpy()[:, 0],
-                self.decay.numpy()[:, 0],
-                tuple(table),
-            )
-            """Learning rate, weight decay and these numbers for the kernels, (P,)."""
+            self.arrays = Hyperparameters(self.lr.numpy()[:, 0], self.decay.numpy()[:, 0], tuple(table))
+            """Learning rate, weight decay and these numbers for the kernels."""
 
     def _column(self, name: str) -> Tensor:
         values = [optimizer.get(name, 0.0) for optimizer in self._optimizers]
@@ -85,7 +80,7 @@ def update(rows: Rows, settings: Settings, subtract: bool = True) -> None:
     _add_signs(rows, settings)
     memory = tuple(remembered.numpy() for remembered in rows.state.values())
     weight, gradient = rows.weight.numpy(), rows.gradient.numpy()
-    KERNELS[settings.name](weight, gradient, memory, rows.first, subtract, *settings.arrays)
+    KERNELS[settings.name](weight, gradient, memory, rows.first, settings.arrays, subtract)
 
 
 def update_eager(rows: Rows, settings: Settings, subtract: bool = True) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from numba import njit
 from points import MODES, assert_same, noise_like, points
 from torch import Tensor
 
@@ -21,7 +22,11 @@ from qsweep.errors import UserError
 from qsweep.formats import Fixed, Float, Float32, Floating, Format, Grid, Range, name_of, parse
 from qsweep.formats.names import CLASSES, example_of
 from qsweep.formats.qkeras import QKeras
+from qsweep.kernels.modes import ModeNumbers
+from qsweep.kernels.modes import rounded as kernel_rounded
+from qsweep.kernels.roles import goes_up
 from qsweep.rounding import Stack, _noise, qkeras, quantize, scales
+from qsweep.rounding.modes import NO_NOISE, Mode, rounded
 from qsweep.rounding.ways import WAYS, way_of
 
 NUMBER_BY_NUMBER = [
@@ -570,7 +575,7 @@ def eager(stack: Stack, x: Tensor, noise: Tensor | None, monkeypatch: pytest.Mon
     """What the tensor operations give, which run where there is no kernel."""
 
     def by_exponent(groups: Tensor, formats: Any) -> Tensor:
-        return scales.by_exponent_eager(groups, formats) * scales.exponents(formats)[-1]
+        return scales.by_exponent_eager(groups, formats) * scales.exponents(formats).unit
 
     with monkeypatch.context() as patched:
         for rule in scales.BY_EXPONENT:
@@ -621,6 +626,44 @@ def test_kernels_of_range_give_the_bits_of_the_tensor_operations(scale: float, m
         w[:, :9] = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan, 1e-45, -1e-45, 3e38, -3e38])
         noise = noise_like(w[0]) if stack.mode.draws else None
         assert_same(rounded_together(stack, w, noise), eager(stack, w, noise, monkeypatch), w)
+
+
+MODE_NUMBERS = [
+    (mode, dtype) for mode in (*MODES, "stochastic1", "stochastic23") for dtype in (torch.float32, torch.float64)
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), MODE_NUMBERS)
+def test_kernels_and_tensors_round_to_the_same_integers(name: str, dtype: torch.dtype) -> None:
+    """The formulas are the same, but not the operations: ties, both zeros, NaN and what has no fraction among them."""
+    mode, special = Mode(name), [0.0, -0.0, 1e-40, -1e-40, 2.0**23 + 1, -(2.0**30), math.inf, -math.inf, math.nan]
+    t = torch.cat(
+        [torch.arange(-40, 41, dtype=dtype) / 8, some(1000).to(dtype) * 3, torch.tensor(special, dtype=dtype)]
+    )
+    noise = noise_like(t)
+    found = torch.from_numpy(integers_of(t.numpy(), noise.numpy() if mode.draws else NO_NOISE, mode.numbers))
+    expected = rounded(t, noise if mode.draws else None, mode)
+    assert found.dtype == expected.dtype == dtype
+    assert_same((found + 0.0).float(), (expected + 0.0).float(), t)
+
+
+@njit
+def integers_of(t: Any, noise: Any, mode: ModeNumbers) -> Any:
+    result = np.empty_like(t)
+    for i in range(len(t)):
+        result[i] = kernel_rounded(t[i], noise, i, mode)
+    return result
+
+
+@pytest.mark.parametrize("name", [*MODES, "stochastic1", "stochastic23"])
+def test_a_whole_and_a_part_go_up_where_their_sum_does(name: str) -> None:
+    """Accumulators of 64 bits are rounded by a formula of their own."""
+    mode, parts = Mode(name), torch.cat([torch.arange(16) / 16, noise_like(some(1000), 1)]).double()
+    noise = noise_like(parts)
+    for whole in (-3, -2, -1, 0, 1, 2):
+        up = [goes_up(whole, part, noise.numpy(), i, mode.numbers) for i, part in enumerate(parts.tolist())]
+        expected = rounded(whole + parts, noise if mode.draws else None, mode)
+        assert torch.equal(whole + torch.tensor(up).double(), expected)
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------
