@@ -1,4 +1,4 @@
-"""The values of one axis: a list, or a generator of numbers (range, pow2, linspace, logspace)."""
+"""The values of an axis: a list, or a generator of numbers (range, pow2, linspace, logspace)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from qsweep.parameter import BadValueError, show
 
 MAX_VALUES = 100_000
 MAX_EXPONENT = 1000
-"""Of a power of two: beyond it lie no normal numbers."""
+"""For powers of two; beyond it there are no normal numbers."""
 MAX_POWER = 300
-"""Of a power of ten, likewise."""
+"""The largest exponent of a power of ten, for the same reason."""
 DIGITS = 12
-"""Computed numbers are rounded to this many significant digits: linspace(0, 1, 11) has 0.3, not 0.30000000000000004, so
-that it meets the 0.3 of another spec. Powers of two and written numbers are exact and stay as they are."""
+"""Computed numbers are rounded to this many significant digits, so that linspace(0, 1, 11) has 0.3, as another spec
+would write it, not 0.30000000000000004. Powers of two and given numbers are exact and are not rounded."""
 
 
 def values(given: object) -> list[Any]:
-    """The values that an axis in a spec means.
+    """The values of an axis in a spec.
 
     Raises:
-        BadValueError: neither a list nor a generator, no values, or more than 100,000.
+        BadValueError: it is neither a list nor a generator, or has no values or more than 100,000.
     """
     if isinstance(given, Mapping) and len(given) == 1 and next(iter(given)) in GENERATORS:
         name, arguments = next(iter(given.items()))
@@ -33,17 +33,17 @@ def values(given: object) -> list[Any]:
     if not isinstance(given, list):
         raise BadValueError(f"found {show(given)}, expected a list of values or a generator such as {{pow2: [0, -14]}}")
     if not given:
-        raise BadValueError("an axis without values: the grid is empty")
+        raise BadValueError("the axis has no values, so the grid is empty")
     return given
 
 
 def rounded(value: float) -> float:
-    """A computed number to 12 significant digits."""
+    """A computed number rounded to 12 significant digits."""
     return float(f"{value:.{DIGITS}g}")
 
 
 def limit(count: int) -> int:
-    """A count of values of one axis, or of seeds, unless it is too large.
+    """Return a number of values or seeds unless it is too large.
 
     Raises:
         BadValueError: more than 100,000.
@@ -68,11 +68,15 @@ def _range(numbers: list[float]) -> list[Any]:
     """first, first ± step … last, downwards where first > last."""
     first, last, step = (*numbers, 1)[:3]
     if step <= 0:
-        raise BadValueError(f"found a step of {show(step)}, expected one above 0 (the direction comes from the ends)")
+        raise BadValueError(
+            f"found a step of {show(step)}, expected one above 0 (the direction follows from first and last)"
+        )
     parts, rest = divmod(abs(_as_written(last) - _as_written(first)), _as_written(step))
     limit(parts + 1)
     if rest:
-        raise BadValueError(f"steps of {show(step)} from {show(first)} do not meet {show(last)}: both ends are in")
+        raise BadValueError(
+            f"steps of {show(step)} from {show(first)} do not reach {show(last)}: both ends are included"
+        )
     if all(isinstance(n, int) for n in numbers):
         sign = 1 if last >= first else -1
         return [first + sign * step * i for i in range(parts + 1)]
@@ -99,17 +103,17 @@ def _logspace(numbers: list[float]) -> list[Any]:
 
 def _parts(count: float) -> int:
     if not isinstance(count, int) or count < 2:
-        raise BadValueError(f"found a count of {show(count)}, expected an integer from 2 (both ends are in)")
+        raise BadValueError(f"found a count of {show(count)}, expected an integer from 2 (both ends are included)")
     return limit(count) - 1
 
 
 def _as_written(number: float) -> Fraction:
-    """The decimal number that stands in the spec: 0.1 is a tenth, so that ten steps of it from 0 meet 1."""
+    """The decimal number as written in the spec: 0.1 is exactly a tenth, so that ten steps of it from 0 reach 1."""
     return Fraction(str(number))
 
 
 def _evenly(first: float, last: float, parts: int) -> list[float]:
-    """So many equal steps from first to last: both ends as they are written, what lies between them rounded."""
+    """Equal steps from first to last: the ends as written, the values between them rounded."""
     if parts == 0:
         return [first]
     return [first, *map(rounded, _exactly(first, last, parts)[1:-1]), last]
@@ -127,8 +131,8 @@ GENERATORS: dict[str, Callable[[list[float]], list[Any]]] = {
     "logspace": _logspace,
 }
 USAGE = {
-    "range": "[first, last] or [first, last, step], both ends in",
+    "range": "[first, last] or [first, last, step], both ends included",
     "pow2": f"[first, last] or [first, last, step], integer exponents of 2 from -{MAX_EXPONENT} to {MAX_EXPONENT}",
-    "linspace": "[first, last, count], both ends in",
+    "linspace": "[first, last, count], both ends included",
     "logspace": f"[first, last, count], exponents of 10 from -{MAX_POWER} to {MAX_POWER}",
 }

@@ -1,4 +1,4 @@
-"""The blocks of a spec: what their trials start from, their axes, and the points that are left out, checked."""
+"""The checked blocks of a spec: their shared parameters, their axes, and the points to leave out."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from qsweep.trial.parameters import TRIAL_NAMES
 BLOCK_KEYS = ("trial", "grid", "zip", "variants", "exclude", "only")
 BLOCK_EXPECTED = "a mapping with trial, grid, …"
 SEED_NAMES = ("seed", "seeds")
-SEEDS_ELSEWHERE = "seeds are set for the whole spec: write `seeds: 5` or `seeds: [0, 1]` at the top"
-ROLE_BY_ROLE = "an axis over roles is written role by role: `quantize.weight: [range4, float32]`"
+SEEDS_ELSEWHERE = "seeds apply to the whole spec: write `seeds: 5` or `seeds: [0, 1]` at the top level"
+ROLE_BY_ROLE = "an axis sets one role at a time: `quantize.weight: [range4, float32]`"
 
 
 @dataclass(frozen=True)
 class AxisGroup:
-    """Axes that move together: one axis of `grid`, or all of `zip`. `points` has a tuple of values for each step."""
+    """Axes that move together: one axis of `grid`, or all of `zip`. `points` has a tuple of values per step."""
 
     names: tuple[str, ...]
     points: tuple[tuple[Any, ...], ...]
@@ -37,9 +37,9 @@ class AxisGroup:
 
 @dataclass(frozen=True)
 class Block:
-    """One grid: what its trials start from, its variants, its axes, and which points are left out.
+    """One grid: its shared parameters, variants and axes, and the points to leave out.
 
-    `trial` is nested; `variants` are to be laid over it, axis values over both (`overlay`).
+    `trial` is nested. Variants override it, axis values override both (`overlay`).
     """
 
     place: Place
@@ -64,7 +64,7 @@ class Block:
 
 
 def overlay(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters over others: a name replaces, then a dotted name is set inside."""
+    """Parameters overridden by others: first plain names, then dotted names, which set a value inside."""
     result = {**base, **own}
     for name in sorted((n for n in own if "." in n), key=lambda n: n.count(".")):
         head, *path = name.split(".")
@@ -73,16 +73,16 @@ def overlay(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _set_inside(mapping: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
-    """A copy of nested mappings with one value set; the original is left alone."""
+    """A copy of nested mappings with one value set."""
     head, *rest = path
     return {**mapping, head: _set_inside(mapping.get(head, {}), rest, value) if rest else value}
 
 
 class BlockReader:
-    """Turns the blocks of a document into Blocks, and notes every mistake on the way.
+    """Turns the blocks of a document into Blocks, and collects all mistakes.
 
     Attributes:
-        sources: each user's Python file that a model comes from, by the file's name in the spec.
+        sources: the users' Python files that define models, by their names in the spec.
     """
 
     def __init__(self, mistakes: Mistakes, overrides: Mapping[str, Any], folder: Path) -> None:
@@ -110,14 +110,14 @@ class BlockReader:
     def _block(self, given: Mapping[str, Any], place: Place, trial: Mapping[str, Any]) -> Block:
         groups = tuple(group for key in given if key in ("grid", "zip") for group in self._groups(given, key, place))
         self._repeated_axes(groups)
-        settled = self._settled({name for group in groups for name in group.names})
+        fixed = self._fixed({name for group in groups for name in group.names})
         variants = self.mistakes.mapping(given, "variants", place)
         if "" in variants:
             self.mistakes.add((*place, "variants", ""), "a variant without a name")
         return Block(
             place,
-            overlay(trial, settled),
-            {n: self._parameters(v, (*place, "variants", n)) | settled for n, v in variants.items()},
+            overlay(trial, fixed),
+            {n: self._parameters(v, (*place, "variants", n)) | fixed for n, v in variants.items()},
             groups,
             self._matchers(given, "exclude", place),
             self._matchers(given, "only", place),
@@ -134,14 +134,14 @@ class BlockReader:
         return {name: found[0] for name, found in checked.items() if found}
 
     def _value(self, name: str, value: object, place: Place) -> list[Any]:
-        """[the checked value], or [] after noting what is wrong with it."""
+        """[the checked value], or [] after adding its mistakes."""
         try:
             return [self._checker(name)(value)]
         except BadValueError as error:
-            self._note(error, place)
+            self._add(error, place)
             return []
 
-    def _note(self, error: BadValueError, place: Place) -> None:
+    def _add(self, error: BadValueError, place: Place) -> None:
         several = as_list(str(place[1]), self.overrides[str(place[1])]) if place[:1] == (OVERRIDE,) else ""
         for path, message in error.mistakes:
             self.mistakes.add((*place, *path), message + several)
@@ -153,7 +153,7 @@ class BlockReader:
         return self._with_source(check) if name == "model" else check
 
     def _with_source(self, check: Checker) -> Checker:
-        """A check of models that reads the files of users' own."""
+        """A check of models that also reads users' files."""
 
         def with_source(value: object) -> Any:
             model = check(value)
@@ -179,21 +179,21 @@ class BlockReader:
         elif named:
             if len({len(values) for values in named.values() if values}) > 1:
                 lengths = ", ".join(f"{name} has {len(v)}" for name, v in named.items())
-                self.mistakes.add(where, f"axes that move together need as many values each: {lengths}")
+                self.mistakes.add(where, f"axes that move together need equally many values: {lengths}")
             yield AxisGroup(tuple(named), tuple(zip(*named.values(), strict=False)), where)
 
     def _axis(self, name: str, given: object, place: Place) -> list[Any]:
-        """The checked values of an axis, or [] after noting what is wrong."""
+        """The checked values of an axis, or [] after adding its mistakes."""
         try:
             if name == "quantize":
                 raise BadValueError(ROLE_BY_ROLE)
             return self._override_axis(name) if name in self.overrides else self._axis_values(name, given)
         except BadValueError as error:
-            self._note(error, (OVERRIDE, name) if name in self.overrides else place)
+            self._add(error, (OVERRIDE, name) if name in self.overrides else place)
             return []
 
     def _override_axis(self, name: str) -> list[Any]:
-        """Two values from `-S lr=[0.1, 0.2]`, one from `-S betas=[0.9, 0.99]`: what are no values of an axis is one."""
+        """Two values from `-S lr=[0.1, 0.2]`, but one from `-S betas=[0.9, 0.99]`, whose items are not valid values."""
         given = self.overrides[name]
         try:
             return self._axis_values(name, given)
@@ -218,20 +218,20 @@ class BlockReader:
 
     # overrides
 
-    def _settled(self, swept: set[str]) -> dict[str, Any]:
-        """The overrides that set a trial parameter in a block: not its own axes, nor what only an axis could take."""
-        settled = {}
+    def _fixed(self, swept: set[str]) -> dict[str, Any]:
+        """The overrides that set a trial parameter in a block, except those that are valid only for an axis."""
+        fixed = {}
         for name in [name for name in self.overrides if name not in swept]:
-            with suppress(BadValueError):  # noted once, by _check_overrides
-                settled[name] = self._checker(name)(self.overrides[name])
-        return settled
+            with suppress(BadValueError):  # reported once, by _check_overrides
+                fixed[name] = self._checker(name)(self.overrides[name])
+        return fixed
 
     def _check_overrides(self, swept: set[str]) -> None:
-        """Note the overrides that no block's axis takes, and no parameter either."""
+        """Report the overrides that are valid neither for an axis of a block nor for a parameter."""
         for name in [name for name in self.overrides if name not in swept]:
             good = self._value(name, self.overrides[name], (OVERRIDE, name))
             if not good and isinstance(self.overrides[name], list | dict):
-                self.mistakes.add((OVERRIDE, name), "it is no axis of this spec, so it takes one value")
+                self.mistakes.add((OVERRIDE, name), "it is not an axis of this spec, so it takes one value")
 
     # exclude and only
 
@@ -249,23 +249,23 @@ class BlockReader:
 
 
 def as_list(name: str, given: object) -> str:
-    """How several values of -S are written, where they were written otherwise: `0.1,0.01`."""
+    """The hint for several values of -S that are not written as a list: `0.1,0.01`."""
     values = re.split(r"[,; ]+", given.strip(",; ")) if isinstance(given, str) else []
-    return f"; several values are a list: -S '{name}=[{cut(', '.join(values))}]'" if len(values) > 1 else ""
+    return f"; write several values as a list: -S '{name}=[{cut(', '.join(values))}]'" if len(values) > 1 else ""
 
 
 def _refuse_repeated(values: Sequence[Any]) -> None:
-    """Values of one parameter have one spelling each, so that equal ones have equal texts."""
+    """Refuse equal values. Checked values have a canonical spelling, so that equal ones have equal texts."""
     seen: set[str] = set()
     for value in values:
         text = canonical(value)
         if text in seen:
-            raise BadValueError(f"the value {show(value)} stands here twice")
+            raise BadValueError(f"the value {show(value)} is listed twice")
         seen.add(text)
 
 
 def _names_open_model(value: object) -> bool:
-    """Whether an open model is named anywhere; then a dotted `model.x` may be one of its parameters."""
+    """Whether an open model is named anywhere, so that a dotted `model.x` may be one of its parameters."""
     if isinstance(value, str):
         return is_open(value)
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

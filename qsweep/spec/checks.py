@@ -1,4 +1,4 @@
-"""What the plots and the search of a spec ask of its rows, checked before anything is trained."""
+"""Checks before training that the rows of a spec have what its plots and its search need."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from qsweep.trial.roles import FLOAT32, ROLES, STORED
 
 PLACES = ("x", "y", "z", "line", "facet")
 """The fields of a plot that name columns."""
-TOLD_BY_TRAINING = frozenset(("epoch", "status", *DRAWN))
-"""Columns of which a plan knows no value."""
+KNOWN_AFTER_TRAINING = frozenset(("epoch", "status", *DRAWN))
+"""Columns without values in a plan."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Checks:
     Attributes:
         axes: names of the swept columns.
         read: names of all parameters that some trial reads.
-        rows: those of the plan, one at least.
-        mistakes: where what is found is added.
+        rows: the rows of the plan, at least one.
+        mistakes: collects what is found.
     """
 
     spec: Spec
@@ -67,11 +67,11 @@ class Checks:
                 self._check_histogram(plot, place)
 
     def _check_empty(self) -> None:
-        """Say before the training that no trial will have what is searched by, or the training metrics to be drawn."""
+        """Report if no trial will have the accuracy for the search, or the training metrics of a plot."""
         empty = set.intersection(*(_lacks(trial.settings) for trial in self.configurations))
         if self.spec.search and empty.issuperset(ACCURACIES):
             self.mistakes.add(
-                ("search",), "no trial has an accuracy: none trains last, and `split: all` leaves no test"
+                ("search",), "no trial has an accuracy: none ends with training, and `split: all` leaves no test set"
             )
         for index, plot in enumerate(self.spec.plots):
             if plot.get("x") == "epoch":
@@ -83,7 +83,7 @@ class Checks:
                 )
 
     def _check_columns(self, plot: Mapping[str, Any], place: Place) -> None:
-        """Say before the training, not after it, that the table will lack a column."""
+        """Report if the table will not have a column of a plot."""
         kind = PLOT_KINDS[plot["kind"]]
         for field in [f for f in ("x", "y", "line", "facet") if f in plot and f != kind.metric]:
             shown = (*self.axes, "seed", *(("epoch",) if kind.has_epochs and field == "x" else ()))
@@ -91,18 +91,18 @@ class Checks:
                 self.mistakes.add((*place, field), unknown("column", plot[field], shown))
 
     def _check_measures(self, plot: Mapping[str, Any], place: Place) -> None:
-        """Say before the training that no trial will have what is to be drawn, or drawn over."""
+        """Report if no trial will have a measure of a plot."""
         for field in [field for field in PLACES if plot.get(field) in MEASURES]:
             if why := _why_none_has(plot[field], self.configurations):
                 self.mistakes.add((*place, field), f"no trial has {plot[field]}: {why}")
             elif plot[field] in SIZES and plot.get("x") == "epoch" and field == PLOT_KINDS[plot["kind"]].metric:
-                self.mistakes.add((*place, field), f"{plot[field]} is the same in each epoch: give another x")
+                self.mistakes.add((*place, field), f"{plot[field]} is the same in every epoch: choose another x")
 
     def _check_counts(self, plot: Mapping[str, Any], place: Place) -> None:
-        """Say before the training that a figure would have more panels or lines than it holds."""
+        """Report if a figure would have too many panels or lines."""
         kind = PLOT_KINDS[plot["kind"]]
         spots = figures.named([self._spot(row, plot) for row in self.rows if _is_drawn(row.trial, plot)])
-        if kind.lowest:  # it shows no references
+        if kind.lowest:  # such a figure shows no references
             spots = [spot for spot in spots if spot.x is not None and spot.series is not None]
         facets = {spot.facet for spot in spots} - {None}
         if message := _too_many(plot.get("facet"), len(facets), figures.panels(spots), kind.panels, "panels"):
@@ -111,9 +111,7 @@ class Checks:
         if kind.has_lines and (message := _too_many(plot.get("line"), len(series), len(lines), MOST_LINES, "lines")):
             self.mistakes.add((*place, "line") if "line" in plot else place, message)
         if PLACE in kind.needs and not self.spec.search and (most := figures.most_curves(spots)) > MOST_LINES:
-            what = (
-                f"a panel would have {most} lines, one per trial; it holds {MOST_LINES}: give a facet, or another one"
-            )
+            what = f"a panel would have {most} lines, one per trial; the limit is {MOST_LINES}: add or change the facet"
             self.mistakes.add(place, what)
 
     def _spot(self, row: Row, plot: Mapping[str, Any]) -> figures.Spot:
@@ -134,30 +132,32 @@ class Checks:
         )
 
     def _check_lowest(self, axis: str, reach: object, field: str, place: Place) -> None:
-        """The lowest value is asked for of an axis of numbers, as a share of what trials without it reach."""
+        """Report if an axis has values other than numbers, or if there is no reference to take a share of."""
         if axis not in self.axes:
             self.mistakes.add((*place, field), unknown("axis", axis, self.axes))
             return
         values = [row.axes[self.axes.index(axis)] for row in self.rows]
         words = [v for v in values if v is not None and (isinstance(v, bool) or not isinstance(v, int | float))]
         if words:
-            self.mistakes.add((*place, field), f"{axis} has the value {show(words[0])}: nothing is lower than that")
+            self.mistakes.add(
+                (*place, field), f"{axis} has the value {show(words[0])}, which is not a number, so it has no order"
+            )
         if read_reach(reach).is_share and None not in values:
             self.mistakes.add(
                 place,
-                f"{reach} is a share of what trials without {axis} reach, and there are none: add a block of them"
-                " (float32), or ask for an accuracy, as in `reach: 0.9`",
+                f"{reach} is a share of the accuracy of trials without {axis}, and there are none: add a block of them"
+                " (float32), or give an accuracy, as in `reach: 0.9`",
             )
 
     def _check_places(self) -> None:
-        """A search takes all trials at one place of the grid for seeds of one."""
+        """Report different trials at one place of the grid, which a search would mistake for seeds of one."""
         there: dict[tuple[str, int], Trial] = {}
         for row in self.rows:
             other = there.setdefault((str(row.axes), row.trial.seed), row.trial)
             if other.key != row.trial.key:
                 names = sorted(name for name, value in row.trial.columns.items() if other.columns.get(name) != value)
-                what = f"two trials stand at one place of the grid, which differ in {', '.join(names)}"
-                self.mistakes.add(("search",), f"{what}: make an axis or `variants` of that")
+                what = f"two trials at one place of the grid differ in {', '.join(names)}"
+                self.mistakes.add(("search",), f"{what}: make that an axis, or use `variants`")
                 return
 
     def _check_histogram(self, plot: Mapping[str, Any], place: Place) -> None:
@@ -173,8 +173,8 @@ class Checks:
 
 
 def _text_of(columns: Mapping[str, Any], name: str | None) -> str | None:
-    """The value of a column, as equal ones are: None where there is none, "" where only the training tells it."""
-    if name is None or name in TOLD_BY_TRAINING:
+    """A text that is the same for equal values of a column; None if there is none, "" if it is not known yet."""
+    if name is None or name in KNOWN_AFTER_TRAINING:
         return ""
     value = columns.get(name)
     if value is None:
@@ -184,34 +184,34 @@ def _text_of(columns: Mapping[str, Any], name: str | None) -> str | None:
 
 
 def _too_many(column: str | None, values: int, count: int, most: int, things: str) -> str:
-    """What to say of a figure that holds less than it would have; "" where it holds all."""
+    """The message for a figure with more things than its limit; "" if it is within the limit."""
     if count <= most:
         return ""
     if column is None:
-        return f"{count} {things}, of trials that differ in formats; a figure holds {most} {things}"
-    beyond = f", and {count - values} more {things} are of trials without one" if count > values else ""
-    return f"'{column}' has {values} values{beyond}; a figure holds {most} {things}"
+        return f"{count} {things} for trials with different formats; the limit of a figure is {most} {things}"
+    more = f", and {count - values} more {things} are for trials without one" if count > values else ""
+    return f"'{column}' has {values} values{more}; the limit of a figure is {most} {things}"
 
 
 def _why_none_has(measure: str, trials: Sequence[Trial]) -> str:
-    """Why no trial will have a measure; "" where some will."""
+    """The reason why no trial will have a measure; "" if some will."""
     if measure in SIZES:
         return "" if any(_has_size(trial, measure) for trial in trials) else _why_no_size(measure)
     roles = {role for trial in trials for role in quantized_roles(trial.settings)}
     if measure not in (*METRICS, *why_columns(roles)):
         return f"none quantizes {measure.rpartition('_')[0]}"
     without_tests = measure.startswith("test_") and all(trial.columns.get("split") == "all" for trial in trials)
-    return "with `split: all` no example is left to test on" if without_tests else ""
+    return "`split: all` leaves no test set" if without_tests else ""
 
 
 def _why_no_size(measure: str) -> str:
     if measure != MODEL_BITS:
         return "none has a stage that compresses (a model that training keeps rounded has model_bits)"
-    return "none compresses weights, or keeps them rounded in a format that has codes of a fixed length"
+    return "none compresses weights, or keeps them rounded in a format with codes of a fixed length"
 
 
 def _is_drawn(trial: Trial, plot: Mapping[str, Any]) -> bool:
-    """Whether a trial will have what a plot shows."""
+    """Whether a plot will show a trial."""
     kind = PLOT_KINDS[plot["kind"]]
     if PLACE in kind.needs:
         places = _weight_places(trial.settings)
@@ -236,7 +236,7 @@ def _lacks(settings: Mapping[str, Any]) -> set[str]:
 
 
 def notes_of_metrics(rows: Sequence[Row]) -> Iterator[str]:
-    """Not of trials on single examples, whose running training accuracy is what they are for."""
+    """Warnings about metrics that stay empty, except for single-example trials, which measure training accuracy."""
     whole = [trial for trial in configurations(row.trial for row in rows) if ITERATIONS.name not in trial.settings]
     untested = {id(trial.columns) for trial in whole if "test_accuracy" in _lacks(trial.settings)}
     if untested:
@@ -245,5 +245,5 @@ def notes_of_metrics(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _weight_places(settings: Mapping[str, Any]) -> list[str]:
-    """The places of a trial's weights and biases; none of an open model, which only running it would tell."""
+    """The places of a trial's weights and biases; [] for an open model, whose places are known only from running it."""
     return [f"{layer.place}.{role}" for layer in cost.layers(settings) or () for role in ("weight", "bias")]

@@ -1,4 +1,4 @@
-"""A spec file on top of the one that it `extends`: mappings merge; all else, lists and axes among it, is replaced."""
+"""A spec on top of the one that it `extends`: mappings are merged, everything else (lists and axes) is replaced."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ NOT_INHERITED = ("name", "extends")
 
 
 def read_extended(path: Path, shown: str) -> Document:
-    """The document in a spec file, merged with all that it extends; its marks point to the file where a value stands.
+    """Read a spec file, merged with all that it extends; each mark points to the file that sets the value.
 
     Args:
         shown: the file's name in messages.
 
     Raises:
-        UserError: the file can't be read. SpecError: it or what it extends is no YAML as we read it, or a circle.
+        UserError: the file can't be read.
+        SpecError: it or a file that it extends is invalid YAML, or they extend each other in a cycle.
     """
     return _on_base(read_file(path, shown), path, ())
 
@@ -33,12 +34,12 @@ def _on_base(document: Document, path: Path, above: tuple[str, ...]) -> Document
         return document
     name = document.value["extends"]
     if not isinstance(name, str):
-        raise SpecError([document.problem(EXTENDS, f"found {show(name)}, expected a file's path")])
+        raise SpecError([document.problem(EXTENDS, f"found {show(name)}, expected the path of a file")])
     chain = (*above, os.path.realpath(path))
     if len(chain) > MAX_LEVELS:
         raise SpecError([document.problem(EXTENDS, f"more than {MAX_LEVELS} files that extend each other")])
     if os.path.realpath(path.parent / name) in chain:
-        raise SpecError([document.problem(EXTENDS, f"'{name}' extends this file in turn: a circle")])
+        raise SpecError([document.problem(EXTENDS, f"'{name}' extends this file in turn: a cycle")])
     return _merged(_on_base(_read_base(document, path, name), path.parent / name, chain), document)
 
 
@@ -48,7 +49,7 @@ def _read_base(document: Document, path: Path, name: str) -> Document:
     except SpecError:
         raise
     except UserError as error:
-        raise SpecError([document.problem(EXTENDS, f"can't read the file beside this one: {error}")]) from None
+        raise SpecError([document.problem(EXTENDS, f"can't read the extended file: {error}")]) from None
     if not isinstance(base.value, dict):
         raise SpecError([base.problem((), f"found {show(base.value)}, expected a mapping with trial, grid, …")])
     return base
@@ -63,10 +64,10 @@ def _merged(base: Document, own: Document) -> Document:
 
 
 def _merge(base: Any, own: Any, place: Place, replaced: set[Place]) -> Any:
-    """`own` on top of `base`; notes the places where nothing of the base is left. An empty mapping empties."""
+    """`own` on top of `base`. An empty mapping replaces. Places that are replaced are added to `replaced`."""
     is_axis = len(place) == 2 and place[0] in ("grid", "zip")
-    empties = not own and place != ()
-    if is_axis or empties or not (isinstance(base, Mapping) and isinstance(own, Mapping)):
+    is_empty = not own and place != ()
+    if is_axis or is_empty or not (isinstance(base, Mapping) and isinstance(own, Mapping)):
         replaced.add(place)
         return own
     return {**base, **{k: _merge(base[k], v, (*place, k), replaced) if k in base else v for k, v in own.items()}}

@@ -1,4 +1,4 @@
-"""A spec: one YAML file that describes a grid of trials, checked whole, with every mistake reported at its place."""
+"""A spec: a YAML file that describes a grid of trials. All its mistakes are reported at once, each at its place."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ TOP_KEYS = ("name", "title", "extends", *BLOCK_KEYS, "also", "seeds", "stack", "
 NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "up to 64 of A-Z a-z 0-9 . _ - and no dot in front"
 RESOLVED = "spec"
-"""What the file in a sweep's folder is called, with `.yaml`: it says the folder's name, and runs as it lies."""
+"""The name, without `.yaml`, of the runnable spec in a sweep's folder; its `name` is that of the folder."""
 RESOLVED_NAME = re.compile(rf"{NAME.pattern}(@[0-9a-f]{{6}})*")
 RESERVED_NAMES = ("reference", "weights")
-"""Folders of results/ that are not a sweep's: committed results, and what stages start from."""
+"""Folders in results/ that are not sweeps: committed results, and weights."""
 STORE_FILE = "store.db"
-"""The store in results/; SQLite has files of its own beside it, whose names begin so."""
+"""The store in results/; the names of SQLite's other files begin with it."""
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a name in results/ is taken by something else than a sweep, on any file system."""
+    """Whether a name in results/ is reserved on any file system."""
     return name.casefold() in RESERVED_NAMES or name.casefold().startswith(STORE_FILE)
 
 
@@ -47,7 +47,7 @@ MAX_SEED = 2**63 - 1
 
 @dataclass(frozen=True)
 class Search:
-    """A part of the grid in place of all of it: the lowest value of an axis that reaches an accuracy, by bisection."""
+    """Trains only part of the grid, to find by bisection the lowest value of an axis that reaches an accuracy."""
 
     axis: str
     reach: str
@@ -58,10 +58,10 @@ class Spec:
     """A checked spec file; qsweep.spec.plan expands it into trials.
 
     Attributes:
-        search: which part of the grid is to be trained, where not all of it is.
-        stack: the most trials that train together, where the spec says so: 1 for one whose question is time.
-        overrides: what -S has set, by name.
-        sources: each user's Python file that a model comes from, by the file's name in the spec.
+        search: which part of the grid to train, if not all of it.
+        stack: maximum trials per stack, if the spec sets it: 1 to measure time.
+        overrides: the values set with -S, by name.
+        sources: the users' Python files that define models, by their names in the spec.
     """
 
     name: str
@@ -77,40 +77,40 @@ class Spec:
 
     @cached_property
     def digests(self) -> dict[str, str | dict[str, Any]]:
-        """What the settings of trials hold of each source, by the file's name in the spec."""
+        """The identity of each source in the settings of trials, by the file's name in the spec."""
         return {file: source.identity for file, source in self.sources.items()}
 
     @cached_property
     def texts(self) -> dict[str, str]:
-        """The texts of all sources, by SHA-256: what a worker builds nets from."""
+        """The texts of all sources, by SHA-256; workers build nets from them."""
         return {digest: text for source in self.sources.values() for digest, text in source.texts.items()}
 
     @property
     def folder(self) -> str:
-        """Name of the results folder: the spec's own, with six digits of the overrides where there are some."""
+        """Name of the results folder: that of the spec, followed by six digits of the digest of any overrides."""
         if not self.overrides:
             return self.name
         return f"{self.name}@{hashlib.sha256(canonical(self.overrides).encode()).hexdigest()[:6]}"
 
 
 def read(path: Path, overrides: Sequence[str] = (), shown: str | None = None) -> Spec:
-    """The spec in a file.
+    """Read a spec file.
 
     Args:
-        overrides: `NAME=VALUE` texts; each replaces a trial parameter or the values of an axis, in every block, or the
-            seeds.
+        overrides: `NAME=VALUE` strings; each replaces a trial parameter or the values of an axis in every block, or
+            the seeds.
         shown: the file's name in messages.
 
     Raises:
         UserError: the file can't be read, or an override is not NAME=VALUE.
-        SpecError: every mistake in it.
+        SpecError: the spec is wrong; it lists every mistake.
     """
     document = read_extended(path, shown or str(path))
     return _Reader(document, path, _parse_overrides(overrides)).spec()
 
 
 def _parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """The values of all -S, by name.
+    """The values of all -S options, by name.
 
     Raises:
         UserError: one is not NAME=VALUE, or two have the same name.
@@ -119,7 +119,7 @@ def _parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         name, value = _parse_override(text)
         if name in values:
-            raise UserError(f"-S {name} is given twice: keep one; several values are a list, as in -S '{name}=[…, …]'")
+            raise UserError(f"-S {name} is given twice: keep one; write several values as a list: -S '{name}=[…, …]'")
         values[name] = value
     return values
 
@@ -127,12 +127,12 @@ def _parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
 def _parse_override(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise UserError(f"-S {cut(text)}: expected NAME=VALUE, as in -S lr=0.1 or -S 'bitwidth=[8, 4]'")
+        raise UserError(f"-S {cut(text)}: expected NAME=VALUE, such as -S lr=0.1 or -S 'bitwidth=[8, 4]'")
     return name, read_text(value, f"{OVERRIDE} {name}").value
 
 
 class _Reader:
-    """Turns a document into a Spec, collecting every mistake on the way."""
+    """Turns a document into a Spec and collects all mistakes."""
 
     def __init__(self, document: Document, path: Path, overrides: Mapping[str, Any]) -> None:
         self.document = document
@@ -169,15 +169,15 @@ class _Reader:
         if stem == RESOLVED and RESOLVED_NAME.fullmatch(name) and name not in RESERVED_NAMES:
             return name
         if name != stem:
-            self.mistakes.add(("name",), f"found '{name}', but the file's name is '{stem}': make them the same")
+            self.mistakes.add(("name",), f"found '{name}', but the file's name is '{stem}': make them equal")
         elif not NAME.fullmatch(name):
             self.mistakes.add(("name",), f"'{name}' can't name a folder: {NAME_RULE}")
         elif is_reserved(name):
-            self.mistakes.add(("name",), f"results/{name}/ is no sweep's folder: give the file another name")
+            self.mistakes.add(("name",), f"the folder results/{name}/ is reserved: give the file another name")
         return name
 
     def _whole(self, top: Mapping[str, Any], key: str) -> int | None:
-        """A number from 1, where the spec has one of this name."""
+        """A positive integer of the spec, or None if it has none of this name."""
         given = top.get(key)
         if key in top and not (_is_int(given) and given >= 1):
             self.mistakes.add((key,), f"found {show(given)}, expected an integer from 1")
@@ -187,7 +187,7 @@ class _Reader:
     def _check_size(self, spec: Spec, most: int) -> None:
         count = sum(block.size for block in spec.blocks) * len(spec.seeds)
         if count > most:
-            message = f"{count:,} trials, more than {most:,}: if that is meant, write `max_trials: {count}`"
+            message = f"{count:,} trials, more than {most:,}: if this is intended, write `max_trials: {count}`"
             self.mistakes.add(("grid",), message)
 
     # seeds
@@ -234,7 +234,7 @@ class _Reader:
         for name in [name for name in kind.needs if name not in plot]:
             self.mistakes.add(place, f"a {kind.name} needs {name}")
         for name in [name for name, value in plot.items() if name not in (RANGE, REACH) and not isinstance(value, str)]:
-            self.mistakes.add((*place, name), f"found {show(plot[name])}, expected a text")
+            self.mistakes.add((*place, name), f"found {show(plot[name])}, expected a string")
         if RANGE in kind.takes and RANGE in plot:
             self._plot_range(plot[RANGE], (*place, RANGE))
         if REACH in kind.takes and REACH in plot:
@@ -260,9 +260,11 @@ class _Reader:
             self.mistakes.add((*place, field_name), unknown("metric", metric, DRAWN))
         is_reached = REACH in plot or kind.lowest
         if is_reached and metric in DRAWN and metric not in ACCURACIES:
-            self.mistakes.add((*place, field_name), f"{metric} is nothing to reach (one of: {', '.join(ACCURACIES)})")
+            self.mistakes.add(
+                (*place, field_name), f"{metric} is not an accuracy to reach (one of: {', '.join(ACCURACIES)})"
+            )
         if metric == SECONDS and plot.get("x") == "epoch":
-            self.mistakes.add((*place, field_name), f"{SECONDS} are a whole trial's, not an epoch's")
+            self.mistakes.add((*place, field_name), f"{SECONDS} are per trial, not per epoch")
         if isinstance(name, str) and not NAME.fullmatch(name):
             self.mistakes.add((*place, "name"), f"'{name}' can't name a file: {NAME_RULE}")
 
@@ -272,10 +274,10 @@ def _is_int(value: object) -> TypeGuard[int]:
 
 
 def _seeds(given: Any) -> tuple[int, ...]:
-    """The seeds that a number, `{count: n}` or a list means.
+    """The seeds from a number, `{count: n}` or a list.
 
     Raises:
-        BadValueError: it is none of these.
+        BadValueError: it is not one of these.
     """
     if _is_int(given) and 1 <= given <= MAX_SEEDS_BY_NUMBER:
         return tuple(range(given))
@@ -283,7 +285,7 @@ def _seeds(given: Any) -> tuple[int, ...]:
         return tuple(range(limit(given["count"])))
     if isinstance(given, list) and given and all(_is_int(s) and 0 <= s <= MAX_SEED for s in given):
         if len(set(given)) < len(given):
-            raise BadValueError("a seed stands here twice")
+            raise BadValueError("a seed is listed twice")
         return tuple(given)
     more = f" (more than {MAX_SEEDS_BY_NUMBER}: write {{count: {given}}})" if _is_int(given) and given > 0 else ""
     raise BadValueError(f"found {show(given)}, expected a number of seeds or a list of them{more}")

@@ -1,4 +1,4 @@
-"""Which entries of a spec's `exclude` and `only` match a trial: found by an index, not by trying each."""
+"""Finds the entries of a spec's `exclude` and `only` that match a trial, with an index instead of trying each."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Generic, TypeVar
 
 Name = TypeVar("Name")
 Condition = tuple[tuple[str, ...], Any]
-"""A path into what a trial uses, and the value there."""
+"""A path into the settings of a trial, and the value there."""
 
 MISSING = object()
 
 
 class Matcher(Generic[Name]):
-    """Entries by one condition each, the one that fewest entries share: a thousand of them cost as much as one."""
+    """Indexes each entry by the condition that it shares with the fewest others, so that many cost as much as one."""
 
     def __init__(self, entries: Sequence[tuple[Name, Mapping[str, Any]]]) -> None:
         conditions = [list(_conditions(entry, ())) for _, entry in entries]
@@ -29,7 +29,7 @@ class Matcher(Generic[Name]):
                 self._always.append(named)
 
     def matching(self, used: Mapping[str, Any]) -> list[Name]:
-        """The names of the entries that match what a trial uses."""
+        """The names of the entries that match the settings of a trial."""
         return [name for name, entry in self._candidates(used) if matches(entry, used)]
 
     def _candidates(self, used: Mapping[str, Any]) -> Iterator[tuple[Name, Mapping[str, Any]]]:
@@ -41,7 +41,7 @@ class Matcher(Generic[Name]):
 
 
 def matches(entry: Any, used: Any) -> bool:
-    """Whether all that an entry says is so; of a mapping, it may say less than there is."""
+    """Whether the settings agree with an entry; mappings in an entry need not be complete."""
     if isinstance(entry, Mapping) and isinstance(used, Mapping):
         return all(name in used and matches(value, used[name]) for name, value in entry.items())
     return bool(entry == used)

@@ -1,4 +1,4 @@
-"""The plan of a spec: its grid expanded into rows, each with the trial that it stands for."""
+"""The plan of a spec: its grid expanded into rows, each with its trial."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Plan:
     """All rows of a spec, in the order of block, variant, axes as written, seed.
 
     Attributes:
-        axes: names of the swept columns, `variant` first where there are variants.
-        notes: what is no mistake but worth a line, such as a parameter that nothing reads.
+        axes: names of the swept columns, `variant` first if there are variants.
+        notes: warnings, such as about a parameter that no trial reads.
     """
 
     spec: Spec
@@ -54,17 +54,17 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of what the rows are: it changes when the table would."""
+        """SHA-256 of the rows; it changes when they do."""
         content = [[row.trial.key, *row.axes] for row in self.rows]
         return hashlib.sha256(canonical({"axes": self.axes, "rows": content}).encode()).hexdigest()
 
 
 def expand(spec: Spec) -> Plan:
-    """The plan of a checked spec.
+    """Expand a checked spec.
 
     Raises:
-        SpecError: an invalid trial, an axis or a -S that no trial reads, a plot of a column that the table will not
-            have, or nothing left to train.
+        SpecError: a trial is invalid, no trial reads an axis or an override, a plot needs a column that the table will
+            not have, or there is nothing to train.
     """
     return _Expansion(spec).plan()
 
@@ -79,7 +79,7 @@ class _Expansion:
         self.idle: dict[Place, Mapping[str, Any]] = {}
         """The entries of `exclude` and `only` that have matched nothing yet."""
         self.matchers: list[Matcher[Place]] = []
-        """Of the block that is expanded: its `exclude` and its `only`."""
+        """For `exclude` and `only` of the current block."""
 
     def plan(self) -> Plan:
         rows = tuple(row for block in self.spec.blocks for row in self._block(block))
@@ -113,7 +113,7 @@ class _Expansion:
             return None
 
     def _place_of(self, path: str, block: Block, point: Point) -> Place:
-        """Where a parameter is given, by its dotted path: -S, an axis, a variant, or else the trial."""
+        """The place that sets a parameter, given its dotted path: -S, an axis, a variant, or else the trial."""
         if name := _nearest(path, self.spec.overrides):
             return (OVERRIDE, name)
         groups = {name: group for group in block.groups for name in group.names}
@@ -145,7 +145,7 @@ class _Expansion:
 
     def _check_whole(self, rows: Sequence[Row]) -> None:
         if not rows:
-            self.mistakes.add((), "no trial is left: `exclude` and `only` take all of the grid away")
+            self.mistakes.add((), "no trial is left: `exclude` and `only` remove the whole grid")
             return
         for name in self.spec.overrides:
             if name not in (*self.axes, "seeds") and not any(f"{read}.".startswith(f"{name}.") for read in self.read):
@@ -155,27 +155,27 @@ class _Expansion:
     def _notes(self) -> Iterator[str]:
         for name in dict.fromkeys(name for block in self.spec.blocks for name in given(block)):
             if name not in self.read:
-                yield f"no trial reads '{name}': it changes nothing"
+                yield f"no trial reads '{name}': it has no effect"
         for place, entry in self.idle.items():
             yield f"{dotted(place)} matches no trial: {show(entry)}"
 
 
 def _nearest(path: str, names: Iterable[str]) -> str:
-    """The name that a path is or is inside of, the longest; of a dotted one, else one inside of it; "" for none."""
+    """The longest name that is or contains a path; else, for a dotted path, a name inside it; "" if there is none."""
     around = [name for name in names if f"{path}.".startswith(f"{name}.")]
     inside = [name for name in names if name.startswith(f"{path}.") and "." in path]
     return max(around, key=len) if around else next(iter(inside), "")
 
 
 def _has(given: object, path: Sequence[str]) -> bool:
-    """Whether a nested mapping says something of a path."""
+    """Whether a nested mapping sets a path or part of it."""
     if not path or not isinstance(given, Mapping):
         return True
     return path[0] in given and _has(given[path[0]], path[1:])
 
 
 def _inside_trial(path: str) -> Place:
-    """The place of a dotted path; stages are a list."""
+    """The place of a dotted path; an index of a stage is an integer."""
     head, *rest = path.split(".")
     return (head, *(int(part) if head == STAGES and part.isdigit() else part for part in rest))
 
@@ -193,7 +193,7 @@ def _entries(block: Block, kind: str) -> Iterator[tuple[Place, Mapping[str, Any]
 
 
 def _used(trial: Trial) -> dict[str, Any]:
-    """What a trial uses, nested as a spec would say it, each role with the parameters that reach it from the trial."""
+    """The settings of a trial, nested as in a spec, with the trial's parameters that apply to each role."""
     columns = trial.columns
     choices = {what: {"name": columns[what], **_inside(columns, f"{what}.")} for what in CHOICES}
     return {**columns, **choices, "quantize": {role: trial.role(role) for role in ROLES}}

@@ -1,4 +1,4 @@
-"""What a spec can ask to have drawn: the kinds of plot, their fields, and how much a figure holds."""
+"""The kinds of plot that a spec can have, their fields, and the limits of a figure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from qsweep.parameter import BadValueError, show
 
 MOST_PANELS = 24
 MOST_LINES = 40
-"""What a figure holds."""
+"""The maximum number of panels and lines in a figure."""
 RANGE = "range"
-"""The one field of a plot that is not text: the ends of a range to draw over a histogram."""
+"""The only field of a plot that is not a string: a range to mark in a histogram."""
 REACH = "reach"
-"""What a threshold, a heatmap or a search asks for: a share of the best trial without the axis, or an accuracy."""
+"""The goal of a threshold, a heatmap or a search: a share of the best trial without the axis, or an accuracy."""
 PLACE = "place"
-"""What a histogram asks for: the parameter or activation whose values it shows."""
+"""The parameter or activation whose values a histogram shows."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class PlotKind:
     """A kind of plot.
 
     Attributes:
-        needs: the fields of an entry that it can't do without.
-        takes: the other fields that it takes.
-        metric: the field that names its metric; None of a kind that shows the values at a place instead.
-        series: the field that names what x is crossed with: another axis (`y`), or a column with a line per value.
-        lowest: the field that names an axis whose lowest value is drawn that reaches `reach`, if one does.
+        needs: the required fields of an entry.
+        takes: its optional fields.
+        metric: the field that names its metric; None for a kind that shows the values at a place instead.
+        series: the field that x is crossed with: another axis (`y`), or a column with a line per value.
+        lowest: the field that names the axis whose lowest value that reaches `reach` is drawn, if there is one.
         has_epochs: whether its x can be `epoch`.
-        panels: how many panels a figure holds.
-        figure: the file of qsweep.plots that draws it, where that is not the one of its own name.
+        panels: the maximum number of panels.
+        figure: the module of qsweep.plots that draws it, if its name is not that of the kind.
     """
 
     name: str
@@ -46,7 +46,7 @@ class PlotKind:
 
     @property
     def has_lines(self) -> bool:
-        """Whether it has a line for each value of its series; a histogram has one for each trial."""
+        """Whether it has a line per value of its series; a histogram has one per trial."""
         return self.metric is not None and self.series == "line"
 
 
@@ -101,10 +101,10 @@ PLOT_KINDS = {
 
 
 def plot_range(given: object) -> tuple[float, float]:
-    """Both ends of the `range` that a histogram draws: 0.1 means ±0.1.
+    """The lower and upper end of the `range` of a histogram: 0.1 means ±0.1.
 
     Raises:
-        BadValueError: it is neither a number above 0 nor two in order.
+        BadValueError: it is neither a number above 0 nor two increasing numbers.
     """
     ends = given if isinstance(given, list) else [-given, given] if _is_number(given) else []
     if len(ends) == 2 and all(map(_is_number, ends)) and ends[0] < ends[1]:

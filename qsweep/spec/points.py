@@ -1,4 +1,4 @@
-"""The points of a grid: combinations of variants and axis values, and the rows that they become."""
+"""The points of a grid: combinations of variants and axis values, and their rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROLE_PATHS = tuple(f"quantize.{role}" for role in ROLES)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One grid point: its trial, and the values of the plan's axes (None where its trial reads no such parameter)."""
+    """One grid point: its trial, and its values on the plan's axes (None if its trial does not read the parameter)."""
 
     trial: Trial
     axes: tuple[Any, ...]
@@ -28,14 +28,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Point:
-    """One combination of variant and axis values, and the parameters that it gives."""
+    """One combination of variant and axis values, and its parameters."""
 
     variant: str | None
     values: Mapping[str, Any]
     parameters: Mapping[str, Any]
 
     def axes(self, names: tuple[str, ...], trial: Trial) -> tuple[Any, ...]:
-        """Its value on each axis of the plan: what its trial does not read is empty."""
+        """Its value on each axis of the plan; None for a parameter that its trial does not read."""
         return tuple([self._axis(name, trial.columns) for name in names])
 
     def _axis(self, name: str, columns: Mapping[str, Any]) -> Any:
@@ -47,7 +47,7 @@ class Point:
 
 
 def _shown(name: str, value: Any) -> Any:
-    """An axis value as a table shows it: a model, init or role in one word or so."""
+    """An axis value as a table shows it: a model, init or role in short."""
     if name in CHOICES:
         return describe_choice(value)
     return describe_role(value) if name in ROLE_PATHS else value

@@ -1,8 +1,9 @@
-"""Reading YAML strictly: values, and the line and column of each, or every mistake that the text itself has.
+"""A strict YAML reader: values with the line and column of each, or every mistake in the text.
 
 PyYAML's own constructor reads `1e-3` as a string, `on` as true, `1:30` as 90, `010` as 8 and keeps the last of two
-equal keys; its C loader crashes on deep nesting. So only its pure parser is used, and the tree is walked once with the
-scalars of YAML 1.2. No tags, dates, merge keys or aliases to a node's own parents; nothing is ever evaluated.
+equal keys; its C loader crashes on deep nesting. So only its pure Python parser is used, and the tree is walked once
+with the scalars of YAML 1.2. Tags, dates, merge keys and aliases to a node's own parents are not supported, and nothing
+is ever evaluated.
 """
 
 from __future__ import annotations
@@ -30,25 +31,25 @@ MAX_DEPTH = 50
 MAX_NODES = 100_000
 
 Place = tuple[str | int, ...]
-"""Where a value stands: the keys and indices that lead to it."""
+"""The place of a value: the keys and indices that lead to it."""
 
 Mark = tuple[str, int, int]
 """File, line, column."""
 
 OVERRIDE = "-S"
-"""Begins the place of a value that comes from the command line: ("-S", "lr")."""
+"""First part of the place of a value from the command line: ("-S", "lr")."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """The values of one YAML text, and {place: (file, line, column)} for each of them, counted from 1."""
+    """The values of a YAML text, and {place: (file, line, column)} for each of them, counted from 1."""
 
     file: str
     value: Any
     marks: dict[Place, Mark] = field(repr=False)
 
     def problem(self, place: Place, message: str) -> Problem:
-        """A mistake at a place, or at the nearest enclosing place that stands in the text."""
+        """A mistake at a place, or at the nearest enclosing place in the text."""
         if place[:1] == (OVERRIDE,):
             return Problem(f"-S {place[1]}", 0, 0, dotted(place[2:]), message)
         known = place
@@ -58,7 +59,7 @@ class Document:
 
 
 def dotted(place: Place) -> str:
-    """A place as one writes it: ("also", 0, "grid", "lr") → `also[0].grid.lr`."""
+    """A place as text: ("also", 0, "grid", "lr") → `also[0].grid.lr`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{cut(part)}" for part in place)
     return text.removeprefix(".")
 
@@ -67,13 +68,14 @@ def dotted(place: Place) -> str:
 
 
 def read_file(path: Path, shown: str) -> Document:
-    """The document in a file; `shown` is its name in messages.
+    """Read a file; `shown` is its name in messages.
 
     Raises:
-        UserError: it can't be read. SpecError: it is invalid YAML.
+        UserError: it can't be read.
+        SpecError: it is invalid YAML.
     """
     if is_special(path):
-        raise UserError(f"{shown}: not an ordinary file")
+        raise UserError(f"{shown}: not a regular file")
     try:
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
@@ -89,10 +91,10 @@ def read_file(path: Path, shown: str) -> Document:
 
 
 def read_text(text: str, shown: str) -> Document:
-    """The document in a text.
+    """Read a text.
 
     Raises:
-        SpecError: invalid YAML, nested deeper than 50 levels, or with what we don't read (all such places at once).
+        SpecError: it is invalid YAML, nested deeper than 50 levels, or uses unsupported features (all are listed).
     """
     walk = _Walk(shown, text)
     root = _compose(text, walk)
@@ -103,9 +105,9 @@ def read_text(text: str, shown: str) -> Document:
 
 
 def _compose(text: str, walk: _Walk) -> yaml.Node | None:
-    """The tree of a text; its tags are noted, invalid YAML is raised."""
+    """The tree of a text. Tags are added to the problems; invalid YAML raises SpecError."""
     if found := LINE_SEPARATOR.search(text):
-        walk.stop(*_line_and_column(text, found.start()), _found_for(found[0], "an ordinary line end, or a space"))
+        walk.stop(*_line_and_column(text, found.start()), _found_for(found[0], "an ordinary line break, or a space"))
     try:
         loader = _Loader(text)
     except ReaderError as error:
@@ -131,7 +133,7 @@ def _compose(text: str, walk: _Walk) -> yaml.Node | None:
         walk.stop(mark.line + 1, mark.column + 1, "invalid YAML: there is no such character")
     finally:
         for mark, tag in loader.tags:
-            walk.wrong(mark.line + 1, mark.column + 1, (), f"tag '{cut(tag)}': tags are not read")
+            walk.wrong(mark.line + 1, mark.column + 1, (), f"tag '{cut(tag)}': tags are not supported")
 
 
 def _line_and_column(text: str, position: int) -> tuple[int, int]:
@@ -140,19 +142,19 @@ def _line_and_column(text: str, position: int) -> tuple[int, int]:
 
 
 def _character(character: str) -> str:
-    """A character that one does not see, or takes for another: `U+00A0 (no-break space)`."""
+    """The description of an invisible or confusable character: `U+00A0 (no-break space)`."""
     name = "tab" if character == "\t" else unicodedata.name(character, "").lower()
     return f"U+{ord(character):04X}" + (f" ({name})" if name else "")
 
 
 def _found_for(character: str, expected: str) -> str:
-    """What stands in the place of another character, and what to type there."""
+    """The message for a wrong character, with what was expected."""
     return f"found {_character(character)}, expected {expected}"
 
 
 def _suspect(text: str, mark: yaml.Mark) -> int | None:
-    """Of invalid YAML: where a character stands that is not one of YAML's own: a tab at the place of the error, or the
-    first one on the lines before it that looks like another."""
+    """The position of the character that may have made YAML invalid: a tab at the error, or the first character on the
+    lines before it that looks like another."""
     if text[mark.index : mark.index + 1] == "\t":
         return int(mark.index)
     lines = text.splitlines(keepends=True)
@@ -162,8 +164,8 @@ def _suspect(text: str, mark: yaml.Mark) -> int | None:
 
 
 def _without_colon(text: str, mark: yaml.Mark) -> tuple[int, int] | None:
-    """The line and column of what seems to be a key without `: ` behind it: on the line of the error, or the last one
-    before. YAML takes it for a text that goes on below, and complains of what follows."""
+    """The line and column of an apparent key without `: `, on the line of the error or the last one before. YAML reads
+    it as a multi-line string and reports the next line."""
     lines = [COMMENT.sub("", line).rstrip() for line in text.split("\n")[: mark.line + 1]]
     above = [number for number, line in enumerate(lines[:-1]) if line]
     for number in (mark.line, *above[-1:]):
@@ -173,14 +175,14 @@ def _without_colon(text: str, mark: yaml.Mark) -> tuple[int, int] | None:
 
 
 COLON_PROBLEMS = ("mapping values are not allowed here", "could not find expected ':'")
-"""What YAML says where a line is not the key that it needs."""
+"""PyYAML's errors for a line that should be a key."""
 COMMENT = re.compile(r"(^|\s)#.*")
 NO_COLON = re.compile(r"\s*([A-Za-z_][\w.]*(?::\S.*|\s+[^:]+)?)")
 """A line such as `title Beginner`, `data:digits`, or a key alone."""
 LINES_BEFORE = 2
-"""YAML's parser notices some mistakes only lines later."""
+"""PyYAML detects some mistakes only lines later."""
 MOST_LOOKALIKES = 100
-"""Of those, how many are looked at."""
+"""How many of those are examined."""
 
 
 def _meant(character: str) -> str:
@@ -188,7 +190,7 @@ def _meant(character: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """The pure parser and composer, resolving nothing: scalars stay text. Nesting is limited before it is recursion."""
+    """The pure Python parser and composer without resolution: scalars stay text. Nesting is limited early."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -216,7 +218,7 @@ class _Loader(yaml.SafeLoader):
 
 
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-"""What an escape can bring into a text, and neither a file name nor a table can hold."""
+"""Characters that an escape can produce, but that neither a file name nor a table can contain."""
 
 
 MEANT = {
@@ -227,24 +229,24 @@ MEANT = {
     **dict.fromkeys("\u2018\u2019\u201a\uff07", "a straight quote, '"),
     **dict.fromkeys("\uff3b\uff3d\uff5b\uff5d", "a bracket of ASCII"),
 }
-"""What is meant by characters that word processors, web pages and other keyboards put in the place of YAML's own."""
+"""The intended characters for those that word processors, web pages and other keyboards insert instead."""
 _INVISIBLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
 )
 INVISIBLE = re.compile(f"[{_INVISIBLE}]")
-"""Characters without width: joiners, marks of direction, fillers."""
+"""Characters without width: joiners, direction marks, fillers."""
 LOOKALIKE = re.compile(f"[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000{_INVISIBLE}{re.escape(''.join(MEANT))}]")
-"""Those of MEANT, invisible ones, and the spaces that are none of YAML's."""
+"""The characters of MEANT, invisible ones, and spaces that YAML does not treat as such."""
 LINE_SEPARATOR = re.compile("[\u0085\u2028\u2029]")
-"""Line ends to PyYAML, but to no editor: what follows one would stand on another line than the one that is seen."""
+"""Line breaks to PyYAML, but not to editors, which would show the rest of the line in another place."""
 IN_PROSE = re.compile(r"""\s*title\s*:|(.*\s)?#|[^"]*"([^"]*"[^"]*")*[^"]*$|[^']*'([^']*'[^']*')*[^']*$""")
-"""What stands on a line before characters that may be any: those of a title, a comment, a text in quotes."""
+"""The start of a line after which any character is allowed: in a title, a comment, or a quoted string."""
 PROSE = ("title",)
-"""The end of the places of texts that are read by people alone."""
+"""Last part of the places of strings that are shown to people only."""
 
 
 class _Walk:
-    """One walk over the tree gives values, marks and problems."""
+    """Collects values, marks and problems in one walk over the tree."""
 
     def __init__(self, shown: str, text: str) -> None:
         self.shown = shown
@@ -258,7 +260,7 @@ class _Walk:
         if len(self.marks) > MAX_NODES:
             self.stop(*self._mark(node)[1:], f"more than {MAX_NODES:,} values: too many aliases?")
         if any(node is parent for parent in self.open):
-            return self._note(node, place, "an alias to one of its own parents")
+            return self._problem(node, place, "an alias to one of its own parents")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, place)
         self.open.append(node)
@@ -276,21 +278,21 @@ class _Walk:
                 continue
             value = self.value(child, (*place, key))
             if key in result:
-                self._note(key_node, (*place, key), "stands here a second time")
+                self._problem(key_node, (*place, key), "this key is listed twice")
             result[key] = value
             self.marks[(*place, key)] = self._mark(key_node)
         return result
 
     def _key(self, node: yaml.Node, place: Place) -> str | None:
         if not isinstance(node, yaml.ScalarNode) or (node.value == "<<" and node.style is None):
-            self._note(node, place, "a name was expected here; merge keys and mappings as names are not read")
+            self._problem(node, place, "a name was expected; merge keys and mappings as names are not supported")
             return None
         if node.style is None and self._has_lookalike(node, place):
             return None
         return self._text(node, place)
 
     def _has_lookalike(self, node: yaml.ScalarNode, place: Place) -> bool:
-        """Note the first character of a text without quotes that looks like another, at its own column."""
+        """Report the first character of an unquoted string that looks like another, at its own column."""
         found = LOOKALIKE.search(node.value) and LOOKALIKE.search(self.source, node.start_mark.index)
         if not found:
             return False
@@ -306,15 +308,15 @@ class _Walk:
         try:
             return plain_scalar(node.value)
         except ValueError as error:
-            return self._note(node, place, str(error))
+            return self._problem(node, place, str(error))
 
     def _text(self, node: yaml.ScalarNode, place: Place) -> str | None:
         if found := UNPRINTABLE.search(node.value):
-            self._note(node, place, f"a text with the character U+{ord(found[0]):04X}")
+            self._problem(node, place, f"a string with the character U+{ord(found[0]):04X}")
             return None
         return str(node.value)
 
-    def _note(self, node: yaml.Node, place: Place, message: str) -> None:
+    def _problem(self, node: yaml.Node, place: Place, message: str) -> None:
         self.wrong(*self._mark(node)[1:], place, message)
 
     def _mark(self, node: yaml.Node) -> Mark:
@@ -371,7 +373,7 @@ def plain_scalar(text: str) -> Any:
 
 
 class Mistakes:
-    """What is wrong with a document, collected so that all of it is reported at once."""
+    """Collects the mistakes of a document, to report all of them at once."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -381,14 +383,14 @@ class Mistakes:
         self.found.append(self.document.problem(place, message))
 
     def stop_if_any(self) -> None:
-        """Raises: SpecError: with all that was found."""
+        """Raise a SpecError with all mistakes, if there are any."""
         if self.found:
             raise SpecError(self.found)
 
     def unknown_keys(
         self, mapping: Mapping[str, Any], place: Place, allowed: tuple[str, ...], elsewhere: Collection[str] = ()
     ) -> None:
-        """Note the keys that do not belong here; those of `elsewhere` are trial parameters."""
+        """Report unknown keys; those in `elsewhere` are trial parameters."""
         for key in mapping:
             if key in elsewhere:
                 self.add((*place, key), f"'{key}' is a trial parameter: write it in `trial`, or in `grid` as an axis")
@@ -396,16 +398,16 @@ class Mistakes:
                 self.add((*place, key), unknown("key", key, allowed))
 
     def mapping(self, owner: Mapping[str, Any], key: str, place: Place = ()) -> dict[str, Any]:
-        """owner[key] if it is a mapping; an empty one where there is none, or after noting that it is not a mapping."""
+        """owner[key] if it is a mapping; {} if there is none, or after reporting that it is not a mapping."""
         return self._typed(dict, {}, "a mapping", owner, key, place)
 
     def sequence(self, owner: Mapping[str, Any], key: str, place: Place, expected: str) -> list[Any]:
-        """owner[key] if it is a list; likewise."""
+        """owner[key] if it is a list; else [], in the same way."""
         return self._typed(list, [], expected, owner, key, place)
 
     def text(self, owner: Mapping[str, Any], key: str, default: str) -> str:
-        """owner[key] if it is a text; likewise."""
-        return self._typed(str, default, "a text", owner, key, ())
+        """owner[key] if it is a string; else `default`, in the same way."""
+        return self._typed(str, default, "a string", owner, key, ())
 
     def _typed(
         self, kind: type[Kind], default: Kind, expected: str, owner: Mapping[str, Any], key: str, place: Place

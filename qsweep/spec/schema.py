@@ -1,4 +1,4 @@
-"""The JSON Schema of a spec, made from the parameters that check one: for editors, and for those who write tools."""
+"""The JSON Schema of a spec, for editors and tools, made from the same parameters as the checks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ OWN_MODEL_PARAMETER = r"^model\.[A-Za-z_][A-Za-z0-9_]*$"
 
 
 def spec_schema() -> Schema:
-    """JSON Schema (2020-12) of a spec file. It can't say everything: `qsweep run -n` checks the rest."""
+    """JSON Schema (2020-12) of a spec file. It can't express everything: `qsweep run -n` checks the rest."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "qsweep spec",
@@ -56,7 +56,7 @@ def spec_schema() -> Schema:
                 "seeds": _seeds(),
                 "plots": {"type": "array", "items": {"oneOf": [_plot(kind) for kind in PLOT_KINDS.values()]}},
                 "search": _search(),
-                "stack": {"type": "integer", "minimum": 1, "description": "the most trials that train together"},
+                "stack": {"type": "integer", "minimum": 1, "description": "maximum trials per stack"},
                 "max_trials": {"type": "integer", "minimum": 1, "default": MAX_TRIALS},
             }
         ),
@@ -70,7 +70,7 @@ def _object(properties: Schema, **more: Any) -> Schema:
 
 def _search() -> Schema:
     properties = {"bisect": {"type": "string", "description": "an axis of numbers"}, REACH: _reach()}
-    described = "train only what it takes to find the lowest value of an axis that reaches an accuracy"
+    described = "train only the trials needed to find the lowest value of an axis that reaches an accuracy"
     return _object(properties, required=["bisect"], description=described)
 
 
@@ -91,7 +91,7 @@ def _ref(name: str, description: str | None = None) -> Schema:
 
 def _block() -> Schema:
     return {
-        "trial": _ref("trial", "what every trial starts from"),
+        "trial": _ref("trial", "parameters shared by all trials"),
         "grid": _ref("axes", "axes to cross, the last one fastest"),
         "zip": _ref("axes", "axes that move together"),
         "variants": {"type": "object", "additionalProperties": _ref("trial"), "description": "named alternatives"},
@@ -129,7 +129,7 @@ def _arguments(name: str) -> Schema:
 
 
 def _parameters() -> Schema:
-    """All that an axis, a trial or `-S` can name."""
+    """The schemas of all names that an axis, a trial or `-S` can set."""
     inside = {f"{what}.{p.name}": p for what, own in CHOICES.items() for ps in own.values() for p in ps}
     own = {path: p for role in ROLES for path, p in role_paths(role).items()}
     roles = {role: _ref(_role_definition(role)) for role in ROLES}
@@ -155,8 +155,12 @@ def _choice(what: str) -> Schema:
     names: Schema = {"enum": list(catalog)}
     if what == "init":
         return {"anyOf": [names, {"type": "string", "pattern": r"^normal\([0-9.eE+-]+\)$"}, *mappings]}
-    source = {"type": "string", "pattern": f"^{SOURCE.pattern}$", "description": "a user's own: file.py:function"}
-    library = {"type": "string", "pattern": f"^{LIBRARY.pattern}$", "description": "torchvision's, by its name there"}
+    source = {"type": "string", "pattern": f"^{SOURCE.pattern}$", "description": "your own model: file.py:function"}
+    library = {
+        "type": "string",
+        "pattern": f"^{LIBRARY.pattern}$",
+        "description": "a model of torchvision, by its name there",
+    }
     open_model = {"type": "object", "properties": {"name": {"anyOf": [source, library]}}, "required": ["name"]}
     open_model["properties"] |= {"source": False}  # type: ignore[operator]
     return {"anyOf": [names, source, library, *mappings, open_model]}
@@ -173,11 +177,11 @@ def _stages() -> Schema:
     retraining = _schemas([*RETRAINING.values(), CODEBOOK]) | {"optimizer": {"enum": list(OPTIMIZERS)}}
     kinds = {COMPRESS: _object(parts, minProperties=1), RETRAIN: _object(retraining)}
     stage = {"anyOf": [_object({kind: own}, required=[kind]) for kind, own in kinds.items()]}
-    return {"type": "array", "items": stage, "description": "what happens to the trained model, in order"}
+    return {"type": "array", "items": stage, "description": "steps after training, in order"}
 
 
 def _role_definition(role: str) -> str:
-    """Roles that take the same share a definition."""
+    """The name of a role's definition; roles with the same parameters share one."""
     return "role_at" if role in AT_ROLES else "role"
 
 

@@ -1,4 +1,4 @@
-"""Studies: one YAML file in sweeps/ for each published document, with the grids that redo it."""
+"""Studies: a YAML file in sweeps/ per published document, with the grids that reproduce it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEYS = ("title", "document", "configs")
 
 @dataclass(frozen=True)
 class Study:
-    """A published document and the specs that redo its experiments."""
+    """A published document and the specs that reproduce its experiments."""
 
     title: str
     document: str
@@ -23,16 +23,16 @@ class Study:
 
 
 def all_studies() -> list[Path]:
-    """Every study: those in ./sweeps if there is such a folder, else the packaged ones."""
+    """The files of all studies: in ./sweeps if there is such a folder, else the packaged ones."""
     here = Path("sweeps")
     return sorted((here if here.is_dir() else packaged("sweeps")).glob("*.yaml"))
 
 
 def read_study(path: Path) -> Study:
-    """A study file, with its configs looked for beside it (`../configs`).
+    """Read a study file, whose configs are in `../configs`.
 
     Raises:
-        SpecError: every mistake in it.
+        SpecError: the file is wrong; it lists every mistake.
     """
     document = read_file(path, str(path))
     mistakes = Mistakes(document)

@@ -360,7 +360,7 @@ def test_make_reproduce_runs_every_config_of_the_study(shell: Shell, tmp_path: P
 
 @pytest.mark.parametrize("name", ["tinny", "tinny.yaml", "x" * 300, "a/" + "x" * 300 + ".yaml", "trial:\n  lr: 1\n"])
 def test_spec_that_does_not_exist_is_reported(shell: Shell, name: str) -> None:
-    assert shell("run", name, code=2)[1].startswith((f"{name} is not there", "no '"))
+    assert shell("run", name, code=2)[1].startswith((f"{name} does not exist", "no '"))
 
 
 def test_all_specs_are_read_and_their_nets_built_before_the_first_trains(shell: Shell) -> None:
@@ -385,7 +385,7 @@ def test_all_specs_are_read_and_their_nets_built_before_the_first_trains(shell: 
                 "there is no axis 3 in linear1.weight of shape (9, 64); linear2.weight",
             ),
         ),
-        (("nowhere.yaml",), ("nowhere.yaml is not there",)),
+        (("nowhere.yaml",), ("nowhere.yaml does not exist",)),
         (("twin/good.yaml",), ("good.yaml and twin/good.yaml would both write results/good",)),
     ):
         _, err = shell("run", "good.yaml", *others, "--backend", "serial", code=2)

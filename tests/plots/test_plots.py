@@ -176,12 +176,12 @@ def test_draw_wrong_entry_is_named_with_the_nearest_right_one(
     [
         (trials({"lr": [1.0], "bitwidth": [1]}).iloc[:0], HEATMAP, "the table has no rows"),
         (trials({"lr": [None], "bitwidth": [1]}), HEATMAP, "column 'lr' is empty in every row"),
-        (trials({"lr": [1.0], "bitwidth": list(range(41))}), LINES, "has 41 values; a figure holds 40 lines"),
+        (trials({"lr": [1.0], "bitwidth": list(range(41))}), LINES, "has 41 values; the limit of a figure is 40 lines"),
         (trials({"lr": LR, "zero": list(range(25))}), {**HEATMAP, "y": "seed", "facet": "zero"}, "24 panels"),
         (
             trials({"lr": LR, "zero": list(range(13))}),
             {**SURFACE, "y": "seed", "facet": "zero"},
-            "13 values; a figure holds 12 panels of surfaces: a heatmap has room for 24",
+            "13 values; the limit of a figure is 12 panels of surfaces: a heatmap has room for 24",
         ),
     ],
 )

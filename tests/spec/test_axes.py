@@ -38,11 +38,11 @@ NUMBERS = st.floats(-1e6, 1e6).map(lambda x: round(x, 6))
         ({"logspace": [0, 1, 3]}, [1, 3.16227766017, 10]),
     ],
 )
-def test_values_are_what_the_spec_says(given_axis: object, expected: list[object]) -> None:
+def test_values_are_those_of_the_spec(given_axis: object, expected: list[object]) -> None:
     assert values(given_axis) == expected
 
 
-def test_range_of_integers_gives_integers() -> None:
+def test_range_of_integers_has_integers() -> None:
     assert {type(v) for v in values({"range": [8, 1]})} == {int}
 
 
@@ -51,11 +51,11 @@ def test_pow2_is_exact() -> None:
     assert values({"pow2": [1000, -1000, 500]}) == [math.ldexp(1, e) for e in (1000, 500, 0, -500, -1000)]
 
 
-def test_pow2_from_one_up_gives_integers_for_layer_widths() -> None:
+def test_pow2_from_one_up_has_integers_for_layer_widths() -> None:
     assert [type(v) for v in values({"pow2": [-1, 1]})] == [float, int, int]
 
 
-def test_linspace_meets_the_written_numbers_of_another_spec() -> None:
+def test_linspace_has_the_numbers_that_another_spec_would_write() -> None:
     assert values({"linspace": [0, 1, 11]})[3] == 0.3
 
 
@@ -88,7 +88,7 @@ def test_logspace_is_positive_and_in_order(first: float, last: float, count: int
 @pytest.mark.parametrize(
     ("given_axis", "message"),
     [
-        ([], "an axis without values: the grid is empty"),
+        ([], "the axis has no values, so the grid is empty"),
         (0.1, "found 0.1, expected a list of values or a generator"),
         ("0.1, 0.2", "expected a list of values or a generator"),
         (None, "found null"),
@@ -101,16 +101,16 @@ def test_logspace_is_positive_and_in_order(first: float, last: float, count: int
         ({"range": ["a", 2]}, 'found ["a", 2]'),
         ({"range": [False, 3]}, "found [false, 3]"),
         ({"range": [1, 5, 0]}, "expected one above 0"),
-        ({"range": [5, 1, -1]}, "the direction comes from the ends"),
-        ({"range": [1, 10, 4]}, "steps of 4 from 1 do not meet 10: both ends are in"),
-        ({"range": [0, 1, 0.3]}, "do not meet 1"),
+        ({"range": [5, 1, -1]}, "the direction follows from first and last"),
+        ({"range": [1, 10, 4]}, "steps of 4 from 1 do not reach 10: both ends are included"),
+        ({"range": [0, 1, 0.3]}, "do not reach 1"),
         ({"range": [1e308, -1e308]}, f"at most {MAX_VALUES:,}"),
         ({"range": [0, 1, 5e-324]}, f"at most {MAX_VALUES:,}"),
         ({"range": [1, 10**299]}, f"at most {MAX_VALUES:,}"),
         ({"range": [0, 10_000_000]}, "10,000,001 values: at most 100,000"),
         ({"pow2": [0, 1.5]}, "integer exponents of 2"),
         ({"pow2": [0, 5000]}, "integer exponents of 2"),
-        ({"pow2": [0, -3, 2]}, "do not meet -3"),
+        ({"pow2": [0, -3, 2]}, "do not reach -3"),
         ({"linspace": [0, 1]}, "expected [first, last, count]"),
         ({"linspace": [0, 1, 2.5]}, "found a count of 2.5"),
         ({"linspace": [0, 1, 1]}, "expected an integer from 2"),

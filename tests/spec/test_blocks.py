@@ -1,4 +1,4 @@
-"""Blocks of a spec: trials, axes, exclusions, and what the command line overrides."""
+"""Blocks of a spec: trials, axes, exclusions and overrides."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_overlay_replaces_names_then_sets_inside(base: dict[str, Any], own: dict
     assert overlay(base, own) == result
 
 
-def test_overlay_leaves_both_as_they_were() -> None:
+def test_overlay_does_not_change_its_arguments() -> None:
     base: dict[str, Any] = {"quantize": {"weight": {"format": "range"}}}
     own = {"quantize.weight.scale": 2}
     overlay(base, own)
@@ -78,7 +78,7 @@ def test_also_starts_from_the_first_trial() -> None:
     assert blocks[1].trial == {"lr": 1.0, "quantize": {}, "model": {"dropout": 0.5}}
 
 
-def test_grid_and_zip_stand_in_the_order_of_the_file() -> None:
+def test_grid_and_zip_are_in_the_order_of_the_file() -> None:
     found = block("zip: {lr: [1, 2], bitwidth: [3, 4]}\ngrid: {zero: [true], scale: [1, 2]}\n")
     assert points(found) == {
         ("lr", "bitwidth"): [(1.0, 3), (2.0, 4)],
@@ -105,26 +105,26 @@ def test_size_counts_variants() -> None:
                 "x:1:16: trial.epohcs: unknown parameter 'epohcs'; did you mean 'epochs'?",
             ],
         ),
-        ("trial: {seed: 3}", ["x:1:9: trial.seed: seeds are set for the whole spec"]),
+        ("trial: {seed: 3}", ["x:1:9: trial.seed: seeds apply to the whole spec"]),
         (
             "trial:\n  quantize:\n    weight: {format: range, scale: 0}",
             ["x:3:29: trial.quantize.weight.scale: found 0"],
         ),
         ("trial: {model: {name: mlp, hidden: [0]}}", ["x:1:28: trial.model.hidden: found [0]"]),
-        ("grid: {lr: []}", ["x:1:8: grid.lr: an axis without values: the grid is empty"]),
+        ("grid: {lr: []}", ["x:1:8: grid.lr: the axis has no values, so the grid is empty"]),
         ("grid: {lr: 0.1}", ["x:1:8: grid.lr: found 0.1, expected a list of values or a generator"]),
         ("grid: {lr: [1, 0, x]}", ["x:1:16: grid.lr[1]: found 0", 'x:1:19: grid.lr[2]: found "x"']),
         ("grid: {lr: {linspace: [1, -1, 3]}}", ["x:1:8: grid.lr[1]: found 0", "x:1:8: grid.lr[2]: found -1"]),
-        ("grid: {lr: [1, 2, 1.0]}", ["x:1:8: grid.lr: the value 1.0 stands here twice"]),
-        ("grid: {quantize.weight: [range4, {format: range, bitwidth: 4}]}", ["stands here twice"]),
-        ("grid: {model.hidden: [[8], [8.0]]}", ["stands here twice"]),
-        ("grid: {seed: [1, 2]}", ["x:1:8: grid.seed: seeds are set for the whole spec"]),
-        ("grid: {quantize: [{weight: range4}]}", ["an axis over roles is written role by role"]),
+        ("grid: {lr: [1, 2, 1.0]}", ["x:1:8: grid.lr: the value 1.0 is listed twice"]),
+        ("grid: {quantize.weight: [range4, {format: range, bitwidth: 4}]}", ["is listed twice"]),
+        ("grid: {model.hidden: [[8], [8.0]]}", ["is listed twice"]),
+        ("grid: {seed: [1, 2]}", ["x:1:8: grid.seed: seeds apply to the whole spec"]),
+        ("grid: {quantize: [{weight: range4}]}", ["an axis sets one role at a time"]),
         ("grid: {lrr: [1, 2]}", ["x:1:8: grid.lrr: unknown parameter 'lrr'; did you mean 'lr'?"]),
         ("grid: {lr: [1]}\nzip: {lr: [1], scale: [2]}", ["x:2:1: zip: 'lr' is an axis in grid and in zip: keep one"]),
         (
             "zip: {lr: [1, 2], scale: [2]}",
-            ["x:1:1: zip: axes that move together need as many values each: lr has 2, scale has 1"],
+            ["x:1:1: zip: axes that move together need equally many values: lr has 2, scale has 1"],
         ),
         ("zip: {lr: [1, 2], scale: [0]}", ["x:1:27: zip.scale[0]: found 0"]),
         ("also: {}", ["x:1:1: also: found {}, expected a list of blocks"]),
@@ -152,7 +152,7 @@ def test_size_counts_variants() -> None:
         ),
     ],
 )
-def test_mistakes_are_said_at_their_places(text: str, mistakes: list[str]) -> None:
+def test_mistakes_are_reported_at_their_places(text: str, mistakes: list[str]) -> None:
     found = wrong(text)
     assert len(found) == len(mistakes)
     assert all(expected in line for expected, line in zip(mistakes, found, strict=True)), found
@@ -189,12 +189,12 @@ def test_override_of_a_parameter_replaces_it_in_every_block() -> None:
     assert [b.trial.get("lr") for b in blocks] == [None, 0.5]  # an axis in the first
 
 
-def test_override_takes_a_list_where_the_parameter_is_one() -> None:
+def test_override_can_be_a_list_if_the_parameter_is_one() -> None:
     assert block("trial: {optimizer: adam}", betas=[0.1, 0.2]).trial["betas"] == [0.1, 0.2]
     assert block("trial: {model: mlp}", model__hidden=[8, 8]).trial["model"] == {"name": "mlp", "hidden": [8, 8]}
 
 
-def test_override_goes_into_variants_too() -> None:
+def test_override_applies_to_variants_too() -> None:
     found = block("variants: {a: {model: {name: mlp, hidden: [8]}, lr: 1}, b: {}}", model__dropout=0.5, lr=2)
     assert overlay(found.trial, found.variants["a"]) == {
         "model": {"name": "mlp", "hidden": [8], "dropout": 0.5},
@@ -210,17 +210,17 @@ def test_override_goes_into_variants_too() -> None:
         ({"epochs": 0}, ["-S epochs: found 0, expected an integer from 1 to 100000"]),
         (
             {"epochs": [1, 2]},
-            ["-S epochs: found [1, 2]", "-S epochs: it is no axis of this spec, so it takes one value"],
+            ["-S epochs: found [1, 2]", "-S epochs: it is not an axis of this spec, so it takes one value"],
         ),
         ({"lr": 0}, ["-S lr: found 0, expected a number above 0"]),
-        ({"lr": []}, ["-S lr: an axis without values"]),
+        ({"lr": []}, ["-S lr: the axis has no values"]),
         ({"lr": [1, 0]}, ["-S lr: [1]: found 0"]),
         ({"lr": {"pow": [1, 2]}}, ["-S lr: unknown generator 'pow'; did you mean 'pow2'?"]),
-        ({"model": {"name": "mlp", "hidden": 3}}, ["-S model: hidden: found 3", "-S model: it is no axis"]),
-        ({"seed": 3}, ["-S seed: seeds are set for the whole spec"]),
+        ({"model": {"name": "mlp", "hidden": 3}}, ["-S model: hidden: found 3", "-S model: it is not an axis"]),
+        ({"seed": 3}, ["-S seed: seeds apply to the whole spec"]),
     ],
 )
-def test_override_that_is_wrong_is_said(overrides: dict[str, Any], mistakes: list[str]) -> None:
+def test_wrong_override_is_reported(overrides: dict[str, Any], mistakes: list[str]) -> None:
     found = wrong(AXES, **overrides)
     assert len(found) == len(mistakes)
     assert all(line.startswith(expected) for expected, line in zip(mistakes, found, strict=True)), found
@@ -235,7 +235,7 @@ def test_source_of_an_own_model_is_read_as_text(tmp_path: Path) -> None:
     assert (mistakes, sources) == ([], {"nets.py": Source("raise SystemExit  # é\n")})
 
 
-def test_source_is_read_wherever_a_model_is_named(tmp_path: Path) -> None:
+def test_source_is_read_in_every_place_that_names_a_model(tmp_path: Path) -> None:
     for name in "abcd":
         (tmp_path / f"{name}.py").write_text(name)
     text = "trial: {model: 'a.py:f'}\ngrid: {model: ['b.py:f']}\nvariants: {v: {model: {name: 'c.py:f', x: 1}}}\nalso: [{}]\n"
@@ -253,7 +253,7 @@ def test_parameter_of_an_own_model_can_be_any_value(tmp_path: Path) -> None:
     assert blocks[0].axes == ("model.hidden", "model.kind")
 
 
-def test_source_that_can_not_be_read_is_said(tmp_path: Path) -> None:
+def test_source_that_can_not_be_read_is_reported(tmp_path: Path) -> None:
     (tmp_path / "big.py").write_bytes(b"#" * (1024 * 1024 + 1))
     (tmp_path / "latin.py").write_bytes("# é".encode("latin-1"))
     (tmp_path / "folder.py").mkdir()

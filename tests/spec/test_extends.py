@@ -1,4 +1,4 @@
-"""A spec on top of another one."""
+"""Specs that extend other specs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qsweep.spec.reader import Document
 
 
 def document(folder: Path, **files: str) -> Document:
-    """The document `top`, among these files."""
+    """The document `top` in a folder with these files."""
     for name, text in files.items():
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     return read_extended(folder / "top.yaml", "specs/top.yaml")
@@ -30,7 +30,7 @@ def wrong(folder: Path, **files: str) -> str:
     return str(caught.value)
 
 
-def test_without_extends_is_the_file_itself(tmp_path: Path) -> None:
+def test_spec_without_extends_is_unchanged(tmp_path: Path) -> None:
     assert document(tmp_path, top="trial: {lr: 1}\n").value == {"trial": {"lr": 1}}
 
 
@@ -58,7 +58,7 @@ def test_without_extends_is_the_file_itself(tmp_path: Path) -> None:
         ("name: base", "name: top", {"name": "top"}),
     ],
 )
-def test_mappings_merge_and_all_else_is_replaced(tmp_path: Path, base: str, own: str, value: Any) -> None:
+def test_mappings_are_merged_and_everything_else_is_replaced(tmp_path: Path, base: str, own: str, value: Any) -> None:
     assert merged(tmp_path, base, own) == value
 
 
@@ -67,7 +67,7 @@ def test_axes_keep_the_order_of_the_base(tmp_path: Path) -> None:
     assert list(value["grid"]) == ["lr", "bitwidth", "zero"]
 
 
-def test_a_base_may_extend_another_one(tmp_path: Path) -> None:
+def test_base_may_extend_another_spec(tmp_path: Path) -> None:
     (tmp_path / "lower").mkdir()
     (tmp_path / "lower" / "ground.yaml").write_text("trial: {lr: 1, epochs: 1, data: digits}\n")
     (tmp_path / "lower" / "base.yaml").write_text("extends: ground.yaml\ntrial: {lr: 2, epochs: 2}\n")
@@ -76,7 +76,7 @@ def test_a_base_may_extend_another_one(tmp_path: Path) -> None:
     }
 
 
-def test_marks_point_to_the_file_where_a_value_stands(tmp_path: Path) -> None:
+def test_marks_point_to_the_file_that_sets_the_value(tmp_path: Path) -> None:
     found = document(
         tmp_path,
         base="trial:\n  lr: 1\n  model:\n    name: mlp\ngrid:\n  zero: [true, false]\n",
@@ -93,45 +93,45 @@ def test_marks_point_to_the_file_where_a_value_stands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"top": "extends: top.yaml"}, "specs/top.yaml:1:1: extends: 'top.yaml' extends this file in turn: a circle"),
+        ({"top": "extends: top.yaml"}, "specs/top.yaml:1:1: extends: 'top.yaml' extends this file in turn: a cycle"),
         (
             {"top": "extends: base.yaml", "base": "lr: 1\nextends: top.yaml"},
-            "specs/base.yaml:2:1: extends: 'top.yaml' extends this file in turn: a circle",
+            "specs/base.yaml:2:1: extends: 'top.yaml' extends this file in turn: a cycle",
         ),
         (
             {"top": "extends: none.yaml"},
-            "specs/top.yaml:1:1: extends: can't read the file beside this one: specs/none.yaml: No such file",
+            "specs/top.yaml:1:1: extends: can't read the extended file: specs/none.yaml: No such file",
         ),
         ({"top": "extends: ."}, "Is a directory"),
         ({"top": f"extends: {'x' * 5000}"}, "File name too long"),
         (
             {"top": "extends: [base.yaml]", "base": ""},
-            'specs/top.yaml:1:1: extends: found ["base.yaml"], expected a file\'s path',
+            'specs/top.yaml:1:1: extends: found ["base.yaml"], expected the path of a file',
         ),
         ({"top": "extends: base.yaml", "base": "- 1"}, "specs/base.yaml:1:1: found [1], expected a mapping"),
         ({"top": "extends: base.yaml", "base": ""}, "specs/base.yaml: found null, expected a mapping"),
-        ({"top": "extends: base.yaml", "base": "a: 1\na: 2"}, "specs/base.yaml:2:1: a: stands here a second time"),
+        ({"top": "extends: base.yaml", "base": "a: 1\na: 2"}, "specs/base.yaml:2:1: a: this key is listed twice"),
     ],
 )
-def test_a_base_that_can_not_be_had_is_said_at_its_place(tmp_path: Path, files: dict[str, str], message: str) -> None:
+def test_invalid_base_is_reported_at_its_place(tmp_path: Path, files: dict[str, str], message: str) -> None:
     assert message in wrong(tmp_path, **files)
 
 
-def test_a_circle_of_links_is_no_file(tmp_path: Path) -> None:
+def test_cycle_of_symbolic_links_is_refused(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").symlink_to(tmp_path / "base.yaml")
     assert "extends:" in wrong(tmp_path, top="extends: base.yaml")
 
 
-def test_a_base_that_can_not_be_read_keeps_the_problems_place(tmp_path: Path) -> None:
+def test_unreadable_base_keeps_the_place_of_the_problem(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         document(tmp_path, top="trial: {}\nextends: none.yaml")
     assert caught.value.problems[0].line == 2
 
 
-def test_a_fifo_is_not_waited_for_and_a_long_chain_is_refused(tmp_path: Path) -> None:
+def test_fifo_and_long_chain_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.yaml")
     (tmp_path / "top.yaml").write_text("extends: fifo.yaml")
-    with pytest.raises(SpecError, match=r"fifo\.yaml: not an ordinary file"):
+    with pytest.raises(SpecError, match=r"fifo\.yaml: not a regular file"):
         read_extended(tmp_path / "top.yaml", "top.yaml")
     for level in range(1100):
         (tmp_path / f"e{level}.yaml").write_text(f"extends: e{level + 1}.yaml")

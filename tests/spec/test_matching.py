@@ -1,4 +1,4 @@
-"""Entries of `exclude` and `only`: the index finds what trying each would."""
+"""Entries of `exclude` and `only`: the index finds the same as trying each."""
 
 from __future__ import annotations
 

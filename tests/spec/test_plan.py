@@ -1,4 +1,4 @@
-"""The rows of a spec, their order, and what no trial reads."""
+"""The rows of a spec, their order, and parameters that no trial reads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plan(folder: Path, text: str, *overrides: str) -> Plan:
 
 
 def axes(found: Plan) -> list[Any]:
-    """The axis values of each row; alone where there is one axis."""
+    """The axis values of each row, not in a tuple if there is only one axis."""
     return [row.axes[0] if len(row.axes) == 1 else row.axes for row in found.rows]
 
 
@@ -67,7 +67,7 @@ def test_config_expands_without_a_note(path: Path) -> None:
 # --- order ------------------------------------------------------------------------------------------------------------
 
 
-def test_trials_of_several_seeds_are_those_of_each_seed_alone_and_share_their_columns(tmp_path: Path) -> None:
+def test_trials_of_several_seeds_equal_those_of_each_seed_alone_and_share_their_columns(tmp_path: Path) -> None:
     stages = "[{compress: {weight: uniform4}}, {retrain: {codebook: free}}, {compress: {weight: kmeans8}}]"
     text = f"{QUANTIZED}grid: {{lr: [1, 2], stages: [[], {stages}]}}\n"
     together = plan(tmp_path, f"{text}seeds: [5, 3]\n").rows
@@ -81,7 +81,7 @@ def test_trials_of_several_seeds_are_those_of_each_seed_alone_and_share_their_co
     )
 
 
-def test_rows_go_by_block_variant_axes_as_written_and_seed_last(tmp_path: Path) -> None:
+def test_rows_are_ordered_by_block_variant_axes_as_written_and_seed(tmp_path: Path) -> None:
     text = GOOD + (
         "variants: {a: {}, b: {epochs: 2}}\nzip: {lr: [1, 2], momentum: [0.1, 0.2]}\ngrid: {weight_decay: [0, 0.5]}\n"
         "seeds: [5, 3]\nalso: [{grid: {lr: [9]}}]\n"
@@ -100,7 +100,7 @@ def test_plan_without_axes_is_one_trial(tmp_path: Path) -> None:
     assert (found.axes, len(found.rows)) == ((), 1)
 
 
-def test_points_with_one_key_are_one_trial_with_a_row_each(tmp_path: Path) -> None:
+def test_points_with_the_same_key_are_one_trial_with_a_row_each(tmp_path: Path) -> None:
     found = plan(
         tmp_path, GOOD + "variants: {a: {lr: 1}, b: {}}\ngrid: {momentum: [0, 0.5]}\nalso: [{trial: {lr: 1}}]\n"
     )
@@ -109,7 +109,7 @@ def test_points_with_one_key_are_one_trial_with_a_row_each(tmp_path: Path) -> No
     assert [trial.key for trial in found.trials] == [row.trial.key for row in found.rows[:4]]
 
 
-def test_digest_changes_with_the_rows_alone(tmp_path: Path) -> None:
+def test_digest_changes_only_with_the_rows(tmp_path: Path) -> None:
     one, same, more, named = (
         plan(tmp_path, GOOD + text).digest
         for text in (
@@ -164,7 +164,7 @@ def test_bias_follows_a_swept_weight(tmp_path: Path) -> None:
     assert [row.trial.role("bias")["bitwidth"] for row in found.rows] == [4, 2]
 
 
-def test_also_replaces_what_the_first_trial_says(tmp_path: Path) -> None:
+def test_also_replaces_values_of_the_first_trial(tmp_path: Path) -> None:
     text = "trial: {data: digits, model: {name: mlp, hidden: [8], dropout: 0.5}, quantize: {weight: range4}}\n"
     found = plan(tmp_path, text + "also: [{trial: {model: mlp, quantize: {}}}, {trial: {model.dropout: 0}}]\n")
     models = [row.trial.settings["model"] for row in found.rows]
@@ -232,7 +232,7 @@ def test_axis_that_no_trial_reads_is_refused(tmp_path: Path, text: str, place: s
         ),
     ],
 )
-def test_point_that_is_no_trial_is_said_once(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_point_is_reported_once(tmp_path: Path, text: str, message: str) -> None:
     (line,) = wrong(tmp_path, text)
     assert message in line
 
@@ -277,14 +277,14 @@ def test_entry_matches_what_the_trial_uses(tmp_path: Path, entry: str, matched: 
     assert kept.notes == left.notes == ()
 
 
-def test_exclude_and_only_together_keep_what_only_has_and_exclude_has_not(tmp_path: Path) -> None:
+def test_exclude_and_only_together_keep_what_matches_only_and_not_exclude(tmp_path: Path) -> None:
     text = (
         GOOD + "grid: {lr: [1, 2, 3], momentum: [0, 0.5]}\nonly: [{lr: 1}, {lr: 2}]\nexclude: [{lr: 2, momentum: 0}]\n"
     )
     assert axes(plan(tmp_path, text)) == [(1.0, 0.0), (1.0, 0.5), (2.0, 0.5)]
 
 
-def test_exclude_of_one_block_leaves_the_others(tmp_path: Path) -> None:
+def test_exclude_of_one_block_does_not_affect_others(tmp_path: Path) -> None:
     text = GOOD + "grid: {lr: [1, 2]}\nexclude: [{lr: 1}]\nalso: [{grid: {lr: [1]}}]\n"
     assert axes(plan(tmp_path, text)) == [2.0, 1.0]
 
@@ -292,7 +292,7 @@ def test_exclude_of_one_block_leaves_the_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "entry", ["lr: 9", "variant: x", "bitwidth: 4", "model: {name: mlp, hidden: [9]}", "quantize: {weight: range4}"]
 )
-def test_entry_that_matches_nothing_is_noted(tmp_path: Path, entry: str) -> None:
+def test_entry_that_matches_nothing_is_reported(tmp_path: Path, entry: str) -> None:
     (note,) = plan(
         tmp_path,
         GOOD + f"grid: {{lr: [1, 2]}}\nalso: [{{exclude: [{{lr: 0.01}}, {{{entry}}}], grid: {{lr: [0.01, 1]}}}}]",
@@ -300,9 +300,9 @@ def test_entry_that_matches_nothing_is_noted(tmp_path: Path, entry: str) -> None
     assert note.startswith("also[0].exclude[1] matches no trial: {")
 
 
-def test_nothing_left_is_refused(tmp_path: Path) -> None:
+def test_empty_plan_is_refused(tmp_path: Path) -> None:
     (line,) = wrong(tmp_path, GOOD + "grid: {lr: [1]}\nexclude: [{lr: 1}]")
-    assert line == "mine.yaml:1:1: no trial is left: `exclude` and `only` take all of the grid away"
+    assert line == "mine.yaml:1:1: no trial is left: `exclude` and `only` remove the whole grid"
 
 
 # --- what nothing reads -----------------------------------------------------------------------------------------------
@@ -313,29 +313,29 @@ def test_nothing_left_is_refused(tmp_path: Path) -> None:
     [
         (
             "trial: {data: digits, model: mlp, momentum: 0.5, optimizer: adam}",
-            "no trial reads 'momentum': it changes nothing",
+            "no trial reads 'momentum': it has no effect",
         ),
         (
             "trial: {data: digits, model: softmax, model.dropout: 0.5}",
-            "no trial reads 'model.dropout': it changes nothing",
+            "no trial reads 'model.dropout': it has no effect",
         ),
         (
             "trial: {data: digits, model: mlp, init: {name: he}, init.std: 1}",
-            "no trial reads 'init.std': it changes nothing",
+            "no trial reads 'init.std': it has no effect",
         ),
         (
             GOOD + "variants: {a: {quantize.weight.scale: 3}}",
-            "no trial reads 'quantize.weight.scale': it changes nothing",
+            "no trial reads 'quantize.weight.scale': it has no effect",
         ),
-        (GOOD + "variants: {a: {scale: 3}, b: {}}", "no trial reads 'scale': it changes nothing"),
-        (GOOD + "also: [{trial: {scale: 3}}]", "no trial reads 'scale': it changes nothing"),
+        (GOOD + "variants: {a: {scale: 3}, b: {}}", "no trial reads 'scale': it has no effect"),
+        (GOOD + "also: [{trial: {scale: 3}}]", "no trial reads 'scale': it has no effect"),
     ],
 )
-def test_parameter_that_no_trial_reads_is_noted(tmp_path: Path, text: str, note: str) -> None:
+def test_parameter_that_no_trial_reads_is_reported(tmp_path: Path, text: str, note: str) -> None:
     assert plan(tmp_path, text).notes == (note,)
 
 
-def test_parameter_that_one_block_reads_is_not_noted(tmp_path: Path) -> None:
+def test_parameter_that_one_block_reads_is_not_reported(tmp_path: Path) -> None:
     assert plan(tmp_path, QUANTIZED + "also: [{trial: {quantize: {}}}]").notes == ()
 
 
@@ -350,7 +350,7 @@ def test_override_that_no_trial_reads_is_refused(tmp_path: Path, override: str) 
     "override",
     ["lr=0.1", "model=softmax", "model.dropout=0.5", "quantize={}", "quantize.weight=float32", "seeds=3", "init=he"],
 )
-def test_override_that_a_trial_reads_is_taken(tmp_path: Path, override: str) -> None:
+def test_override_that_a_trial_reads_is_accepted(tmp_path: Path, override: str) -> None:
     assert plan(tmp_path, GOOD, override).rows
 
 
@@ -368,7 +368,7 @@ def test_plot_may_name_any_column_of_the_table(tmp_path: Path, column: str) -> N
     assert plan(tmp_path, text % column).rows
 
 
-def test_plot_of_lines_may_go_over_epochs(tmp_path: Path) -> None:
+def test_plot_of_lines_can_have_epochs_as_x(tmp_path: Path) -> None:
     assert plan(tmp_path, GOOD + "plots: [{kind: lines, x: epoch, y: test_loss}]").rows
 
 
@@ -385,7 +385,7 @@ def test_plot_of_lines_may_go_over_epochs(tmp_path: Path) -> None:
         ("{kind: lines, x: lr, y: test_loss, line: variant}", "plots[0].line: unknown column 'variant'"),
     ],
 )
-def test_plot_of_a_column_that_will_not_be_there_is_refused(tmp_path: Path, plot: str, place: str) -> None:
+def test_plot_of_a_column_that_will_not_exist_is_refused(tmp_path: Path, plot: str, place: str) -> None:
     (line,) = wrong(tmp_path, GOOD + f"grid: {{lr: [1, 2]}}\nplots: [{plot}]")
     assert place in line
 
@@ -394,32 +394,32 @@ ALL = "trial: {data: digits, model: mlp, split: all}\ngrid: {lr: [1, 2]}\n"
 
 
 @pytest.mark.parametrize("metric", ["test_accuracy", "test_loss"])
-def test_plot_of_a_test_set_that_no_trial_has_is_refused_before_the_training(tmp_path: Path, metric: str) -> None:
+def test_plot_of_a_test_set_that_no_trial_has_is_refused_before_training(tmp_path: Path, metric: str) -> None:
     (line,) = wrong(tmp_path, ALL + f"plots: [{{kind: lines, x: lr, y: {metric}}}]")
-    assert line.startswith(f"mine.yaml:3:30: plots[0].y: no trial has {metric}: with `split: all` no example is left")
+    assert line.startswith(f"mine.yaml:3:30: plots[0].y: no trial has {metric}: `split: all` leaves no test set")
     assert plan(tmp_path, ALL + "plots: [{kind: lines, x: lr, y: train_accuracy}]").rows
     some = ALL + f"variants: {{a: {{}}, b: {{split: standard}}}}\nplots: [{{kind: lines, x: lr, y: {metric}}}]"
     assert plan(tmp_path, some).rows
 
 
-def test_plot_of_a_training_that_no_trial_ends_with_is_refused_before_it(tmp_path: Path) -> None:
+def test_plot_of_training_metrics_is_refused_if_no_trial_ends_with_training(tmp_path: Path) -> None:
     text = GOOD.replace("}", ", stages: [{compress: {weight: uniform4}}]}") + "grid: {lr: [1, 2]}\nplots: [%s]"
     (line,) = wrong(tmp_path, text % "{kind: lines, x: lr, y: train_accuracy}")
     assert "plots[0].y: no trial has train_accuracy: all end with a compression, which is only tested" in line
     assert plan(tmp_path, text % "{kind: lines, x: lr, y: test_accuracy}").rows
 
 
-def test_metrics_that_stay_empty_are_noted_before_the_training(tmp_path: Path) -> None:
+def test_metrics_that_stay_empty_are_reported_before_training(tmp_path: Path) -> None:
     note = "test_accuracy and test_loss stay empty in 2 trials: `split: all` leaves no test set"
     assert plan(tmp_path, ALL).notes == (note,)
     assert plan(tmp_path, ALL + "variants: {a: {}, b: {split: standard}}").notes == (note,)
     assert plan(tmp_path, ALL.replace("all", "standard")).notes == ()
 
 
-def test_drop_last_without_a_whole_batch_is_refused_where_the_batch_is_set(tmp_path: Path) -> None:
+def test_drop_last_without_a_full_batch_is_refused_where_the_batch_size_is_set(tmp_path: Path) -> None:
     text = "trial: {data: digits, model: softmax, drop_last: true%s}\n"
-    said = "no step would be taken: digits has 1,500 training examples, less than a batch of 1,501"
-    assert said in wrong(tmp_path, text % ", batch_size: 1501")[0]
+    expected = "no step would be taken: digits has 1,500 training examples, less than a batch of 1,501"
+    assert expected in wrong(tmp_path, text % ", batch_size: 1501")[0]
     assert wrong(tmp_path, text % ", batch_size: 1501")[0].startswith("mine.yaml:1:56: trial.batch_size: ")
     lines = wrong(tmp_path, text % "" + "grid: {batch_size: [1000, 1500, 1501, 2000]}")
     assert [line.split(": ")[:2] for line in lines] == [["mine.yaml:2:8", "grid.batch_size"]] * 2
@@ -428,7 +428,7 @@ def test_drop_last_without_a_whole_batch_is_refused_where_the_batch_is_set(tmp_p
     assert plan(tmp_path, text.replace("true", "false") % ", batch_size: 2000").rows
 
 
-def test_drop_last_without_a_whole_batch_is_refused_in_a_retraining_too(tmp_path: Path) -> None:
+def test_drop_last_without_a_full_batch_is_refused_in_retraining_too(tmp_path: Path) -> None:
     stages = "stages: [{compress: {weight: uniform4}}, {retrain: {batch_size: 2000}}]"
     (line,) = wrong(tmp_path, f"trial: {{data: digits, model: softmax, drop_last: true, {stages}}}")
     assert "trial.stages[1].retrain.batch_size: no step would be taken" in line
@@ -437,18 +437,18 @@ def test_drop_last_without_a_whole_batch_is_refused_in_a_retraining_too(tmp_path
 HISTOGRAM = "plots: [{kind: histogram, place: linear1.weight}]\n"
 
 
-def test_histogram_of_trials_that_count_none_is_refused_before_the_training(tmp_path: Path) -> None:
+def test_histogram_of_trials_without_histograms_is_refused_before_training(tmp_path: Path) -> None:
     (line,) = wrong(tmp_path, GOOD + HISTOGRAM)
     assert "plots[0]: no trial counts its weights: write `histogram: 1000` (bins) in trial" in line
     assert plan(tmp_path, GOOD + HISTOGRAM, "histogram=10").rows
 
 
-def test_histogram_of_a_place_that_no_net_has_is_refused_before_the_training(tmp_path: Path) -> None:
+def test_histogram_of_a_place_that_no_net_has_is_refused_before_training(tmp_path: Path) -> None:
     (line,) = wrong(tmp_path, GOOD + HISTOGRAM.replace("linear1", "liner1"), "histogram=10")
     assert "plots[0].place: unknown place 'liner1.weight'; did you mean 'linear1.weight'? (one of: linear1.w" in line
 
 
-def test_histogram_of_a_users_own_model_may_be_of_any_place(tmp_path: Path) -> None:
+def test_histogram_of_an_own_model_can_be_of_any_place(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text("def net(shape, classes): ...\n")
     text = "trial: {data: digits, model: 'nets.py:net', histogram: 5}\n"
     assert plan(tmp_path, text + HISTOGRAM.replace("linear1", "body.0")).rows
@@ -462,32 +462,32 @@ def own(folder: Path, text: str, source: str = "def net(shape, classes): ...\n",
     return plan(folder, "trial: {data: digits, model: 'nets.py:net'}\n".replace("nets.py", file) + text)
 
 
-def test_own_model_is_named_by_its_text_not_its_file(tmp_path: Path) -> None:
+def test_own_model_is_identified_by_its_text_not_its_file(tmp_path: Path) -> None:
     same = own(tmp_path, "", file="other.py").trials[0]
     edited = own(tmp_path, "", source="def net(shape, classes): pass\n").trials[0]
     assert own(tmp_path, "").trials[0].key == same.key != edited.key
     assert same.columns["model"] == "other.py:net"
 
 
-def test_own_models_parameters_can_be_axes(tmp_path: Path) -> None:
+def test_parameters_of_an_own_model_can_be_axes(tmp_path: Path) -> None:
     found = own(tmp_path, "grid: {model.width: {pow2: [3, 5]}, model.parts: [{a: 1}, {a: 2}]}\n")
     assert axes(found)[:2] == [(8, {"a": 1}), (8, {"a": 2})]
     assert [type(row.trial.settings["model"]["width"]) for row in found.rows] == [int] * 6
     assert len(found.trials) == 6
 
 
-def test_entry_matches_part_of_an_own_models_mapping(tmp_path: Path) -> None:
+def test_entry_matches_part_of_a_mapping_of_an_own_model(tmp_path: Path) -> None:
     text = "grid: {model.parts: [{a: 1, b: 2}, {a: 2}, 3, x]}\nexclude: [{model.parts: {a: 1}}, {model.parts: 3}]\n"
     assert axes(own(tmp_path, text)) == [{"a": 2}, "x"]
 
 
-def test_own_model_beside_one_of_the_catalog(tmp_path: Path) -> None:
+def test_own_model_and_one_of_the_catalog(tmp_path: Path) -> None:
     found = own(tmp_path, "grid: {model: ['nets.py:net', mlp], model.dropout: [0, 0.5]}\n")
     assert [row.trial.settings["model"].get("dropout") for row in found.rows] == [0, 0.5, 0, 0.5]
     assert len(found.trials) == 4
 
 
-def test_own_model_beside_one_of_the_catalog_that_takes_no_such_value(tmp_path: Path) -> None:
+def test_own_model_and_one_of_the_catalog_with_a_value_that_is_invalid_for_it(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r":2:\d+: grid\.model\.dropout: found \"x\", expected a number"):
         own(tmp_path, "grid: {model: ['nets.py:net', mlp], model.dropout: [x]}\n")
 
@@ -495,7 +495,7 @@ def test_own_model_beside_one_of_the_catalog_that_takes_no_such_value(tmp_path: 
 # --- the collector ----------------------------------------------------------------------------------------------------
 
 
-def test_expand_leaves_the_garbage_collector_as_it_was(tmp_path: Path) -> None:
+def test_expand_does_not_change_the_state_of_the_garbage_collector(tmp_path: Path) -> None:
     assert gc.isenabled()
     plan(tmp_path, GOOD)
     assert gc.isenabled()
@@ -510,17 +510,26 @@ def test_expand_leaves_the_garbage_collector_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plot", "message"),
     [
-        ("{kind: lines, x: lr, y: test_loss, line: l1}", "plots[0].line: 'l1' has 45 values; a figure holds 40 lines"),
+        (
+            "{kind: lines, x: lr, y: test_loss, line: l1}",
+            "plots[0].line: 'l1' has 45 values; the limit of a figure is 40 lines",
+        ),
         (
             "{kind: scatter, x: lr, y: test_loss, line: l1}",
-            "plots[0].line: 'l1' has 45 values; a figure holds 40 lines",
+            "plots[0].line: 'l1' has 45 values; the limit of a figure is 40 lines",
         ),
         (
             "{kind: lines, x: lr, y: test_loss, facet: l1}",
-            "plots[0].facet: 'l1' has 45 values; a figure holds 24 panels",
+            "plots[0].facet: 'l1' has 45 values; the limit of a figure is 24 panels",
         ),
-        ("{kind: surface, x: lr, y: l1, z: test_loss, facet: l1}", "'l1' has 45 values; a figure holds 12 panels"),
-        ("{kind: heatmap, x: lr, y: l1, z: test_loss, facet: l1}", "'l1' has 45 values; a figure holds 24 panels"),
+        (
+            "{kind: surface, x: lr, y: l1, z: test_loss, facet: l1}",
+            "'l1' has 45 values; the limit of a figure is 12 panels",
+        ),
+        (
+            "{kind: heatmap, x: lr, y: l1, z: test_loss, facet: l1}",
+            "'l1' has 45 values; the limit of a figure is 24 panels",
+        ),
         ("{kind: lines, x: lr, y: weight_stalled}", "plots[0].y: no trial has weight_stalled: none quantizes weight"),
         ("{kind: heatmap, x: lr, y: l1, z: error_zero}", "plots[0].z: no trial has error_zero: none quantizes error"),
         (
@@ -539,14 +548,14 @@ def test_plot_that_can_not_be_drawn_is_refused_before_training(plot: str, messag
     assert message in line
 
 
-def test_plot_of_a_test_metric_where_all_examples_train_is_refused(tmp_path: Path) -> None:
+def test_plot_of_a_test_metric_is_refused_if_all_examples_are_used_for_training(tmp_path: Path) -> None:
     text = "trial: {data: digits, model: mlp, split: %s}\ngrid: {lr: [1, 2]}\nplots: [{kind: lines, x: lr, y: test_accuracy}]\n"
     (line,) = wrong(tmp_path, text % "all")
-    assert "plots[0].y: no trial has test_accuracy: with `split: all` no example is left to test on" in line
+    assert "plots[0].y: no trial has test_accuracy: `split: all` leaves no test set" in line
     assert plan(tmp_path, text % "standard").rows
 
 
-def test_plot_of_what_some_trial_has_is_fine(tmp_path: Path) -> None:
+def test_plot_of_a_metric_that_some_trial_has_is_accepted(tmp_path: Path) -> None:
     float32 = "also: [{trial: {data: digits, model: mlp}}]\n"
     assert plan(tmp_path, QUANTIZED + "plots: [{kind: lines, x: epoch, y: weight_stalled}]\n").rows
     assert plan(tmp_path, QUANTIZED + float32 + "plots: [{kind: scatter, x: bitwidth, y: weight_zero}]\n").rows
@@ -559,10 +568,10 @@ def test_plot_of_what_some_trial_has_is_fine(tmp_path: Path) -> None:
         ("{format: range, at: operands}", "{kind: scatter, x: model_bits, y: test_loss}", "no trial has model_bits"),
         ("quantized_bits", "{kind: scatter, x: model_bits, y: test_loss}", "no trial has model_bits"),
         ("range", "{kind: lines, x: lr, y: compressed_bytes}", "no trial has compressed_bytes: none has a stage that"),
-        ("range", "{kind: lines, x: epoch, y: model_bits}", "model_bits is the same in each epoch: give another x"),
+        ("range", "{kind: lines, x: epoch, y: model_bits}", "model_bits is the same in every epoch: choose another x"),
     ],
 )
-def test_sizes_can_be_drawn_where_trials_will_have_them(tmp_path: Path, weight: str, plot: str, message: str) -> None:
+def test_sizes_can_be_drawn_if_trials_will_have_them(tmp_path: Path, weight: str, plot: str, message: str) -> None:
     trial = f"{{data: digits, model: mlp, bitwidth: 8, quantize: {{weight: {weight}, bias: float32}}}}"
     text = f"trial: {trial}\ngrid: {{lr: [1, 2]}}\nplots: [{plot}]\n"
     if message:
@@ -571,7 +580,7 @@ def test_sizes_can_be_drawn_where_trials_will_have_them(tmp_path: Path, weight: 
         assert plan(tmp_path, text).rows
 
 
-# --- what a figure holds ----------------------------------------------------------------------------------------------
+# --- limits of figures ------------------------------------------------------------------------------------------------
 
 MIXED = """
 trial: {data: digits, model: mlp, epochs: 1, quantize: {weight: range}}
@@ -586,10 +595,10 @@ COLUMNS = ["bitwidth", "momentum", "seed", "quantize.weight", "optimizer", "stat
 
 
 @pytest.mark.parametrize("kind", ["lines", "scatter", "heatmap", "surface", "threshold"])
-def test_plan_refuses_the_plots_whose_figures_would_have_too_many_panels_or_lines(
+def test_plots_are_refused_exactly_if_their_figures_would_have_too_many_panels_or_lines(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The figures of the plan's own table are the oracle."""
+    """The figures of the plan's table are the oracle."""
     own = {"lines": "y: test_loss", "scatter": "y: test_loss", "threshold": "y: bitwidth, z: test_accuracy, reach: 0.9"}
     across, known = "line" if kind in own else "y", PLOT_KINDS[kind]
     write(tmp_path / "out", plan(tmp_path, MIXED), "test", {}, {})
@@ -608,12 +617,12 @@ def test_plan_refuses_the_plots_whose_figures_would_have_too_many_panels_or_line
         if facet:
             monkeypatch.setitem(PLOT_KINDS, kind, replace(known, panels=panels - 1))
             (line,) = wrong(tmp_path, text)
-            assert f"a figure holds {panels - 1} panels" in line
+            assert f"the limit of a figure is {panels - 1} panels" in line
             monkeypatch.setitem(PLOT_KINDS, kind, replace(known, panels=panels))
         if kind in own:
             monkeypatch.setattr("qsweep.spec.checks.MOST_LINES", lines - 1)
             (line,) = wrong(tmp_path, text)
-            assert f"a figure holds {lines - 1} lines" in line
+            assert f"the limit of a figure is {lines - 1} lines" in line
 
 
 def _counts(table: pd.DataFrame, entry: Mapping[str, Any]) -> tuple[int, int]:
@@ -622,11 +631,11 @@ def _counts(table: pd.DataFrame, entry: Mapping[str, Any]) -> tuple[int, int]:
     return len(shown.panels), len(shown.series.places)
 
 
-def test_histogram_of_more_trials_than_a_panel_holds_is_refused(tmp_path: Path) -> None:
+def test_histogram_of_too_many_trials_is_refused(tmp_path: Path) -> None:
     text = GOOD + "grid: {l1: {linspace: [0, 1, %d]}, momentum: [%s]}\n" + HISTOGRAM
     faceted = text.replace("weight}", "weight, facet: momentum}")
     (line,) = wrong(tmp_path, text % (41, "0"), "histogram=10")
-    assert "plots[0]: a panel would have 41 lines, one per trial; it holds 40" in line
+    assert "plots[0]: a panel would have 41 lines, one per trial; the limit is 40" in line
     assert plan(tmp_path, text % (40, "0"), "histogram=10").rows
     assert wrong(tmp_path, text % (21, "0, 0.5"), "histogram=10")
     assert plan(tmp_path, faceted % (21, "0, 0.5"), "histogram=10").rows
@@ -636,7 +645,7 @@ def test_histogram_of_more_trials_than_a_panel_holds_is_refused(tmp_path: Path) 
     assert plan(tmp_path, references + faceted % (20, "0, 0.5"), "histogram=10").rows
 
 
-def test_training_accuracy_over_the_epochs_before_a_compression_is_fine(tmp_path: Path) -> None:
+def test_plot_of_training_accuracy_over_the_epochs_before_a_compression_is_accepted(tmp_path: Path) -> None:
     text = GOOD.replace("}", ", stages: [{compress: {weight: uniform4}}]}") + "grid: {lr: [1, 2]}\nplots: [%s]"
     assert plan(tmp_path, text % "{kind: lines, x: epoch, y: train_accuracy}").rows
     (line,) = wrong(tmp_path, text % "{kind: lines, x: lr, y: test_loss, line: train_loss}")

@@ -24,7 +24,7 @@ def test_schema_is_valid() -> None:
     Draft202012Validator.check_schema(spec_schema())
 
 
-def test_schema_has_no_reference_to_nothing() -> None:
+def test_schema_has_no_dangling_reference() -> None:
     schema = spec_schema()
 
     def references(value: Any) -> list[str]:
@@ -38,7 +38,7 @@ def test_schema_has_no_reference_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
-def test_schema_accepts_the_specs_that_we_ship(path: Path) -> None:
+def test_schema_accepts_the_packaged_specs(path: Path) -> None:
     assert [error.message for error in VALIDATOR.iter_errors(read_file(path, path.name).value)] == []
 
 
@@ -64,7 +64,7 @@ def test_schema_accepts_the_specs_that_we_ship(path: Path) -> None:
         "plots: [{kind: histogram, place: a.weight, range: [-0.1, 0.2]}]",
     ],
 )
-def test_schema_accepts_what_the_language_has(text: str) -> None:
+def test_schema_accepts_all_features(text: str) -> None:
     assert accepts(text)
 
 
@@ -136,5 +136,5 @@ def test_schema_accepts_what_the_language_has(text: str) -> None:
         "name: ../x",
     ],
 )
-def test_schema_refuses_the_mistakes_it_can_know(text: str) -> None:
+def test_schema_refuses_the_mistakes_that_it_can_express(text: str) -> None:
     assert not accepts(text)

@@ -1,4 +1,4 @@
-"""Whole spec files: every mistake at its place."""
+"""Spec files: every mistake at its place."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def wrong(folder: Path, text: str, *overrides: str, name: str = "mine") -> list[
     return str(caught.value).splitlines()
 
 
-# --- what stands at the top -------------------------------------------------------------------------------------------
+# --- the top level ----------------------------------------------------------------------------------------------------
 
 
-def test_spec_has_what_the_file_says(tmp_path: Path) -> None:
+def test_spec_has_the_values_of_the_file(tmp_path: Path) -> None:
     found = spec(tmp_path, GOOD + "name: mine\ntitle: A title\nseeds: 2\ngrid: {lr: [1, 2]}\nplots: []\n")
     assert (found.name, found.title, found.seeds, len(found.blocks)) == ("mine", "A title", (0, 1), 1)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- 1\n", "trial\n", "3\n"])
-def test_file_without_a_mapping_at_the_top_is_refused(tmp_path: Path, text: str) -> None:
+def test_file_without_a_mapping_at_the_top_level_is_refused(tmp_path: Path, text: str) -> None:
     (line,) = wrong(tmp_path, text)
     assert "expected a mapping with trial, grid, …" in line
 
 
-def test_every_mistake_of_a_file_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+def test_every_mistake_of_a_file_is_reported_at_once_with_its_place(tmp_path: Path) -> None:
     text = (
         "name: other\ntitle: [1]\ntrail: {}\ntrial:\n  data: minst\n  lr: zero\ngrid:\n  bitwith: [1]\n  epochs: []\n"
         "zip: {lr: [1], scale: [1, 2]}\nseeds: 0\nplots:\n  - {kind: pie}\n  - {kind: lines, y: accuracy}\nmax_trials: x\n"
@@ -66,23 +66,23 @@ def test_every_mistake_of_a_file_is_told_at_once_with_its_place(tmp_path: Path) 
     ("text", "message"),
     [
         ("gird: {}", "mine.yaml:2:1: gird: unknown key 'gird'; did you mean 'grid'?"),
-        ("trial: {lr: 1}", "mine.yaml:2:1: trial: stands here a second time"),
-        ("grid: {lr: [1], lr: [2]}", "mine.yaml:2:17: grid.lr: stands here a second time"),
+        ("trial: {lr: 1}", "mine.yaml:2:1: trial: this key is listed twice"),
+        ("grid: {lr: [1], lr: [2]}", "mine.yaml:2:17: grid.lr: this key is listed twice"),
         ("grid:", "mine.yaml:2:1: grid: found null, expected a mapping"),
         ("plots: {}", "mine.yaml:2:1: plots: found {}, expected a list of plots"),
         ("max_trials: true", "max_trials: found true, expected an integer from 1"),
         ("max_trials: 0", "max_trials: found 0, expected an integer from 1"),
         ("stack: 0", "stack: found 0, expected an integer from 1"),
         ("stack: 1.5", "stack: found 1.5, expected an integer from 1"),
-        ("name: 3", "name: found 3, expected a text"),
+        ("name: 3", "name: found 3, expected a string"),
     ],
 )
-def test_mistake_at_the_top_is_said(tmp_path: Path, text: str, message: str) -> None:
+def test_mistake_at_the_top_level_is_reported(tmp_path: Path, text: str, message: str) -> None:
     (line,) = wrong(tmp_path, GOOD + text)
     assert message in line
 
 
-def test_missing_file_is_said(tmp_path: Path) -> None:
+def test_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none\.yaml: No such file"):
         read(tmp_path / "none.yaml")
 
@@ -91,7 +91,7 @@ def test_missing_file_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "lr_bitwidth", "v1.2", "_x", "A-b", "a" * 64])
-def test_name_that_can_be_a_folder_is_taken(tmp_path: Path, name: str) -> None:
+def test_name_that_can_be_a_folder_is_accepted(tmp_path: Path, name: str) -> None:
     assert spec(tmp_path, GOOD, name=name).name == name
 
 
@@ -101,19 +101,19 @@ def test_name_that_can_not_be_a_folder_is_refused(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["../x", "x/y", "/x", "..", "", ".", "-/..", "a\0"])
-def test_name_pattern_takes_no_path(name: str) -> None:
+def test_name_pattern_matches_no_path(name: str) -> None:
     assert not NAME.fullmatch(name)
 
 
 @pytest.mark.parametrize("name", ["../x", "other", ".x", "a b"])
-def test_name_other_than_the_files_is_refused(tmp_path: Path, name: str) -> None:
+def test_name_other_than_that_of_the_file_is_refused(tmp_path: Path, name: str) -> None:
     (line,) = wrong(tmp_path, GOOD + f"name: {name}\n")
-    assert line == f"mine.yaml:2:1: name: found '{name}', but the file's name is 'mine': make them the same"
+    assert line == f"mine.yaml:2:1: name: found '{name}', but the file's name is 'mine': make them equal"
 
 
 def test_name_of_the_committed_results_is_refused(tmp_path: Path) -> None:
     for name in ("reference", "weights"):
-        assert f"results/{name}/ is no sweep's folder" in wrong(tmp_path, GOOD, name=name)[0]
+        assert f"results/{name}/ is reserved" in wrong(tmp_path, GOOD, name=name)[0]
 
 
 def test_folder_is_the_name_and_six_digits_of_the_overrides(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_seeds_are_a_number_or_a_list(tmp_path: Path, text: str, seeds: tuple[in
         ("seeds: 1.5", "found 1.5"),
         ("seeds: true", "found true"),
         ("seeds: []", "found []"),
-        ("seeds: [1, 1]", "a seed stands here twice"),
+        ("seeds: [1, 1]", "a seed is listed twice"),
         ("seeds: [-1]", "found [-1]"),
         ("seeds: [9223372036854775808]", "found [9223372036854775808]"),
         ("seeds: [a]", 'found ["a"]'),
@@ -163,7 +163,7 @@ def test_seeds_are_a_number_or_a_list(tmp_path: Path, text: str, seeds: tuple[in
         ("seeds:", "found null"),
     ],
 )
-def test_seeds_that_are_wrong_are_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_wrong_seeds_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (line,) = wrong(tmp_path, GOOD + text)
     assert line.startswith("mine.yaml:2:1: seeds: ")
     assert message in line
@@ -178,11 +178,11 @@ HUGE = GOOD + "grid:\n  lr: {linspace: [0.1, 1, 5000]}\n  momentum: {linspace: [
 def test_ten_million_trials_are_refused_with_the_count(tmp_path: Path) -> None:
     (line,) = wrong(tmp_path, HUGE)
     assert line == (
-        "mine.yaml:2:1: grid: 10,000,000 trials, more than 100,000: if that is meant, write `max_trials: 10000000`"
+        "mine.yaml:2:1: grid: 10,000,000 trials, more than 100,000: if this is intended, write `max_trials: 10000000`"
     )
 
 
-def test_ten_million_trials_are_taken_when_asked_for(tmp_path: Path) -> None:
+def test_ten_million_trials_are_accepted_with_max_trials(tmp_path: Path) -> None:
     assert spec(tmp_path, HUGE + "max_trials: 10000000").blocks[0].size == 10_000_000
 
 
@@ -205,7 +205,7 @@ def test_size_counts_seeds_and_all_blocks(tmp_path: Path) -> None:
         "{kind: histogram, place: linear1.weight, range: [-0.1, 1]}",
     ],
 )
-def test_plot_is_taken(tmp_path: Path, plot: str) -> None:
+def test_plot_is_accepted(tmp_path: Path, plot: str) -> None:
     assert len(spec(tmp_path, GOOD + f"plots: [{plot}]").plots) == 1
 
 
@@ -221,13 +221,19 @@ def test_plot_is_taken(tmp_path: Path, plot: str) -> None:
             "plots[0].y: unknown metric 'test_acuracy'; did you mean 'test_accuracy'?",
         ),
         ("{kind: heatmap, x: lr, y: zero, z: lr}", "plots[0].z: unknown metric 'lr'"),
-        ("{kind: threshold, x: lr, y: zero, z: test_loss}", "plots[0].z: test_loss is nothing to reach (one of: test_"),
-        ("{kind: heatmap, x: lr, y: zero, z: weight_zero, reach: 0.5}", "plots[0].z: weight_zero is nothing to reach"),
-        ("{kind: lines, x: epoch, y: seconds}", "plots[0].y: seconds are a whole trial's, not an epoch's"),
+        (
+            "{kind: threshold, x: lr, y: zero, z: test_loss}",
+            "plots[0].z: test_loss is not an accuracy to reach (one of: test_",
+        ),
+        (
+            "{kind: heatmap, x: lr, y: zero, z: weight_zero, reach: 0.5}",
+            "plots[0].z: weight_zero is not an accuracy to reach",
+        ),
+        ("{kind: lines, x: epoch, y: seconds}", "plots[0].y: seconds are per trial, not per epoch"),
         ("{kind: heatmap, x: lr, z: test_loss}", "plots[0]: a heatmap needs y"),
         ("{kind: lines, x: lr, y: test_loss, z: lr}", "plots[0].z: unknown key 'z'"),
-        ("{kind: lines, x: 3, y: test_loss}", "plots[0].x: found 3, expected a text"),
-        ("{kind: lines, x: lr, y: test_loss, facet: null}", "plots[0].facet: found null, expected a text"),
+        ("{kind: lines, x: 3, y: test_loss}", "plots[0].x: found 3, expected a string"),
+        ("{kind: lines, x: lr, y: test_loss, facet: null}", "plots[0].facet: found null, expected a string"),
         ("{kind: lines, x: lr, y: test_loss, name: ../x}", "plots[0].name: '../x' can't name a file"),
         ("{kind: lines, x: lr, y: test_loss, name: .x}", "plots[0].name: '.x' can't name a file"),
         ("{kind: lines, x: lr, y: test_loss, range: 1}", "plots[0].range: unknown key 'range'"),
@@ -239,7 +245,7 @@ def test_plot_is_taken(tmp_path: Path, plot: str) -> None:
         ("{kind: histogram, place: a, range: [1, true]}", "plots[0].range: found [1, true], expected"),
     ],
 )
-def test_plot_that_is_wrong_is_refused(tmp_path: Path, plot: str, message: str) -> None:
+def test_wrong_plot_is_refused(tmp_path: Path, plot: str, message: str) -> None:
     (line,) = wrong(tmp_path, GOOD + f"plots: [{plot}]")
     assert message in line
 
@@ -247,7 +253,7 @@ def test_plot_that_is_wrong_is_refused(tmp_path: Path, plot: str, message: str) 
 # --- overrides --------------------------------------------------------------------------------------------------------
 
 
-def test_override_is_read_as_yaml_is(tmp_path: Path) -> None:
+def test_override_is_read_as_yaml(tmp_path: Path) -> None:
     trial = spec(tmp_path, GOOD, "lr=1e-3", "zero=false", "init=normal(0.1)", "model.hidden=[8, 16]").blocks[0].trial
     assert (trial["lr"], trial["zero"], trial["init"]) == (0.001, False, {"name": "normal", "std": 0.1})
     assert trial["model"] == {"name": "mlp", "hidden": [8, 16]}
@@ -261,7 +267,7 @@ def test_override_sets_the_seeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("lr", "-S lr: expected NAME=VALUE, as in -S lr=0.1"),
+        ("lr", "-S lr: expected NAME=VALUE, such as -S lr=0.1"),
         ("=3", "-S =3: expected NAME=VALUE"),
         ("lr=[1", "-S lr:1:3: invalid YAML"),
         ("lr=!!float 3", "-S lr:1:1: tag"),
@@ -271,12 +277,12 @@ def test_override_sets_the_seeds(tmp_path: Path) -> None:
         ("title=x", "-S title: unknown parameter 'title'"),
     ],
 )
-def test_override_that_is_wrong_is_refused(tmp_path: Path, override: str, message: str) -> None:
+def test_wrong_override_is_refused(tmp_path: Path, override: str, message: str) -> None:
     (line,) = wrong(tmp_path, GOOD, override)
     assert line.startswith(message)
 
 
-def test_override_that_is_wrong_is_said_once_for_many_blocks(tmp_path: Path) -> None:
+def test_wrong_override_is_reported_once_for_many_blocks(tmp_path: Path) -> None:
     text = GOOD + "grid: {lr: [1]}\nalso: [{grid: {lr: [2]}}, {grid: {lr: [3]}}]\n"
     assert len(wrong(tmp_path, text, "lr=0")) == 1
 
@@ -293,13 +299,13 @@ def test_problem_in_the_base_points_to_the_base(tmp_path: Path) -> None:
     ]
 
 
-def test_digests_are_of_the_text(tmp_path: Path) -> None:
+def test_digests_are_those_of_the_text(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text("x = 1\n")
     found = spec(tmp_path, "trial: {data: digits, model: 'nets.py:net'}")
     assert found.digests == {"nets.py": hashlib.sha256(b"x = 1\n").hexdigest()}
 
 
-def test_large_wrong_file_says_little(tmp_path: Path) -> None:
+def test_large_wrong_file_has_a_short_message(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         spec(tmp_path, GOOD + "grid: {lr: {linspace: [-1, 0, 5000]}}")
     assert len(caught.value.problems) == 5_000
@@ -314,10 +320,10 @@ def test_large_wrong_file_says_little(tmp_path: Path) -> None:
     [
         (["lr=0.1", "lr=0.01"], "-S lr is given twice"),
         (["lr=0.1", "seeds=3", "lr=0.1"], "-S lr is given twice"),
-        (["seeds=3", "seeds=5"], "several values are a list, as in -S 'seeds=[…, …]'"),
+        (["seeds=3", "seeds=5"], "write several values as a list: -S 'seeds=[…, …]'"),
         (
             ["lr=0.1,0.01"],
-            "-S lr: found \"0.1,0.01\", expected a number above 0; several values are a list: -S 'lr=[0.1, 0.01]'",
+            "-S lr: found \"0.1,0.01\", expected a number above 0; write several values as a list: -S 'lr=[0.1, 0.01]'",
         ),
         (["lr=0.1 0.01"], "-S 'lr=[0.1, 0.01]'"),
         (["seeds=1,2"], "-S 'seeds=[1, 2]'"),
@@ -332,9 +338,7 @@ def test_large_wrong_file_says_little(tmp_path: Path) -> None:
         (["lr=\u22121"], "found U+2212 (minus sign)"),
     ],
 )
-def test_each_mistake_of_an_override_is_refused_with_what_is_right(
-    tmp_path: Path, overrides: list[str], message: str
-) -> None:
+def test_wrong_override_is_refused_with_the_correction(tmp_path: Path, overrides: list[str], message: str) -> None:
     path = tmp_path / "s.yaml"
     path.write_text("trial: {data: digits, model: softmax, epochs: 1}\ngrid: {lr: [0.5]}\n", encoding="utf-8")
     with pytest.raises(UserError) as caught:
@@ -342,7 +346,7 @@ def test_each_mistake_of_an_override_is_refused_with_what_is_right(
     assert message in str(caught.value)
 
 
-def test_a_trial_parameter_at_the_top_is_sent_into_trial(tmp_path: Path) -> None:
+def test_trial_parameter_at_the_top_level_is_reported_as_one_for_trial(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text("lr: 1\ntrial: {data: digits, model: softmax}\nalso: [{epochs: 2}]\n", encoding="utf-8")
     with pytest.raises(SpecError) as caught:
