@@ -1,11 +1,11 @@
-"""Figures from a sweep's tables: surfaces, heatmaps, lines, scatters, thresholds and histograms, as PNG and as PDF.
+"""Figures from a sweep's tables: surfaces, heatmaps, lines, scatters, thresholds and histograms, as PNG and PDF.
 
-A figure shows what the table says and nothing else: a trial without a result is marked, never interpolated; what is
-averaged is named in the figure; equal tables give equal bytes.
+A figure shows only what the table contains: a trial without a result is marked, never interpolated; the figure says
+what is averaged; equal tables produce equal bytes.
 
-`entry` reads what to draw, `rows`, `cells` and `distributions` reduce the tables to what one figure shows, `axes` says
-where a value stands and how it reads, `fonts` in which fonts, `page` holds what all figures share. A kind of plot is
-declared in qsweep.spec.plots; the file of its name here, or the one that its declaration names, has a `draw` for it.
+`entry` reads what to draw; `rows`, `cells` and `distributions` reduce the tables to the content of one figure; `axes`
+computes positions and labels of values; `fonts` chooses fonts; `page` has what all figures share. A kind of plot is
+declared in qsweep.spec.plots; the module of its name here, or the one that its declaration names, has its `draw`.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_SHOWN = 20
-"""Characters without a font that a message lists."""
+"""How many characters without a font a message lists."""
 
 __all__ = ["Drawn", "draw"]
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """What became of the plots of a spec.
+    """The result of drawing the plots of a spec.
 
     Attributes:
-        figures: those that were drawn, by name.
+        figures: the drawn figures by name.
         paths: the files that were written.
-        failures: why other plots could not be drawn, one message each.
-        notes: what is worth a line, such as characters that no font has.
+        failures: a message for each plot that could not be drawn.
+        notes: warnings, such as about characters that no font has.
     """
 
     figures: Mapping[str, Figure] = field(default_factory=dict)
@@ -58,12 +58,12 @@ def draw(
     title: str,
     histograms: pd.DataFrame | None = None,
 ) -> Drawn:
-    """Draw each entry of a spec's `plots:`, and into `folder`, if there is one, as `<name>.png` (200 dpi) and
+    """Draw each entry of a spec's `plots:`, and write it to `folder`, if given, as `<name>.png` (200 dpi) and
     `<name>.pdf`.
 
-    `trials`, `history` and `histograms` are the tables of one sweep (trials.csv, history.csv, histograms.csv, which not
-    every sweep has); `title` stands above figures whose entry has none. An entry that the tables don't fit, or that
-    asks for more than a figure holds, is reported; the others are drawn.
+    `trials`, `history` and `histograms` are the tables of one sweep (trials.csv, history.csv, and histograms.csv, which
+    not every sweep has); `title` is the title of figures whose entry has none. An entry that does not fit the tables or
+    exceeds the limits of a figure is reported; the others are drawn.
 
     Raises:
         UserError: an entry is incomplete.
@@ -78,7 +78,7 @@ def draw(
             failures.append(str(error))
     if not pictures:
         return Drawn(failures=tuple(failures))
-    from qsweep.plots import page  # matplotlib takes half a second: who doesn't draw is spared
+    from qsweep.plots import page  # only here, since importing matplotlib takes half a second
 
     text = _text(trials, entries, title)
     figures: dict[str, Figure] = {}
@@ -95,7 +95,7 @@ def draw(
 
 
 def _text(trials: pd.DataFrame, entries: Sequence[Entry], title: str) -> str:
-    """The characters that figures may show: those of titles and of the columns that place trials."""
+    """The characters that figures may show: those in titles and in the columns that place trials."""
     columns = {column for entry in entries for column in entry.columns.values() if column in trials.columns}
     texts = {str(value) for column in columns for value in trials[column].unique()}
     return "".join(sorted({*title, *"".join(str(entry.title or "") for entry in entries), *"".join(texts)}))

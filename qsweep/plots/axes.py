@@ -1,4 +1,4 @@
-"""Where a value stands on an axis, and how it reads."""
+"""Axes: positions and labels of values."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from qsweep.trial.measures import LABELS, MEASURES, is_share
 from qsweep.trial.parameters import PLAIN, ROLE_PARTS
 
 Value = bool | float | str
-"""What stands in a column of parameters; a column holds one type only."""
+"""A value in a column of parameters; a column has only one type."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A place beyond an axis, for trials that don't read its parameter: a float32 trial has no bitwidth."""
+    """A place beyond the end of an axis, for trials that don't read its parameter: a float32 trial has no bitwidth."""
 
     label: str
 
@@ -29,26 +29,26 @@ Place = Value | Reference
 
 WORDS: Final = {p.name: p.label for p in PLAIN.values() if p.label} | LABELS
 INNER_WORDS: Final = {p.name: p.label or p.unit for p in ROLE_PARTS.values() if p.label or p.unit}
-"""Words of a format's parameters, behind the role: `quantize.weight.bitwidth` is weight bits."""
+"""Labels of a format's parameters, shown after the role: `quantize.weight.bitwidth` is weight bits."""
 UNITS: Final = {
     **{p.name: p.unit for p in PLAIN.values() if p.unit},
     **{measure: "%" for measure in MEASURES if is_share(measure)},
 }
 PHRASES: Final = {("zero", True): "with a zero level", ("zero", False): "without a zero level"}
 DIGITS: Final = 4
-"""Of a number in a figure, unless it takes more to tell it from others."""
+"""Significant digits of a number in a figure, unless more are needed to distinguish numbers."""
 LONGEST: Final = 25
-"""Characters of a value or a column's name that a figure shows; longer ones are cut."""
+"""Maximum characters of a value or a column's name in a figure; longer ones are cut."""
 NEAREST: Final = 1e-3
-"""Numbers that are nearer to each other than this part of their mean distance look like one."""
+"""Numbers closer to each other than this fraction of the mean distance look like one."""
 EVEN: Final = 0.5
-"""Part of the largest step by which the steps of values may differ that are spread evenly, such as 0.1, 0.03, 0.01."""
+"""Steps of evenly spread values, such as 0.1, 0.03, 0.01, differ by at most this fraction of the largest step."""
 DRAWN_APART: Final = 1e-11
-"""The same, as a part of the largest of them: drawing takes the difference of floats."""
+"""The same as a fraction of the largest number, since drawing subtracts floats."""
 
 
 def word(column: str) -> str:
-    """A column's name as the reader of a figure knows it."""
+    """A column's name in words."""
     return WORDS.get(column) or cut(_dotted_word(column) if "." in column else column)
 
 
@@ -62,12 +62,12 @@ def _dotted_word(column: str) -> str:
 
 
 def label(column: str) -> str:
-    """A column's name with its unit, as the label of an axis."""
+    """The label of an axis: a column's name with its unit."""
     return f"{word(column)} ({UNITS[column]})" if column in UNITS else word(column)
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
-    """`text` on one line, its middle left out where it is too long, and safe from being read as mathematics."""
+    """`text` on one line, with its middle left out if it is too long, and escaped so that it is not mathematics."""
     text = drawable("".join(character for character in " ".join(text.split()) if character.isprintable()))
     ends = (longest - 1) // 2
     return (text if len(text) <= longest else f"{text[:ends]}…{text[-ends:]}").replace("$", r"\$")
@@ -78,7 +78,7 @@ def _near_whole(number: float) -> bool:
 
 
 def _log2(number: float) -> float:
-    """Tables keep 12 digits, so that small powers of two come back a little off."""
+    """log2, rounded if almost whole: tables keep 12 digits, so small powers of two are slightly off."""
     exponent = math.log2(number)
     return float(round(exponent)) if _near_whole(exponent) else exponent
 
@@ -88,11 +88,11 @@ LOGARITHMS: Final = {"log2": _log2, "log10": math.log10}
 
 @dataclass(frozen=True)
 class Axis:
-    """The places of one column, in order, on a scale that suits them.
+    """The places of one column, in order, on a suitable scale.
 
-    `scale` is `log2`, `log10` or `linear` for numbers, `category` for the rest, and for numbers that no scale tells
-    apart; coordinates are logarithms on the first two, and counted from 0 on the last. References stand beyond the last
-    value; 0 stands apart before the first one where the scale is logarithmic.
+    `scale` is `log2`, `log10` or `linear` for numbers, and `category` for everything else and for numbers that no scale
+    can distinguish; coordinates are logarithms on the first two, and indices on the last. References are placed after
+    the last value; on a logarithmic scale, 0 is placed before the first value, separated by a gap.
     """
 
     column: str
@@ -110,30 +110,30 @@ class Axis:
         """All places, references last."""
         return (*self.values, *self.references)
 
-    def is_apart(self, place: Place) -> bool:
-        """Whether a place is off the scale, so that no line leads to it: a reference, or 0 on a logarithmic axis."""
+    def is_off_scale(self, place: Place) -> bool:
+        """Whether a place is off the scale, so that lines do not connect to it: a reference, or 0 on a log axis."""
         return isinstance(place, Reference) or (self.scale in LOGARITHMS and place == 0)
 
     @property
     def joined(self) -> tuple[Value, ...]:
         """The values on the scale."""
-        return tuple(value for value in self.values if not self.is_apart(value))
+        return tuple(value for value in self.values if not self.is_off_scale(value))
 
     @property
-    def apart(self) -> tuple[Place, ...]:
+    def off_scale(self) -> tuple[Place, ...]:
         """The places off the scale."""
-        return tuple(place for place in self.places if self.is_apart(place))
+        return tuple(place for place in self.places if self.is_off_scale(place))
 
     @property
     def is_even(self) -> bool:
-        """Whether neighbours on the scale are about equally far apart; sizes of models are not."""
+        """Whether neighbours on the scale have about equal distances; sizes of models do not."""
         ends = [self.at(value) for value in self.joined]
         steps = [b - a for a, b in pairwise(ends)]
         return not steps or _spread(steps) <= EVEN * max(steps)
 
     @property
     def step(self) -> float:
-        """The mean distance of neighbours; for a single value, what can be told from it."""
+        """The mean distance of neighbours; for a single value, a distance that is visible beside it."""
         ends = [self.at(value) for value in self.joined]
         if len(ends) > 1:
             return (ends[-1] - ends[0]) / (len(ends) - 1)
@@ -146,12 +146,12 @@ class Axis:
             return last + (1.5 + self.references.index(place)) * self.step
         if self.scale == "category":
             return float(self.values.index(place))
-        if self.is_apart(place):
+        if self.is_off_scale(place):
             return self.at(self.joined[0]) - 1.5 * self.step
         return LOGARITHMS.get(self.scale, float)(float(place))
 
     def text(self, place: Place, longest: int = LONGEST) -> str:
-        """A place as its tick or legend label, of at most `longest` characters if it is text; no two are alike."""
+        """The tick or legend label of a place, with at most `longest` characters if it is text; labels are distinct."""
         texts = self._texts if longest == LONGEST else self._distinct_texts(longest)
         return texts[self.places.index(place)]
 
@@ -160,23 +160,23 @@ class Axis:
         return self._distinct_texts(LONGEST)
 
     def _distinct_texts(self, longest: int) -> list[str]:
-        """The labels of all places. A reference that is named like a value says that it is a reference."""
+        """The labels of all places. A reference with the name of a value is marked as a reference."""
         texts = self._value_texts(longest)
         taken = set(texts)
-        plain_names = _told_apart([reference.label for reference in self.references], longest)
+        plain_names = _distinct_cuts([reference.label for reference in self.references], longest)
         for name in plain_names:
             texts.append(cut(f"{name} (reference)", longest + 12) if name in taken else name)
         return texts
 
     def _value_texts(self, longest: int) -> list[str]:
         if any(isinstance(value, str) for value in self.values):
-            return _told_apart([str(value) for value in self.values], longest)
+            return _distinct_cuts([str(value) for value in self.values], longest)
         if any(isinstance(value, bool) for value in self.values):
             return [PHRASES.get((self.column, bool(value)), str(value).lower()) for value in self.values]
         return self._number_texts([float(value) for value in self.values])
 
     def _number_texts(self, numbers: Sequence[float]) -> list[str]:
-        """Small integers are written out; other numbers as powers where all of the axis are powers."""
+        """Small integers are written out; other numbers are powers if all numbers of the axis are."""
         base = {"log2": 2, "log10": 10}.get(self.scale)
         written_out = all(number.is_integer() and number <= 4096 for number in numbers)
         exponents = [] if base is None or written_out else [self.at(number) for number in numbers if number]
@@ -185,22 +185,22 @@ class Axis:
         return plain_texts(numbers)
 
     def title(self, value: Value) -> str:
-        """A value as the title of its panel."""
+        """The title of a value's panel."""
         text = self.text(value)
         if isinstance(value, bool) and (self.column, value) in PHRASES:
             return text
         return f"{word(self.column)} = {text}" if isinstance(value, float) else f"{word(self.column)}: {text}"
 
     def ticks(self, most: int) -> list[Place]:
-        """At most about `most` values that deserve a tick label; categories all do."""
+        """About `most` values to label at most; all values of categories."""
         if self.scale == "category" or len(self.values) <= most:
             return list(self.values)
         chosen = _round_ones(self.joined, [self.at(value) for value in self.joined], max(most, 2))
-        return [*(value for value in self.values if self.is_apart(value)), *chosen]
+        return [*(value for value in self.values if self.is_off_scale(value)), *chosen]
 
 
 def axis(column: str, places: Iterable[Place]) -> Axis:
-    """The axis of the places that occur: numbers ascending, all else as the table has it."""
+    """The axis of some places: numbers in ascending order, everything else in the order of the table."""
     found = list(dict.fromkeys(places))
     values: list[Value] = [place for place in found if not isinstance(place, Reference)]
     references = tuple(place for place in found if isinstance(place, Reference))
@@ -213,9 +213,8 @@ def axis(column: str, places: Iterable[Place]) -> Axis:
 def scale_of(numbers: Sequence[float]) -> str:
     """The scale on which ascending numbers are spread most evenly: `log2`, `log10`, `linear` or `category`.
 
-    A leading 0 stands apart from a logarithmic scale: weight decay, dropout and penalties nearly always start there.
-    Numbers that would lie on one another on such a scale, or that are too large to subtract, stand evenly apart, as
-    categories do.
+    A leading 0 is off a logarithmic scale: weight decay, dropout and penalties nearly always start at 0. Numbers that
+    would coincide on the scale, or that are too large to subtract, are spaced evenly, like categories.
     """
     if not math.isfinite(numbers[-1] - numbers[0]):
         return "category"
@@ -243,13 +242,13 @@ def _spread(steps: Sequence[float]) -> float:
 
 
 def _is_even(numbers: Sequence[float]) -> bool:
-    """Whether neighbours are equally far apart."""
+    """Whether neighbours have equal distances."""
     steps = [b - a for a, b in pairwise(numbers)]
     return _spread(steps) <= 1e-9 * max(steps)
 
 
-def _told_apart(texts: Sequence[str], longest: int) -> list[str]:
-    """Different texts as they are shown: cut, but never so that two of them look alike."""
+def _distinct_cuts(texts: Sequence[str], longest: int) -> list[str]:
+    """Different texts shortened for display, but never so that two of them look alike."""
     if not texts:
         return []
     common = max(_common(texts) - 3, 0)
@@ -262,13 +261,13 @@ def _told_apart(texts: Sequence[str], longest: int) -> list[str]:
 
 
 def _common(texts: Sequence[str]) -> int:
-    """How many characters all of `texts` begin with."""
+    """The length of the common prefix of `texts`."""
     first, last = min(texts), max(texts)
     return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
 
 
 def plain(number: float, digits: int = DIGITS) -> str:
-    """A number as one would write it by hand, in at most `digits` digits unless it is a small integer."""
+    """A number in ordinary notation, with at most `digits` digits unless it is a small integer."""
     if number < 0:
         return f"−{plain(-number, digits)}"
     if number.is_integer() and number < 1e6:
@@ -278,16 +277,16 @@ def plain(number: float, digits: int = DIGITS) -> str:
 
 
 def plain_texts(numbers: Sequence[float]) -> list[str]:
-    """Different numbers with as many digits as tell them apart: seeds that are dates differ in the eighth."""
+    """Different numbers with enough digits to distinguish them: seeds that are dates differ in the eighth."""
     for digits in range(DIGITS, 17):
         texts = [plain(number, digits) for number in numbers]
         if len(set(texts)) == len(texts):
             return texts
-    return [plain(number, 17) for number in numbers]  # 17 digits tell any two floats apart
+    return [plain(number, 17) for number in numbers]  # 17 digits distinguish any two floats
 
 
 def _round_ones(values: Sequence[Value], coordinates: Sequence[float], most: int) -> list[Value]:
-    """Every second, fourth, fifth … value: on round coordinates where these are whole, else counted from the last."""
+    """Every second, fourth, fifth … value: at round coordinates if these are whole, else counted from the last."""
     whole = all(map(_near_whole, coordinates))
     marks = [round(c) for c in coordinates] if whole else list(range(1 - len(values), 1))
     for step in (m * 10**e for e in range(6) for m in (1, 2, 4, 5)):

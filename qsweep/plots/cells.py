@@ -1,4 +1,4 @@
-"""What one figure shows: rows gathered into cells of (panel, x, series)."""
+"""The content of one figure: rows gathered into cells of (panel, x, series)."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_BANDS: Final = 3
-"""Lines whose bands from min to max can be told apart where they overlap; more lines have bars."""
+"""Up to so many lines have bands from min to max, which may overlap; more lines have bars."""
 MOST_BARS: Final = 12
-"""Of one line."""
+"""The maximum number of bars of a line."""
 LARGEST: Final = 1e100
-"""Values from here on count as infinite: a sum or a margin of them would be."""
+"""Values from here on count as infinite, since a sum or a margin of them would be."""
 LEAST: Final = 1e-100
-"""Values below it are too near to 0 for the ends of a logarithmic scale."""
+"""Smaller values are too close to 0 for the limits of a logarithmic scale."""
 Shown = TypeVar("Shown")
 ONLY: Final = ""
-"""The one series of lines that have no `line`."""
+"""The only series of a plot without `line`."""
 
 
 @dataclass
 class Cell:
-    """The trials of one place: what those that are done gave, and how many others there are.
+    """The trials of one place: the values of those that are done, and the number of others.
 
-    `diverged` counts trials that diverged, `empty` those that are done and whose metric is infinite or missing (a loss
-    that overflowed), `lacking` those that failed, timed out or have not run; `hidden` has their values of the axes that
-    the figure doesn't show.
+    `diverged` counts trials that diverged, `empty` done ones whose metric is infinite or missing (a loss that
+    overflowed), `lacking` those that failed, timed out or have not run; `hidden` has their values on the axes that the
+    figure doesn't show.
     """
 
     values: list[float] = field(default_factory=list)
@@ -48,23 +48,23 @@ class Cell:
 
     @property
     def mean(self) -> float:
-        """The mean of what is done; NaN where nothing is."""
+        """The mean of the values; NaN if there are none."""
         return math.fsum(self.values) / len(self.values) if self.values else math.nan
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The least and the greatest of what is done; NaN where nothing is."""
+        """The smallest and the largest value; NaN if there are none."""
         return min(self.values, default=math.nan), max(self.values, default=math.nan)
 
     @property
     def state(self) -> str:
-        """`done`, `partly` (some of the trials gave nothing), `diverged`, `empty` or `lacking`."""
+        """`done`, `partly` (some trials have no result), `diverged`, `empty` or `lacking`."""
         if self.values:
             return "partly" if self.diverged or self.empty or self.lacking else "done"
         return "diverged" if self.diverged else "lacking" if self.lacking else "empty"
 
     def add(self, row: Row) -> None:
-        """Count one trial in."""
+        """Add one trial."""
         if row.status == "done" and abs(row.value) < LARGEST:
             self.values.append(row.value)
         elif row.status == "diverged":
@@ -79,7 +79,7 @@ Cells = dict[tuple[Place, Place], Cell]
 
 
 class Panel(NamedTuple):
-    """One value of the facet: its title, its cells, which stand at (x, series), and why nothing is drawn, if so."""
+    """One value of the facet: its title, its cells by (x, series), and the reason to show if nothing is drawn."""
 
     title: str
     cells: Cells
@@ -88,7 +88,7 @@ class Panel(NamedTuple):
 
 @dataclass(frozen=True)
 class Picture:
-    """All that a figure needs: its panels, the axes that they share, and what is said below them."""
+    """The content of a figure: its panels, their shared axes, and the notes below them."""
 
     plot: Plot
     title: str
@@ -99,7 +99,7 @@ class Picture:
 
     @property
     def label(self) -> str:
-        """The metric in words; of a threshold, the axis whose lowest value is drawn."""
+        """The metric in words; for a threshold, the axis whose lowest value is drawn."""
         return f"lowest {label(self.plot.metric)}" if self.plot.lowest else label(self.plot.metric)
 
     @property
@@ -118,8 +118,8 @@ class Picture:
         return _has_bands(self.series)
 
     @cached_property
-    def barred(self) -> set[Place]:
-        """The places on the scale of x at which lines have bars, if they have bars: not at each of many."""
+    def bar_places(self) -> set[Place]:
+        """The places on the scale of x with bars, if lines have bars: not at each of many places."""
         return set(self.x.joined[:: _every(self.x)])
 
     @property
@@ -129,13 +129,13 @@ class Picture:
 
     @property
     def is_log(self) -> bool:
-        """Whether the metric is better seen on a logarithmic scale: losses that span two orders of magnitude."""
+        """Whether the scale is logarithmic: for losses that span two orders of magnitude."""
         found = [value for cell in self.cells for value in cell.values]
         return not self.is_share and bool(found) and LEAST < min(found) < max(found) / 100
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The range that all panels share: 0 … 100 % for shares, from 0 or the least value for losses."""
+        """The range shared by all panels: 0 … 100 % for fractions; for losses from 0, or from the smallest value."""
         found = [cell.mean for cell in self.cells if cell.values]
         if self.is_share or not found:
             return (0.0, 100.0) if self.is_share else (0.0, 1.0)
@@ -144,7 +144,7 @@ class Picture:
 
 
 def spread(cells: Cells, x: Axis) -> Cells:
-    """`cells`, with a reference that reads neither parameter at every x."""
+    """`cells`, with references that read neither parameter repeated at every x."""
     return {
         (each, series): cell
         for (place, series), cell in cells.items()
@@ -153,10 +153,10 @@ def spread(cells: Cells, x: Axis) -> Cells:
 
 
 def picture(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: str) -> Picture:
-    """Reduce the tables to what `plot` shows.
+    """Reduce the tables to the content of `plot`.
 
     Raises:
-        UserError: the tables lack a column or rows, or have more panels or lines than a figure holds.
+        UserError: the tables lack a column or rows, or have too many panels or lines for a figure.
     """
     rows = read(trials, history, plot)
     facets = _gather(rows, plot, [name for name in swept(trials) if name not in plot.columns.values()])
@@ -175,27 +175,27 @@ def _check_size(plot: Plot, panels: Sequence[Panel], x: Axis, series: Axis) -> N
 
 
 def refuse_many(plot: Entry, panels: int, lines: int) -> None:
-    """Refuse what no figure holds.
+    """Refuse too many panels or lines.
 
     Raises:
-        UserError: there are too many panels or lines.
+        UserError: there are more than a figure can show.
     """
     where, most = f"plot '{plot.name}'", plot.kind.panels
     if panels > most:
         has_room = panels <= MOST_PANELS
         what = f"{most} panels of {plot.kind.name}s" if has_room else f"{MOST_PANELS} panels"
-        advice = f"a heatmap has room for {MOST_PANELS}" if has_room else "name a facet with fewer values"
-        raise UserError(f"{where}: facet '{plot.facet}' has {panels} values; a figure holds {what}: {advice}")
+        advice = f"a heatmap can have {MOST_PANELS}" if has_room else "choose a facet with fewer values"
+        raise UserError(f"{where}: facet '{plot.facet}' has {panels} values; the limit of a figure is {what}: {advice}")
     if lines > MOST_LINES:
         found = f"line '{plot.series}' has {lines} values"
         found = f"a panel has {lines} lines" if isinstance(plot, Histogram) else found
         raise UserError(
-            f"{where}: {found}; a figure holds {MOST_LINES} lines: name a facet, or a line with fewer values"
+            f"{where}: {found}; the limit of a figure is {MOST_LINES} lines: add a facet, or use fewer values"
         )
 
 
 def _gather(rows: Sequence[Row], plot: Plot, hidden: Sequence[str]) -> dict[Value | None, Cells]:
-    """Cells by facet. A key counts once at a place: equal trials of several blocks are one measurement."""
+    """Cells by facet. A key counts once per place: equal trials of several blocks are one measurement."""
     facets: dict[Value | None, Cells] = {}
     seen = set()
     for row, name in zip(rows, reference_names(rows, plot), strict=True):
@@ -220,7 +220,7 @@ def _place(row: Row, plot: Plot, reference: Reference) -> tuple[Place, Place]:
 
 
 def reference_names(rows: Sequence[Row], plot: Entry) -> list[str]:
-    """A name for each row, should it be a reference: its formats, unless these tell it from no other row."""
+    """A name for each row in case it is a reference: its formats, unless other rows have the same."""
     others = {row.formats for row in rows if None not in [row.places[column] for column in plot.columns.values()]}
     return [row.formats if row.formats not in others | {""} else "reference" for row in rows]
 
@@ -228,9 +228,9 @@ def reference_names(rows: Sequence[Row], plot: Entry) -> list[str]:
 def titled(
     facets: Mapping[Value | None, Mapping[tuple[Place, Place], Shown]], column: str | None, loose_title: str
 ) -> list[tuple[str, dict[tuple[Place, Place], Shown]]]:
-    """The titles and contents of panels, in order; what a place has is a cell, say.
+    """The titles and contents of panels, in order.
 
-    References without a facet are in every panel; other rows without one have their own, under `loose_title`.
+    References without a facet are in every panel; other rows without one have their own panel, titled `loose_title`.
     """
     loose = dict(facets.get(None, {}))
     everywhere = {place: shown for place, shown in loose.items() if any(isinstance(part, Reference) for part in place)}
@@ -245,14 +245,14 @@ def titled(
 
 
 def loose_title(rows: Sequence[Row], plot: Entry) -> str:
-    """The title of a panel of trials that have no facet: their format, if it is one that no other trial has."""
+    """The title of the panel of trials without a facet: their format, if no other trial has it."""
     if plot.facet is None:
         return ""
     loose = [row.places[plot.facet] is None for row in rows]
     others = {row.formats for row, own in zip(rows, loose, strict=True) if not own}
     names = {row.formats for row, own in zip(rows, loose, strict=True) if own}
-    is_telling = len(names) == 1 and not names & (others | {""})
-    return cut(min(names)) if is_telling else f"{word(plot.facet)}: not applicable"
+    is_unique = len(names) == 1 and not names & (others | {""})
+    return cut(min(names)) if is_unique else f"{word(plot.facet)}: not applicable"
 
 
 def _has_bands(series: Axis) -> bool:
@@ -260,12 +260,12 @@ def _has_bands(series: Axis) -> bool:
 
 
 def _every(x: Axis) -> int:
-    """How many values of x share a bar: it stands at the first of them."""
+    """How many values of x there are per bar, which is at the first of them."""
     return math.ceil(len(x.joined) / MOST_BARS)
 
 
 def _notes(plot: Plot, panels: Sequence[Panel], x: Axis, series: Axis) -> str:
-    """What is averaged, and over how many trials; nothing where each place has one."""
+    """What is averaged, and over how many trials; "" if each place has one."""
     cells = [cell for panel in panels for cell in panel.cells.values()]
     counts = {len(cell.values) for cell in cells if cell.values}
     if max(counts, default=1) == 1:
@@ -285,11 +285,11 @@ def _notes(plot: Plot, panels: Sequence[Panel], x: Axis, series: Axis) -> str:
 
 
 def averaged(counts: Collection[int], hidden: Iterable[Sequence[Mapping[str, Value | None]]]) -> str:
-    """Over what means are taken: `3 seeds`, or `6 trials that differ in zero level and seed`.
+    """What means are over: `3 seeds`, or `6 trials that differ in zero level and seed`.
 
     Args:
-        counts: how many trials the places have.
-        hidden: of each place, what the axes that the figure doesn't show are in each of its trials.
+        counts: the numbers of trials per place.
+        hidden: for each place, the values of its trials on the axes that the figure doesn't show.
     """
     number = "–".join(map(str, sorted({min(counts), max(counts)})))
     varying = list(dict.fromkeys(column for place in hidden for column in _varying(place)))

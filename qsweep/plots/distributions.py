@@ -1,4 +1,4 @@
-"""What one figure shows of histograms: the counts of each trial's weights, and the range that its format has."""
+"""The content of a figure of histograms: the counts of each trial's weights, and the range of its format."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LACKING: Final = {"diverged": "diverged", "done": "without a histogram"}
-"""Why a trial is not drawn, by its status; `failed or not run` are the others."""
+"""Why a trial is not drawn, by its status; all others are `failed or not run`."""
 PLURALS: Final = {"weight": "weights", "bias": "biases"}
 ALIKE: Final = 1e-2
-"""Bins whose widths differ by no more than this part of them are of one width to the eye."""
+"""Bins whose widths differ by no more than this fraction look equally wide."""
 MOST_BANDS: Final = 4
-"""Ranges that a panel can tell apart."""
+"""Maximum number of ranges that are drawn in a panel."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """A range to draw over the values: its ends, and what it is."""
+    """A range to mark: its ends and its label."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Curve:
-    """One trial's histogram: equal bins between its least and its greatest value."""
+    """One trial's histogram: equal bins between its smallest and its largest value."""
 
     role: str
     low: float
@@ -51,28 +51,28 @@ class Curve:
 
     @property
     def width(self) -> float:
-        """Of one bin; where all values are alike, what a bin of an interval of 1 would have."""
+        """The width of a bin; if all values are equal, that of a bin of an interval of length 1."""
         return ((self.high - self.low) or 1.0) / len(self.counts)
 
     @property
     def total(self) -> int:
-        """How many values there are."""
+        """The number of values."""
         return sum(self.counts)
 
     @property
     def is_sparse(self) -> bool:
-        """Whether most bins are empty: the values are a format's levels."""
+        """Whether most bins are empty, because the values are levels of a format."""
         return 2 * sum(map(bool, self.counts)) < len(self.counts)
 
     @property
     def edges(self) -> list[float]:
-        """The ends of the bins, one more than there are; around the value, where all are alike."""
+        """The edges of the bins; centred on the value if all are equal."""
         if self.low == self.high:
             return [self.low + (i - 0.5) * self.width for i in range(len(self.counts) + 1)]
         return [self.low + i * self.width for i in range(len(self.counts) + 1)]
 
     def inside(self, low: float, high: float) -> float:
-        """The share of the values between two ends; of a bin that an end cuts, the part that is inside counts."""
+        """The fraction of values between two ends; a bin that is cut by an end counts in proportion."""
         cut = [max(min(b, high) - max(a, low), 0.0) / (b - a) for a, b in pairwise(self.edges)]
         return math.fsum(n * part for n, part in zip(self.counts, cut, strict=True)) / self.total
 
@@ -88,13 +88,13 @@ class Panel(NamedTuple):
 
     @property
     def bands(self) -> list[Band]:
-        """The ranges of its trials, each once."""
+        """The distinct ranges of its trials."""
         return list(dict.fromkeys(curve.band for curve in self.curves.values() if curve.band))
 
 
 @dataclass(frozen=True)
 class Distributions:
-    """All that a figure of histograms needs."""
+    """The content of a figure of histograms."""
 
     plot: Histogram
     title: str
@@ -109,22 +109,22 @@ class Distributions:
 
     @property
     def is_density(self) -> bool:
-        """Whether heights are divided by the bins' widths: where these differ, shares can't be compared."""
+        """Whether heights are divided by the widths of bins: if these differ, fractions can't be compared."""
         widths = [curve.width for curve in self.curves]
         return bool(widths) and max(widths) > (1 + ALIKE) * min(widths)
 
     @property
     def roles(self) -> str:
-        """What is counted, as one names it: weights."""
+        """The plural of what is counted: weights."""
         role = self.curves[0].role if self.curves else self.plot.place.rpartition(".")[2]
         return PLURALS.get(role, "values")
 
 
 def distributions(trials: pd.DataFrame, histograms: pd.DataFrame | None, plot: Histogram, title: str) -> Distributions:
-    """Reduce the tables to what `plot` shows.
+    """Reduce the tables to the content of `plot`.
 
     Raises:
-        UserError: the tables lack a column, or the place, or have more panels or lines than a figure holds.
+        UserError: the tables lack a column or the place, or have too many panels or lines for a figure.
     """
     rows = placed(trials, plot)
     _check_place(trials, histograms, plot)
@@ -141,12 +141,12 @@ def _check_place(trials: pd.DataFrame, histograms: pd.DataFrame | None, plot: Hi
     if there and plot.place not in there:
         raise UserError(f"plot '{plot.name}': place: {unknown('place', plot.place, there)}")
     asked = values(trials["histogram"]) if "histogram" in trials.columns else []
-    if not there and not any(asked):  # where all that asked for one diverged, the figure says so
+    if not there and not any(asked):  # if all trials with one diverged, the figure shows that
         raise UserError(f"plot '{plot.name}': no trial has a histogram: write `histogram: 1000` (bins) in its trial")
 
 
 def _curves(trials: pd.DataFrame, histograms: pd.DataFrame, plot: Histogram) -> dict[str, Curve]:
-    """The histogram of each trial that has one of the place, by key; of several stages the last."""
+    """The histogram of each trial that has one for the place, by key; that of the last of several stages."""
     settings = _settings(trials)
     own = histograms[histograms["place"] == plot.place]
     found = {}
@@ -157,14 +157,14 @@ def _curves(trials: pd.DataFrame, histograms: pd.DataFrame, plot: Histogram) -> 
 
 
 def _settings(trials: pd.DataFrame) -> dict[str, dict[str, Value | None]]:
-    """What each trial's columns say of its formats."""
+    """The columns of each trial that define its formats, by key."""
     names = [p.name for p in ROLE_DEFAULTS] + [c for c in map(str, trials.columns) if c.startswith("quantize.")]
     columns = {name: values(trials[name]) for name in names if name in trials.columns}
     return {str(key): {name: columns[name][i] for name in columns} for i, key in enumerate(trials["key"])}
 
 
 def _gather(rows: Sequence[Row], plot: Histogram, curves: Mapping[str, Curve]) -> dict[Value | None, Curves]:
-    """Curves by facet; a key counts once at a place."""
+    """Curves by facet; a key counts once per place."""
     facets: dict[Value | None, Curves] = {}
     for row, name in zip(rows, reference_names(rows, plot), strict=True):
         if row.key in curves:
@@ -184,7 +184,7 @@ def _series(row: Row, plot: Histogram, reference: Reference) -> Place:
 
 
 def _band(settings: Mapping[str, Value | None], role: str, plot: Histogram) -> Band | None:
-    """The range of a role's format, if it has one that is fixed beforehand."""
+    """The range of a role's format, if that is fixed."""
     word = settings.get(f"quantize.{role}")
     if not isinstance(word, str):
         return None
@@ -196,7 +196,7 @@ def _band(settings: Mapping[str, Value | None], role: str, plot: Histogram) -> B
 
 
 def _format(word: str, settings: Mapping[str, Value | None]) -> Format | None:
-    """The format that a table names, with the parameters that reach it from the trial; None if they are not there."""
+    """The format named in a table, with the parameters that apply to it from the trial; None if some are missing."""
     family, own = split_name(word, (ROUNDING,))
     known = listing(parameters_of(family))
     reached = {p.name: settings[p.name] for p in ROLE_DEFAULTS if settings.get(p.name) is not None}
@@ -209,7 +209,8 @@ def _format(word: str, settings: Mapping[str, Value | None]) -> Format | None:
 
 
 def _ends(fmt: Format) -> Band | None:
-    """What is beyond it is clipped. Formats with a scale of their own have none, floats one too wide to draw."""
+    """The range outside of which values are clipped; None for formats with a scale, and for floats, whose range is too
+    wide to draw."""
     if isinstance(fmt, Range):
         end = 1 / fmt.scale
         return Band(-end, end, f"range ±1/scale = {_ends_text(-end, end).removeprefix('range ')}")
@@ -223,11 +224,11 @@ def _ends_text(low: float, high: float) -> str:
     return f"range ±{plain(high)}" if low == -high else f"range {plain(low)} … {plain(high)}"
 
 
-# --- what is said below -----------------------------------------------------------------------------------------------
+# --- notes ------------------------------------------------------------------------------------------------------------
 
 
 def _notes(rows: Sequence[Row], curves: Mapping[str, Curve]) -> str:
-    """How much is counted in which bins, and what is not drawn."""
+    """The number of values and bins, and the trials that are not drawn."""
     statuses = {row.key: row.status for row in rows}
     drawn = [curves[key] for key in statuses if key in curves]
     words = [LACKING.get(status, "failed or not run") for key, status in statuses.items() if key not in curves]

@@ -1,4 +1,4 @@
-"""One entry of a spec's `plots:`."""
+"""The entries of a spec's `plots:`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ EPOCH: Final = "epoch"
 
 @dataclass(frozen=True)
 class Plot:
-    """One figure to draw: its kind, and which column goes where.
+    """One figure to draw: its kind and its columns.
 
-    `series` is what `x` is crossed with: the `y` of a surface or heatmap, the `line` of lines, scatters and thresholds.
-    `lowest` is the `y` of a threshold, the axis whose lowest value is drawn that reaches `reach`.
+    `series` is crossed with `x`: the `y` of a surface or heatmap, the `line` of lines, scatters and thresholds.
+    `lowest` is the `y` of a threshold: the axis whose lowest value that reaches `reach` is drawn.
     """
 
     kind: PlotKind
@@ -36,7 +36,7 @@ class Plot:
 
     @property
     def columns(self) -> dict[str, str]:
-        """The columns that place a trial, by the word that names them in the entry."""
+        """The columns that place a trial, by their fields in the entry."""
         places = {"x": self.x, self.kind.series: self.series, "facet": self.facet}
         places |= {"y": self.lowest} if self.lowest else {}
         return {word: column for word, column in places.items() if column is not None}
@@ -44,9 +44,9 @@ class Plot:
 
 @dataclass(frozen=True)
 class Histogram:
-    """One figure of how the values of a parameter lie: the place of it, a line for each value of a column (`series`).
+    """One figure of the distribution of values at a place, with a line per value of a column (`series`).
 
-    `range` are the ends of a range to draw over it, instead of those of the trials' own formats.
+    `range` is a range to mark, instead of those of the trials' formats.
     """
 
     kind: PlotKind
@@ -59,7 +59,7 @@ class Histogram:
 
     @property
     def columns(self) -> dict[str, str]:
-        """The columns that place a trial, by the word that names them in the entry."""
+        """The columns that place a trial, by their fields in the entry."""
         places = {"line": self.series, "facet": self.facet}
         return {word: column for word, column in places.items() if column is not None}
 
@@ -68,10 +68,10 @@ Entry = Plot | Histogram
 
 
 def read(entry: Mapping[str, Any]) -> Entry:
-    """An entry of `plots:`.
+    """Read an entry of `plots:`.
 
     Raises:
-        UserError: the kind, a field or the metric is unknown, or something that this kind needs is not there or wrong.
+        UserError: the kind, a field or the metric is unknown, or a required field is missing or wrong.
     """
     kind = PLOT_KINDS.get(str(entry.get("kind")))
     if kind is None:
@@ -108,31 +108,31 @@ def _read_histogram(kind: PlotKind, entry: Mapping[str, Any]) -> Histogram:
 
 
 def file_name(name: object) -> str:
-    """`name`, if it is safe as the name of a file in the figures' folder."""
+    """Return `name` if it can safely name a file."""
     if not re.fullmatch(r"[\w@+=,-][\w@+=,. -]{0,99}", str(name)):
         raise UserError(f"plots: name '{name}' can't name a file: use letters, digits, '-', '_' and '.', at most 100")
     return str(name)
 
 
 TEXTS = ("kind", "x", "y", "z", "line", "facet", "title", "name", "place")
-"""The fields of an entry that are texts."""
+"""The fields of an entry that are strings."""
 EXAMPLE = "{kind: lines, x: lr, y: test_accuracy}"
 
 
 def named(entries: Iterable[Mapping[str, Any]]) -> list[Entry]:
-    """The entries, each with a file name of its own: names that were given stay, others get `-2`, `-3` …"""
+    """Read the entries, with unique file names: given names stay, others get `-2`, `-3` …"""
     if not isinstance(entries, list | tuple) or not all(isinstance(entry, Mapping) for entry in entries):
         raise UserError(f"plots: found {show(entries)}, expected a list of mappings such as {EXAMPLE}")
     for entry in entries:
         for name in [n for n, value in entry.items() if n in TEXTS and not isinstance(value, str | None)]:
-            raise UserError(f"plots: {name}: found {show(entry[name])}, expected a text")
+            raise UserError(f"plots: {name}: found {show(entry[name])}, expected a string")
     plots = [read(entry) for entry in entries]
     given = [bool(entry.get("name")) for entry in entries]
     taken: set[str] = set()
     names: dict[int, str] = {}
     for i in sorted(range(len(plots)), key=lambda i: not given[i]):
         names[i] = _free(plots[i].name, taken)
-        taken.add(names[i].casefold())  # some file systems can't tell A from a
+        taken.add(names[i].casefold())  # some file systems ignore case
     return [replace(plot, name=names[i]) for i, plot in enumerate(plots)]
 
 

@@ -1,4 +1,4 @@
-"""The figures of a sweep's folder, from its own tables and the plots of its spec."""
+"""Draws the figures of a sweep's folder from its tables and the plots of its spec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qsweep.results import folder, tables
 
 
 def draw_folder(target: Path, plots: Sequence[Mapping[str, Any]] | None = None) -> Drawn:
-    """Draw a sweep folder's figures into it, from its own tables and the plots of its spec (or other plots).
+    """Draw a sweep folder's figures from its tables and the plots of its spec (or other plots), and write them there.
 
     Raises:
         UserError: the folder has no tables, or a plot is incomplete.
@@ -20,10 +20,10 @@ def draw_folder(target: Path, plots: Sequence[Mapping[str, Any]] | None = None) 
 
 
 def figures_of(target: Path, plots: Sequence[Mapping[str, Any]] | None, into: Path | None) -> Drawn:
-    """A sweep folder's figures, from its own tables and the plots of its spec (or other plots).
+    """Draw a sweep folder's figures from its tables and the plots of its spec (or other plots).
 
     Args:
-        into: the folder that PNG and PDF files of them are written into, if they are.
+        into: the folder to write PNG and PDF files to; None to write nothing.
 
     Raises:
         UserError: the folder has no tables, or a plot is incomplete.
@@ -35,7 +35,7 @@ def figures_of(target: Path, plots: Sequence[Mapping[str, Any]] | None, into: Pa
     trials, histograms, timings = (
         read_table(target) for read_table in (tables.read_trials, tables.read_histograms, tables.read_timings)
     )
-    # large histories are not kept beside every published table, and only plots over epochs read them
+    # some published tables lack their large history, and only plots over epochs need it
     history = tables.read_history(target) if _are_over_epochs(wanted) else trials.iloc[:0]
     seconds = dict(zip(timings["key"], timings["seconds"], strict=True))
     timed = trials.assign(seconds=trials["key"].map(seconds))

@@ -1,4 +1,4 @@
-"""Fonts: DejaVu Sans, which comes with matplotlib, and for what it lacks those that are installed."""
+"""Fonts: DejaVu Sans, which comes with matplotlib, and installed fonts for characters that it lacks."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
 
 FIRST: Final = "DejaVu Sans"
 MISSING: Final = "□"
-"""In place of a character that no font has."""
+"""Replaces a character that no font has."""
 
 NOT_UNICODE: Final = ("cm", "STIX", "DejaVu", "Last Resort")
-"""How families begin whose codes are their own, or that are worse forms of the first font."""
+"""Prefixes of font families with non-standard codes, or that are inferior variants of the first font."""
 
 
 def drawable(text: str) -> str:
     """`text` with a box in place of each character that no font has."""
     if text.isascii():
-        return text  # without matplotlib, which takes half a second to import
+        return text  # avoids importing matplotlib, which takes half a second
     return "".join(character if _family(character) else MISSING for character in text)
 
 
 def families(text: str) -> list[str]:
-    """The fonts that draw `text`, in the order in which each character looks for its own."""
+    """The fonts needed to draw `text`, in the order of preference."""
     found = [_family(character) for character in sorted(set(text)) if not character.isascii()]
     return [FIRST, *dict.fromkeys(family for family in found if family not in (None, FIRST))]
 
@@ -55,7 +55,7 @@ def _has(family: str, character: str) -> bool:
 
 @cache
 def _font(family: str) -> FT2Font | None:
-    """The font that matplotlib takes for a family; None if it can't be read, or holds pictures of one size."""
+    """The font that matplotlib uses for a family; None if it can't be read or is a bitmap font."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     try:

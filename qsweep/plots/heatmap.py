@@ -1,4 +1,4 @@
-"""Heatmaps: a cell for each pair of places, with its number where there is room."""
+"""Heatmaps: a cell per pair of places, with its number if there is room."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GAP: Final = 0.35
-"""Between the last value and the references, in cells."""
+"""Gap between the last value and the references, in cells."""
 
 TITLE: Final = 0.8
-"""Inches of a panel for its title and labels."""
+"""Height of a panel's title and labels in inches."""
 
 NUMBERS: Final = 6.0
 INKS: Final = ("black", "white")
@@ -34,7 +34,7 @@ LOOKS: Final = {
 
 
 def draw(picture: Picture) -> Figure:
-    """The figure of `picture`: equal cells whatever the distance of their values; references beyond a gap."""
+    """The figure of `picture`: cells of equal size, whatever the distance of their values; references after a gap."""
     outlined = outlines(picture)
     picture = outlined.picture
     rows, columns = page.shape(len(picture.panels))
@@ -58,17 +58,17 @@ def draw(picture: Picture) -> Figure:
 
 
 def _least_height(picture: Picture) -> float:
-    """Inches of a panel in which names can stand one above the other, and numbers in the cells beside them."""
+    """Height in inches of a panel in which names fit above each other, and numbers fit into the cells."""
     return min(max(page.LEAST, 1.2 * page.TICKS / 72 * len(picture.series.places) + TITLE), page.WIDTH)
 
 
 def at(axis: Axis, place: Place) -> float:
-    """Where a place's cells have their middle."""
+    """The coordinate of the centre of a place's cells."""
     return axis.places.index(place) + (GAP if isinstance(place, Reference) and axis.values else 0.0)
 
 
 def _box(picture: Picture, place: tuple[Place, Place]) -> tuple[float, float, float]:
-    """Left edge, lower edge and width of a cell; a reference that reads neither parameter spans all of its row."""
+    """Left edge, lower edge and width of a cell; a reference that reads neither parameter spans its whole row."""
     x, series = place
     bottom = at(picture.series, series) - 0.5
     if isinstance(x, Reference) and isinstance(series, Reference):
@@ -84,7 +84,7 @@ def _cells(axes: Axes, picture: Picture, cells: Cells, colours: ScalarMappable) 
         boxes = [_box(picture, place) for place, cell in cells.items() if cell.state == state]
         _boxes(axes, boxes, state, looks)
         _marks(axes, boxes, state, page.MARK)
-    for ink in INKS:  # in the corner of a cell that has a number
+    for ink in INKS:  # the mark is in the corner, beside the number
         inked = [place for place, face in zip(known, faces, strict=True) if _ink(face) == ink]
         partly = [_box(picture, place) for place in inked if cells[place].state == "partly"]
         _marks(axes, partly, "partly", ink, (0.85, 0.8))
@@ -109,7 +109,7 @@ def _marks(axes: Axes, boxes: Boxes, state: str, colour: str, middle: tuple[floa
 
 
 def _ticks(axes: Sequence[Axes], picture: Picture) -> None:
-    """Labels where they fit; categories all, slanted if they must be."""
+    """Draw the labels that fit; those of categories are slanted if necessary."""
     x, y = picture.x, picture.series
     across, up = (page.room(axes[0], horizontal) for horizontal in (True, False))
     x_shown = page.fitting(x, lambda place: at(x, place), across / (at(x, x.places[-1]) + 1))
@@ -137,13 +137,13 @@ def _numbers(axes: Axes, picture: Picture, cells: Cells, colours: ScalarMappable
 
 
 def _ink(face: Sequence[float]) -> str:
-    """Black or white, whichever has the larger contrast (WCAG 2.1) with a face of this colour."""
+    """Black or white, whichever has the greater contrast (WCAG 2.1) with this colour."""
     red, green, blue = (channel**2.2 for channel in face[:3])
     return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18 else "white"
 
 
 def _number_format(picture: Picture, across: float) -> str | None:
-    """The digits that fit into cells `across` points wide; None if there is no room for any."""
+    """The number format that fits into cells `across` points wide; None if none fits."""
     means = [cell.mean for cell in picture.cells if cell.values]
     fractions = (".2f", ".1f") if any(mean % 1 for mean in means) else (".0f",)
     specs = (".1f", ".0f") if picture.is_share else fractions

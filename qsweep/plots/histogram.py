@@ -1,4 +1,4 @@
-"""Histograms of weights: filled for one trial, a line for each of several, over the range that a format leaves them."""
+"""Histograms of weights: filled for one trial, a line per trial for several, with the range of their format."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 FILL: Final = OKABE_ITO[0]
 SHADE: Final = OKABE_ITO[4]
 HEIGHT: Final = 2.3
-"""Inches of a panel."""
+"""Height of a panel in inches."""
 WEIGHT: Final = 0.8
-"""Points of a line."""
+"""Width of a line in points."""
 MARGIN: Final = 0.03
-"""Of the axis, beyond the last value."""
+"""Fraction of the axis beyond the last value."""
 LINE: Final = 1.7 * page.TICKS / 72
-"""Inches that a line of text takes."""
+"""Height of a line of text in inches."""
 
 
 def draw(shown: Distributions) -> Figure:
@@ -78,7 +78,7 @@ def _panel(axes: Axes, shown: Distributions, panel: Panel, entries: Sequence[Pat
     for (_, series), curve in panel.curves.items():
         heights = [_scaled(n, curve, shown) for n in curve.counts]
         if alone:
-            width = WEIGHT if curve.is_sparse else 0.0  # levels, which a thousand bins would leave thin as hairs
+            width = WEIGHT if curve.is_sparse else 0.0  # outlines, since levels are too thin to see in a thousand bins
             colour = _look(shown, series)["color"]
             axes.stairs(heights, curve.edges, fill=True, fc=colour, ec=colour, linewidth=width, label="_one")
         else:
@@ -86,7 +86,7 @@ def _panel(axes: Axes, shown: Distributions, panel: Panel, entries: Sequence[Pat
     for band in panel.bands if len(panel.bands) <= MOST_BANDS else []:
         _draw_band(axes, band, shaded=len(panel.bands) == 1)
     if entries:
-        # above the panel: whatever the distribution, nothing lies on it
+        # above the panel, where it covers nothing
         axes.legend(handles=list(entries), loc="lower center", bbox_to_anchor=(0.5, 1), borderaxespad=0.2)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -95,7 +95,7 @@ def _look(shown: Distributions, series: Place) -> dict[str, Any]:
     if series == ONLY:
         return {"color": FILL, "linewidth": WEIGHT}
     look = stroke(shown.series, series)
-    if series in shown.series.references[:1]:  # steps this fine are no line that dashes could follow
+    if series in shown.series.references[:1]:  # dashes are illegible on such fine steps
         look["linestyle"] = "-"
     return {**look, "linewidth": WEIGHT}
 
@@ -113,15 +113,15 @@ def _draw_band(axes: Axes, band: Band, shaded: bool) -> None:
 
 
 def _legend(shown: Distributions, panel: Panel, width: float) -> list[Patch]:
-    """An entry for each range, in lines of `width` inches, with what is inside where the range is not the format's."""
+    """An entry per range, in lines of `width` inches, with the fraction inside if the range is not a format's."""
     look: dict[str, Any] = {"facecolor": (SHADE, 0.2), "edgecolor": "0.25", "linestyle": "--", "linewidth": 0.8}
     return [
-        Patch(**look, label=page.wrapped(_told(shown, panel, band), width, page.TICKS))
+        Patch(**look, label=page.wrapped(_band_text(shown, panel, band), width, page.TICKS))
         for band in panel.bands[:MOST_BANDS]
     ]
 
 
-def _told(shown: Distributions, panel: Panel, band: Band) -> str:
+def _band_text(shown: Distributions, panel: Panel, band: Band) -> str:
     if shown.plot.range is None:
         return band.label
     shares = sorted(100 * curve.inside(band.low, band.high) for curve in panel.curves.values())
@@ -135,7 +135,7 @@ def _told(shown: Distributions, panel: Panel, band: Band) -> str:
 
 
 def _scales(axes: Sequence[Axes], shown: Distributions) -> None:
-    """From the least to the greatest value of all panels, and as far as the ranges, if these are not much wider."""
+    """Limits from the smallest to the largest value of all panels, and up to the ranges unless these are much wider."""
     low, high = _limits(shown)
     margin = MARGIN * (high - low)
     axes[0].set_xlim(low - margin, high + margin)
@@ -147,9 +147,9 @@ def _scales(axes: Sequence[Axes], shown: Distributions) -> None:
 
 
 def _least_logarithmic(shown: Distributions) -> float | None:
-    """The least height above 0, where the highest bins of two trials are more than ten times as high one as the other.
+    """The smallest positive height if the peaks of two trials differ by more than a factor of ten, else None.
 
-    Few levels hold many weights each: beside them, a distribution over many would lie flat on a linear axis.
+    If one trial has few levels with many weights each, a linear axis would flatten a distribution over many levels.
     """
     heights = [[_scaled(n, curve, shown) for n in curve.counts if n] for curve in shown.curves]
     peaks = [max(own) for own in heights]

@@ -1,4 +1,4 @@
-"""Lines over one axis: a mean and a band over seeds, gaps and marks where trials gave nothing; or a ring per trial."""
+"""Lines over one axis: a mean and a band over seeds, with gaps and marks for missing results; or a ring per trial."""
 
 from __future__ import annotations
 
@@ -23,49 +23,49 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OKABE_ITO: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8B4513")
-"""Colours that the colour-blind tell apart; yellow, which vanishes on white, is replaced by brown."""
+"""Colours that colour-blind people can distinguish; yellow, which is faint on white, is replaced by brown."""
 
 MARKERS: Final = "osD^vP<>X"
 DASHES: Final = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
-"""Of references, which are black."""
+"""For references, which are black."""
 
 STROKES: Final = ("-", *DASHES, (0, (1, 1)))
-"""Of names, once the colours have been used up."""
+"""For names, after all colours have been used."""
 
 REFERENCE_MARKERS: Final = "Dv^<>Ph"
-"""Of references that have a place without a neighbour, or would otherwise look like another."""
+"""For references that have a place without a neighbour, or would otherwise look like another."""
 
 SMALL: Final = {"markersize": 3}
 POINT: Final[dict[str, Any]] = {"linestyle": "none", "marker": "o", "markersize": 2.5}
-"""A place without a neighbour, of a line that has no markers."""
+"""For a place without a neighbour, on a line without markers."""
 
 IN_PLACE: Final[dict[str, Any]] = {"ha": "center", "va": "center", "color": "0.35"}
-"""Words in the place of values."""
+"""Text in place of values."""
 
 MOST_MARKED: Final = 30
-"""Places of x up to which each has a marker."""
+"""Up to so many places of x have markers."""
 
 ENTRIES: Final = 12
-"""In a column of the legend, where there is room for several columns."""
+"""Maximum per column of the legend, if there is room for several columns."""
 
 RING: Final[dict[str, Any]] = {"marker": "o", "markersize": 4.5, "markerfacecolor": "none"}
 """A trial in a scatter."""
 
 HANDLE: Final = 40.0
-"""Points that an entry of the legend takes besides its text."""
+"""Width in points of an entry of the legend without its text."""
 
 COVERED: Final = 0.005
-"""Heights of a panel by which two lines may differ that look like one: less than a line is wide."""
+"""Lines that differ by less than this fraction of a panel's height look like one: it is less than a line's width."""
 
 ROW: Final = 0.045
 """Height of a row of marks, in heights of a panel."""
 
 ROWS: Final = 8
-"""Rows of marks that there is room for; further ones start again at the bottom."""
+"""The maximum number of rows of marks; further marks start again at the bottom."""
 
 
 def draw(picture: Picture) -> Figure:
-    """The figure of `picture`: a line for each series, dashed black for references."""
+    """The figure of `picture`: a line per series, dashed black for references."""
     picture = replace(picture, notes="; ".join(filter(None, (picture.notes, _covered(picture)))))
     rows, columns = page.shape(len(picture.panels))
     named = len(picture.series.places) > 1
@@ -91,7 +91,7 @@ def _is_crowded(x: Axis) -> bool:
 
 
 def _covered(picture: Picture) -> str:
-    """Which lines are not seen, since one that is drawn after them lies on all of their points."""
+    """A note on lines that are hidden because a later one covers all of their points."""
     courses = [(series, _heights(picture, series)) for series in picture.series.places]
     under: dict[Place, list[str]] = {}
     for i, (series, own) in enumerate(courses):
@@ -102,7 +102,7 @@ def _covered(picture: Picture) -> str:
 
 
 Heights = dict[tuple[int, Place], list[float]]
-"""Where a line passes, or has its rings, by panel and x; in heights of a panel."""
+"""The heights of a line or of its rings, by panel and x, as fractions of a panel's height."""
 
 
 def _heights(picture: Picture, series: Place) -> Heights:
@@ -151,12 +151,12 @@ def _look(picture: Picture, series: Place) -> dict[str, Any]:
 
 
 def _has_rings(picture: Picture, series: Reference) -> bool:
-    """Whether a reference has places of its own in a scatter; one that doesn't depend on x is a level."""
+    """Whether a reference has its own places in a scatter; one that doesn't depend on x is a horizontal line."""
     return any(_course(picture, panel.cells, series) for panel in picture.panels)
 
 
 def stroke(axis: Axis, series: Place) -> dict[str, Any]:
-    """How a line is drawn: ordered colours for ordered numbers, distinct ones for all else, dashes for references."""
+    """The stroke of a line: ordered colours for numbers, distinct ones for everything else, dashes for references."""
     if isinstance(series, Reference):
         return {"color": "black", "linestyle": DASHES[axis.references.index(series) % len(DASHES)], "linewidth": 1.2}
     index, count = axis.values.index(series), len(axis.values)
@@ -187,18 +187,18 @@ def _course(picture: Picture, cells: Cells, series: Place) -> Course:
 
 
 def _lone(course: Course) -> list[tuple[Place, Cell]]:
-    """The cells with values from which no line leads to a neighbour: nothing of them is seen without a marker."""
+    """The cells with values but no neighbour with values: they are visible only with a marker."""
     around = [False, *(bool(cell.values) for _, cell in course), False]
     return [step for i, step in enumerate(course, start=1) if around[i] and not around[i - 1] and not around[i + 1]]
 
 
 def _line(axes: Axes, picture: Picture, course: Course, look: dict[str, Any]) -> None:
-    """A line with its spread; NaN where no trial gave anything, so that there is a gap. Places apart stand alone."""
-    for apart, group in groupby(course, key=lambda step: picture.x.is_apart(step[0])):
+    """A line with its spread. NaN for places without results makes gaps; places off the scale are not connected."""
+    for off_scale, group in groupby(course, key=lambda step: picture.x.is_off_scale(step[0])):
         steps = list(group)
         x = [picture.x.at(place) for place, _ in steps]
         means = [cell.mean for _, cell in steps]
-        if apart:
+        if off_scale:
             _bars(axes, picture, steps, color=look["color"], linewidth=0.8)
             axes.plot(x, means, **{**look, "linestyle": "none", "marker": look.get("marker") or "o"})
         else:
@@ -210,13 +210,13 @@ def _line(axes: Axes, picture: Picture, course: Course, look: dict[str, Any]) ->
 
 
 def _spread(axes: Axes, picture: Picture, steps: Course, look: dict[str, Any]) -> None:
-    """From min to max: a band, or with many lines bars, which let the others be seen; not at each of many places."""
-    barred = [step for step in steps if step[0] in picture.barred]
+    """The range from min to max: a band, or for many lines bars, which hide less; not at each of many places."""
+    with_bars = [step for step in steps if step[0] in picture.bar_places]
     if picture.has_bands and len(steps) > 1:
         x, low, high = zip(*((picture.x.at(place), *cell.ends) for place, cell in steps), strict=True)
         axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
-        barred = _lone(steps)  # a band takes two places
-    _bars(axes, picture, barred, color=look["color"], linewidth=0.7, alpha=0.7)
+        with_bars = _lone(steps)  # a band needs two places
+    _bars(axes, picture, with_bars, color=look["color"], linewidth=0.7, alpha=0.7)
 
 
 def _bars(axes: Axes, picture: Picture, steps: Course, **look: Any) -> None:
@@ -226,21 +226,21 @@ def _bars(axes: Axes, picture: Picture, steps: Course, **look: Any) -> None:
 
 
 def _rings(axes: Axes, picture: Picture, course: Course, look: dict[str, Any]) -> None:
-    """A ring for each trial: crosses are for those that gave nothing."""
+    """A ring per trial with a result; crosses are for those without."""
     points = [(picture.x.at(place), value) for place, cell in course for value in cell.values]
     x, y = zip(*points, strict=True) if points else ((), ())
     axes.plot(x, y, **{**RING, "marker": look["marker"] or RING["marker"]}, color=look["color"], linestyle="none")
 
 
 def _level(axes: Axes, cell: Cell, look: dict[str, Any]) -> None:
-    """A reference that doesn't depend on x."""
+    """Draw a reference that doesn't depend on x."""
     if cell.values:
         axes.axhline(cell.mean, **look)
         axes.axhspan(min(cell.values), max(cell.values), color="black", alpha=0.12, linewidth=0)
 
 
 def _marks(axes: Axes, picture: Picture, cells: Cells, looks: dict[Place, dict[str, Any]]) -> None:
-    """Marks along the bottom; lines that give nothing at one x have theirs one above the other."""
+    """Marks along the bottom; those of several lines at one x are stacked."""
     for place, lacking in _lacking(picture, cells).items():
         for rank, series in enumerate(lacking):
             state = cells[place, series].state
@@ -253,7 +253,7 @@ def _marks(axes: Axes, picture: Picture, cells: Cells, looks: dict[Place, dict[s
 
 
 def _lacking(picture: Picture, cells: Cells) -> dict[Place, list[Place]]:
-    """The series with trials that gave nothing, by x."""
+    """The series with trials without a result, by x."""
     found: dict[Place, list[Place]] = {}
     for series in picture.series.places:
         for x, s in cells:
@@ -263,7 +263,7 @@ def _lacking(picture: Picture, cells: Cells) -> dict[Place, list[Place]]:
 
 
 def _legend_shape(picture: Picture, width: float) -> tuple[int, float]:
-    """Columns and inches of the legend: more columns while they leave the panels two thirds of the width."""
+    """Columns and height (inches) of the legend: as many columns as leave two thirds of the width to the panels."""
     entries = len(picture.series.places)
     column = max(page.text_width(picture.series.text(place)) for place in picture.series.places) + HANDLE
     most = max(1, int(width * 72 / 3 / column))
@@ -279,7 +279,7 @@ def _legend(figure: Figure, picture: Picture, looks: dict[Place, dict[str, Any]]
 
 
 def _legend_order(picture: Picture) -> list[Place]:
-    """Numbers as their lines stand one above the other, from the largest or the least; names as in the table."""
+    """Numbers in the order of their lines from top to bottom; names in the order of the table."""
     axis = picture.series
     ends = [(rank, end) for rank, value in enumerate(axis.values) if not math.isnan(end := _end(picture, value))]
     middle = math.fsum(end for _, end in ends) / len(ends) if ends else 0.0
@@ -289,7 +289,7 @@ def _legend_order(picture: Picture) -> list[Place]:
 
 
 def _end(picture: Picture, series: Place) -> float:
-    """Where the lines of a series end, on average over the panels; NaN where they are empty."""
+    """The height at which the lines of a series end, averaged over the panels; NaN if they are empty."""
     courses = [_course(picture, panel.cells, series) for panel in picture.panels]
     ends = [[cell.mean for place, cell in course if cell.values] for course in courses]
     last = [means[-1] for means in ends if means]
@@ -297,7 +297,7 @@ def _end(picture: Picture, series: Place) -> float:
 
 
 def _scales(axes: Sequence[Axes], picture: Picture) -> None:
-    """Limits and ticks, which all panels share; below the values there is room for the marks."""
+    """Limits and ticks, shared by all panels, with room for the marks below the values."""
     x = picture.x
     axes[0].set_xlim(x.at(x.places[0]) - 0.4 * x.step, x.at(x.places[-1]) + 0.4 * x.step)
     points = page.room(axes[0], horizontal=True)
@@ -306,7 +306,7 @@ def _scales(axes: Sequence[Axes], picture: Picture) -> None:
         each.set_xticks([x.at(place) for place in shown], [x.text(place) for place in shown], **page.slant(x, points))
     axes[0].set_yscale("log" if picture.is_log else "linear")
     low, high = _limits(picture)
-    if not any(cell.values for cell in picture.cells):  # an axis of numbers would claim that some were looked at
+    if not any(cell.values for cell in picture.cells):  # an axis with numbers would suggest that there are values
         axes[0].set_yticks([])
         axes[0].set_ylim(0, 1)
         return
@@ -321,7 +321,7 @@ def _scales(axes: Sequence[Axes], picture: Picture) -> None:
 
 
 def _limits(picture: Picture) -> tuple[float, float]:
-    """From the least to the largest value and 0; accuracies from 0 to 100 % where they fall below a half."""
+    """From the smallest value or 0 to the largest; accuracies from 0 to 100 % if some are below a half."""
     found = [value for cell in picture.cells for value in cell.values]
     low, high = min(found, default=0.0), max(found, default=1.0)
     if picture.is_log:
@@ -334,7 +334,7 @@ def _limits(picture: Picture) -> tuple[float, float]:
 
 
 def _bottom(picture: Picture, low: float, high: float) -> float:
-    """The lower end of the axis: below `low`, by the rows of marks."""
+    """The lower end of the axis: `low` minus the height of the rows of marks."""
     panels = (spread(panel.cells, picture.x) for panel in picture.panels)
     rows = [len(series) for cells in panels for series in _lacking(picture, cells).values()]
     share = ROW * min(max(rows, default=-0.5) + 0.5, ROWS)

@@ -1,4 +1,4 @@
-"""What a heatmap outlines: the cells that reach an accuracy, and those that the grids of all panels have."""
+"""Outlines in a heatmap: of cells that reach an accuracy, and of cells that the grids of all panels share."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ At = tuple[Place, Place]
 """A cell, by its x and its y."""
 REACHED: Final[dict[str, Any]] = {"colors": "white", "linewidths": 1.8}
 AROUND: Final[dict[str, Any]] = {"colors": "black", "linewidths": 3.0}
-"""Below the white line, which alone is not seen on yellow."""
+"""Drawn below the white line, which alone would be invisible on yellow."""
 SHARED: Final[dict[str, Any]] = {"colors": "black", "linewidths": 1.0, "linestyles": (0, (3, 2))}
 
 
 @dataclass(frozen=True)
 class Outlines:
-    """The picture with words on what is outlined, and the cells: of each panel those that reach, and those of all."""
+    """The picture with notes on the outlines, the cells of each panel that reach the accuracy, and the shared cells."""
 
     picture: Picture
     reached: tuple[set[At], ...]
     shared: set[At]
 
     def draw(self, axes: Axes, panel: int) -> None:
-        """Outline them in one panel."""
+        """Draw the outlines in one panel."""
         if self.shared:
             axes.add_collection(LineCollection(list(self._around(self.shared)), zorder=3, **SHARED))
         if reached := self.reached[panel]:
@@ -42,7 +42,7 @@ class Outlines:
                 axes.add_collection(LineCollection(sides, zorder=zorder, clip_on=False, capstyle="projecting", **look))
 
     def _around(self, cells: Collection[At]) -> Iterator[list[tuple[float, float]]]:
-        """The sides of cells beyond which there is none of them."""
+        """The outer sides of a set of cells."""
         places = [(self.picture.x.values.index(x), self.picture.series.values.index(y)) for x, y in cells]
         for x, y in places:
             for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1)):
@@ -53,7 +53,7 @@ class Outlines:
 
 
 def outlines(picture: Picture) -> Outlines:
-    """What to outline in a heatmap."""
+    """The outlines of a heatmap."""
     shared = _shared(picture)
     notes = [picture.notes, "dashed: where the grids overlap" if shared else ""]
     reached: tuple[set[At], ...] = tuple(set() for _ in picture.panels)
@@ -65,8 +65,8 @@ def outlines(picture: Picture) -> Outlines:
             pairs = zip(panels, reached, strict=True)
             panels = tuple(Panel(_title(picture, panel.title, own), panel.cells) for panel, own in pairs)
         notes.append(words)
-    told = "; ".join(note for note in notes if note)
-    return Outlines(replace(picture, panels=panels, notes=told), reached, shared)
+    joined = "; ".join(note for note in notes if note)
+    return Outlines(replace(picture, panels=panels, notes=joined), reached, shared)
 
 
 def _grid(cells: Cells) -> set[At]:
@@ -74,14 +74,14 @@ def _grid(cells: Cells) -> set[At]:
 
 
 def _shared(picture: Picture) -> set[At]:
-    """The cells of all panels, where some have others too."""
+    """The cells that all panels have, if some panels have others too."""
     grids = [_grid(panel.cells) for panel in picture.panels]
     shared = set.intersection(*grids)
     return shared if shared and any(grid != shared for grid in grids) else set()
 
 
 def _target(picture: Picture, reach: str) -> tuple[float, str]:
-    """The accuracy to reach, and what to say of it."""
+    """The accuracy to reach, and a note on it."""
     wanted = read_reach(reach)
     cells = [(at, cell) for panel in picture.panels for at, cell in panel.cells.items()]
     best = max((c.mean for at, c in cells if isinstance(at[1], Reference) and c.state == "done"), default=math.nan)
@@ -98,7 +98,7 @@ def _reached(cells: Cells, target: float) -> set[At]:
 
 
 def _title(picture: Picture, title: str, reached: set[At]) -> str:
-    """A panel's title with the lowest value that reaches, and the first place where it does."""
+    """A panel's title with the lowest value that reaches the accuracy, and the first place where it does."""
     column = word(picture.plot.series or "")
     if not reached:
         return f"{title}\nnone reaches it"

@@ -1,4 +1,4 @@
-"""What all figures share: style, layout, colours, legends, files."""
+"""Shared by all figures: style, layout, colours, legends, files."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ WIDTH: Final = 7.0
 """Inches across two columns of a paper."""
 
 TALLEST: Final = 10.0
-"""Inches that all rows of panels take, if they can be read then: figures are printed on a page."""
+"""Maximum inches of all rows of panels, if they are still legible: figures are printed on a page."""
 
 LEAST: Final = 1.6
-"""Inches of a row of panels that can be read."""
+"""Minimum inches of a legible row of panels."""
 
 LINE: Final = 0.16
-"""Inches of a line of text."""
+"""Height of a line of text in inches."""
 
 SLANTED: Final = 1.2 * TICKS / math.sin(math.radians(35))
-"""Points from one slanted label to the next, so that they don't touch."""
+"""Points between slanted labels that don't touch."""
 
 BESIDE_LABELS: Final = 0.8
-"""The part of a figure's width that labels and legends leave to its panels, about."""
+"""Approximate fraction of a figure's width that labels and legends leave to its panels."""
 
 GAP: Final = 3.0
 """Points between neighbouring labels."""
 
 HANDLE: Final = 0.35
-"""Inches that the handle of an entry below the panels takes, with the room around it."""
+"""Width in inches of the handle of an entry below the panels, with the space around it."""
 
 MAP: Final = "viridis"
 MARK: Final = "0.25"
@@ -70,9 +70,9 @@ NAMES: Final = {
 SYMBOLS: Final = {"diverged": "x", "empty": "+", "lacking": "o", "partly": "x"}
 
 STYLE: Final[dict[str, Any]] = {
-    "font.family": fonts.FIRST,  # comes with matplotlib: the same figure on every machine
+    "font.family": fonts.FIRST,  # part of matplotlib: the same figure on every machine
     "font.size": TEXT,
-    "figure.dpi": DPI,  # text has slightly other widths at each resolution: lay out at the one that is drawn
+    "figure.dpi": DPI,  # text widths depend on the resolution: lay out at the one of the PNG
     "axes.titlesize": TEXT,
     "axes.labelsize": TEXT,
     "figure.titlesize": TITLE,
@@ -87,21 +87,21 @@ STYLE: Final[dict[str, Any]] = {
     "ytick.major.width": 0.6,
     "axes.linewidth": 0.6,
     "hatch.linewidth": 0.4,
-    "pdf.fonttype": 42,  # TrueType: editors and journals want text that stays text
+    "pdf.fonttype": 42,  # TrueType: editors and journals need text that stays text
     "figure.constrained_layout.h_pad": 0.05,
     "figure.constrained_layout.w_pad": 0.05,
 }
 
 
 class Page(Figure):
-    """A figure that a notebook shows: it does not show those that pyplot has not made."""
+    """A figure that notebooks show; without pyplot they would not."""
 
     def _repr_png_(self) -> bytes:
         return png(self)
 
 
 def style(text: str = "") -> AbstractContextManager[None]:
-    """Our style over matplotlib's defaults, whatever the user's matplotlibrc says, with fonts that can draw `text`."""
+    """qsweep's style on matplotlib's defaults, without the user's matplotlibrc, with fonts that can draw `text`."""
     families = fonts.families(text)
     own = {**STYLE, "font.family": families}
     if len(families) > 1:
@@ -111,18 +111,18 @@ def style(text: str = "") -> AbstractContextManager[None]:
 
 
 def shape(panels: int, most: int = 4) -> tuple[int, int]:
-    """Rows and columns of panels, of these at most `most`."""
+    """Rows and columns of panels, with at most `most` columns."""
     columns = {1: 1, 2: 2, 4: 2}.get(panels, 3 if panels <= 9 else most)
     return math.ceil(panels / columns), columns
 
 
 def row_height(rows: int, height: float, least: float = LEAST) -> float:
-    """Inches of a row of panels: `height`, or less where many rows would take more than a page, down to `least`."""
+    """Inches of a row of panels: `height`, or less if the rows would not fit on a page, but not less than `least`."""
     return min(height, max(TALLEST / rows, least))
 
 
 def panels(picture: Picture, width: float, height: float, least: float = 0.0) -> tuple[Figure, list[Axes]]:
-    """A figure of `width` inches with titles, and an empty panel of `height` inches for each facet."""
+    """A figure of `width` inches with titles and an empty panel of `height` inches per facet."""
     rows, columns = shape(len(picture.panels))
     across = BESIDE_LABELS * width / columns
     turned = slant(picture.x, across * 72)
@@ -132,7 +132,7 @@ def panels(picture: Picture, width: float, height: float, least: float = 0.0) ->
 
 
 def titled(title: str, panels: Sequence[str], size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A figure of some width and height in inches, and an empty panel for each of the titles."""
+    """A figure of a size in inches, with an empty panel per title."""
     rows, columns = shape(len(panels))
     figure = Page(figsize=size, layout="constrained")
     figure.suptitle(heading(title, size[0]))
@@ -147,12 +147,12 @@ def titled(title: str, panels: Sequence[str], size: tuple[float, float]) -> tupl
 
 
 def heading(title: str, width: float) -> str:
-    """The title of a figure that is `width` inches wide, as it was written: none of it is mathematics."""
+    """The title of a figure that is `width` inches wide, without interpreting it as mathematics."""
     return wrapped(cut(title, len(title)), width, TITLE)
 
 
 def wrapped(text: str, width: float, size: float = TEXT) -> str:
-    """`text` in lines of `width` inches; a longer word is cut, mathematics never."""
+    """`text` in lines of `width` inches; longer words are broken, mathematics never."""
     longest = max(int(width * 72 / text_width("x", size)), 10)
     parts = [[word] if "$" in word else textwrap.wrap(word, longest) for word in text.split()]
     lines: list[str] = []
@@ -166,7 +166,7 @@ def wrapped(text: str, width: float, size: float = TEXT) -> str:
 
 
 def outer_labels(figure: Figure, axes: Sequence[Axes], x: str, y: str) -> None:
-    """Name the axes once a row and once a column: below the last panel of each, left of the first."""
+    """Label x below the last panel of each column, and y left of the first panel of each row."""
     rows, columns = shape(len(axes))
     across, up = (BESIDE_LABELS * figure.get_size_inches() / (columns, rows)).tolist()
     for i, each in enumerate(axes):
@@ -190,52 +190,53 @@ def rgba(colours: ScalarMappable, values: Sequence[float]) -> list[tuple[float, 
 
 
 def room(axes: Axes, horizontal: bool) -> float:
-    """Points along one side of a panel, once its figure has been laid out."""
+    """The length of one side of a panel in points, after the layout of its figure."""
     box = axes.get_window_extent()
     return float(box.width if horizontal else box.height) * 72 / axes.figure.dpi
 
 
 @functools.cache
 def text_width(text: str, size: float = TICKS) -> float:
-    """Points that the longest line of a label takes. The first time it is measured, mathematics takes milliseconds."""
+    """The width in points of the longest line of a label; cached, since mathematics takes milliseconds."""
     font = FontProperties(family=fonts.families(text), size=size)
     measure = text_to_path.get_text_width_height_descent
     return max(float(measure(line, font, ismath=is_math_text(line))[0]) for line in text.split("\n"))
 
 
 def fitting(axis: Axis, at: Callable[[Place], float], points: float) -> list[Place]:
-    """The places whose labels fit side by side where a step of `at` is `points` wide; categories always all."""
+    """The places whose labels fit side by side if a step of `at` is `points` wide; categories are thinned only if
+    upright labels would touch."""
     values = thinned(axis, at, points)
     if axis.scale == "category":
         return [*values, *axis.references]
-    return _apart(axis, [*axis.references, *values], at, points)
+    return _not_touching(axis, [*axis.references, *values], at, points)
 
 
 def thinned(axis: Axis, at: Callable[[Place], float], points: float) -> list[Place]:
-    """The values whose labels don't touch where a step of `at` is `points` wide; those of categories stand upright."""
+    """The values whose labels don't touch if a step of `at` is `points` wide; those of categories are upright."""
     if axis.scale == "category":
         return every(axis, points)
-    if not axis.is_even:  # every second or third of them may all lie in one place
+    if not axis.is_even:  # every second or third value might be crowded in one place
         ends_first = dict.fromkeys([axis.values[0], axis.values[-1], *axis.values])
-        return sorted(_apart(axis, ends_first, at, points), key=at)
+        return sorted(_not_touching(axis, ends_first, at, points), key=at)
     widest = max(TICKS, *(text_width(axis.text(value)) for value in axis.values))
     length = (at(axis.values[-1]) - at(axis.values[0])) * points
     most = 1 + int(length / (widest + GAP))
-    ticks = next((ticks for n in range(most, 1, -1) if _are_apart(axis, ticks := axis.ticks(n), at, points)), None)
-    return ticks or _apart(axis, axis.ticks(2), at, points)
+    ticks = next((ticks for n in range(most, 1, -1) if _all_fit(axis, ticks := axis.ticks(n), at, points)), None)
+    return ticks or _not_touching(axis, axis.ticks(2), at, points)
 
 
 def every(axis: Axis, points: float) -> list[Place]:
-    """All categories that are `points` apart, or every second, third … where lines of text would touch."""
+    """All categories, which are `points` apart, or every second, third … if lines of text would touch."""
     return list(axis.values[:: max(1, math.ceil(0.8 * TICKS / points))])  # few letters are as high as their line
 
 
-def _are_apart(axis: Axis, places: Sequence[Place], at: Callable[[Place], float], points: float) -> bool:
-    return len(_apart(axis, places, at, points)) == len(places)
+def _all_fit(axis: Axis, places: Sequence[Place], at: Callable[[Place], float], points: float) -> bool:
+    return len(_not_touching(axis, places, at, points)) == len(places)
 
 
-def _apart(axis: Axis, places: Iterable[Place], at: Callable[[Place], float], points: float) -> list[Place]:
-    """Those of `places`, in their order, that don't touch one that stands before them."""
+def _not_touching(axis: Axis, places: Iterable[Place], at: Callable[[Place], float], points: float) -> list[Place]:
+    """The places, in order, whose labels don't touch that of a kept earlier one."""
     kept: list[Place] = []
     for place in places:
         widths = {other: (text_width(axis.text(place)) + text_width(axis.text(other))) / 2 + GAP for other in kept}
@@ -245,7 +246,7 @@ def _apart(axis: Axis, places: Iterable[Place], at: Callable[[Place], float], po
 
 
 def slant(axis: Axis, points: float) -> dict[str, Any]:
-    """How to turn labels that can't be thinned out, where they don't fit side by side into `points`."""
+    """The rotation of labels that can't be thinned out and don't fit side by side into `points`."""
     fits = (_widest(axis) + GAP) * len(axis.places) < points
     fixed = axis.scale == "category" or len(axis.references) > 1
     if fits or not fixed:
@@ -274,7 +275,7 @@ def mark(state: str, colour: str = MARK) -> dict[str, Any]:
 
 
 def foot(picture: Picture, width: float) -> tuple[list[Line2D], int]:
-    """The legend of marks and the notes, which stand below all panels; in how many columns they fit `width` inches."""
+    """The legend of marks and the notes below all panels, and the number of columns that fit into `width` inches."""
     entries = [Line2D([], [], **mark(state)) for state in NAMES if state in picture.states]
     if picture.notes:
         entries.append(Line2D([], [], linestyle="none", label=wrapped(picture.notes, width - HANDLE, TICKS)))
@@ -283,7 +284,7 @@ def foot(picture: Picture, width: float) -> tuple[list[Line2D], int]:
 
 
 def foot_height(picture: Picture, width: float) -> float:
-    """Inches for the marks and notes."""
+    """Height of the marks and notes in inches."""
     entries, columns = foot(picture, width)
     lines = sum(1 + str(entry.get_label()).count("\n") for entry in entries)
     return 0.05 + LINE * (lines if columns == 1 else 1) + 0.1 if entries else 0.05
@@ -297,14 +298,14 @@ def add_foot(figure: Figure, picture: Picture) -> None:
 
 
 def lay_out(figure: Figure) -> None:
-    """Find the panels' sizes, by which ticks and numbers are chosen."""
+    """Compute the sizes of panels, on which ticks and numbers depend."""
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
 
 
 def lay_out_for_good(figure: Figure) -> None:
-    """Find the panels' sizes once: else they would be found anew for each file, and under another style."""
+    """Compute the sizes of panels for the last time, so that saving does not repeat it, perhaps in another style."""
     lay_out(figure)
     figure.set_layout_engine("none")
 
@@ -315,12 +316,12 @@ def png(figure: Figure) -> bytes:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write the figure as PNG and PDF, each at once or not at all; their paths."""
+    """Write the figure as PNG and PDF, each atomically; return their paths."""
     return write(figure, [folder / f"{name}.png", folder / f"{name}.pdf"])
 
 
 def write(figure: Figure, paths: Sequence[Path]) -> list[Path]:
-    """Write the figure into files, as PNG or as PDF by how each one's name ends."""
+    """Write the figure to files, as PNG or PDF according to their suffixes."""
     lay_out_for_good(figure)
     options: dict[str, dict[str, Any]] = {
         ".png": {"format": "png", "dpi": DPI},

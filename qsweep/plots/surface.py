@@ -1,4 +1,4 @@
-"""Surfaces: the metric as a landscape over two axes, with holes where trials gave nothing."""
+"""Surfaces: the metric as a landscape over two axes, with holes for missing results."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ RIBBON: Final = 0.3
 """Half the width of a reference's ribbon, in steps of its axis."""
 
 COLUMNS: Final = 3
-"""Of panels: in more, labels hide each other."""
+"""Maximum number of columns of panels; with more, labels would overlap."""
 
 SIDES: Final = (1.25, 1.15, 0.85)
-"""Of the box around the landscape."""
+"""Aspect ratio of the box around the landscape."""
 
 RISES: Final = (0.2, 0.4)
-"""Points by which the axes of x and y rise on the page, per point along them."""
+"""Slopes of the axes of x and y on the page."""
 
 ELEVATION: Final = 28
 AZIMUTHS: Final = (-120, -60, 60, 120)
 HEAD, BAR = 0.3, 0.75
-"""Inches for the figure's title, and for the colour bar."""
+"""Inches for the title of the figure, and for the colour bar."""
 
 
 @dataclass(frozen=True)
 class Face:
-    """One face of a landscape: its corners, and the places whose values these show."""
+    """One face of a landscape: its corners, and the places whose values they show."""
 
     corners: tuple[Point, ...]
     places: tuple[tuple[Place, Place], ...]
@@ -55,7 +55,7 @@ class Face:
 
 
 def draw(picture: Picture) -> Figure:
-    """The figure of `picture`: a landscape a panel, all seen from where most of their slopes face the reader."""
+    """The figure of `picture`: a landscape per panel, all seen from where most of their slopes face the viewer."""
     figure, slots = _figure(picture)
     colours = page.colours(picture)
     panels = [spread(panel.cells, picture.x) for panel in picture.panels]
@@ -74,7 +74,7 @@ def draw(picture: Picture) -> Figure:
 
 
 def _figure(picture: Picture) -> tuple[Figure, list[Bbox]]:
-    """A figure with titles, and for each panel the part of it that the panel may fill."""
+    """A figure with titles, and the part of it that each panel may fill."""
     rows, columns = page.shape(len(picture.panels), COLUMNS)
     width = page.WIDTH if columns > 1 else 0.6 * page.WIDTH
     across = (width - BAR) / columns
@@ -98,12 +98,12 @@ def _figure(picture: Picture) -> tuple[Figure, list[Bbox]]:
 
 
 def _height(picture: Picture, value: float) -> float:
-    """Where a value stands on the vertical axis, which 3-D axes can't scale by themselves."""
+    """The coordinate of a value on the vertical axis, since 3-D axes have no logarithmic scale."""
     return math.log10(value) if picture.is_log else value
 
 
 def faces(picture: Picture, cells: Cells) -> list[Face]:
-    """The faces between neighbours, and ribbons at the places apart; none touches a place without a value."""
+    """The faces between neighbours, and ribbons at places off the scale; none touches a place without a value."""
     x, y = picture.x, picture.series
     known = {place: _height(picture, cell.mean) for place, cell in cells.items() if cell.values}
     found = []
@@ -115,19 +115,19 @@ def faces(picture: Picture, cells: Cells) -> list[Face]:
 
 
 def _quads(x: Axis, y: Axis) -> Iterator[tuple[tuple[tuple[Place, Place], ...], tuple[tuple[float, float], ...]]]:
-    """The places at the four corners of each face, and how far off them the corners are."""
+    """The places at the four corners of each face, and the offsets of the corners from them."""
     for (a, b), (c, d) in product(pairwise(x.joined), pairwise(y.joined)):
         yield ((a, c), (b, c), (b, d), (a, d)), ((0, 0),) * 4
     w = RIBBON * y.step
-    for (a, b), beyond in product(pairwise(x.joined), y.apart):
+    for (a, b), beyond in product(pairwise(x.joined), y.off_scale):
         yield ((a, beyond), (b, beyond), (b, beyond), (a, beyond)), ((0, -w), (0, -w), (0, w), (0, w))
     w = RIBBON * x.step
-    for (c, d), beyond in product(pairwise(y.joined), x.apart):
+    for (c, d), beyond in product(pairwise(y.joined), x.off_scale):
         yield ((beyond, c), (beyond, c), (beyond, d), (beyond, d)), ((-w, 0), (w, 0), (w, 0), (-w, 0))
 
 
 def best_azimuth(picture: Picture, landscape: Sequence[Face]) -> int:
-    """The corner of the box from which the faces show most of themselves."""
+    """The azimuth from which most of the area of the faces is visible."""
     if not landscape:
         return AZIMUTHS[0]
     extents = [high - low for low, high in _limits(picture)]
@@ -144,19 +144,19 @@ def best_azimuth(picture: Picture, landscape: Sequence[Face]) -> int:
 
 
 def _limits(picture: Picture) -> tuple[tuple[float, float], ...]:
-    """The ends of the three axes; none is empty."""
+    """The limits of the three axes, which are never equal."""
     low, high = (_height(picture, value) for value in picture.limits)
     return _ends(picture.x), _ends(picture.series), (low, high)
 
 
 def _ends(axis: Axis) -> tuple[float, float]:
     first, last = axis.at(axis.places[0]), axis.at(axis.places[-1])
-    below, above = (RIBBON * axis.step if axis.is_apart(end) else 0.0 for end in (axis.places[0], axis.places[-1]))
+    below, above = (RIBBON * axis.step if axis.is_off_scale(end) else 0.0 for end in (axis.places[0], axis.places[-1]))
     return (first - below, last + above) if last > first else (first - 0.5 * axis.step, last + 0.5 * axis.step)
 
 
 def _landscape(axes: Axes3D, picture: Picture, landscape: Sequence[Face], colours: ScalarMappable) -> None:
-    """All faces as one collection, so that they are painted from the farthest to the nearest."""
+    """Draw all faces as one collection, which is painted from the farthest to the nearest."""
     if not landscape:
         return
     means = [math.fsum(z for _, _, z in face.corners) / 4 for face in landscape]
@@ -174,7 +174,7 @@ def _landscape(axes: Axes3D, picture: Picture, landscape: Sequence[Face], colour
 def _lone_points(
     axes: Axes3D, picture: Picture, cells: Cells, shown: set[tuple[Place, Place]], colours: ScalarMappable
 ) -> None:
-    """A pin for each value that no face shows, because its neighbours have none."""
+    """Draw a pin for each value that no face shows because its neighbours have no values."""
     floor = _limits(picture)[2][0]
     for (x, y), cell in cells.items():
         if cell.values and (x, y) not in shown:
@@ -185,7 +185,7 @@ def _lone_points(
 
 
 def _marks(axes: Axes3D, picture: Picture, cells: Cells) -> None:
-    """On the floor where no trial gave anything, at the value where some did."""
+    """Mark missing results: on the floor, or at the value if some trials have one."""
     floor = _limits(picture)[2][0]
     for state in page.NAMES:
         places = {place: cell for place, cell in cells.items() if cell.state == state}
@@ -202,7 +202,7 @@ def _frame(axes: Axes3D, picture: Picture, azimuth: int) -> None:
     axes.view_init(ELEVATION, azimuth)
     axes.set_box_aspect(SIDES)
     outwards = ("right", "left") if azimuth in (-60, 120) else ("left", "right")
-    longest = int(_length(axes) / page.TICKS)  # 3-D axes can't turn long labels
+    longest = int(_length(axes) / page.TICKS)  # 3-D axes can't rotate long labels
     drawn_axes = (axes.xaxis, axes.yaxis)
     for axis, drawn, side, rise in zip((picture.x, picture.series), drawn_axes, outwards, RISES, strict=True):
         low, high = _ends(axis)
@@ -223,7 +223,7 @@ def _frame(axes: Axes3D, picture: Picture, azimuth: int) -> None:
 
 
 def _length(axes: Axes3D) -> float:
-    """About how many points long an axis of x or y is on the page: the labels take as much in panels of any size."""
+    """The approximate length of an axis of x or y on the page in points; labels take the same space at any size."""
     return max(0.75 * page.room(axes, horizontal=True) - 56, 7 * page.TICKS)
 
 
@@ -234,13 +234,13 @@ def _height_ticks(picture: Picture) -> list[float]:
 
 
 def _lighten(axes: Axes3D) -> None:
-    """Leave the landscape alone on the page: no walls, faint lines, labels near their axis."""
+    """Make the landscape stand out: no walls, faint lines, labels close to their axis."""
     axes.patch.set_visible(False)
     axes.tick_params(pad=-2)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((1, 1, 1, 0))
         axis.line.set_linewidth(0.6)
-        axis._axinfo["grid"].update(color="0.88", linewidth=0.4)  # has no public name
+        axis._axinfo["grid"].update(color="0.88", linewidth=0.4)  # there is no public API for this
 
 
 def _colour_bar(figure: Figure, picture: Picture, colours: ScalarMappable) -> None:
@@ -251,9 +251,9 @@ def _colour_bar(figure: Figure, picture: Picture, colours: ScalarMappable) -> No
 
 
 def _fit(figure: Figure, axes: Sequence[Axes3D], slots: Sequence[Bbox]) -> None:
-    """Let each panel fill its slot, labels included: matplotlib's layouts leave wide margins around 3-D axes."""
+    """Make each panel fill its slot, including labels: matplotlib's layouts leave wide margins around 3-D axes."""
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
-    for _ in range(4):  # text keeps its size, so that one pass doesn't do
+    for _ in range(4):  # text keeps its size, so one pass is not enough
         figure.draw_without_rendering()
         drawn, slot, box = _drawn(figure, axes[0], renderer), slots[0], axes[0].get_position(original=True)
         scale = min(slot.width / drawn.width, slot.height / drawn.height)
@@ -265,7 +265,7 @@ def _fit(figure: Figure, axes: Sequence[Axes3D], slots: Sequence[Bbox]) -> None:
 
 
 def _drawn(figure: Figure, axes: Axes3D, renderer: RendererAgg) -> Bbox:
-    """What a panel takes of its figure, from the labels to the far corners of its box."""
+    """The part of its figure that a panel fills, from the labels to the far corners of its box."""
     projection = axes.get_proj()
     limits = (axes.get_xlim(), axes.get_ylim(), axes.get_zlim())
     corners = [proj3d.proj_transform(*corner, projection)[:2] for corner in product(*limits)]

@@ -1,4 +1,4 @@
-"""The lowest value of an axis that reaches an accuracy, over another axis: a picture that is drawn as lines."""
+"""The lowest value of an axis that reaches an accuracy, over another axis; drawn as lines."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ Spot = tuple[Value | None, Value, Value]
 
 @dataclass
 class Trials:
-    """The trials at one value of the axis: what each gave, NaN for one that diverged, and its hidden axes."""
+    """The trials at one value of the axis: their accuracies (NaN for diverged ones) and hidden axes."""
 
     accuracies: list[float] = field(default_factory=list)
     hidden: list[Mapping[str, Value | None]] = field(default_factory=list)
 
 
 Courses = dict[Spot, dict[float, Trials]]
-"""At each spot the trials at the values of the axis."""
+"""The trials by spot and value of the axis."""
 
 
 def threshold(trials: pd.DataFrame, history: pd.DataFrame, plot: Plot, title: str) -> Picture:
     """Reduce the tables to the lowest values of `plot.lowest`.
 
     Raises:
-        UserError: the tables lack a column or rows, or have more than a figure holds.
+        UserError: the tables lack a column or rows, or have too many panels or lines for a figure.
     """
-    assert plot.lowest is not None  # noqa: S101  # such an entry has one
+    assert plot.lowest is not None  # noqa: S101  # only such entries get here
     rows = read(trials, history, plot)
     courses, references = _courses(rows, plot), _references(rows, plot)
     if not courses:
         named = ", ".join(dict.fromkeys(filter(None, (plot.lowest, plot.x, plot.series))))
-        raise UserError(f"plot '{plot.name}': no trial has a value of each of {named}: there is nothing to draw")
+        raise UserError(f"plot '{plot.name}': no trial has values of {named}: there is nothing to draw")
     wanted = read_reach(plot.reach)
     target = wanted.target(references) if wanted.is_share else 100 * wanted.value
     edges = {spot: edge(_means(course), target) for spot, course in courses.items()}
@@ -61,7 +61,7 @@ def _means(course: Mapping[float, Trials]) -> dict[float, float]:
 
 
 def _panels(plot: Plot, courses: Courses, edges: Mapping[Spot, Edge], target: float, loose: str) -> tuple[Panel, ...]:
-    """A panel for each facet; one in which nothing is reached says how near its trials come."""
+    """A panel per facet; if nothing is reached in one, it shows the best accuracy."""
     facets: dict[Value | None, dict[tuple[Place, Place], Spot]] = {}
     for facet, line, x in courses:
         facets.setdefault(facet, {})[x, line] = facet, line, x
@@ -74,7 +74,7 @@ def _panels(plot: Plot, courses: Courses, edges: Mapping[Spot, Edge], target: fl
 
 
 def _reason(accuracies: Iterable[float], target: float) -> str:
-    """Why nothing of a panel is drawn, if nothing is."""
+    """The reason to show in a panel in which nothing is drawn."""
     if math.isnan(target):
         return "nothing to compare with"
     best = max((accuracy for accuracy in accuracies if not math.isnan(accuracy)), default=math.nan)
@@ -92,7 +92,7 @@ def _courses(rows: Sequence[Row], plot: Plot) -> Courses:
         if value is None or spot is None:
             continue
         if not isinstance(value, float):
-            raise UserError(f"plot '{plot.name}': y: '{value}' in {plot.lowest} is no number: nothing is lower than it")
+            raise UserError(f"plot '{plot.name}': y: '{value}' in {plot.lowest} is not a number, so it has no order")
         if abs(value) >= LARGEST:
             raise UserError(f"plot '{plot.name}': y: {value} in {plot.lowest} is too large to draw")
         if (row.key, *spot[:2]) not in seen:
@@ -102,13 +102,13 @@ def _courses(rows: Sequence[Row], plot: Plot) -> Courses:
             own.hidden.append({name: v for name, v in row.places.items() if name not in plot.columns.values()})
         if not _is_known(row):
             lacking.add((spot, value))
-    for spot, value in lacking:  # a mean over some of the seeds is none
+    for spot, value in lacking:  # there is no mean if some seeds are missing
         del found[spot][value]
     return found
 
 
 def _spot(row: Row, plot: Plot) -> Spot | None:
-    """Where a trial belongs; None where it has no x or no line."""
+    """The spot of a trial; None if it has no x or no line."""
     x, line = row.places[plot.x], row.places[plot.series] if plot.series else ONLY
     return None if x is None or line is None else (row.places[plot.facet] if plot.facet else None, line, x)
 
@@ -118,7 +118,7 @@ def _is_known(row: Row) -> bool:
 
 
 def _references(rows: Iterable[Row], plot: Plot) -> list[float]:
-    """The means of the places that have no value of the axis."""
+    """The mean accuracies of places without a value of the axis."""
     found: dict[tuple[Value | None, ...], dict[str, float]] = {}
     for row in rows:
         if row.places[plot.lowest or ""] is None:
@@ -130,7 +130,7 @@ def _references(rows: Iterable[Row], plot: Plot) -> list[float]:
 def _notes(
     plot: Plot, target: float, references: Sequence[float], edges: Mapping[Spot, Edge], courses: Courses
 ) -> Iterator[str]:
-    """What a point is, and how many of the lines and points there are."""
+    """What a point is, and how many lines and points there are."""
     axis_word = word(plot.lowest or "")
     if math.isnan(target):
         yield f"no trial without {axis_word} is done: nothing to take {plot.reach} of"
@@ -151,7 +151,7 @@ def _notes(
 
 
 def _reached(edges: Mapping[Spot, Edge]) -> str:
-    """How many of the lines, those of all panels, reach the accuracy, and at how many of their points."""
+    """How many lines in all panels reach the accuracy, and at how many points."""
     points = [spot for spot, found in edges.items() if found.lowest is not None]
     lines, all_lines = ({spot[:2] for spot in spots} for spots in (points, edges))
     if not points:
@@ -161,7 +161,7 @@ def _reached(edges: Mapping[Spot, Edge]) -> str:
 
 
 def _left_out(rows: Sequence[Row], plot: Plot) -> str:
-    """How many trials have a value of the axis, and no place in the figure."""
+    """How many trials have a value of the axis but no place in the figure."""
     keys = {row.key for row in rows if row.places[plot.lowest or ""] is not None and _spot(row, plot) is None}
     lacked = " or ".join(word(column) for column in (plot.x, plot.series) if column)
     return f"not drawn: {len(keys)} {'trial' if len(keys) == 1 else 'trials'} without {lacked}" if keys else ""

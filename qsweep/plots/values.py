@@ -1,4 +1,4 @@
-"""The values of number formats as ticks on a number line, one row a format."""
+"""The values of number formats as ticks on a number line, one row per format."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 ENDINGS: Final = (".png", ".pdf")
 ROW: Final = 0.5
-"""Inches a format."""
+"""Height of a format's row in inches."""
 FRAME: Final = 0.9
-"""Inches for the axis and the legend."""
+"""Height of the axis and the legend in inches."""
 TALL, SHORT = 0.34, 0.2
-"""Half the height of a tick, in rows: of a normal number, and of a subnormal one."""
+"""Half the height of a tick in rows, for normal and subnormal numbers."""
 NORMAL, SUBNORMAL = "#0072b2", "#d55e00"
-"""Blue and vermilion, which all eyes tell apart."""
+"""Blue and vermilion, which colour-blind people can distinguish."""
 THIN, THICK = 0.3, 1.0
-"""Points of a tick."""
+"""Smallest and largest width of a tick in points."""
 MOST_LINEAR: Final = 256
-"""The largest number over the smallest one above 0, up to which a linear axis shows both."""
+"""Maximum ratio of the largest to the smallest positive number for a linear axis."""
 LABELS: Final = 6
-"""Numbers at a logarithmic axis, on either side of 0 at most."""
+"""Maximum number of labels on either side of 0 of a logarithmic axis."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One format: what is drawn of it.
+    """One format as it is drawn.
 
     Attributes:
-        places: its values; of a format with a scale, in units of the largest of them.
-        smallest_normal: what is below it in magnitude is drawn as subnormal; 0 where nothing is.
+        places: its values; for a format with a scale, in units of the largest.
+        smallest_normal: smaller magnitudes are drawn as subnormal; 0 if there are none.
     """
 
     name: str
@@ -65,37 +65,39 @@ class Row:
 
 
 def draw(names: Sequence[str], path: Path) -> Path:
-    """Draw the values of formats into a file, a PNG or a PDF; its path.
+    """Draw the values of formats to a PNG or PDF file; return its path.
 
     Raises:
-        UserError: no such format, one whose values are not listed, no format at all, or a file of another kind.
+        UserError: a format does not exist or has no list of values, there is no format, or the suffix is wrong.
     """
     if path.suffix.lower() not in ENDINGS:
-        raise UserError(f"--plot {path}: expected a file that ends in .png or .pdf (names of formats go before --plot)")
+        raise UserError(
+            f"--plot {path}: expected a file that ends in .png or .pdf (names of formats come before --plot)"
+        )
     if not names:
-        raise UserError("--plot needs formats to draw, as in `qsweep formats e4m3 e5m2 --plot`")
+        raise UserError("--plot needs formats to draw, such as `qsweep formats e4m3 e5m2 --plot`")
     rows = [row(name) for name in names]
-    from qsweep.plots import page  # matplotlib takes half a second
+    from qsweep.plots import page  # only here, since importing matplotlib takes half a second
 
     with page.style():
         return page.write(figure(rows), [path])[0]
 
 
 def row(name: str) -> Row:
-    """What is drawn of a format.
+    """The row of a format.
 
     Raises:
-        UserError: no such format, or one whose values are too many or not listed.
+        UserError: the format does not exist, or has too many values or no list of values.
     """
     fmt = parse(name)
     known, found = facts(fmt), values(fmt.code)
     if not found:
-        raise UserError(f"{name}: its values can't be drawn: they are more than {MOST_VALUES:,}, or have no list")
+        raise UserError(f"{name}: its values can't be drawn: there are more than {MOST_VALUES:,}, or they have no list")
     smallest = known.normal if known.subnormal is not None and known.normal else 0.0
     if known.scale is None:
         return Row(name, known, tuple(found), smallest)
     lowest, largest = found[0], found[-1]
-    if lowest == 0:  # levels between a least and a greatest value
+    if lowest == 0:  # levels between a smallest and a largest value
         return Row(name, known, tuple(2 * v / largest - 1 for v in found), 0.0)
     return Row(name, known, tuple(v / largest for v in found), smallest / largest)
 
@@ -115,7 +117,7 @@ def figure(rows: Sequence[Row]) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.set_xlabel(_axis_label(rows))
-    page.lay_out(drawn)  # how wide a tick may be depends on it
+    page.lay_out(drawn)  # the width of ticks depends on it
     for i, each in enumerate(rows):
         _ticks(axes, each, float(i))
     if any(each.smallest_normal for each in rows):
@@ -132,21 +134,21 @@ def _ticks(axes: Axes, row: Row, y: float) -> None:
     large = [v for v in row.places if v == 0 or abs(v) >= row.smallest_normal]
     width = _width(axes, row.places)
     for places, half, colour, label in ((large, TALL, NORMAL, "normal"), (small, SHORT, SUBNORMAL, "subnormal")):
-        # one line with gaps: many lines, or a collection of them, take a quarter of a minute at 65,536 values
+        # one line with gaps: many lines, or a collection of them, take a quarter of a minute for 65,536 values
         across = [x for v in places for x in (v, v, math.nan)]
         up = [y - half, y + half, math.nan] * len(places)
         axes.plot(across, up, color=colour, linewidth=width, solid_capstyle="butt", label=f"_{row.name} {label}")
 
 
 def _width(axes: Axes, places: Sequence[float]) -> float:
-    """Points of a tick: half of what lies between the nearest two, if that can be seen."""
+    """Width of a tick in points: half the smallest distance between two, if that is visible."""
     across = [x for x, _ in axes.transData.transform([(v, 0.0) for v in places])]
     gap = min((b - a for a, b in itertools.pairwise(across)), default=math.inf)
     return float(min(max(gap / 2 * 72 / axes.figure.dpi, THIN), THICK))
 
 
 def _scale(axes: Axes, rows: Sequence[Row]) -> None:
-    """A linear axis where it tells the smallest number from 0, else a logarithmic one on either side of 0."""
+    """A linear axis if it can distinguish the smallest number from 0, else a logarithmic one on either side of 0."""
     magnitudes = [abs(v) for each in rows for v in each.places if v]
     least, largest = min(magnitudes), max(magnitudes)
     lowest = min(v for each in rows for v in each.places)
@@ -163,7 +165,7 @@ def _scale(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def _powers(least: int, most: int) -> list[int]:
-    """Exponents for the numbers at an axis, evenly apart, 0 among them, none too near to where 0 stands."""
+    """Evenly spaced exponents for the labels of an axis, including 0, none too close to the position of 0."""
     step = max(1, math.ceil((most - least) / LABELS))
     return [k for k in range(-step * (-least // step), most + 1, step) if k - least > step / 2]
 

@@ -66,8 +66,8 @@ class Job:
             One record for each trial, in order: `key`, `environment`, `status`, `reason`, `trial`, `result`,
             `history`, `run`; `weights` where they are asked for and there are any.
         """
-        is_apart = self.timeout or any(is_users(settings) for settings in trials)
-        outcomes, seconds = (self._train_apart if is_apart else self._train_timed)(trials, inputs)
+        is_off_scale = self.timeout or any(is_users(settings) for settings in trials)
+        outcomes, seconds = (self._train_apart if is_off_scale else self._train_timed)(trials, inputs)
         run = {"seconds": seconds / max(len(trials), 1), "stack": len(trials), "threads": 1, "device": self.device}
         return [_record(settings, own, self.device, run) for settings, own in zip(trials, outcomes, strict=True)]
 

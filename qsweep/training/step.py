@@ -178,11 +178,11 @@ class Stepper:
             gradient.div_(self._scales[block.rows()])
         copy = block.weight if block.master is None else block.master
         moving = Rows(copy, gradient, block.state, block.first)
-        is_apart = tally is not None or "update" in self._stacks[block.name]
+        is_off_scale = tally is not None or "update" in self._stacks[block.name]
         before = [copy.clone(), block.weight.clone()] if tally is not None else []
         settings = self._bare if block.name in self._unpenalized else self._settings
-        update(moving, settings, subtract=not is_apart)
-        if is_apart:
+        update(moving, settings, subtract=not is_off_scale)
+        if is_off_scale:
             self._round(block, "update", gradient, noise, tally)
             copy.sub_(gradient)
         self._store(block, noise, tally)

@@ -1,4 +1,4 @@
-"""Figures: what they show of a table, what they mark, and what they refuse."""
+"""Figures: what they show of a table, mark and refuse."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ from qsweep.spec.plots import PLOT_KINDS, PlotKind
 
 
 def refusal(*given: Any) -> str:
-    """Why the one entry that is given is not drawn."""
+    """The reason why the only entry is not drawn."""
     try:
         drawn = draw(*given)
     except UserError as error:
@@ -72,7 +72,7 @@ def style() -> Iterator[None]:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def test_draw_writes_png_and_pdf_equal_bytes_when_drawn_again(tmp_path: Path) -> None:
+def test_draw_writes_png_and_pdf_with_the_same_bytes_each_time(tmp_path: Path) -> None:
     table = trials({"lr": LR[:2], "bitwidth": [2, 1]}, status=lambda p: "diverged" if p["lr"] == 1 else "done")
     first = draw(table, history({}), [HEATMAP], tmp_path / "a", "title")
     second = draw(table, history({}), [HEATMAP], tmp_path / "b", "title")
@@ -83,7 +83,7 @@ def test_draw_writes_png_and_pdf_equal_bytes_when_drawn_again(tmp_path: Path) ->
     assert b"/FontFile2" in first.paths[1].read_bytes(), "fonts are not embedded as TrueType"
 
 
-def test_draw_entry_that_the_table_does_not_fit_is_reported_and_the_others_are_drawn(tmp_path: Path) -> None:
+def test_draw_entry_that_does_not_fit_the_table_is_reported_and_the_others_are_drawn(tmp_path: Path) -> None:
     entries = [LINES, {**LINES, "line": None, "name": "good"}]
     drawn = draw(trials({"lr": LR[:2]}), history({}), entries, tmp_path / "figures", "title")
     assert [path.name for path in drawn.paths] == ["good.png", "good.pdf"]
@@ -100,7 +100,7 @@ def test_draw_file_that_can_not_be_written_is_reported_and_the_others_are_drawn(
     assert "bad.png" in drawn.failures[0]
 
 
-def test_draw_folder_without_a_history_draws_what_is_not_over_epochs(tmp_path: Path) -> None:
+def test_draw_folder_without_a_history_draws_plots_that_are_not_over_epochs(tmp_path: Path) -> None:
     trials({"lr": LR[:2]}).to_csv(tmp_path / "trials.csv", index=False)
     lines = {**LINES, "line": None}
     (tmp_path / "spec.yaml").write_text(json.dumps({"plots": [lines]}))
@@ -110,12 +110,12 @@ def test_draw_folder_without_a_history_draws_what_is_not_over_epochs(tmp_path: P
         draw_folder(tmp_path, [{**lines, "x": "epoch"}])
 
 
-def test_draw_no_entries_gives_no_files(tmp_path: Path) -> None:
+def test_draw_without_entries_writes_no_files(tmp_path: Path) -> None:
     assert draw(trials({"lr": [1.0]}), history({}), [], tmp_path / "figures", "title") == Drawn()
     assert not (tmp_path / "figures").exists()
 
 
-def test_named_equal_names_are_made_unique_and_given_ones_stay() -> None:
+def test_named_makes_equal_names_unique_and_keeps_given_ones() -> None:
     entries = [HEATMAP, HEATMAP, {**LINES, "name": "heatmap-test_accuracy"}]
     assert [plot.name for plot in named(entries)] == [
         "heatmap-test_accuracy-2",
@@ -125,12 +125,12 @@ def test_named_equal_names_are_made_unique_and_given_ones_stay() -> None:
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "x" * 101, "new\nline"])
-def test_named_name_that_is_no_file_name_is_refused(name: str) -> None:
+def test_named_refuses_a_name_that_can_not_name_a_file(name: str) -> None:
     with pytest.raises(UserError, match="can't name a file"):
         named([{**HEATMAP, "name": name}])
 
 
-def test_import_and_draw_leave_matplotlib_and_pyplot_alone(tmp_path: Path) -> None:
+def test_import_and_draw_do_not_change_the_state_of_matplotlib_and_pyplot(tmp_path: Path) -> None:
     script = """if True:
         import sys
         from pathlib import Path
@@ -164,7 +164,7 @@ def note(drawn: Figure) -> str:
         ({"kind": "surface", "x": "lr"}, "a plot of kind 'surface' needs y and z"),
     ],
 )
-def test_draw_wrong_entry_is_named_with_the_nearest_right_one(
+def test_draw_wrong_entry_is_reported_with_the_nearest_right_one(
     entry: Mapping[str, Any], message: str, tmp_path: Path
 ) -> None:
     table = trials({"lr": [1.0], "bitwidth": [1]})
@@ -181,11 +181,11 @@ def test_draw_wrong_entry_is_named_with_the_nearest_right_one(
         (
             trials({"lr": LR, "zero": list(range(13))}),
             {**SURFACE, "y": "seed", "facet": "zero"},
-            "13 values; the limit of a figure is 12 panels of surfaces: a heatmap has room for 24",
+            "13 values; the limit of a figure is 12 panels of surfaces: a heatmap can have 24",
         ),
     ],
 )
-def test_draw_table_that_can_not_be_drawn_says_why(
+def test_draw_table_that_can_not_be_drawn_is_reported_with_the_reason(
     table: pd.DataFrame, entry: Mapping[str, Any], message: str, tmp_path: Path
 ) -> None:
     assert re.search(message, refusal(table, history({}), [entry], tmp_path, "title"))
@@ -216,13 +216,15 @@ def test_draw_table_that_can_not_be_drawn_says_why(
         ([-1e308, 1e308], "category", ["−1e308", "1e308"]),
     ],
 )
-def test_axis_numbers_have_the_scale_on_which_they_are_even(values: list[float], scale: str, texts: list[str]) -> None:
+def test_axis_numbers_have_the_scale_on_which_they_are_spread_evenly(
+    values: list[float], scale: str, texts: list[str]
+) -> None:
     shown = axis("lr", reversed(values))
     assert shown.scale == scale_of(values) == scale
     assert [shown.text(value) for value in shown.values] == texts
 
 
-def test_axis_text_and_truth_values_stay_in_the_table_s_order() -> None:
+def test_axis_text_and_booleans_stay_in_the_order_of_the_table() -> None:
     assert axis("rounding", ["stochastic", "nearest", "stochastic"]).values == ("stochastic", "nearest")
     zero = axis("zero", [True, False])
     assert [zero.title(value) for value in zero.values] == ["with a zero level", "without a zero level"]
@@ -230,19 +232,19 @@ def test_axis_text_and_truth_values_stay_in_the_table_s_order() -> None:
     assert axis("nesterov", [True]).title(True) == "nesterov: true"
 
 
-def test_axis_references_stand_beyond_the_last_value() -> None:
+def test_axis_references_follow_the_last_value() -> None:
     bits = axis("bitwidth", [Reference("float32"), 8.0, 4.0])
     assert bits.places[-1] == Reference("float32")
     assert bits.at(Reference("float32")) > bits.at(8.0) > bits.at(4.0)
 
 
-def test_axis_many_values_have_ticks_at_round_ones() -> None:
+def test_axis_with_many_values_has_ticks_at_round_ones() -> None:
     bits = axis("fraction", [float(b) for b in range(1, 24)])
     assert [bits.text(value) for value in bits.ticks(6)] == ["4", "8", "12", "16", "20"]
     assert axis("lr", [2.0**-e for e in range(15)]).ticks(8) == [2.0**e for e in range(-14, 1, 2)]
 
 
-def test_axis_long_and_strange_text_is_cut_but_stays_distinct_and_is_no_mathematics() -> None:
+def test_axis_long_and_unusual_text_is_cut_but_stays_distinct_and_is_not_mathematics() -> None:
     def texts(*values: str) -> list[str]:
         shown = axis("variant", values)
         return [shown.text(value) for value in shown.values]
@@ -256,7 +258,7 @@ def test_axis_long_and_strange_text_is_cut_but_stays_distinct_and_is_no_mathemat
     assert texts("$x$", "two\nlines") == [r"\$x\$", "two lines"]
 
 
-def test_plain_numbers_read_as_written_by_hand() -> None:
+def test_plain_uses_ordinary_notation() -> None:
     assert [plain(number) for number in (60000.0, 1e-5, 0.1, 12345678.0)] == ["60000", "1e-5", "0.1", "1.235e7"]
 
 
@@ -280,7 +282,7 @@ def test_facets_share_scale_colours_and_titles(entry: Mapping[str, Any]) -> None
         assert bar.get_ylabel() == "test accuracy (%)"
 
 
-def test_heatmap_float32_is_a_row_apart_in_each_panel() -> None:
+def test_heatmap_float32_is_a_separate_row_in_each_panel() -> None:
     drawn = figure(lr_bitwidth(), {**HEATMAP, "facet": "zero"})
     assert [label.get_text() for label in panels(drawn)[0].get_yticklabels()] == ["1", "2", "3", "4", "float32"]
     for each in panels(drawn):
@@ -289,7 +291,7 @@ def test_heatmap_float32_is_a_row_apart_in_each_panel() -> None:
         assert bottoms == [-0.5, 0.5, 1.5, 2.5, pytest.approx(3.5 + heatmap.GAP)]
 
 
-def test_heatmap_float32_without_x_is_a_column_apart() -> None:
+def test_heatmap_float32_without_x_is_a_separate_column() -> None:
     turned = {**HEATMAP, "x": "bitwidth", "y": "lr", "facet": "zero"}
     for each in panels(figure(lr_bitwidth(), turned)):
         assert "float32" in [label.get_text() for label in each.get_xticklabels()]
@@ -313,7 +315,7 @@ def test_lines_float32_is_dashed_black_in_each_panel() -> None:
     assert "float32" in legend_texts(drawn)
 
 
-def test_lines_float32_without_x_is_a_level() -> None:
+def test_lines_float32_without_x_is_a_horizontal_line() -> None:
     table = through_csv([*rows({"bitwidth": [2, 1]}), *rows({"bitwidth": [None]}, seeds=2, weight="float32")])
     (panel,) = panels(figure(table, {"kind": "lines", "x": "bitwidth", "y": "test_accuracy"}))
     (level,) = [line for line in panel.lines if line.get_color() == "black"]
@@ -331,7 +333,7 @@ def test_surface_float32_is_a_ribbon_beyond_the_highest_bitwidth() -> None:
         assert all(y > 4 and z == pytest.approx(95) for face in ribbon for _, y, z in face.corners)
 
 
-def test_reference_that_is_not_float32_has_its_formats_or_reference_as_label() -> None:
+def test_reference_other_than_float32_is_labelled_by_its_formats_or_as_reference() -> None:
     bf16 = through_csv([*rows({"bitwidth": [2]}), *rows({"bitwidth": [None]}, weight="bf16")])
     same = through_csv([*rows({"bitwidth": [2]}), *rows({"bitwidth": [None]})])
     entry = read({"kind": "lines", "x": "seed", "y": "test_loss", "line": "bitwidth"})
@@ -339,7 +341,7 @@ def test_reference_that_is_not_float32_has_its_formats_or_reference_as_label() -
     assert labels == [(Reference("bf16"),), (Reference("reference"),)]
 
 
-def test_facet_empty_in_rows_that_are_no_reference_is_a_panel_of_its_own() -> None:
+def test_rows_without_a_facet_that_are_not_references_have_their_own_panel() -> None:
     shown = picture(
         trials({"zero": [True, None], "lr": LR, "bitwidth": [2]}),
         history({}),
@@ -349,7 +351,7 @@ def test_facet_empty_in_rows_that_are_no_reference_is_a_panel_of_its_own() -> No
     assert [panel.title for panel in shown.panels] == ["with a zero level", "zero level: not applicable"]
 
 
-def test_facets_whose_titles_are_cut_alike_keep_their_panels() -> None:
+def test_facets_whose_cut_titles_are_equal_keep_their_panels() -> None:
     names = ["a" * 20 + "b" + "c" * 20, "a" * 20 + "d" + "c" * 20]
     entry = {"kind": "lines", "x": "lr", "y": "test_loss", "facet": "variant"}
     assert len(panels(figure(trials({"variant": names, "lr": LR}), entry))) == 2
@@ -365,7 +367,7 @@ def test_lines_band_is_min_to_max_over_seeds() -> None:
     assert "line: mean, band: min … max over 3 seeds" in legend_texts(drawn)
 
 
-def test_lines_with_bars_at_some_x_only_say_so() -> None:
+def test_lines_with_bars_only_at_some_x_have_a_note() -> None:
     table = trials({"lr": list(range(1, 26)), "bitwidth": BITS}, seeds=2, accuracy=lambda p: 0.1 * (1 + p["seed"]))
     drawn = figure(table, {**LINES})
     (bars, *_) = (c for c in panels(drawn)[0].collections if isinstance(c, LineCollection))
@@ -375,14 +377,14 @@ def test_lines_with_bars_at_some_x_only_say_so() -> None:
     )
 
 
-def test_lines_over_epochs_say_what_is_averaged_and_how_many_trials_a_point_has() -> None:
+def test_lines_over_epochs_show_what_is_averaged_and_the_number_of_trials_per_point() -> None:
     table = trials({"momentum": [0.0, 0.9], "rounding": ["nearest"]}, seeds=2)
     courses = {key: [0.5 + 0.01 * i] * (3 if i else 2) for i, key in enumerate(table["key"])}
     drawn = figure(table, EPOCHS, history(courses))
     assert note(drawn) == "line: mean, band: min … max over 3–4 trials that differ in momentum and seed"
 
 
-def test_lines_with_one_trial_left_at_a_point_say_that_it_has_no_spread() -> None:
+def test_lines_with_one_trial_left_at_a_point_note_that_it_has_no_spread() -> None:
     def status(point: Point) -> str:
         return "diverged" if point["lr"] == 1 and point["seed"] else "done"
 
@@ -403,7 +405,7 @@ def test_spread_of_a_point_without_a_neighbour_is_a_bar() -> None:
 
 
 @pytest.mark.parametrize("kind", ["lines", "scatter"])
-def test_lines_that_lie_under_another_are_named(kind: str) -> None:
+def test_lines_hidden_under_another_are_named(kind: str) -> None:
     def accuracy(point: Point) -> float:
         return {"a": 0.5, "b": 0.5, "c": 0.7, "d": 0.5 if point["lr"] == 1 else 0.6}[point["variant"]]
 
@@ -411,7 +413,7 @@ def test_lines_that_lie_under_another_are_named(kind: str) -> None:
     assert note(figure(table, {**LINES, "kind": kind, "line": "variant"})) == "hidden under b: a"
 
 
-def test_trials_that_are_done_and_have_no_such_measure_are_left_out_not_marked() -> None:
+def test_done_trials_without_the_measure_are_left_out_not_marked() -> None:
     table = lr_bitwidth()
     table["weight_stalled"] = table["test_accuracy"].where(table["quantize.weight"] != "float32")
     drawn = figure(table, {**HEATMAP, "z": "weight_stalled", "facet": "zero"})
@@ -425,19 +427,19 @@ def test_trials_that_are_done_and_have_no_such_measure_are_left_out_not_marked()
         figure(done, {**HEATMAP, "z": "weight_stalled", "facet": "zero"})
 
 
-def test_heatmap_shows_the_mean_over_seeds_and_says_so() -> None:
+def test_heatmap_shows_the_mean_over_seeds_and_notes_it() -> None:
     table = trials({"lr": [0.5, 1.0], "bitwidth": [2, 1]}, seeds=5, accuracy=lambda point: 0.1 * point["seed"])
     assert "mean over 5 seeds" in legend_texts(figure(table, HEATMAP))
     shown = picture(table, history({}), read(HEATMAP), "title")
     assert [cell.mean for cell in shown.cells] == pytest.approx([20.0] * 4)
 
 
-def test_notes_name_the_axes_that_are_averaged_over() -> None:
+def test_notes_name_the_averaged_axes() -> None:
     table = trials({"lr": LR, "momentum": [0.0, 0.9], "bitwidth": [2, 1]}, seeds=2)
     assert picture(table, history({}), read(HEATMAP), "").notes == "mean over 4 trials that differ in momentum and seed"
 
 
-def test_cells_equal_keys_of_several_blocks_count_once() -> None:
+def test_equal_keys_of_several_blocks_count_once_per_cell() -> None:
     table = pd.concat([trials({"lr": [0.5, 1.0], "bitwidth": [2, 1]})] * 2)
     shown = picture(table, history({}), read(HEATMAP), "title")
     assert [len(cell.values) for cell in shown.cells] == [1] * 4
@@ -470,7 +472,7 @@ def test_heatmap_holes_are_marked_and_not_coloured() -> None:
     assert len(panel.texts) == 10, "a hole has no number"
 
 
-def test_surface_faces_that_touch_a_hole_are_left_out_and_it_is_marked_on_the_floor() -> None:
+def test_surface_omits_faces_that_touch_a_hole_and_marks_it_on_the_floor() -> None:
     shown = picture(with_holes(), history({}), read(SURFACE), "title")
     faces = surface.faces(shown, shown.panels[0].cells)
     assert len(faces) == 6 - 4
@@ -486,7 +488,7 @@ def test_surface_values_without_a_face_are_pins() -> None:
     assert [float(pin.get_data_3d()[2][0]) for pin in labelled(panel, "done")] == [50.0] * 3
 
 
-def test_lines_have_a_gap_and_a_mark_at_the_bottom_where_a_trial_diverged() -> None:
+def test_lines_have_a_gap_and_a_mark_at_the_bottom_for_a_diverged_trial() -> None:
     (panel,) = panels(figure(with_holes(), LINES))
     four = panel.lines[2]
     assert [float(y) for y in four.get_ydata()] == pytest.approx([50.0, float("nan"), 50.0, 50.0], nan_ok=True)
@@ -495,14 +497,14 @@ def test_lines_have_a_gap_and_a_mark_at_the_bottom_where_a_trial_diverged() -> N
     assert panel.get_ylim()[0] < 49, "there is room for the marks below the values"
 
 
-def test_lines_that_diverge_at_one_x_have_marks_one_above_the_other() -> None:
+def test_marks_of_lines_that_diverge_at_one_x_are_stacked() -> None:
     table = trials({"lr": [0.5, 1.0], "bitwidth": [3, 2, 1]}, status=lambda p: "diverged" if p["lr"] == 1 else "done")
     (panel,) = panels(figure(table, LINES))
     assert len({y for _, y in marks(panel, "diverged")}) == 3
 
 
 @pytest.mark.parametrize("entry", [HEATMAP, SURFACE, LINES])
-def test_seeds_that_diverged_beside_others_leave_the_mean_and_a_mark(entry: Mapping[str, Any]) -> None:
+def test_place_with_some_diverged_seeds_has_a_mean_and_a_mark(entry: Mapping[str, Any]) -> None:
     table = trials(
         {"lr": [0.5, 1.0], "bitwidth": [2, 1]},
         seeds=3,
@@ -524,7 +526,7 @@ def test_done_with_an_infinite_or_missing_loss_is_marked_as_done() -> None:
 @pytest.mark.parametrize(
     ("entry", "status"), [(HEATMAP, "diverged"), (SURFACE, "failed"), (LINES, "timeout"), (LINES, "missing")]
 )
-def test_no_trial_with_a_result_still_draws(entry: Mapping[str, Any], status: str) -> None:
+def test_table_without_results_is_drawn(entry: Mapping[str, Any], status: str) -> None:
     table = trials({"lr": [0.5, 1.0], "bitwidth": [2, 1]}, status=lambda point: status)
     name = "diverged" if status == "diverged" else "failed or not run"
     assert len(marks(panels(figure(table, entry))[0], name)) == 4
@@ -540,7 +542,7 @@ def test_a_single_huge_value_of_x_is_drawn_without_a_warning(kind: str) -> None:
     assert low < 1e30 < high
 
 
-def test_scatter_has_a_ring_for_each_trial_that_is_done() -> None:
+def test_scatter_has_a_ring_per_done_trial() -> None:
     def status(point: Point) -> str:
         return "diverged" if point["bitwidth"] == 4 and point["seed"] == 1 else "done"
 
@@ -552,8 +554,8 @@ def test_scatter_has_a_ring_for_each_trial_that_is_done() -> None:
     assert sorted(rings) == pytest.approx([40, 42, 80, 81, 82])
 
 
-def test_trials_without_a_result_are_no_references_of_a_figure_over_a_measure() -> None:
-    """A trial that failed has no size; one in float32 is done, has none either, and is a reference."""
+def test_trials_without_a_result_are_not_references_in_a_figure_over_a_measure() -> None:
+    """Neither a failed trial nor a float32 one has a size, but only the float32 one is a reference."""
     quantized = rows({"bitwidth": [8, 4, 2]}, status=lambda p: {4: "diverged", 2: "failed"}.get(p["bitwidth"], "done"))
     sizes = {8: 800, 4: 400}
     table = through_csv(
@@ -573,7 +575,7 @@ def test_trials_without_a_result_are_no_references_of_a_figure_over_a_measure() 
 EPOCHS = {"kind": "lines", "x": "epoch", "y": "test_accuracy", "line": "rounding"}
 
 
-def test_epochs_come_from_the_history_and_end_with_a_mark_where_a_trial_diverged() -> None:
+def test_epochs_come_from_the_history_and_end_with_a_mark_for_a_diverged_trial() -> None:
     table = trials(
         {"rounding": ["stochastic", "nearest"]}, status=lambda p: "diverged" if p["rounding"] == "nearest" else "done"
     )
@@ -585,7 +587,7 @@ def test_epochs_come_from_the_history_and_end_with_a_mark_where_a_trial_diverged
     assert [x for x, _ in marks(panel, "diverged")] == [2.0]
 
 
-def test_epochs_of_several_stages_follow_each_other() -> None:
+def test_epochs_of_several_stages_are_counted_consecutively() -> None:
     table = trials({"rounding": ["nearest"]})
     both = pd.concat(
         [history({"range-nearest-0": [0.2, 0.4]}), history({"range-nearest-0": [0.3]}).assign(stage="more")]
@@ -594,7 +596,7 @@ def test_epochs_of_several_stages_follow_each_other() -> None:
     assert [list(line) for line in panel.lines[0].get_data()] == [[1, 2, 3], pytest.approx([20, 40, 30])]
 
 
-def test_epochs_no_history_yet_is_marked() -> None:
+def test_trial_without_a_history_is_marked() -> None:
     table = trials({"rounding": ["nearest"]}, status=lambda point: "missing")
     assert [x for x, _ in marks(panels(figure(table, EPOCHS))[0], "failed or not run")] == [1.0]
 
@@ -602,7 +604,7 @@ def test_epochs_no_history_yet_is_marked() -> None:
 # --- the look ---------------------------------------------------------------------------------------------------------
 
 
-def test_surface_is_seen_from_where_its_slopes_face_the_reader() -> None:
+def test_surface_is_seen_from_where_its_slopes_face_the_viewer() -> None:
     grid: dict[str, list[Any]] = {"lr": LR, "bitwidth": BITS}
     azimuths = set()
     for rising_x, rising_y in itertools.product((1, -1), (1, -1)):
@@ -614,7 +616,7 @@ def test_surface_is_seen_from_where_its_slopes_face_the_reader() -> None:
     assert azimuths == set(surface.AZIMUTHS)
 
 
-def test_lines_ordered_numbers_have_ordered_colours_and_names_have_distinct_ones() -> None:
+def test_lines_of_numbers_have_ordered_colours_and_those_of_names_distinct_ones() -> None:
     def brightness(table: pd.DataFrame, line: str) -> list[float]:
         (panel,) = panels(figure(table, {**LINES, "line": line}))
         return [sum(line.get_color()[:3]) for line in panel.lines if not isinstance(line.get_color(), str)]
@@ -625,14 +627,14 @@ def test_lines_ordered_numbers_have_ordered_colours_and_names_have_distinct_ones
     assert brightness(trials({"lr": [0.5, 1.0], "rounding": ["nearest", "stochastic"]}), "rounding") == []
 
 
-def test_heatmap_numbers_are_there_only_where_they_fit() -> None:
+def test_heatmap_has_numbers_only_where_they_fit() -> None:
     small = panels(figure(trials({"lr": LR[:3], "bitwidth": [2, 1]}), HEATMAP))[0]
     large = panels(figure(trials({"lr": list(range(60)), "bitwidth": [1]}), HEATMAP))[0]
     assert {text.get_text() for text in small.texts} == {"50.0"}
     assert not large.texts
 
 
-def test_losses_over_two_orders_of_magnitude_are_logarithmic() -> None:
+def test_losses_over_two_orders_of_magnitude_have_a_logarithmic_scale() -> None:
     table = trials({"lr": LR[:4], "bitwidth": [2, 1]}, accuracy=lambda p: 0.01 if p["bitwidth"] == 2 else 5.0)
     (panel,) = panels(figure(table, {**LINES, "y": "test_loss"}))
     assert panel.get_yscale() == "log"
@@ -640,8 +642,8 @@ def test_losses_over_two_orders_of_magnitude_are_logarithmic() -> None:
     assert landscape.get_zlim() == pytest.approx((-2, 0.69897))
 
 
-def test_kinds_that_are_declared_and_files_that_draw_are_the_same() -> None:
-    """A kind that is half there fails here, not after the training."""
+def test_every_declared_kind_has_a_module_that_draws_it_and_vice_versa() -> None:
+    """An incomplete kind fails here, not after the training."""
     files = [import_module(f"qsweep.plots.{each.name}") for each in iter_modules(plots.__path__)]
     drawing = [file for file in files if hasattr(file, "draw") and file.draw.__annotations__["return"] == "Figure"]
     assert {kind.figure or kind.name for kind in PLOT_KINDS.values()} == {f.__name__.split(".")[-1] for f in drawing}
@@ -658,7 +660,7 @@ def test_entry_of_every_kind_with_all_its_fields_is_drawn(kind: PlotKind, tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["surface", "heatmap", "lines"])
-def test_long_names_and_many_values_are_laid_out_without_complaint(kind: str) -> None:
+def test_long_names_and_many_values_are_laid_out_without_a_warning(kind: str) -> None:
     word = "a parameter with a very long name and $ signs in it"
     values = [f"value number {i} of many, and a long one" for i in range(8)]
     grid: dict[str, list[Any]] = {word: values, "lr": LR, "_zero": [1, 2]}
@@ -667,7 +669,7 @@ def test_long_names_and_many_values_are_laid_out_without_complaint(kind: str) ->
     drawn = figure(trials(grid), {**entry, **places})
     page.lay_out(drawn)  # matplotlib warns where there is no room
     shown = {text.get_text() for text in drawn.findobj(Text)}
-    assert len([text for text in shown if text.startswith("…er ")]) == 8, "values that are cut can't be told apart"
+    assert len([text for text in shown if text.startswith("…er ")]) == 8, "values that are cut are not distinct"
 
 
 MANY = [f"variant {i:02d} with words" for i in range(24)]
@@ -695,7 +697,7 @@ def test_figure_of_24_panels_is_little_taller_than_a_page_and_its_bar_than_a_pan
 
 @pytest.mark.parametrize("kind", ["lines", "heatmap"])
 @pytest.mark.parametrize("count", [6, 12, 24])
-def test_names_below_an_axis_do_not_touch(kind: str, count: int) -> None:
+def test_labels_below_an_axis_do_not_touch(kind: str, count: int) -> None:
     table = trials({"variant": MANY[:count], "bitwidth": [4]})
     places = {"y": "test_accuracy"} if kind == "lines" else {"y": "bitwidth", "z": "test_accuracy"}
     drawn = figure(table, {"kind": kind, "x": "variant", **places})
@@ -705,9 +707,9 @@ def test_names_below_an_axis_do_not_touch(kind: str, count: int) -> None:
     drawn.canvas.draw()
     starts = [label.get_transform().transform(label.get_position())[0] for label in labels]
     angle = math.radians(labels[0].get_rotation())
-    apart = min(b - a for a, b in itertools.pairwise(starts)) * 72 / page.DPI
+    distance = min(b - a for a, b in itertools.pairwise(starts)) * 72 / page.DPI
     wide = max(label.get_window_extent().width for label in labels) * 72 / page.DPI
-    assert apart * math.sin(angle) >= page.TICKS if angle else apart > wide
+    assert distance * math.sin(angle) >= page.TICKS if angle else distance > wide
 
 
 def test_heatmaps_of_many_rows_in_many_panels_keep_their_numbers() -> None:
@@ -717,14 +719,14 @@ def test_heatmaps_of_many_rows_in_many_panels_keep_their_numbers() -> None:
     assert drawn.get_figheight() < 13
 
 
-def test_names_beside_a_heatmap_of_many_are_thinned_out_before_they_touch() -> None:
+def test_labels_beside_a_heatmap_with_many_rows_are_thinned_out_before_they_touch() -> None:
     table = trials({"variant": [f"v{i}" for i in range(150)], "lr": [1.0]})
     (panel,) = panels(figure(table, {**HEATMAP, "y": "variant"}))
     room = page.room(panel, horizontal=False) / len(panel.get_yticks())
     assert room >= 0.8 * page.TICKS
 
 
-def test_a_float32_reference_among_compressed_trials_is_named_by_its_format() -> None:
+def test_float32_reference_among_compressed_trials_is_named_by_its_format() -> None:
     sizes = {"binary": 7000, "uniform4": 19000, "e3m2": 21000, "": None}
     table = through_csv(
         [
@@ -738,34 +740,34 @@ def test_a_float32_reference_among_compressed_trials_is_named_by_its_format() ->
         assert {"float32", "reference"} & {*legend_texts(drawn)} == {"float32"}
 
 
-def test_sizes_of_models_have_ticks_at_the_values_themselves_thinned_where_they_crowd() -> None:
+def test_sizes_of_models_have_ticks_at_the_values_thinned_where_crowded() -> None:
     sizes = [10816, 16192, 16976, 17104, 17840, 17872, 19776, 23168, 32048]
     table = trials({"model_bits": sizes})
     (panel,) = panels(figure(table, {"kind": "lines", "x": "model_bits", "y": "test_accuracy"}))
     assert [text.get_text() for text in panel.get_xticklabels()] == ["10816", "16192", "19776", "23168", "32048"]
 
 
-def test_ticks_that_do_not_all_fit_stay_evenly_apart() -> None:
+def test_thinned_ticks_stay_evenly_spaced() -> None:
     table = trials({"variant": ["a", "b"], "lr": [2.0**-e for e in range(-2, 20)], "bitwidth": BITS})
     ticks = panels(figure(table, {**HEATMAP, "facet": "variant"}))[0].get_xticks()
     assert len({round(b - a, 6) for a, b in itertools.pairwise(ticks)}) == 1
 
 
 @pytest.mark.parametrize("text", ["WWW", "iiiiii", "$10^{-17}$", "float32", "8 clusters, levels moved", "ä\nbbb"])
-def test_labels_take_the_room_that_was_reckoned_with(text: str) -> None:
+def test_labels_have_the_computed_width(text: str) -> None:
     with page.style(text):
         drawn = Figure(figsize=(2, 2), dpi=page.DPI)
         box = drawn.text(0, 0, text, fontsize=page.TICKS).get_window_extent()
     assert page.text_width(text) == pytest.approx(box.width * 72 / page.DPI, abs=1)
 
 
-def test_titles_with_powers_are_as_long_as_they_look() -> None:
+def test_titles_with_powers_are_measured_as_they_are_drawn() -> None:
     assert page.wrapped("learning rate = $2^{-17}$", 1.4) == "learning rate = $2^{-17}$"
     assert page.wrapped("learning rate = $2^{-17}$", 1.0) == "learning rate =\n$2^{-17}$"
     assert page.wrapped("x" * 25, 0.5) == "\n".join(["x" * 10, "x" * 10, "x" * 5])
 
 
-def test_heatmap_marks_some_trials_without_a_result_so_that_they_are_seen_on_dark_and_on_light() -> None:
+def test_heatmap_marks_of_partial_results_are_visible_on_dark_and_light_cells() -> None:
     def status(point: Point) -> str:
         return "diverged" if point["seed"] == 1 else "done"
 
@@ -777,7 +779,7 @@ def test_heatmap_marks_some_trials_without_a_result_so_that_they_are_seen_on_dar
     )
 
 
-def test_shares_have_no_tick_above_100_per_cent() -> None:
+def test_accuracies_have_no_tick_above_100_per_cent() -> None:
     (panel,) = panels(figure(trials({"lr": LR}, accuracy=lambda p: 1 - 0.01 * p["lr"]), {**LINES, "line": None}))
     assert max(panel.get_yticks()) == 100
 
@@ -793,13 +795,13 @@ def test_scatter_reference_is_a_ring_in_the_legend_too() -> None:
 
 HISTOGRAM = {"kind": "histogram", "place": "a.weight"}
 COUNTS = [1, 2, 4, 1]
-"""In bins of ±1/2: a quarter of 0.25 each."""
+"""In bins of width 1/4 over ±1/2."""
 
 
 def counted(
     table: pd.DataFrame, place: str = "a.weight", low: float = -0.5, high: float = 0.5, counts: list[int] = COUNTS
 ) -> pd.DataFrame:
-    """histograms.csv of the trials that are done."""
+    """histograms.csv of the done trials."""
     role, keys = place.partition(".")[2], table["key"][table["status"] == "done"]
     made = [
         {
@@ -831,7 +833,7 @@ def panel_texts(axes: Axes) -> list[str]:
     return [text.get_text().replace("\n", " ") for text in legend.get_texts()] if legend else []
 
 
-def test_histogram_of_one_trial_is_filled_with_shares_a_bin(tmp_path: Path) -> None:
+def test_histogram_of_one_trial_is_filled_with_fractions_per_bin(tmp_path: Path) -> None:
     table = trials({"lr": [1.0]}, weight="float32")
     drawn = histogram_figure(table, counted(table))
     (panel,) = drawn.axes
@@ -854,7 +856,7 @@ def test_histogram_of_one_trial_is_filled_with_shares_a_bin(tmp_path: Path) -> N
         (0.5, (-0.5, 0.5), "range ±0.5: 100.0 % of the weights inside"),
     ],
 )
-def test_histogram_range_that_is_asked_for_is_drawn_with_the_share_inside(
+def test_histogram_range_of_the_entry_is_drawn_with_the_fraction_inside(
     ends: Any, drawn_ends: tuple[float, float], label: str
 ) -> None:
     table = trials({"lr": [1.0]}, weight="float32")
@@ -885,7 +887,7 @@ def test_histogram_range_of_a_format_comes_from_the_table(
     assert panel_texts(histogram_figure(table, counted(table)).axes[0]) == label
 
 
-def test_histogram_of_several_trials_has_a_line_each_in_the_colours_of_its_column() -> None:
+def test_histogram_of_several_trials_has_lines_in_the_colours_of_its_column() -> None:
     table = trials({"lr": [0.5, 1.0], "bitwidth": [4, 2]}, seeds=2)
     drawn = histogram_figure(table, counted(table), line="bitwidth", facet="lr")
     assert [axes.get_title() for axes in drawn.axes] == ["learning rate = $2^{-1}$", "learning rate = $2^{0}$"]
@@ -905,7 +907,7 @@ def test_histogram_float32_is_black_in_each_panel() -> None:
     assert "float32" in legend_texts(drawn)
 
 
-def test_histogram_ranges_that_differ_are_lines_and_no_shade() -> None:
+def test_histogram_different_ranges_are_lines_without_shading() -> None:
     table = trials({"scale": [1.0, 4.0], "bitwidth": [4]})
     (panel,) = histogram_figure(table, counted(table), line="scale").axes
     assert sorted(float(line.get_xdata()[0]) for line in panel.lines) == [-1, -0.25, 0.25, 1]
@@ -913,7 +915,7 @@ def test_histogram_ranges_that_differ_are_lines_and_no_shade() -> None:
     assert not [patch for patch in panel.patches if patch.get_label() == "_band"]
 
 
-def test_histogram_bins_of_other_widths_are_compared_by_density() -> None:
+def test_histogram_bins_of_different_widths_are_compared_by_density() -> None:
     table = trials({"lr": [0.5, 1.0]})
     first, second = counted(table).iloc[:1], counted(table, low=-1.0, high=1.0).iloc[1:]
     (panel,) = histogram_figure(table, pd.concat([first, second]), line="lr").axes
@@ -921,7 +923,7 @@ def test_histogram_bins_of_other_widths_are_compared_by_density() -> None:
     assert [max(line.get_data().values) for line in stairs(panel)] == [0.5 / 0.25, 0.5 / 0.5]
 
 
-def test_histogram_ranges_of_panels_side_by_side_do_not_touch() -> None:
+def test_histogram_labels_of_ranges_in_adjacent_panels_do_not_touch() -> None:
     table = trials({"lr": [0.25, 0.5, 1.0]})
     with page.style():
         drawn = histogram_figure(table, counted(table), facet="lr", range=0.25)
@@ -934,21 +936,21 @@ def test_histogram_ranges_of_panels_side_by_side_do_not_touch() -> None:
     assert all(box.y1 <= title.y0 for box, title in zip(boxes, titles, strict=True))
 
 
-def test_histogram_of_24_panels_says_the_share_inside_in_few_lines() -> None:
+def test_histogram_of_24_panels_shows_the_fraction_inside_in_few_lines() -> None:
     table = trials({"variant": MANY, "bitwidth": [4]})
     drawn = histogram_figure(table, counted(table), facet="variant", range=0.25)
     assert drawn.get_figheight() < 14
     assert panel_texts(panels(drawn)[0]) == ["±0.25: 75.0 % inside"]
 
 
-def test_histogram_few_levels_beside_many_are_logarithmic() -> None:
+def test_histogram_of_few_levels_beside_many_has_a_logarithmic_scale() -> None:
     table = trials({"lr": [0.5, 1.0]})
     few, many = counted(table, counts=[50, *[0] * 48, 50]).iloc[:1], counted(table, counts=[2] * 50).iloc[1:]
     assert histogram_figure(table, pd.concat([few, many]), line="lr").axes[0].get_yscale() == "log"
     assert histogram_figure(table, pd.concat([many, many]), line="lr").axes[0].get_yscale() == "linear"
 
 
-def test_histogram_of_values_all_alike_stands_where_they_are() -> None:
+def test_histogram_of_equal_values_is_at_their_value() -> None:
     table = trials({"lr": [1.0]})
     drawn = histogram_figure(table, counted(table, "a.bias", 0.25, 0.25, [9, 0]), place="a.bias", range=1)
     (filled,) = stairs(drawn.axes[0])
@@ -957,7 +959,7 @@ def test_histogram_of_values_all_alike_stands_where_they_are() -> None:
     assert panel_texts(drawn.axes[0]) == ["range ±1: 100.0 % of the biases inside"]
 
 
-def test_histogram_levels_that_are_thin_as_hairs_have_an_outline() -> None:
+def test_histogram_very_thin_levels_have_an_outline() -> None:
     table = trials({"lr": [1.0]})
     (levels,) = stairs(histogram_figure(table, counted(table, counts=[5, 0, 0, 0, 3])).axes[0])
     (smooth,) = stairs(histogram_figure(table, counted(table)).axes[0])
@@ -971,7 +973,7 @@ def test_histogram_trials_that_are_not_drawn_are_counted() -> None:
     assert note == "8 weights in 4 bins, each 0.25 wide; not drawn: 1 diverged, 1 failed or not run"
 
 
-def test_histogram_whose_trials_all_diverged_still_draws() -> None:
+def test_histogram_whose_trials_all_diverged_is_drawn() -> None:
     table = trials({"lr": [0.5, 1.0]}, status=lambda point: "diverged").assign(histogram=10)
     assert "not drawn: 2 diverged" in legend_texts(histogram_figure(table, counted(table)))
 
@@ -985,24 +987,24 @@ def test_histogram_whose_trials_all_diverged_still_draws() -> None:
         ({"place": ""}, "a plot of kind 'histogram' needs place"),
     ],
 )
-def test_histogram_wrong_entry_is_named(entry: Mapping[str, Any], message: str, tmp_path: Path) -> None:
+def test_histogram_wrong_entry_is_reported(entry: Mapping[str, Any], message: str, tmp_path: Path) -> None:
     table = trials({"lr": [1.0]})
     assert message in refusal(table, history({}), [{**HISTOGRAM, **entry}], tmp_path, "title", counted(table))
 
 
 @pytest.mark.parametrize("counts", [None, counted(trials({"lr": [1.0]})).iloc[:0]])
-def test_histogram_of_a_sweep_without_any_says_how_to_get_some(counts: pd.DataFrame | None, tmp_path: Path) -> None:
-    said = refusal(trials({"lr": [1.0]}), history({}), [HISTOGRAM], tmp_path, "title", counts)
-    assert "no trial has a histogram: write `histogram: 1000`" in said
+def test_histogram_of_a_sweep_without_any_reports_how_to_get_some(counts: pd.DataFrame | None, tmp_path: Path) -> None:
+    message = refusal(trials({"lr": [1.0]}), history({}), [HISTOGRAM], tmp_path, "title", counts)
+    assert "no trial has a histogram: write `histogram: 1000`" in message
 
 
-# --- what reaches an accuracy -----------------------------------------------------------------------------------------
+# --- thresholds ---------------------------------------------------------------------------------------------------
 
 THRESHOLD = {"kind": "threshold", "x": "lr", "y": "bitwidth", "z": "test_accuracy", "reach": "95%"}
 
 
 def reaching(seeds: int = 1) -> pd.DataFrame:
-    """Trials of two variants; at a learning rate of 2^-k it takes k bits, of `coarse` one more; float32 reaches 0.8."""
+    """Trials of two variants; a learning rate of 2^-k needs k bits, with `coarse` one more; float32 reaches 0.8."""
 
     def accuracy(point: Point) -> float:
         needed = -math.log2(point["lr"]) + (point["variant"] == "coarse")
@@ -1015,7 +1017,7 @@ def reaching(seeds: int = 1) -> pd.DataFrame:
     return through_csv(rows(grid, accuracy=accuracy, seeds=seeds) + float32)
 
 
-def test_threshold_draws_the_lowest_bitwidth_over_lr_and_a_gap_where_none_reaches() -> None:
+def test_threshold_draws_the_lowest_bitwidth_over_lr_with_a_gap_where_none_reaches_the_target() -> None:
     drawn = figure(reaching(), {**THRESHOLD, "line": "variant"})
     (axes,) = panels(drawn)
     fine, coarse = (line for line in axes.get_lines() if len(line.get_xdata()) > 1)
@@ -1027,7 +1029,7 @@ def test_threshold_draws_the_lowest_bitwidth_over_lr_and_a_gap_where_none_reache
     )
 
 
-def test_threshold_counts_lines_and_points_and_names_what_is_averaged() -> None:
+def test_threshold_notes_count_lines_and_points_and_name_what_is_averaged() -> None:
     table = trials(
         {"momentum": [0.0, 0.9], "variant": ["a", "b"], "lr": LR, "bitwidth": BITS},
         accuracy=lambda p: 0.8 if p["variant"] == "a" and p["lr"] > 0.2 and p["bitwidth"] != 4 else 0.1,
@@ -1040,7 +1042,7 @@ def test_threshold_counts_lines_and_points_and_names_what_is_averaged() -> None:
     )
 
 
-def test_threshold_panels_in_which_nothing_reaches_stay_and_say_how_near_they_come() -> None:
+def test_threshold_panels_without_a_point_show_the_best_accuracy() -> None:
     def status(point: Point) -> str:
         return "diverged" if point["rounding"] == "down" else "done"
 
@@ -1059,12 +1061,12 @@ def test_threshold_panels_in_which_nothing_reaches_stay_and_say_how_near_they_co
     }
 
 
-def test_threshold_counts_trials_that_have_no_place_in_it() -> None:
+def test_threshold_counts_trials_without_a_place_in_it() -> None:
     table = through_csv([*rows({"lr": LR, "bitwidth": BITS}), *rows({"lr": [None], "bitwidth": BITS}, weight="b")])
     assert note(figure(table, {**THRESHOLD, "reach": 0.4})).endswith("; not drawn: 4 trials without learning rate")
 
 
-def test_threshold_takes_a_mean_over_seeds_to_which_a_diverged_one_gives_nothing() -> None:
+def test_threshold_uses_means_over_seeds_and_a_diverged_seed_reaches_nothing() -> None:
     def accuracy(point: Point) -> float:
         return 0.8 if point["bitwidth"] > 2 else 0.6 + 0.2 * point["seed"]
 
@@ -1077,7 +1079,7 @@ def test_threshold_takes_a_mean_over_seeds_to_which_a_diverged_one_gives_nothing
     assert set(line.get_ydata()) == {4}
 
 
-def test_threshold_takes_no_mean_of_which_a_seed_lacks() -> None:
+def test_threshold_uses_no_mean_with_a_missing_seed() -> None:
     def status(point: Point) -> str:
         return "failed" if point["bitwidth"] == 2 and point["seed"] == 1 else "done"
 
@@ -1088,32 +1090,34 @@ def test_threshold_takes_no_mean_of_which_a_seed_lacks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
-        ({**THRESHOLD, "y": "variant"}, "is no number"),
+        ({**THRESHOLD, "y": "variant"}, "is not a number"),
         ({**THRESHOLD, "y": "bits"}, "unknown column 'bits'"),
     ],
 )
-def test_threshold_that_is_none_says_why(entry: Mapping[str, Any], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_threshold_that_can_not_be_computed_is_refused_with_the_reason(entry: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         figure(reaching(), entry)
 
 
 @pytest.mark.parametrize(
-    ("table", "reach", "said"),
+    ("table", "reach", "message"),
     [
         (reaching(), "0.99", "none reaches it"),
         (trials({"lr": LR, "bitwidth": BITS}), "95%", "no trial without bitwidth is done: nothing to take 95% of"),
     ],
     ids=["out of reach", "no reference yet"],
 )
-def test_threshold_of_which_nothing_is_known_is_empty_and_says_why(table: pd.DataFrame, reach: str, said: str) -> None:
+def test_threshold_without_known_values_is_empty_and_shows_the_reason(
+    table: pd.DataFrame, reach: str, message: str
+) -> None:
     drawn = figure(table, {**THRESHOLD, "reach": reach})
     assert all(math.isnan(y) for line in panels(drawn)[0].get_lines() for y in line.get_ydata())
-    assert said in " ".join(legend_texts(drawn)).replace("\n", " ")
+    assert message in " ".join(legend_texts(drawn)).replace("\n", " ")
 
 
-def test_heatmap_outlines_what_reaches_and_writes_the_lowest_above() -> None:
+def test_heatmap_outlines_cells_that_reach_the_target_and_shows_the_lowest_in_the_title() -> None:
     drawn = figure(reaching(), {**HEATMAP, "facet": "variant", "reach": "95%"})
     fine, coarse = panels(drawn)
     assert fine.get_title().replace("\n", " ") == "variant: fine lowest bitwidth: 1, at $2^{-1}$"

@@ -1,4 +1,4 @@
-"""Figures of any column: none fails, and each value of a trial is an artist within the limits of its panel."""
+"""Figures of any column: none fails, and each value of a trial is drawn within the limits of its panel."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COLUMNS: dict[str, list[Any]] = {
     "beyond -2^53": [-(2**53), -(2**53) - 1],
     "beyond all exponents": [-1e308, 0.0, 1e308],
     "tiny": [5e-324, 1e-300],
-    "hardly apart": [1.0, 1 + 1e-12, 1 + 2e-12],
+    "almost equal": [1.0, 1 + 1e-12, 1 + 2e-12],
     "neighbours": [1.0, 1 + 2**-52],
     "0 before powers": [0, 1e-4, 1e-3, 1e-2],
     "0 alone before one": [0, 1e-8, 1],
@@ -70,7 +70,7 @@ METRICS: dict[str, list[float]] = {
     "huge on both sides": [-9e99, 9e99, 0.0, 1.0],
     "almost infinite": [1.6e308, -1.7e308, 1.0, 2.0],
     "tiny": [5e-324, 1e-323, 1e-310, 1e-300],
-    "hardly apart": [1.0, 1 + 2**-52, 1 + 2**-51, 1 + 3 * 2**-52],
+    "almost equal": [1.0, 1 + 2**-52, 1 + 2**-51, 1 + 3 * 2**-52],
     "alike": [7.0, 7.0, 7.0, 7.0],
     "all 0": [0.0, 0.0, 0.0, 0.0],
     "powers": [1e-8, 1e-4, 1.0, 1e4],
@@ -85,7 +85,7 @@ def style() -> Iterator[None]:
 
 
 def table_of(column: Sequence[Any]) -> pd.DataFrame:
-    """Two trials for each value of a column, no two with the same accuracy."""
+    """Two trials per value of a column, all with different accuracies."""
     grid = {"column": list(column), "lr": [0.25, 0.5]}
     made = rows(grid)
     for i, row in enumerate(made):
@@ -99,7 +99,7 @@ def entry_of(kind: str, x: str, series: str, facet: str | None = None, metric: s
 
 
 def heights(axes: Any) -> list[float]:
-    """The values that are drawn within the limits of a panel."""
+    """The values drawn within the limits of a panel."""
     if isinstance(axes, Axes3D):
         faces = [face for p in axes.collections if isinstance(p, Poly3DCollection) for face in p._faces]
         corners = [corner for face in faces for corner in face.tolist()]
@@ -125,13 +125,13 @@ def heights(axes: Any) -> list[float]:
 
 
 def unseen(drawn: Figure, wanted: Sequence[float]) -> list[float]:
-    """Values that no panel shows."""
+    """The values that no panel shows."""
     seen = [y for axes in panels(drawn) for y in heights(axes)]
     return [value for value in wanted if not any(abs(y - value) < 1e-6 for y in seen)]
 
 
 def boxes(axes: Any) -> int:
-    """The cells of a heatmap that are coloured and within its limits."""
+    """The coloured cells of a heatmap within its limits."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     ends = [path.get_extents() for cells in labelled(axes, "done", PatchCollection) for path in cells.get_paths()]
     return sum(left <= e.x0 < e.x1 <= right and bottom <= e.y0 < e.y1 <= top for e in ends)

@@ -1,4 +1,4 @@
-"""Figures of every kind of value: labels tell values apart, all that has a value is visible, nothing warns."""
+"""Figures of every kind of value: labels are distinct, everything with a value is visible, nothing warns."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def tick_texts(drawn: Figure) -> list[str]:
 
 
 def visible(drawn: Figure) -> int:
-    """How many values of lines and scatters have a marker, or are the end of a segment."""
+    """The number of values of lines and scatters that have a marker or are the end of a segment."""
     seen = 0
     for panel in panels(drawn):
         for line in panel.lines:
@@ -103,7 +103,7 @@ def visible(drawn: Figure) -> int:
 
 @settings(max_examples=150, deadline=None)
 @given(COLUMNS)
-def test_axis_labels_of_different_values_differ(column: list[Any]) -> None:
+def test_labels_of_different_values_differ(column: list[Any]) -> None:
     places = list(dict.fromkeys(value for value in values(column) if value is not None))
     references = [Reference("float32"), Reference("x" * 400), Reference("x" * 399 + "z")]
     made = axis("column", [*places, *references])
@@ -113,7 +113,7 @@ def test_axis_labels_of_different_values_differ(column: list[Any]) -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(COLUMNS)
-def test_values_of_a_column_that_differ_stay_apart(column: list[Any]) -> None:
+def test_different_values_of_a_column_stay_different(column: list[Any]) -> None:
     there = [cell for cell in column if str(cell).strip()]
     assert len(set(values(there))) == len({float(c) if isinstance(c, float) else c for c in there}) or any(
         isinstance(cell, str) for cell in there
@@ -157,7 +157,7 @@ def test_every_value_of_a_line_has_a_marker_or_a_segment(kind: str, count: int, 
 
 
 @pytest.mark.parametrize("name", ["None", "nan", "NaN", "<NA>"])
-def test_variant_whose_name_looks_like_an_empty_cell_is_a_variant(name: str) -> None:
+def test_variant_with_a_name_like_an_empty_cell_is_a_variant(name: str) -> None:
     table = trials({"variant": [name, "stochastic"], "lr": [0.1, 1.0]})
     drawn = figure(table, {**LINES, "line": "variant"})
     assert legend_texts(drawn)[-3:] == ["variant", name, "stochastic"] or {name, "stochastic"} <= set(
@@ -167,7 +167,7 @@ def test_variant_whose_name_looks_like_an_empty_cell_is_a_variant(name: str) -> 
     assert [panel.title for panel in shown.panels] == [f"variant: {name}", "variant: stochastic"]
 
 
-def test_variants_that_are_equal_as_numbers_are_two() -> None:
+def test_variants_that_are_equal_as_numbers_are_different() -> None:
     table = trials({"variant": ["1000", "1e3"], "lr": [0.1, 1.0]}).astype({"variant": str})
     table["variant"] = ["1000", "1000", "1e3", "1e3"]
     assert {"1000", "1e3"} <= set(legend_texts(figure(table, {**LINES, "line": "variant"})))
@@ -184,7 +184,7 @@ def test_facet_variant_titles_the_panel_of_float32_by_its_format() -> None:
 # --- labels -----------------------------------------------------------------------------------------------------------
 
 
-def test_seeds_that_are_dates_are_written_out() -> None:
+def test_seeds_that_are_dates_are_written_in_full() -> None:
     made = axis("seed", map(float, DATES))
     assert [made.text(float(seed)) for seed in DATES] == ["20240101", "20240102", "20240103"]
 
@@ -218,7 +218,7 @@ def test_dotted_columns_have_readable_labels(column: str, text: str) -> None:
 DECAYS = [0.0, 1e-5, 1e-4, 1e-3, 1e-2, 0.1]
 
 
-def test_zero_stands_apart_before_a_logarithmic_axis() -> None:
+def test_zero_is_off_the_scale_before_a_logarithmic_axis() -> None:
     made = axis("weight_decay", DECAYS)
     assert made.scale == "log10"
     assert [made.at(value) for value in DECAYS] == pytest.approx([-6.5, -5, -4, -3, -2, -1])
@@ -231,7 +231,7 @@ def test_even_numbers_from_zero_stay_linear(even: list[float]) -> None:
     assert axis("dropout", even).scale == "linear"
 
 
-def test_lines_do_not_lead_to_zero_and_surfaces_have_a_ribbon_there() -> None:
+def test_lines_do_not_connect_to_zero_and_surfaces_have_a_ribbon_there() -> None:
     table = trials({"weight_decay": DECAYS, "bitwidth": [4, 8]})
     (panel,) = panels(figure(table, {**LINES, "x": "weight_decay"}))
     assert sorted({len(line.get_xdata()) for line in panel.lines}) == [1, 5]
@@ -250,7 +250,7 @@ def test_lines_do_not_lead_to_zero_and_surfaces_have_a_ribbon_there() -> None:
 
 
 @pytest.mark.parametrize("kind", ["lines", "scatter"])
-def test_names_beyond_the_colours_do_not_look_like_the_first_ones(kind: str) -> None:
+def test_lines_of_more_names_than_colours_have_distinct_looks(kind: str) -> None:
     grid = {"variant": [f"v{i}" for i in range(2 * len(OKABE_ITO) + 2)], "lr": [float(i) for i in range(1, 40)]}
     drawn = figure(trials(grid), {"kind": kind, "x": "lr", "y": "test_accuracy", "line": "variant"})
     handles = drawn.legends[0].legend_handles
@@ -276,7 +276,7 @@ def test_spread_at_a_single_x_is_a_bar() -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_legend_stands_in_the_order_of_the_lines(sign: int) -> None:
+def test_legend_is_in_the_order_of_the_lines(sign: int) -> None:
     table = trials({"bitwidth": [2, 4, 8], "lr": [0.5, 1.0]}, accuracy=lambda p: 0.5 + sign * 0.05 * p["bitwidth"])
     shown = [text for text in legend_texts(figure(table, LINES)) if text in ("2", "4", "8")]
     assert shown == (["8", "4", "2"] if sign == 1 else ["2", "4", "8"])
@@ -285,7 +285,7 @@ def test_legend_stands_in_the_order_of_the_lines(sign: int) -> None:
 # --- nothing to show --------------------------------------------------------------------------------------------------
 
 
-def test_threshold_that_nothing_reaches_says_so_in_place_of_an_axis() -> None:
+def test_threshold_without_any_point_shows_a_reason_instead_of_an_axis() -> None:
     table = trials({"bitwidth": [4, 8], "lr": [0.5, 1.0]})
     drawn = figure(table, {"kind": "threshold", "x": "lr", "y": "bitwidth", "z": "test_accuracy", "reach": 0.9})
     (panel,) = panels(drawn)
@@ -306,7 +306,7 @@ def test_loss_that_overflowed_is_marked_as_done() -> None:
 
 @pytest.fixture
 def other_font(tmp_path: Path) -> Iterator[str]:
-    """An installed font, of one character that DejaVu Sans has not."""
+    """An installed font with one character that DejaVu Sans lacks."""
     builder = FontBuilder(1000, isTTF=True)
     pen = TTGlyphPen(None)
     for corner, move in (((100, 0), pen.moveTo), ((900, 0), pen.lineTo), ((500, 800), pen.lineTo)):
@@ -343,7 +343,7 @@ def test_characters_that_dejavu_lacks_come_from_an_installed_font(other_font: st
     assert b"NearSans" in drawn.paths[1].read_bytes().replace(b"#20", b"")
 
 
-def test_characters_that_no_font_has_are_boxes_named_once_and_labels_stay_apart(tmp_path: Path) -> None:
+def test_characters_without_a_font_are_boxes_reported_once_and_labels_stay_distinct(tmp_path: Path) -> None:
     table = trials({"variant": ["🚀🦀", "🦀🚀"], "lr": [0.1, 1.0]})
     drawn = draw(table, history({}), [{**LINES, "line": "variant"}], tmp_path, "🚀 title")
     (note,) = drawn.notes
