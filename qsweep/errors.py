@@ -3,6 +3,7 @@
     Error                   root of all errors that qsweep raises on purpose (`qsweep.Error`)
     └── UserError           the user can fix it: exit code 2, no traceback
         ├── SpecError       all mistakes of one spec
+        ├── ArgumentError   a wrong argument of a Python function
         └── DataError       a data set is not available
 
 Any other exception that reaches the command line is an internal error: exit code 3.
@@ -46,6 +47,10 @@ class Error(Exception):
 
 class UserError(Error):
     """An error that the user can fix; the message says what was found, what was expected and what to do next."""
+
+
+class ArgumentError(UserError, TypeError, ValueError):
+    """An argument that a Python function does not accept; also what Python's own functions raise for one."""
 
 
 class DataError(UserError):

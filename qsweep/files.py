@@ -9,7 +9,18 @@ import secrets
 import stat
 from pathlib import Path
 
-from qsweep.errors import UserError
+from qsweep.errors import ArgumentError, UserError
+
+
+def as_path(argument: str, value: str | os.PathLike[str]) -> Path:
+    """The path that an argument of a Python function is.
+
+    Raises:
+        ArgumentError: it is of another type.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ArgumentError(f"{argument}: found {value!r}, expected a path: a str or a pathlib.Path")
+    return Path(value)
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -20,7 +20,8 @@ from qsweep.cli import report
 from qsweep.cli.format_pages import SHOWN
 from qsweep.cli.look import at
 from qsweep.cli.progress import Display, Silent, is_watched
-from qsweep.errors import UserError
+from qsweep.errors import ArgumentError, UserError
+from qsweep.files import as_path
 from qsweep.formats import parse
 from qsweep.formats.facts import facts
 from qsweep.parameter import show
@@ -97,7 +98,7 @@ class Sweep:
             Error: an entry of `plots` is wrong or does not fit the tables, or a file can't be written. The message
                 lists every figure that could not be drawn.
         """
-        drawn = figures_of(self.folder, plots, None if into is None else Path(into))
+        drawn = figures_of(self.folder, plots, None if into is None else as_path("into", into))
         if drawn.failures:
             raise UserError("\n".join(drawn.failures))
         for note in drawn.notes:
@@ -120,7 +121,7 @@ def load(path: str | os.PathLike[str]) -> Sweep:
     Raises:
         Error: the folder has no results or those of several sweeps, or its trials.csv is damaged.
     """
-    found = folder.sweep_folders(at(Path(path), Path("results")))
+    found = folder.sweep_folders(at(as_path("path", path), Path("results")))
     if len(found) > 1:
         raise UserError(f"{path} has {len(found)} sweeps: load one of them, such as {found[0]}")
     return Sweep(found[0])
@@ -181,11 +182,11 @@ def run(
             has been written, and finished trials are kept.
     """
     options = Options(
-        results=Path(results),
+        results=as_path("results", results),
         workers=default_workers() if workers is None else workers,
         backend=backend,
         device=device,
-        overrides=_as_texts(overrides or {}),
+        overrides=_as_texts({} if overrides is None else overrides),
         name=name,
         stack=stack,
         timeout=timeout,
@@ -195,7 +196,7 @@ def run(
         wait=wait,
         strict=strict,
     )
-    path = find(os.fspath(spec))
+    path = find(os.fspath(as_path("spec", spec)))
     is_shown = is_watched() if progress is None else progress
     with as_in_workers(backend), Display() if is_shown else Silent() as display:
         (plan,) = read_all([path], options)
@@ -215,6 +216,8 @@ def _as_texts(overrides: Mapping[str, Any]) -> tuple[str, ...]:
     Raises:
         UserError: a spec can't contain such a value.
     """
+    if not isinstance(overrides, Mapping):
+        raise ArgumentError(f"overrides: found {show(overrides)}, expected a mapping such as {{'lr': [0.5, 0.25]}}")
     return tuple(f"{name}={_as_text(name, value)}" for name, value in overrides.items())
 
 

@@ -119,14 +119,14 @@ def _width(piped: int = WIDE) -> int:
 
 
 def at(path: Path, results: Path) -> Path:
-    """The folder or file at a path, or else of this name in the results folder.
+    """The folder or file at a path, or else of this name in the results folder; of a file of a sweep, its folder.
 
     Raises:
         UserError: neither exists.
     """
     for found in (path, results / path):
         if found.exists():
-            return found
+            return found.parent if (found.parent / "trials.csv").is_file() and found.is_file() else found
     names = sorted(found.parent.name for found in results.glob("*/trials.csv"))
     there = f" (there are: {', '.join(names)})" if names else ": create some with `qsweep run SPEC`"
     raise UserError(f"no results in {path}{did_you_mean(path.name, names)}{there}")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from qsweep.parameter import BadValueError
+
 LAST = -1
 
 
@@ -62,7 +64,7 @@ def grouping(name: str, shape: Sequence[int], per: int | str, axis: int | str, c
     A tensor of one axis has no other to choose: it takes that, whichever the format names.
 
     Raises:
-        ValueError: the tensor has several axes, and lacks the one that the format names.
+        BadValueError: the tensor has several axes, and lacks the one that the format names.
     """
     dims = tuple(shape) or (1,)
     if not isinstance(axis, int):
@@ -70,5 +72,5 @@ def grouping(name: str, shape: Sequence[int], per: int | str, axis: int | str, c
     if len(dims) == 1:  # biases beside weights: they take the axis that they have, whichever is named
         axis = 0
     if not -len(dims) <= axis < len(dims):
-        raise ValueError(f"{name}: a tensor of shape {tuple(shape)} has no axis {axis}")
+        raise BadValueError(f"{name}: a tensor of shape {tuple(shape)} has no axis {axis}")
     return Grouping(dims, per, axis % len(dims))

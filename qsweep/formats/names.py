@@ -14,11 +14,11 @@ from contextlib import suppress
 from functools import cache, partial
 from typing import Any, Literal, get_args, get_origin
 
-from qsweep.errors import UserError, cut, did_you_mean, nearest
+from qsweep.errors import ArgumentError, UserError, cut, did_you_mean, nearest
 from qsweep.formats import floats, grids, learned, qkeras, scaled
 from qsweep.formats.declared import DETERMINISTIC, ROUNDINGS
 from qsweep.formats.family import Format
-from qsweep.parameter import REQUIRED, BadValueError, Parameter, check_each
+from qsweep.parameter import REQUIRED, BadValueError, Parameter, check_each, show
 
 OWN = (*grids.FAMILIES, *floats.FAMILIES, *scaled.FAMILIES, *learned.FAMILIES)
 CLASSES = (*OWN, *qkeras.FAMILIES)
@@ -110,7 +110,7 @@ def _with_numbers(word: str) -> Iterator[str]:
 @cache
 def _pattern(short: str) -> re.Pattern[str]:
     """What `fixed{bitwidth}f{fraction}` matches: `fixed8f7`, `fixed8f-2`."""
-    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>-?[0-9]{1,4})", short))
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>-?[0-9]{1,9})", short))
 
 
 def _arguments(family: str, call: str) -> Iterator[tuple[str, object]]:
@@ -220,6 +220,8 @@ def parse(text: str) -> Format:
     Raises:
         UserError: an unknown name, an impossible format, or a required number is missing.
     """
+    if not isinstance(text, str):
+        raise ArgumentError(f"format: found {show(text)}, expected a name such as 'e4m3'")
     try:
         family, given = split_name(text)
         needed = [p.name for p in parameters_of(family) if p.default is REQUIRED and p.name not in given]

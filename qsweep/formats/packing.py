@@ -13,7 +13,6 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +21,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from qsweep.errors import UserError
+from qsweep.files import as_path
 from qsweep.formats import Format, name_of, parse
 from qsweep.formats.encoding import Encoded, are_codes, decoded, encoded, scales_fit
 
 Array = NDArray[Any]
 FORMAT, VERSION = "qsweep", 2
+ENDING = ".safetensors"
 ENDS, CODEBOOK, WHOLE, CODED = "ends", "codebook", "whole", "coded"
 FLOAT_BITS = 32
 
@@ -211,12 +212,15 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
         unpacked. `torch.from_numpy` of each makes a state_dict.
 
     Raises:
-        UserError: the file is not there, can't be read, was not written by `qsweep export` or is damaged.
+        Error: the file is not there, can't be read, was not written by `qsweep export` or is damaged.
     """
+    file = as_path("path", path)
     try:
-        return from_file(Path(path).read_bytes())
+        return from_file(file.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; `qsweep export KEY {path}` writes it") from None
+        is_missing = isinstance(error, FileNotFoundError) and file.suffix == ENDING
+        hint = f"`qsweep export KEY {path}` writes it" if is_missing else f"expected a {ENDING} file of `qsweep export`"
+        raise UserError(f"{path}: {error.strerror}; {hint}") from None
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -236,19 +240,32 @@ def from_file(content: bytes) -> dict[str, Array]:
 
 
 def _malformed(found: str) -> ValueError:
-    return ValueError(f"no weights that this qsweep has packed: {found}")
+    return ValueError(f"not weights that `qsweep export` wrote: {found}")
 
 
 def _described(content: bytes) -> dict[str, Any]:
     """What a file's header says of its packed tensors."""
+    length = int.from_bytes(content[:8], "little")
+    header = _json(content[8 : 8 + length])
+    if not isinstance(header, dict):
+        raise _malformed("found no header, expected a safetensors file")
+    own = header.get("__metadata__")
+    if not isinstance(own, dict) or own.get("format") != FORMAT:
+        raise _malformed("found a safetensors file of another program; `safetensors.numpy.load_file` reads it")
+    version, about = own.get("version"), _json(own.get("packed"))
+    if version not in [str(known) for known in range(1, VERSION + 1)]:
+        raise _malformed(f"found version {version!r:.80}, expected 1 to {VERSION}")
+    if not isinstance(about, dict):
+        raise _malformed(f"found {about!r:.80}, expected a mapping of packed tensors")
+    return about
+
+
+def _json(text: object) -> Any:
+    """What a text in JSON says; None if it is not JSON."""
     try:
-        length = int.from_bytes(content[:8], "little")
-        about = json.loads(content[8 : 8 + length])["__metadata__"]
-        if about["format"] != FORMAT or int(about["version"]) > VERSION:
-            raise ValueError(f"format {about['format']}, version {about['version']}")
-        return dict(json.loads(about["packed"]))
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise _malformed(str(error)) from None
+        return json.loads(text) if isinstance(text, str | bytes) else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _unpacked(name: str, own: Any, tensors: dict[str, Array]) -> Array:

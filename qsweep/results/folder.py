@@ -292,6 +292,8 @@ def sweep_folders(path: Path) -> list[Path]:
     """
     if (path / "trials.csv").is_file():
         return [path]
+    if path.is_file():
+        raise UserError(f"{path} is a file, expected the folder of a sweep, which has a trials.csv")
     found = sorted(p.parent for p in path.glob("*/trials.csv") if not is_reserved(p.parent.name))
     if not found:
         raise UserError(f"no results in {path}: create some with `qsweep run SPEC`")

@@ -6,15 +6,18 @@ stack and alone. On a CPU the kernels of qsweep.kernels run, elsewhere equivalen
 
 from __future__ import annotations
 
-from typing import overload
+from typing import SupportsIndex, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from qsweep.errors import ArgumentError, unknown
 from qsweep.formats import Float32, Format, KMeans, QKeras, check_rounding, name_of, parse
+from qsweep.formats.declared import ROUNDING
 from qsweep.formats.groups import LAST
+from qsweep.parameter import BadValueError, show
 from qsweep.rounding import kmeans
 from qsweep.rounding.gradients import StraightThrough
 from qsweep.rounding.qkeras import gradient_factor
@@ -69,12 +72,14 @@ def quantize(
     Args:
         x: float32, any shape: a tensor on any device, or a NumPy array, which gives a NumPy array.
         fmt: a format, or its name as in a spec.
-        rounding: one of qsweep.formats.ROUNDINGS.
+        rounding: `nearest`, `away`, `zero`, `up`, `down`, `stochastic` or `stochasticN` with N from 1 to 23.
         noise: only for the stochastic modes: multiples of 2^-24 in [0, 1), float32, of x's shape; (draws, *shape) for
             a format of QKeras that takes several draws per value.
-        gradient: the straight-through estimator (Bengio et al. 2013), one of GRADIENTS. QKeras's formats have their
-            own instead of `identity`.
-        contraction: the axis along which groups run, if the format has groups and does not set their axis.
+        gradient: what the straight-through estimator (Bengio et al. 2013) passes back: `identity`, the gradient itself,
+            or `clipped`, 0 where the value was clipped. QKeras's formats have their own instead of `identity`.
+        contraction: the axis along which groups run, if the format has groups and does not set their axis: by default
+            the last one. In training and compression it is axis 1 of a weight, its inputs, so `contraction=1` rounds
+            the weights (outputs, inputs, height, width) of a convolution as they do. An `x` of one axis takes that.
         generator: draws the noise instead: a torch.Generator on x's device for a tensor, a numpy.random.Generator for
             an array. It is left alone by modes that are not stochastic.
 
@@ -83,26 +88,56 @@ def quantize(
         become: in most formats NaN stays NaN, and under a shared scale either makes its whole group NaN.
 
     Raises:
-        TypeError: `x` is neither a tensor nor an array, or the generator is not of the same library.
-        ValueError: a type other than float32, an unknown mode, noise that is missing, of another shape or given beside
-            a generator, or an axis that `x` does not have.
-        UserError: an unknown format name.
+        Error: an unknown format, mode or gradient; an `x` that is neither a tensor nor an array, or not of float32;
+            noise that is missing, of another shape or given beside a generator; a generator of the other library; an
+            axis that `x` does not have. Except for formats, it is a TypeError and a ValueError, too.
     """
     if isinstance(fmt, str):
         fmt = parse(fmt)
+    try:
+        _check(x, fmt, rounding, noise, gradient, contraction)
+        return _quantize(x, fmt, rounding, noise, gradient, contraction, generator)
+    except BadValueError as problem:
+        raise ArgumentError(str(problem)) from None
+
+
+def _check(x: object, fmt: object, rounding: object, noise: object, gradient: object, contraction: object) -> None:
+    """Refuse arguments of wrong types, and values that no format accepts."""
+    if not isinstance(fmt, Format):
+        raise BadValueError(f"format: found {show(fmt)}, expected a name such as 'e4m3' or what qsweep.parse returns")
+    if not isinstance(rounding, str):
+        raise BadValueError(f"rounding: found {show(rounding)}, expected {ROUNDING.expected}")
+    if not isinstance(noise, Tensor | np.ndarray | None):
+        raise BadValueError(f"noise: found {show(noise)}, expected a tensor or a NumPy array")
+    if gradient not in GRADIENTS:
+        raise BadValueError(unknown("gradient", gradient, GRADIENTS))
+    if not isinstance(contraction, SupportsIndex):
+        raise BadValueError(f"contraction: found {show(contraction)}, expected the number of an axis")
+    if not isinstance(x, Tensor | np.ndarray):
+        found = type(x).__name__
+        raise BadValueError(f"quantize takes a tensor or a NumPy array, found {found}: torch.tensor(x) first")
+    check_rounding(fmt, rounding)
+
+
+def _quantize(
+    x: Tensor | Array,
+    fmt: Format,
+    rounding: str,
+    noise: Tensor | Array | None,
+    gradient: str,
+    contraction: int,
+    generator: torch.Generator | np.random.Generator | None,
+) -> Tensor | Array:
     if generator is not None:
         if noise is not None:
-            raise ValueError("quantize takes noise or a generator that draws it, and found both")
+            raise BadValueError("quantize takes noise or a generator that draws it, and found both")
         noise = _noise(x, fmt, rounding, generator)
-    if isinstance(x, np.ndarray):
-        if x.dtype != np.float32:
-            raise ValueError(f"quantize to {name_of(fmt)} takes float32, found {x.dtype}: x.astype('float32') first")
-        drawn = torch.from_numpy(noise.copy()) if isinstance(noise, np.ndarray) else noise
-        return _quantized(torch.from_numpy(x.copy()), fmt, rounding, drawn, gradient, contraction).numpy()
-    if not isinstance(x, Tensor):
-        raise TypeError(f"quantize takes a tensor or a NumPy array, found {type(x).__name__}: torch.tensor(x) first")
     drawn = torch.from_numpy(noise.copy()) if isinstance(noise, np.ndarray) else noise
-    return _quantized(x, fmt, rounding, drawn, gradient, contraction)
+    if isinstance(x, Tensor):
+        return _quantized(x, fmt, rounding, drawn, gradient, contraction)
+    if x.dtype != np.float32:
+        raise BadValueError(f"quantize to {name_of(fmt)} takes float32, found {x.dtype}: x.astype('float32') first")
+    return _quantized(torch.from_numpy(x.copy()), fmt, rounding, drawn, gradient, contraction).numpy()
 
 
 NOISE_BITS = 24
@@ -115,10 +150,9 @@ def _noise(
     expected = np.random.Generator if isinstance(x, np.ndarray) else torch.Generator
     if not isinstance(generator, expected):
         module = "numpy.random" if isinstance(x, np.ndarray) else "torch"
-        raise TypeError(f"generator: found {type(generator).__name__}, expected a {module}.Generator for such an x")
+        raise BadValueError(f"generator: found {type(generator).__name__}, expected a {module}.Generator for such an x")
     if isinstance(fmt, Float32 | KMeans):
         return None
-    check_rounding(fmt, rounding)
     stack = Stack([fmt], rounding, "cpu")
     if not stack.draws:
         return None
@@ -141,7 +175,7 @@ def _quantized(x: Tensor, fmt: Format, rounding: str, noise: Tensor | None, grad
         found: Tensor = StraightThrough.apply(x, kmeans.quantized(x, fmt, contraction), None)
         return found if x.requires_grad else found.detach()
     stack = Stack([fmt], rounding, str(x.device))
-    _refuse(x, stack, rounding, noise, gradient)
+    _refuse(x, stack, rounding, noise)
     drawn = noise if stack.mode.draws else None
     result = _rounded(x.detach(), stack, drawn, contraction)
     if not x.requires_grad:
@@ -170,23 +204,20 @@ def _factor(x: Tensor, stack: Stack, gradient: str, contraction: int) -> Tensor 
 
 def _refuse_type(x: Tensor, fmt: Format) -> None:
     if x.dtype != torch.float32:
-        raise ValueError(f"quantize to {name_of(fmt)} takes float32, found {x.dtype}: x.float() first")
+        raise BadValueError(f"quantize to {name_of(fmt)} takes float32, found {x.dtype}: x.float() first")
 
 
-def _refuse(x: Tensor, stack: Stack, rounding: str, noise: Tensor | None, gradient: str) -> None:
+def _refuse(x: Tensor, stack: Stack, rounding: str, noise: Tensor | None) -> None:
     name = name_of(stack.formats[0])
     _refuse_type(x, stack.formats[0])
-    check_rounding(stack.formats[0], rounding)
-    if gradient not in GRADIENTS:
-        raise ValueError(f"unknown gradient {gradient!r} (one of: {', '.join(GRADIENTS)})")
     if not stack.draws:
         return
     shape = _noise_shape(x, stack)
     if noise is None:
-        raise ValueError(
+        raise BadValueError(
             f"{rounding} rounding to {name} needs noise, uniform numbers in [0, 1): give `noise=torch.rand({shape})`, "
             f"or of NumPy `noise=numpy.random.default_rng().random({shape}, 'float32')`, or what draws it: "
             "`generator=torch.Generator()` or `generator=numpy.random.default_rng()`"
         )
     if tuple(noise.shape) != shape or noise.dtype != torch.float32:
-        raise ValueError(f"noise for {name}: found {noise.dtype} {tuple(noise.shape)}, expected float32 {shape}")
+        raise BadValueError(f"noise for {name}: found {noise.dtype} {tuple(noise.shape)}, expected float32 {shape}")

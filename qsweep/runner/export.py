@@ -15,7 +15,7 @@ from qsweep.data.catalog import DATASETS
 from qsweep.data.files import data_folder, ensure
 from qsweep.errors import UserError
 from qsweep.formats import Format, make, parse
-from qsweep.formats.packing import Array, Groups, to_file
+from qsweep.formats.packing import ENDING, Array, Groups, to_file
 from qsweep.models.imports import parts_of
 from qsweep.results.keys import records_like, view
 from qsweep.results.records import Record
@@ -26,8 +26,6 @@ from qsweep.trial.measures import STORED_AS
 from qsweep.trial.parameters import ITERATIONS, LAYERS, STAGES
 from qsweep.trial.quantized import kept_formats, rounds, stays
 from qsweep.trial.roles import FLOAT32
-
-ENDING = ".safetensors"
 
 
 def export(results: Path, key: str, file: Path, say: Callable[[str], None]) -> int:

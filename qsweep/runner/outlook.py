@@ -85,7 +85,7 @@ def _mistakes(options: Options) -> Iterator[str]:
     for what, given, allowed in (("backend", options.backend, BACKENDS), ("device", options.device, DEVICES)):
         if given not in allowed:
             yield unknown(what, given, allowed)
-    if options.name is not None and not NAME.fullmatch(options.name):
+    if options.name is not None and not (isinstance(options.name, str) and NAME.fullmatch(options.name)):
         yield f"name: found {show(options.name)}, expected {NAME_RULE}"
 
 

@@ -166,6 +166,22 @@ def test_mistakes_in_a_spec_are_errors_with_the_message_of_the_command(
         qsweep.run(spec, overrides=overrides, **SERIAL)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"overrides": ["lr=1"]}, "overrides: found .*lr=1.*, expected a mapping such as"),
+        ({"spec": None}, "spec: found None, expected a path"),
+        ({"results": 3}, "results: found 3, expected a path"),
+        ({"name": 3}, "name: found 3, expected up to 64"),
+    ],
+)
+def test_arguments_of_wrong_types_are_errors(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(qsweep.Error, match=message):
+        qsweep.run(**{"spec": "first.yaml", **SERIAL, **given})
+    with pytest.raises(qsweep.Error, match="path: found None, expected a path"):
+        qsweep.load(None)  # type: ignore[arg-type]
+
+
 def test_the_command_line_has_the_ranges_of_the_library() -> None:
     types = {parameter.name: parameter.type for parameter in cli.commands["run"].params}
     assert (types["jobs"].max, types["stack"].max) == (MOST_WORKERS, MOST_STACK)  # type: ignore[attr-defined]

@@ -433,6 +433,8 @@ def test_folder_or_name_without_its_suffix_suggests_the_intended_spec(
 def test_results_are_found_by_the_name_of_their_folder(shell: Shell) -> None:
     for command in ("table", "status", "plot"):
         assert shell(command, "tiny")[0] == shell(command, "results/tiny")[0]
+        assert shell(command, "results/tiny/trials.csv")[0] == shell(command, "tiny/history.csv")[0]
+        assert shell(command, "results/tiny/trials.csv")[0] == shell(command, "results/tiny")[0]
         _, err = shell(command, "tinny", code=2)
         assert "no results in tinny; did you mean 'tiny'?" in err
 

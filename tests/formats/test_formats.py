@@ -24,6 +24,7 @@ from qsweep.formats import (
     Float,
     Float32,
     Format,
+    KMeans,
     PowerOfTwo,
     Range,
     Ternary,
@@ -78,6 +79,7 @@ from qsweep.parameter import BadValueError
         ("po2_4 zero=false scaling=0.25", PowerOfTwo(4, False, 0.25)),
         ("ternary threshold=0.5", Ternary(threshold=0.5)),
         ("binary scaling=po2", Binary("po2")),
+        ("kmeans65536", KMeans(65536)),
     ],
 )
 def test_a_name_means_a_format(text: str, fmt: Format) -> None:
@@ -235,6 +237,9 @@ def test_a_name_of_no_format_is_refused(text: str, message: str) -> None:
         ("uniform1 symmetric=true", "no value but 0"),
         ("po2_4 scaling=3", "po2 with scaling 3: it needs a power of two"),
         ("po2_4 scaling=po2", 'found "po2", expected computed or the largest magnitude'),
+        ("kmeans100000", "kmeans100000: clusters: found 100000, expected an integer from 1 to 65536"),
+        ("range12345678", "range12345678: bitwidth: found 12345678, expected an integer from 1 to 16"),
+        (None, "format: found null, expected a name such as 'e4m3'"),
     ],
 )
 def test_parse_of_an_impossible_format_is_the_users_to_mend(text: str, message: str) -> None:

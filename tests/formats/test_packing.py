@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from qsweep.errors import UserError
 from qsweep.formats import parse
@@ -18,6 +20,7 @@ from qsweep.formats.packing import (
     CODEBOOK,
     CODED,
     ENDS,
+    FORMAT,
     MOST_WITHOUT_CODES,
     WHOLE,
     Groups,
@@ -102,7 +105,7 @@ def test_equal_weights_give_equal_bytes_and_keep_their_shapes() -> None:
 
 
 def test_a_file_that_was_cut_is_none() -> None:
-    with pytest.raises(ValueError, match="no weights that this qsweep has packed"):
+    with pytest.raises(ValueError, match="not weights that `qsweep export` wrote"):
         from_file(to_file({"w": rounded("uniform3", 9, 9)}, {"w": Groups()})[:-5])
 
 
@@ -113,8 +116,40 @@ def test_load_weights_reads_a_file_by_its_path_and_names_one_that_it_can_not_rea
     path.write_bytes(to_file({"w": values}, {"w": Groups()}))
     assert load_weights(str(path))["w"].tobytes() == values.tobytes()
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(UserError, match=r"model\.safetensors: no weights that this qsweep has packed"):
+    with pytest.raises(UserError, match=r"model\.safetensors: not weights that `qsweep export` wrote"):
         load_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nope.st", "No such file or directory; expected a .safetensors file of `qsweep export`"),
+        (".", "Is a directory; expected a .safetensors file of `qsweep export`"),
+        ("empty.safetensors", "not weights that `qsweep export` wrote: found no header, expected a safetensors file"),
+        ("other.safetensors", "found a safetensors file of another program; `safetensors.numpy.load_file` reads it"),
+        ("torch.safetensors", "found a safetensors file of another program; `safetensors.numpy.load_file` reads it"),
+        ("newer.safetensors", "found version '3', expected 1 to 2"),
+        ("damaged.safetensors", "found None, expected a mapping of packed tensors"),
+    ],
+)
+def test_load_weights_says_what_another_file_is(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.safetensors").write_bytes(b"")
+    headers: dict[str, dict[str, str] | None] = {
+        "other": None,
+        "torch": {"format": "pt"},
+        "newer": {"format": FORMAT, "version": "3", "packed": "{}"},
+        "damaged": {"format": FORMAT, "version": "2", "packed": "{"},
+    }
+    for stem, header in headers.items():
+        (tmp_path / f"{stem}.safetensors").write_bytes(save({"w": np.zeros(3, np.float32)}, header))
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        load_weights(tmp_path / name)
+    assert str(caught.value).startswith(str(tmp_path / name))
+
+
+def test_load_weights_of_what_is_not_a_path_is_an_error() -> None:
+    with pytest.raises(UserError, match="path: found 3, expected a path"):
+        load_weights(3)  # type: ignore[arg-type]
 
 
 def test_entropy_is_shannons() -> None:
@@ -124,7 +159,7 @@ def test_entropy_is_shannons() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"abc", b"\x08\0\0\0\0\0\0\0{}      ", b"\xff" * 40])
 def test_another_file_is_no_packed_one(content: bytes) -> None:
-    with pytest.raises(ValueError, match="no weights that this qsweep has packed"):
+    with pytest.raises(ValueError, match="not weights that `qsweep export` wrote"):
         from_file(content)
 
 
@@ -197,16 +232,16 @@ def refusal_of(content: bytes) -> str | None:
 @given(st.sampled_from("abcdef"), st.dictionaries(ENTRY, ODD | ANYTHING, min_size=1))
 def test_from_file_with_any_other_header_gives_weights_or_a_value_error(tensor: str, entries: dict[str, Any]) -> None:
     refusal = refusal_of(with_entries(SEVERAL, tensor, entries))
-    assert refusal is None or "no weights that this qsweep has packed" in refusal
+    assert refusal is None or "not weights that `qsweep export` wrote" in refusal
 
 
 @given(st.integers(0, len(SEVERAL) - 1), st.binary(max_size=6))
 def test_from_file_of_a_damaged_file_gives_weights_or_a_value_error(place: int, damage: bytes) -> None:
     refusal = refusal_of(SEVERAL[:place] + damage + SEVERAL[place + len(damage) :])
-    assert refusal is None or "no weights that this qsweep has packed" in refusal
+    assert refusal is None or "not weights that `qsweep export` wrote" in refusal
 
 
 @pytest.mark.parametrize("entries", [{"shape": [10**6, 10**6]}, {"shape": [2**40], "bits": 0}, {"per": 2**61}])
 def test_from_file_allocates_nothing_that_the_file_cannot_hold(entries: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="no weights that this qsweep has packed"):
+    with pytest.raises(ValueError, match="not weights that `qsweep export` wrote"):
         from_file(with_entries(SEVERAL, "a", entries))

@@ -429,9 +429,14 @@ def test_sweep_folders_are_the_folder_itself_or_those_in_it_except_the_reference
     assert folder.sweep_folders(tmp_path / RESERVED_NAMES[0]) == [tmp_path / RESERVED_NAMES[0] / "c"]
 
 
-@pytest.mark.parametrize("place", ["empty", "missing", "file"])
+def test_sweep_folders_of_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "mailed.csv").touch()
+    with pytest.raises(UserError, match=r"mailed\.csv is a file, expected the folder of a sweep"):
+        folder.sweep_folders(tmp_path / "mailed.csv")
+
+
+@pytest.mark.parametrize("place", ["empty", "missing"])
 def test_sweep_folders_without_any_is_an_error(tmp_path: Path, place: str) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "file").touch()
     with pytest.raises(UserError, match="no results in"):
         folder.sweep_folders(tmp_path / place)

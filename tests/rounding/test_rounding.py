@@ -703,6 +703,30 @@ def test_an_unknown_rounding_is_refused(rounding: str) -> None:
         quantize(torch.zeros(2), parse("e4m3"), rounding, torch.zeros(2))
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"fmt": 8}, "format: found 8, expected a name such as 'e4m3'"),
+        ({"fmt": None}, "format: found null"),
+        ({"rounding": 0.5}, r"rounding: found 0\.5, expected nearest, away, zero"),
+        ({"fmt": "kmeans4", "rounding": "nearset"}, "kmeans4 has no rounding 'nearset'"),
+        ({"fmt": "float32", "rounding": "nearset"}, "float32 has no rounding 'nearset'"),
+        ({"rounding": "stochastic", "noise": 0.5}, r"noise: found 0\.5, expected a tensor"),
+        ({"gradient": 3}, r"unknown gradient '3' \(one of: identity, clipped\)"),
+        ({"fmt": "mxfp4", "contraction": "rows"}, 'contraction: found "rows", expected the number of an axis'),
+        ({"fmt": "mxfp4", "contraction": 7}, r"mxfp4: a tensor of shape \(2, 3\) has no axis 7"),
+        ({"x": [0.1]}, "found list"),
+        ({"x": torch.zeros(2).double()}, "takes float32, found torch.float64"),
+        ({"generator": 1, "rounding": "stochastic"}, "generator: found int, expected a torch.Generator"),
+    ],
+)
+def test_a_wrong_argument_is_an_error_of_qsweep_and_of_python(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        quantize(**{"x": torch.zeros(2, 3), "fmt": "e4m3", **given})
+    assert isinstance(caught.value, TypeError)
+    assert isinstance(caught.value, ValueError)
+
+
 @pytest.mark.parametrize("name", EVERY)
 def test_stochastic_rounding_without_noise_is_refused(name: str) -> None:
     for rounding in ("stochastic", "stochastic4"):
@@ -829,3 +853,4 @@ def test_numpy_arrays_give_numpy_arrays_and_stay_as_they_are() -> None:
 def test_a_tensor_of_one_axis_takes_that_whichever_is_named(name: str) -> None:
     x = some(40)
     assert torch.equal(quantize(x, name), quantize(x, name.replace("=1", "=0")))
+    assert torch.equal(quantize(x, name, contraction=7), quantize(x, name))
