@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from qsweep.cli.progress import Display, duration
+from qsweep.parameter import show
 from qsweep.runner.inspection import names_places, rounds_flows
 from qsweep.runner.outlook import Outlook
 from qsweep.runner.search import Found
 from qsweep.runner.sweep import Result
+from qsweep.trial.key import Trial
 
 SHOWN = 3
 """How many places, reasons and failed lines a message names."""
@@ -57,10 +59,30 @@ def stack_sizes(ahead: Outlook) -> Iterator[str]:
 def places(ahead: Outlook) -> Iterator[str]:
     """The places of each net whose trials round activations or errors, or name places."""
     asked = [t for t in ahead.plan.configurations if names_places(t) or rounds_flows(t)]
-    for model, own in {str(t.columns["model"]): ahead.nets.of(t) for t in asked}.items():
+    found: dict[tuple[str, str], list[Trial]] = {}
+    for trial in asked:
+        own = ahead.nets.of(trial)
         if own is not None and own.places:
             rounding = f"; outputs are rounded at {', '.join(own.rounding)}" if own.rounding else ""
-            yield f"places of {model}: {', '.join(own.places)}{rounding}"
+            text = f"{', '.join(own.places)}{rounding}"
+            found.setdefault((str(trial.columns["model"]), text), []).append(trial)
+    for (model, text), trials in found.items():
+        yield f"places of {model}{_in_brackets(_common(trials, asked, ('model',)))}: {text}"
+
+
+def _common(trials: Sequence[Trial], others: Sequence[Trial], without: Sequence[str] = ()) -> str:
+    """The settings, by column, that all of these trials share and some of the others do not have."""
+    shared = {
+        name: value
+        for name, value in trials[0].columns.items()
+        if all(trial.columns.get(name) == value for trial in trials) and name not in without
+    }
+    telling = {n: v for n, v in shared.items() if any(other.columns.get(n) != v for other in others)}
+    return ", ".join(f"{name}={value if isinstance(value, str) else show(value)}" for name, value in telling.items())
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 def not_rounded(ahead: Outlook, most: int | None = None) -> Iterator[str]:
@@ -78,10 +100,13 @@ def data(ahead: Outlook) -> Iterator[str]:
 
 
 def failing(ahead: Outlook) -> Iterator[str]:
-    """The number of trials that will fail because their nets can't be built, by reason."""
-    reasons = Counter(own.failure["reason"] for t in ahead.failing if (own := ahead.nets.of(t)) and own.failure)
-    for reason, count in reasons.items():
-        yield f"{count} will fail: {reason}"
+    """The number of trials that will fail because their nets can't be built, by reason, and what they have in common."""
+    reasons: dict[str, list[Trial]] = {}
+    for trial in ahead.failing:
+        if (own := ahead.nets.of(trial)) and own.failure:
+            reasons.setdefault(str(own.failure["reason"]), []).append(trial)
+    for reason, trials in reasons.items():
+        yield f"{len(trials)} will fail{_in_brackets(_common(trials, ahead.plan.configurations))}: {reason}"
 
 
 def time(ahead: Outlook) -> Iterator[str]:

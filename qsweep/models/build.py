@@ -304,6 +304,8 @@ def probe(net: nn.Module, shape: tuple[int, ...], classes: int) -> Probe:
     examples, labels = torch.zeros(2, *shape), torch.zeros(2, dtype=torch.int64)
     with _Recorder() as recorder, _HookRecorder() as hooks:
         output = net(examples)
+        if not isinstance(output, Tensor):
+            raise UserError(f"the model returned {_kind_of(output)}, expected a tensor of shape (2, {classes})")
         if tuple(output.shape) != (2, classes):
             raise UserError(
                 f"the model's output has the shape {tuple(output.shape)}, expected (2, {classes}) for 2 examples"

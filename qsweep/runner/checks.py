@@ -8,7 +8,7 @@ from pathlib import Path
 from qsweep.data.files import data_folder, ensure
 from qsweep.errors import Problem, SpecError, UserError
 from qsweep.results import folder
-from qsweep.runner.inspection import inspect, to_inspect
+from qsweep.runner.inspection import check_places, inspect, to_inspect
 from qsweep.runner.outlook import Options, data_of, folder_name, plan_of, refuse_if_strict, to_run
 from qsweep.spec.find import packaged
 from qsweep.spec.plan import Plan
@@ -43,7 +43,8 @@ def check_needs(plans: Sequence[Plan], options: Options, say: Callable[[str], No
     """
     for plan in plans:
         trials = to_run(plan, options)
-        nets = inspect(to_inspect(trials), plan.spec.texts, say)
+        nets = inspect(to_inspect(trials), plan.spec, say)
+        check_places(plan, nets)
         refuse_if_strict(plan, nets, {}, options)
         get_data(plan, trials, say)
 

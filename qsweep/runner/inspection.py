@@ -7,15 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
-from qsweep.errors import UserError
+from qsweep.errors import Problem, SpecError, unknown
 from qsweep.models.catalog import architecture_of
 from qsweep.results.records import Record
+from qsweep.spec.checks import weight_places
+from qsweep.spec.file import Spec
+from qsweep.spec.plan import Plan
+from qsweep.spec.plots import PLACE
+from qsweep.spec.reader import OVERRIDE
 from qsweep.training.failures import with_file
 from qsweep.training.inspection import Inspection, inspect_net
 from qsweep.training.process import is_users
 from qsweep.trial.key import Trial, canonical
 from qsweep.trial.measures import NOT_ROUNDED
-from qsweep.trial.parameters import COMPRESS, LAYERS, STAGES
+from qsweep.trial.parameters import COMPRESS, HISTOGRAM, LAYERS, STAGES
 from qsweep.trial.quantized import quantized_roles, with_axes
 from qsweep.trial.roles import AT, FLOWS
 
@@ -75,23 +80,39 @@ def not_rounded(trials: Iterable[Trial], nets: Nets, records: Mapping[str, Recor
     return {model: tuple(lacking) for model, lacking in found.items() if lacking}
 
 
+def check_places(plan: Plan, nets: Nets) -> None:
+    """Refuse a histogram of a place that no open model has, as far as all of them are known.
+
+    Raises:
+        SpecError: with each such plot.
+    """
+    counted = [trial for trial in plan.configurations if trial.settings.get(HISTOGRAM.name)]
+    opened = [nets.of(trial) for trial in counted if is_open(trial)]
+    known = [own.parameters for own in opened if own is not None and own.parameters]
+    if not opened or len(known) < len(opened):
+        return
+    there = {name for names in known for name in names}
+    there |= {name for trial in counted if not is_open(trial) for name in weight_places(trial.settings)}
+    plots = [(index, plot[PLACE]) for index, plot in enumerate(plan.spec.plots) if PLACE in plot]
+    if wrong := [(index, name) for index, name in plots if name not in there]:
+        document, names = plan.spec.document, sorted(there)
+        raise SpecError([document.problem(("plots", i, PLACE), unknown("place", name, names)) for i, name in wrong])
+
+
 def to_inspect(wanted: Iterable[Trial]) -> list[Trial]:
     """Of trials that are to run, those whose nets have to be built to know whether and how they can."""
     return [trial for trial in wanted if is_open(trial) or names_places(trial) or with_axes(trial.settings)]
 
 
-def inspect(
-    trials: Iterable[Trial], sources: Mapping[str, str], say: Callable[[str], None], limit: float = LIMIT_SECONDS
-) -> Nets:
+def inspect(trials: Iterable[Trial], spec: Spec, say: Callable[[str], None], limit: float = LIMIT_SECONDS) -> Nets:
     """Look at the nets of trials. A user's own net that cannot be built raises nothing: its trials fail, with
     the reason.
 
     Args:
-        sources: text of users' Python files, by SHA-256.
-        limit: wall seconds a net.
+        limit: wall seconds per net.
 
     Raises:
-        UserError: a library does not have a net, or none for such images; or a trial names a place that its net lacks,
+        SpecError: a library does not have a net, or none for such images; or a trial names a place that its net lacks,
             or an axis that its values lack.
     """
     nets: dict[str, dict[str, Trial]] = {}
@@ -100,9 +121,9 @@ def inspect(
     found: dict[str, Inspection] = {}
     for cases in nets.values():
         settings = [trial.settings for trial in cases.values()]
-        seen = inspect_net(settings, sources, limit)
+        seen = inspect_net(settings, spec.texts, limit)
         found |= {case: _named(trial, own) for (case, trial), own in zip(cases.items(), seen, strict=True)}
-        _check([(trial, found[case]) for case, trial in cases.items()], say, limit)
+        _check([(trial, found[case]) for case, trial in cases.items()], spec, say, limit)
     return Nets(found)
 
 
@@ -117,14 +138,23 @@ def file_of(trial: Trial) -> str:
     return file.name if file.is_absolute() else str(file)
 
 
-def _check(looked_at: list[tuple[Trial, Inspection]], say: Callable[[str], None], limit: float) -> None:
+def _check(looked_at: list[tuple[Trial, Inspection]], spec: Spec, say: Callable[[str], None], limit: float) -> None:
     first, own = looked_at[0]
     if own.failure is not None and not is_users(first.settings):
-        raise UserError(str(own.failure["reason"]))
+        raise SpecError([_problem(spec, "model", str(own.failure["reason"]))])
     if not own.is_known:
         say(f"{first.columns['model']} was not built within {limit:g} s: what it is like will show when it trains")
-    if misfits := dict.fromkeys(one.misfit for _, one in looked_at if one.misfit):
-        raise UserError("\n".join(misfits))
+    if misfits := [line.partition(": ") for _, one in looked_at for line in one.misfit.splitlines()]:
+        raise SpecError([_problem(spec, path, message) for path, _, message in misfits])
+
+
+def _problem(spec: Spec, path: str, message: str) -> Problem:
+    """A mistake in what a parameter says, at the place of the spec, or the -S, that sets it."""
+    for name in spec.overrides:
+        if f"{path}.".startswith(f"{name}."):
+            return spec.document.problem((OVERRIDE, name, *path.split(".")), message)
+    found = spec.document.problem(spec.document.nearest(path, message), message)
+    return replace(found, path=path)
 
 
 def _net_of(trial: Trial) -> str:

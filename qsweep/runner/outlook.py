@@ -20,7 +20,16 @@ from qsweep.results.store import Store
 from qsweep.results.weights import Weights
 from qsweep.runner import schedule
 from qsweep.runner.backends import BACKENDS
-from qsweep.runner.inspection import Nets, inspect, is_in_question, names_places, not_rounded, rounds_flows, to_inspect
+from qsweep.runner.inspection import (
+    Nets,
+    check_places,
+    inspect,
+    is_in_question,
+    names_places,
+    not_rounded,
+    rounds_flows,
+    to_inspect,
+)
 from qsweep.runner.lineage import family, needed
 from qsweep.runner.pace import Pace
 from qsweep.runner.schedule import Stack
@@ -152,7 +161,8 @@ def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
     records = _known(plan, options, here)
     trials = wanted(plan, records, Weights.beside(options.results, here), options)
     shown = [t for t in plan.configurations if names_places(t) or rounds_flows(t) or is_in_question(t)]
-    nets = inspect([*to_inspect(trials), *shown], plan.spec.texts, say)
+    nets = inspect([*to_inspect(trials), *shown], plan.spec, say)
+    check_places(plan, nets)
     stacks = stacks_of(plan, trials, nets, options)
     known, pace = count_known(plan, records), Pace(options.at_once, _timings(options, here) if stacks else [])
     failing, unreached = [t for t in trials if nets.failing(t)], refuse_if_strict(plan, nets, records, options)

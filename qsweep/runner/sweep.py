@@ -22,7 +22,7 @@ from qsweep.results.store import Store
 from qsweep.results.weights import Weights
 from qsweep.runner import backends, lock, schedule
 from qsweep.runner.checks import get_data, owner_of
-from qsweep.runner.inspection import Nets, file_of, inspect, to_inspect
+from qsweep.runner.inspection import Nets, check_places, file_of, inspect, to_inspect
 from qsweep.runner.lineage import family, giving_weights, taken_over
 from qsweep.runner.outlook import (
     Options,
@@ -138,7 +138,8 @@ class _Sweep:
         if damaged:
             note(f"{len(damaged)} damaged rows in the store are set aside; their trials are trained again")
         trials = wanted(plan, records, self.weights, options)
-        nets = inspect(to_inspect(trials), plan.spec.texts, note)
+        nets = inspect(to_inspect(trials), plan.spec, note)
+        check_places(plan, nets)
         failing = [trial for trial in trials if nets.failing(trial)]
         lacking = refuse_if_strict(plan, nets, records, options)
         stacks = stacks_of(plan, trials, nets, options)

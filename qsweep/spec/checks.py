@@ -165,7 +165,7 @@ class Checks:
         if not counted:
             self.mistakes.add(place, "no trial counts its weights: write `histogram: 1000` (bins) in trial")
             return
-        known = [places for settings in counted if (places := _weight_places(settings))]
+        known = [places for settings in counted if (places := weight_places(settings))]
         there = list(dict.fromkeys(name for places in known for name in places))
         role = plot[PLACE].rpartition(".")[2]
         if (role in STORED or role not in ROLES) and len(known) == len(counted) and plot[PLACE] not in there:
@@ -214,7 +214,7 @@ def _is_drawn(trial: Trial, plot: Mapping[str, Any]) -> bool:
     """Whether a plot will show a trial."""
     kind = PLOT_KINDS[plot["kind"]]
     if PLACE in kind.needs:
-        places = _weight_places(trial.settings)
+        places = weight_places(trial.settings)
         is_open = not places or plot[PLACE].rpartition(".")[2] not in STORED
         return bool(trial.settings.get("histogram")) and (is_open or plot[PLACE] in places)
     measure = plot.get(kind.metric or "")
@@ -244,6 +244,6 @@ def notes_of_metrics(rows: Sequence[Row]) -> Iterator[str]:
         yield f"test_accuracy and test_loss stay empty in {count:,} trials: `split: all` leaves no test set"
 
 
-def _weight_places(settings: Mapping[str, Any]) -> list[str]:
+def weight_places(settings: Mapping[str, Any]) -> list[str]:
     """The places of a trial's weights and biases; [] for an open model, whose places are known only from running it."""
     return [f"{layer.place}.{role}" for layer in cost.layers(settings) or () for role in ("weight", "bias")]

@@ -57,6 +57,30 @@ class Document:
             known = known[:-1]
         return Problem(*self.marks.get(known, (self.file, 0, 0)), dotted(place), message)
 
+    def nearest(self, path: str, message: str) -> Place:
+        """The first place whose dotted name ends with a path, or with as much of the path as any does.
+
+        Several blocks and variants may say something there: one whose text the message repeats comes before others.
+        """
+        while path:
+            found = [place for place in self.marks if f".{_with_dots(place)}".endswith(f".{path}")]
+            repeated = [place for place in found if self._word(place) in message]
+            if found:
+                return min(repeated or found, key=lambda place: self.marks[place][1:])
+            path = path.rpartition(".")[0]
+        return ()
+
+    def _word(self, place: Place) -> str:
+        """The text at a place, of one such as `torchvision:resnet18` what follows the colon."""
+        value = self.value
+        for part in place:
+            value = value[part]
+        return str(value).rpartition(":")[2]
+
+
+def _with_dots(place: Place) -> str:
+    return ".".join(map(str, place))
+
 
 def dotted(place: Place) -> str:
     """A place as text: ("also", 0, "grid", "lr") → `also[0].grid.lr`."""

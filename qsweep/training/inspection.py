@@ -29,6 +29,7 @@ class Inspection:
         is_known: whether the net was built at all in the time that there was.
         stacks: whether trials of this net train in stacks.
         places: the names of its places.
+        parameters: the names of its parameters that have a role.
         rounding: those of them whose outputs or errors the trial rounds.
         misfit: what the trial asks of this net that it lacks: a place of `layers`, an axis of a format; "" for nothing.
         not_rounded: what the trial's roles name and nothing rounds.
@@ -38,6 +39,7 @@ class Inspection:
     is_known: bool = True
     stacks: bool = False
     places: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
     rounding: tuple[str, ...] = ()
     misfit: str = ""
     not_rounded: tuple[str, ...] = ()
@@ -86,6 +88,7 @@ def _inspection(settings: Settings, is_stacking: bool, places: Places) -> Inspec
     return Inspection(
         stacks=is_stacking,
         places=places.names,
+        parameters=tuple(places.parameters),
         rounding=places.rounding(settings),
         not_rounded=places.not_rounded(settings),
     )

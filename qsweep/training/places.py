@@ -149,7 +149,7 @@ class Places:
 
     def _layer(self, place: str, own: Any) -> Mapping[str, Mapping[str, Any]]:
         if place not in self.names:
-            raise UserError(f"layers: {unknown('place', place, self.names)}")
+            raise UserError(f"layers.{place}: {unknown('place', place, self.names)}")
         if own == FLOAT32:
             return {role: {"format": FLOAT32} for role in ROLES}
         there = self._roles_at(place)

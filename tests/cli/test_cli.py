@@ -116,7 +116,7 @@ def test_parts_that_a_role_names_but_nothing_rounds_are_reported_by_every_comman
 
 def test_run_refuses_a_place_that_the_net_does_not_have_before_it_trains(shell: Shell) -> None:
     _, err = shell("run", "tiny.yaml", "-S", "layers={conv1: float32}", "--results", "refused", code=2)
-    assert "layers: unknown place 'conv1' (one of: linear1, relu1, linear2)" in err
+    assert "layers.conv1: unknown place 'conv1' (one of: linear1, relu1, linear2)" in err
 
 
 def test_run_reports_how_many_more_parts_are_not_rounded_and_where_all_are_listed() -> None:

@@ -162,3 +162,73 @@ def test_a_users_file_changes_no_other_trial(project: Project, way: list[str]) -
         return (project.folder / results / "both" / "trials.csv").read_text().splitlines()[2:]
 
     assert others("loud") == others("quiet")
+
+
+# --- what a net lacks, at its place in the spec -----------------------------------------------------------------------
+
+TWO = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, classes, kind):
+        super().__init__()
+        self.a, self.b, self.kind = nn.Linear(64, 9), nn.Linear(9, classes), kind
+
+    def forward(self, x):
+        x = self.a(x.flatten(1))
+        x = torch.relu(x) if self.kind == "relu" else torch.tanh(x)
+        return (self.b(x), 1) if self.kind == "pair" else self.b(x)
+
+
+def net(shape, classes, kind="relu"):
+    return Net(classes, kind)
+"""
+OWN = "trial: {data: digits, epochs: 1, model: {name: 'two.py:net', kind: relu}, quantize: {activation: fixed8f4}"
+
+
+@pytest.mark.parametrize(
+    ("rest", "message"),
+    [
+        ("\n  , layers: {aa: float32}}", "two.yaml:2:14: layers.aa: unknown place 'aa'; did you mean 'a'?"),
+        ("\n  ,\n  layers: {a: {norm: fixed4f2}}}", "two.yaml:3:12: layers.a: it has no norm"),
+        ("}\ngrid:\n  layers: [{a: float32}, {c: float32}]", "two.yaml:3:3: layers.c: unknown place 'c'"),
+        (
+            "}\nvariants:\n  one: {model: 'torchvision:resnet8'}",
+            "two.yaml:3:9: model: unknown classifier of torchvision",
+        ),
+        (
+            "}\nvariants:\n  one:\n    quantize: {activation: block8 per=4 axis=7}",
+            "two.yaml:4:16: quantize.activation: ",
+        ),
+        (
+            ", histogram: 9}\nplots: [{kind: histogram, place: a.wieght}]",
+            "two.yaml:2:27: plots[0].place: unknown place 'a.wieght'; did you mean 'a.weight'? (one of: a.bias, a.weight,",
+        ),
+    ],
+)
+def test_what_a_net_lacks_is_reported_with_its_line_before_training(project: Project, rest: str, message: str) -> None:
+    project.write("two.py", TWO)
+    project.write("two.yaml", OWN + rest)
+    for words in (("-n",), ()):
+        assert message in project.run("run", "two.yaml", *words, code=2)
+    assert not (project.folder / "results" / "two" / "trials.csv").exists()
+
+
+def test_what_a_net_lacks_is_reported_at_the_override_that_says_it(project: Project) -> None:
+    project.write("two.py", TWO)
+    project.write("two.yaml", OWN + "}")
+    said = project.run("run", "two.yaml", "-n", "-S", "layers={aa: float32}", code=2)
+    assert "-S layers: layers.aa: unknown place 'aa'" in said
+
+
+def test_dry_run_lists_the_places_of_each_of_several_nets_and_says_which_fail(project: Project) -> None:
+    project.write("two.py", TWO)
+    project.write("two.yaml", OWN + "}\ngrid: {model.kind: [relu, tanh, pair], lr: [0.1, 0.2]}")
+    process = project.start("run", "two.yaml", "-n")
+    said, _ = process.communicate()
+    assert process.returncode == 1
+    assert "places of two.py:net (model.kind=relu): a, relu(), b; outputs are rounded at relu(), b" in said
+    assert "places of two.py:net (model.kind=tanh): a, tanh(), b; outputs are rounded at tanh(), b" in said
+    assert "2 will fail (model.kind=pair): the model returned a tuple, expected a tensor of shape (2, 10)" in said

@@ -445,7 +445,7 @@ def test_run_a_place_that_a_net_lacks_is_refused_in_a_dry_run_too_and_leaves_not
         SPEC.replace("name: small", "name: lacking").replace("  histogram: 20\n", "  layers: {conv1: float32}\n"),
     )
     for words in (("-n",), ()):
-        assert "layers: unknown place 'conv1' (one of: linear1, relu1, linear2)" in project.run(
+        assert "layers.conv1: unknown place 'conv1' (one of: linear1, relu1, linear2)" in project.run(
             "run", "lacking.yaml", *words, code=2
         )
     assert not (project.folder / "results" / "lacking").exists()

@@ -311,7 +311,7 @@ def test_an_exception_can_round_what_is_left_in_float32_elsewhere(trial: Make) -
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ({"linear9": "float32"}, r"layers: unknown place 'linear9' \(one of: linear1, relu1, linear2"),
+        ({"linear9": "float32"}, r"layers.linear9: unknown place 'linear9' \(one of: linear1, relu1, linear2"),
         (
             {"relu1": {"weight": "fixed6f5"}},
             r"layers.relu1: it has no weight \(it has: activation, error\)",
