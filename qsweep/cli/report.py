@@ -100,7 +100,7 @@ def data(ahead: Outlook) -> Iterator[str]:
 
 
 def failing(ahead: Outlook) -> Iterator[str]:
-    """The number of trials that will fail because their nets can't be built, by reason, and what they have in common."""
+    """How many trials will fail because their nets can't be built: by reason, with what these trials share."""
     reasons: dict[str, list[Trial]] = {}
     for trial in ahead.failing:
         if (own := ahead.nets.of(trial)) and own.failure:
