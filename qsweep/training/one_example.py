@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from torch import nn
 from qsweep.data.catalog import DataSet
 from qsweep.data.files import Examples, preprocess
 from qsweep.formats import Grid, make
+from qsweep.kernels import chain, roles
 from qsweep.kernels import one_example as kernel
-from qsweep.kernels import roles
-from qsweep.kernels.compiled import Doubles, Floats
+from qsweep.kernels.compiled import Doubles, Floats, Integers
 from qsweep.kernels.streams import Stream
 from qsweep.rounding.modes import Mode
 from qsweep.training.course import TESTED, Outcome
@@ -38,7 +38,7 @@ ROLES = {
 }
 OF_PARAMETERS = ("weight", "bias", "gradient", "update", "master")
 """Roles with a number a parameter; the others have one an output of a layer."""
-OUTPUTS = {"linear": kernel.LINEAR, "relu": kernel.RELU, "relu_ungated": kernel.UNGATED}
+OUTPUTS = {"linear": chain.LINEAR, "relu": chain.RELU, "relu_ungated": chain.UNGATED}
 PARAMETERS_ALIKE = {"bias": "weight"}
 """Roles that take the draws of another, each at places of its own."""
 MOST_STEPS, DRAWN_BYTES = 2048, 32 * 1024 * 1024
@@ -63,42 +63,34 @@ def run(model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: E
     return outcomes
 
 
-class _Batch(NamedTuple):
-    """Examples as the kernel takes them, one after the other."""
-
-    images: NDArray[np.uint8]
-    starts: NDArray[np.int64]
-    pixels: NDArray[np.uint32]
-    labels: NDArray[np.int64]
-
-
 class _Trial:
     """One trial on its way: its rules, parameters, and what the last iterations gave."""
 
-    def __init__(self, settings: Settings, weights: Doubles, pixels: torch.Tensor, window: int) -> None:
+    def __init__(
+        self, settings: Settings, widths: Integers, weights: Doubles, pixels: torch.Tensor, window: int
+    ) -> None:
         quantize = settings.get("quantize", {})
-        self.rules, self.evaluating = rules_of(quantize), rules_of(quantize, evaluating=True)
-        self.lr = float(settings["optimizer"]["lr"])
-        self.output = OUTPUTS[settings["model"].get("output", "linear")]
-        self.table = rounded_to_nearest(pixels.double().numpy(), self.rules[roles.ACTIVATION])
-        self.weights = weights.copy()
-        self.masters = weights.copy() if "master" in quantize else weights[:0]
-        self.hits = np.zeros(window, bool)
-        self.losses = np.zeros(window)
-        self.predicted = np.zeros(window, np.int64)
+        rules, output = rules_of(quantize), OUTPUTS[settings["model"].get("output", "linear")]
+        table = rounded_to_nearest(pixels.double().numpy(), rules[roles.ACTIVATION])
+        self.net = chain.Net(widths, output, table, float(settings["optimizer"]["lr"]), rules)
+        self.evaluating = self.net._replace(rules=rules_of(quantize, evaluating=True))
+        masters = weights.copy() if "master" in quantize else weights[:0]
+        self.parameters = chain.Parameters(weights.copy(), masters)
+        self.results = _no_results(window)
         self.counts = np.zeros((len(ROLES), roles.STALLED + 1), np.int64)
         self.status, self.reason = "done", ""
 
-    def quantize(self, widths: NDArray[np.int64], drawn: Floats, offsets: NDArray[np.int64]) -> None:
+    def quantize(self, draws: chain.Draws) -> None:
         """Before the first step: the second copy, then the weights from it."""
-        if len(self.masters):
-            kernel.quantize(widths, self.rules, self.masters, drawn, offsets, roles.MASTER, roles.MASTER)
-            self.weights[:] = self.masters
-        kernel.quantize(widths, self.rules, self.weights, drawn, offsets, roles.WEIGHT, roles.BIAS)
+        (weights, masters), widths, rules = self.parameters, self.net.widths, self.net.rules
+        if len(masters):
+            kernel.quantize(widths, rules, masters, draws, roles.MASTER, roles.MASTER)
+            weights[:] = masters
+        kernel.quantize(widths, rules, weights, draws, roles.WEIGHT, roles.BIAS)
 
-    def keep(self, hits: Any, losses: Doubles, predicted: Any) -> None:
+    def keep(self, results: chain.Results) -> None:
         """Of the last iterations what the window holds, the newest at its end."""
-        for kept, new in ((self.hits, hits), (self.losses, losses), (self.predicted, predicted)):
+        for kept, new in zip(self.results, results, strict=True):
             new = new[-len(kept) :]
             kept[: len(kept) - len(new)] = kept[len(new) :]
             kept[len(kept) - len(new) :] = new
@@ -123,10 +115,10 @@ class _Course:
         self.offsets = np.array([self._offset(role) for role in ROLES])
         every = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(256, data.shape[0], 1, 1)
         pixels = preprocess(every, data, self.shared["data"]["preprocess"])[:, :, 0, 0].t().contiguous()
-        self.all = [_Trial(own, weights, pixels, self.shared[WINDOW.name]) for own in trials]
+        self.all = [_Trial(own, self.widths, weights, pixels, self.shared[WINDOW.name]) for own in trials]
         self.is_dense = bool((pixels[:, 0] != 0).any())
         for trial in self.all:
-            trial.quantize(self.widths, self._draws([0])[0], self.offsets)
+            trial.quantize(chain.Draws(self._draws([0])[0], self.offsets))
 
     def _offset(self, role: str) -> int:
         """Where a role's draws begin among those of a step; -1 where it draws none."""
@@ -158,11 +150,11 @@ class _Course:
         first = steps[0] - 1 - rounds[0] * count
         return order[first : first + len(steps)]
 
-    def _batch(self, images: torch.Tensor, labels: torch.Tensor) -> _Batch:
+    def _batch(self, images: torch.Tensor, labels: torch.Tensor) -> chain.Batch:
         flat = np.ascontiguousarray(images.flatten(1).numpy())
         starts, pixels = np.empty(len(flat) + 1, np.int64), np.empty(flat.size + 1, np.uint32)
         kernel.find_pixels(flat, self.is_dense, starts, pixels)
-        return _Batch(flat, starts, pixels, labels.numpy())
+        return chain.Batch(flat, starts, pixels, labels.numpy())
 
     def _draws(self, steps: Sequence[int]) -> Floats:
         """What the roles draw at each step, one after the other: (steps, values)."""
@@ -179,25 +171,20 @@ class _Course:
         """Take all trials that have not diverged through some iterations."""
         chosen = self._chosen(steps)
         batch = self._batch(self.examples.train_images[chosen], self.examples.train_labels[chosen])
-        draws = self._draws(steps)
+        draws = chain.Draws(self._draws(steps), self.offsets)
         watched = max(0, self.shared["iterations"] - self.shared[WINDOW.name] + 1 - steps[0])
         for trial in self.all:
             if trial.status == "done":
                 self._train(trial, batch, draws, watched, steps[0])
 
-    def _train(self, trial: _Trial, batch: _Batch, draws: Floats, watched: int, first: int) -> None:
-        count = len(batch.labels)
-        hits, losses, predicted = np.zeros(count, bool), np.zeros(count), np.zeros(count, np.int64)
-        settings = trial.table, self.widths, trial.output, trial.lr, trial.rules
-        how, reached = kernel.train(
-            *(*batch, *settings, trial.weights, trial.masters, draws, self.offsets),
-            *(watched, hits, losses, predicted, trial.counts),
-        )
-        trial.keep(hits, losses, predicted)
+    def _train(self, trial: _Trial, batch: chain.Batch, draws: chain.Draws, watched: int, first: int) -> None:
+        results = _no_results(len(batch.labels))
+        how, reached = kernel.train(batch, trial.net, trial.parameters, draws, watched, results, trial.counts)
+        trial.keep(results)
         if how != kernel.DONE:
             trial.end(how, first + reached)
-        elif not np.isfinite(trial.weights).all():
-            trial.end(kernel.NOT_FINITE, first + count - 1)
+        elif not np.isfinite(trial.parameters.weights).all():
+            trial.end(kernel.NOT_FINITE, first + len(batch.labels) - 1)
 
     # what came of it
 
@@ -209,20 +196,18 @@ class _Course:
             outcome = Outcome()
             outcome.diverge(f"{TESTED} after iteration {self.shared['iterations']}")
             return outcome
-        trained = _measured("train", trial.hits, trial.losses)
+        trained = _measured("train", trial.results)
         row: Row = {**tested, **trained, **self._why(trial), CLASSES: len(np.unique(seen))}
         return Outcome(epochs=[row])
 
     def _tested(self, trial: _Trial) -> tuple[Row, NDArray[np.int64]]:
         """On the test set, where there is one; else the classes are those predicted in the window."""
         batch = self._batch(self.examples.test_images, self.examples.test_labels)
-        count = len(batch.labels)
-        if not count:
-            return {"test_accuracy": None, "test_loss": None}, trial.predicted
-        hits, losses, predicted = np.zeros(count, bool), np.zeros(count), np.zeros(count, np.int64)
-        own = trial.table, self.widths, trial.output, trial.evaluating, trial.weights
-        kernel.evaluate(*batch, *own, hits, losses, predicted)
-        return _measured("test", hits, losses), predicted
+        if not len(batch.labels):
+            return {"test_accuracy": None, "test_loss": None}, trial.results.predicted
+        results = _no_results(len(batch.labels))
+        kernel.evaluate(batch, trial.evaluating, trial.parameters.weights, results)
+        return _measured("test", results), results.predicted
 
     def _why(self, trial: _Trial) -> Row:
         """Of the window: shares of the values other than 0 that were clipped, or became 0; of the end: what is kept."""
@@ -242,11 +227,11 @@ class _Course:
     def _kept(self, trial: _Trial, role: str) -> Doubles:
         """All values of a role that stays."""
         if role == "master":
-            return trial.masters
-        found, start = [], 0
+            return trial.parameters.masters
+        weights, found, start = trial.parameters.weights, [], 0
         for inputs, outputs in zip(self.widths[:-1], self.widths[1:], strict=True):
             inner, end = start + inputs * outputs, start + (inputs + 1) * outputs
-            found.append(trial.weights[start:inner] if role == "weight" else trial.weights[inner:end])
+            found.append(weights[start:inner] if role == "weight" else weights[inner:end])
             start = end
         return np.concatenate(found)
 
@@ -256,9 +241,14 @@ def _fixed_roles(settings: Settings) -> dict[str, Mapping[str, Any]]:
     return {role: own for role, own in settings.get("quantize", {}).items() if own["format"] != FLOAT32}
 
 
-def _measured(part: str, hits: Any, losses: Doubles) -> Row:
-    loss = float(losses.mean())
-    return {f"{part}_accuracy": float(hits.mean()), f"{part}_loss": loss if math.isfinite(loss) else None}
+def _no_results(count: int) -> chain.Results:
+    """Room for what some examples give."""
+    return chain.Results(np.zeros(count, bool), np.zeros(count), np.zeros(count, np.int64))
+
+
+def _measured(part: str, results: chain.Results) -> Row:
+    loss = float(results.losses.mean())
+    return {f"{part}_accuracy": float(results.hits.mean()), f"{part}_loss": loss if math.isfinite(loss) else None}
 
 
 def parameters_of(layer: nn.Linear) -> Doubles:

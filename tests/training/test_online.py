@@ -17,7 +17,7 @@ from qsweep.data.catalog import DATASETS
 from qsweep.data.files import Examples, ensure, load
 from qsweep.formats import FAMILIES, make
 from qsweep.formats.reference import goes_up
-from qsweep.kernels import one_example as kernel
+from qsweep.kernels.chain_back import step
 from qsweep.kernels.streams import Stream
 from qsweep.models.build import build, initialize
 from qsweep.training import one_example
@@ -196,8 +196,8 @@ def assert_same(settings: dict[str, Any], examples: Examples) -> None:
     hits = oracle.train()
     (found,) = trained([own], examples).all
     assert found.status == "done", found.reason
-    np.testing.assert_array_equal(found.weights, np.array(oracle.parameters))
-    np.testing.assert_array_equal(found.hits, np.array(hits[-own.settings["window"] :]))
+    np.testing.assert_array_equal(found.parameters.weights, np.array(oracle.parameters))
+    np.testing.assert_array_equal(found.results.hits, np.array(hits[-own.settings["window"] :]))
 
 
 # --- against it -------------------------------------------------------------------------------------------------------
@@ -248,7 +248,7 @@ def test_a_step_leaves_a_bound_that_holds(lr: float, fraction: int) -> None:
     nothing, moves = np.empty((len(rules), 0), np.int64), np.empty((2, matrix.size))
     drawn = np.empty(0, np.float32)
     for _ in range(3):
-        kernel._step(
+        step(
             x, error, chosen, lr, rules, matrix, matrix[:0], 0, drawn, offsets, moves, reach, nothing
         )  # fmt: skip
         assert 0 < np.abs(matrix).max() <= reach[0]
@@ -275,7 +275,7 @@ def test_how_iterations_are_cut_into_calls_changes_nothing(examples: Examples, m
     whole = trained([own], examples)
     monkeypatch.setattr(one_example, "MOST_STEPS", 7)
     parts = trained([own], examples)
-    np.testing.assert_array_equal(parts.all[0].weights, whole.all[0].weights)
+    np.testing.assert_array_equal(parts.all[0].parameters.weights, whole.all[0].parameters.weights)
     assert parts.outcome(parts.all[0]) == whole.outcome(whole.all[0])
 
 
@@ -288,7 +288,7 @@ def test_a_trial_in_a_stack_gives_what_it_gives_alone(examples: Examples) -> Non
     stack = trained(all_of_them, examples)
     for own, found in zip(all_of_them, stack.all, strict=True):
         alone = trained([own], examples)
-        np.testing.assert_array_equal(alone.all[0].weights, found.weights)
+        np.testing.assert_array_equal(alone.all[0].parameters.weights, found.parameters.weights)
         assert alone.outcome(alone.all[0]) == stack.outcome(found)
 
 
@@ -319,7 +319,7 @@ def test_float32_learns_as_a_plain_loop_does(examples: Examples) -> None:
         loss.backward()
         optimizer.step()
     (layer,) = [layer for layer in net if isinstance(layer, nn.Linear)]  # type: ignore[attr-defined]
-    np.testing.assert_allclose(found.weights, one_example.parameters_of(layer), atol=1e-4)
+    np.testing.assert_allclose(found.parameters.weights, one_example.parameters_of(layer), atol=1e-4)
     accuracy = course.outcome(found).epochs[-1]["train_accuracy"]
     assert accuracy == pytest.approx(sum(hits[-1001:]) / 1001, abs=0.003)
 
