@@ -39,7 +39,7 @@ COLUMNS = ("format", "bits", "levels", "largest", "lowest", "normal", "subnormal
 FAMILY_COLUMNS = ("family", "example", "description")
 PARAMETER_COLUMNS = ("parameter", "default", "values")
 LEGEND = (
-    "bits: per value, including its part of a shared scale. normal, subnormal: the smallest of each.",
+    "bits: per value, including its part of the scale of a full group. normal, subnormal: the smallest of each.",
     "For formats with a scale, numbers are in units of the scale.",
 )
 

@@ -126,7 +126,7 @@ def time(ahead: Outlook) -> Iterator[str]:
 
 
 def outcome(result: Result) -> Iterator[str]:
-    """How many trials were trained, known and not done, and what a search found."""
+    """How many trials were trained to an end, known and not done, and what a search found."""
     elsewhere = f" ({result.elsewhere} of them from another environment)" if result.elsewhere else ""
     yield f"trained {_with_bases(len(result.summary.trained), result.bases)}, known {result.known}{elsewhere}"
     expected = ("done",) if result.found is None else ("done", "missing")

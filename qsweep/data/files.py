@@ -250,6 +250,7 @@ def _nothing_left(dataset: DataSet, folder: Path, failed: Sequence[str]) -> str:
     tried = [*failed, "the network was left out (QSWEEP_OFFLINE is set)"] if offline() and dataset.raw else failed
     lines = [f"{dataset.name} is not in {folder}, and no source gave it:", *(f"  {reason}" for reason in tried)]
     if dataset.raw:
-        lines.append(f"put {', '.join(dataset.raw)} (or .gz) into a folder DIR")
+        gzipped = "" if all(name.endswith(".gz") for name in dataset.raw) else " (or .gz)"
+        lines.append(f"put {', '.join(dataset.raw)}{gzipped} into a folder DIR")
         lines.append(f"and run `qsweep data add {dataset.name} DIR`, or use what needs no download: -S data=digits")
     return "\n".join(lines)

@@ -107,8 +107,8 @@ PER = Parameter(
 AXIS = Parameter(
     "axis",
     Annotated[int, Field(ge=-8, le=7)] | Literal["auto"],
-    "auto (channels: the first; groups: the contraction axis, the last where there is none) or the number of an axis"
-    " (biases use the only one they have)",
+    "auto (channels: the first; groups: the inputs of weights, the features or channels of activations, otherwise the"
+    " last) or the number of an axis (biases use the only one they have)",
     default="auto",
 )
 SCALING = Parameter(

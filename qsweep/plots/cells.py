@@ -266,8 +266,42 @@ def _every(x: Axis) -> int:
 
 def _notes(plot: Plot, panels: Sequence[Panel], x: Axis, series: Axis) -> str:
     """What is averaged, and over how many trials; "" if each place has one."""
-    cells = [cell for panel in panels for cell in panel.cells.values()]
-    counts = {len(cell.values) for cell in cells if cell.values}
+    groups: dict[str, list[Cell]] = {}
+    for place, cell in [pair for panel in panels for pair in panel.cells.items()]:
+        groups.setdefault(_reference_of(place, x, series), []).append(cell)
+    own = groups.pop("", None) or [cell for cells in groups.values() for cell in cells]
+    notes = [_note_on(plot, own, x, series)]
+    notes += [f"{name}: {_over(cells)}" for name, cells in groups.items() if not _counts(cells) <= _span(own)]
+    return "; ".join(filter(None, notes))
+
+
+def _reference_of(place: tuple[Place, Place], x: Axis, series: Axis) -> str:
+    """The name of the reference that a place belongs to; "" if it has both parameters."""
+    if isinstance(place[1], Reference):
+        return series.text(place[1])
+    return x.text(place[0]) if isinstance(place[0], Reference) else ""
+
+
+def _counts(cells: Iterable[Cell]) -> set[int]:
+    """The numbers of trials per place with a result."""
+    return {len(cell.values) for cell in cells if cell.values}
+
+
+def _span(cells: Iterable[Cell]) -> set[int]:
+    """From the least to the largest of these numbers."""
+    counts = _counts(cells) or {1}
+    return set(range(min(counts), max(counts) + 1))
+
+
+def _over(cells: Sequence[Cell]) -> str:
+    """`1 trial`, or what means are over."""
+    counts = _counts(cells)
+    return "1 trial" if counts == {1} else averaged(counts, (cell.hidden for cell in cells))
+
+
+def _note_on(plot: Plot, cells: Sequence[Cell], x: Axis, series: Axis) -> str:
+    """The note on all places but those of references."""
+    counts = _counts(cells)
     if max(counts, default=1) == 1:
         return ""
     over = averaged(counts, (cell.hidden for cell in cells))

@@ -59,7 +59,14 @@ class Progress(Protocol):
 
 @dataclass
 class Summary:
-    """How a run ended: what was trained, its statuses, keys whose records differ, and the signal that stopped it."""
+    """How a run ended.
+
+    Attributes:
+        trained: keys of what was trained to an end, done or diverged.
+        statuses: of all that ran, failures included.
+        conflicts: keys whose records differ.
+        stopped_by: the signal that stopped it.
+    """
 
     trained: list[str] = field(default_factory=list)
     statuses: Counter[str] = field(default_factory=Counter)
@@ -288,7 +295,7 @@ class _Run:
         if not records:
             return
         self.summary.conflicts += self.commit(records)
-        self.summary.trained += [record["key"] for record in records]
+        self.summary.trained += [record["key"] for record in records if record["status"] in FINAL]
         self.summary.statuses.update(record["status"] for record in records)
         self.slowest = max(self.slowest, *(r["run"]["seconds"] * r["run"]["stack"] for r in records))
         self.progress.finished(records)

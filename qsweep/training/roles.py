@@ -115,7 +115,10 @@ def role_at(settings: Mapping[str, Any], layers: Layers, role: str, place: str) 
 
 
 def contraction_axis(shape: tuple[int, ...]) -> int:
-    """The axis of a weight (outputs, inputs, …) along which its product sums; a bias has but one."""
+    """The axis of a weight (outputs, inputs, …) along which its groups run; a bias has but one.
+
+    A convolution also sums over the positions of its kernel, which groups leave apart.
+    """
     return min(1, len(shape) - 1)
 
 

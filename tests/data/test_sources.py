@@ -90,6 +90,11 @@ def test_archive_of_another_digest_is_not_opened(tmp_path: Path, name: str) -> N
         add(small(name), directory(tmp_path, name, content), tmp_path / "data")
 
 
+def test_message_without_a_source_offers_gz_only_of_files_that_are_not_packed(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"put cifar-100-python\.tar\.gz into a folder DIR"):
+        ensure(small("cifar100"), tmp_path, lambda text: None)
+
+
 def test_pickle_that_asks_for_code_is_refused(tmp_path: Path) -> None:
     content = tar({"train": pickle.dumps(print), "test": b""}, "cifar-100-python/")
     dataset = dataclasses.replace(small("cifar100"), raw={"cifar-100-python.tar.gz": sha256(content)})

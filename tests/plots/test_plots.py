@@ -392,6 +392,12 @@ def test_lines_with_one_trial_left_at_a_point_note_that_it_has_no_spread() -> No
     assert note(drawn) == "line: mean, band: min … max over 1–2 seeds; no band where one trial is left"
 
 
+def test_notes_count_the_trials_of_references_apart() -> None:
+    expected = "over 2 trials that differ in zero level; float32: 1 trial"
+    assert note(figure(lr_bitwidth(), LINES)) == f"line: mean, bar: min … max {expected}"
+    assert picture(lr_bitwidth(), history({}), read(HEATMAP), "").notes == f"mean {expected}"
+
+
 def test_spread_of_a_point_without_a_neighbour_is_a_bar() -> None:
     table = trials(
         {"lr": [0.25, 0.5, 1.0]},

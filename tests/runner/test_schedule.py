@@ -173,6 +173,7 @@ def test_run_one_trial_that_raises_in_a_stack_of_16_fails_alone(lab: Lab) -> Non
     trials = [*good(11), fake_job.trial(11, "raise"), *(fake_job.trial(n) for n in range(12, 16))]
     summary = lab.run(trials)
     assert summary.statuses == {"done": 15, "failed": 1}
+    assert sorted(summary.trained) == sorted(trial.key for i, trial in enumerate(trials) if i != 11)
     assert lab.statuses(*trials).index("failed") == 11
     assert lab.found(*trials)[trials[11].key].reason == "ValueError: broken on purpose"
     assert sorted(lab.calls) == [1, 1, 2, 2, 4, 4, 8, 8, 16]
@@ -181,6 +182,7 @@ def test_run_one_trial_that_raises_in_a_stack_of_16_fails_alone(lab: Lab) -> Non
 def test_run_where_every_trial_raises_ends_after_twice_as_many_calls_as_trials(lab: Lab) -> None:
     summary = lab.run([fake_job.trial(n, "raise") for n in range(16)])
     assert summary.statuses == {"failed": 16}
+    assert summary.trained == []
     assert len(lab.calls) == 31
 
 

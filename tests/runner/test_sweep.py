@@ -353,6 +353,7 @@ def _only_override(project: Project) -> str:
 def test_run_a_timeout_has_a_row_and_is_tried_again(project: Project) -> None:
     said = project.run("run", "small.yaml", "--no-plot", "--timeout", "0.0001", "-S", "lr=[0.5]", code=1)
     assert "took longer than 0.0001 s" in said
+    assert "trained 0, known 0" in said
     name = _only_override(project)
     assert {row["status"] for row in project.rows(name)} == {"timeout"}
     project.run("run", "small.yaml", "--no-plot", "-S", "lr=[0.5]")
