@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor
 from torch.autograd.function import once_differentiable
 
+from qsweep.models.build import CORE, NORMS
 from qsweep.models.layers import Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU, back_through_relu, relu, relu_
 from qsweep.rounding import Stack
 from qsweep.training.functions import FunctionCalls, Kind, first, in_place_of, name_of, with_first
@@ -28,6 +29,7 @@ from qsweep.training.places import GIVING, Places, call_name
 from qsweep.training.products import Convolution, Dense, Law, Product
 from qsweep.training.roles import Noise, Quantizers
 from qsweep.training.why import Tally
+from qsweep.trial.roles import FLOWS, OPERANDS
 
 
 class Flow:
@@ -38,6 +40,7 @@ class Flow:
         self._net = net
         self._layers: dict[str, Any] = dict(net.named_modules())
         self._is_chain = is_chain(net)
+        self._has_fixed_calls = has_fixed_calls(net)
         self._relus = relus_before_pools(net)
         self.use(quantizers)
         self._outputs = {call for call in places.outputs if self._rounds(call, "outputs")}
@@ -57,7 +60,7 @@ class Flow:
         self._pass = Pass(part.start, noise, tally, set())
 
     def _attach(self) -> None:
-        """Hooks where outputs are rounded, and products with rounded operands."""
+        """Hooks where outputs are rounded, products with rounded operands, and a watch on all other calls."""
         outputs = {call.partition("#")[0] for call in self._outputs}
         for place in outputs & self._layers.keys():
             layer = self._layers[place]
@@ -71,8 +74,24 @@ class Flow:
         for place in self._products & self._layers.keys():
             layer = self._layers[place]
             layer.forward = partial(self._product, place, layer)
-        if (outputs | self._products) - self._layers.keys():
+        if self._asks and not self._has_fixed_calls:
+            self._watch(outputs)
             self._attach_functions()
+
+    @property
+    def _asks(self) -> bool:
+        """Whether the trials round what flows through the net, whatever is excepted."""
+        roles = self._quantizers.roles
+        return bool({*FLOWS} & {*roles}) or bool(self._products) or self._quantizers.at("weight", "") == OPERANDS
+
+    def _watch(self, outputs: Collection[str]) -> None:
+        """Refuse calls of layers that were not made when the net was looked at: nothing would round them."""
+        called = {call.partition("#")[0] for call in self._places.calls}
+        for place, layer in self._layers.items():
+            if isinstance(layer, (*GIVING, *CORE)) and place not in called:
+                layer.register_forward_pre_hook(lambda _, inputs, place=place: self._refuse(place))
+            elif isinstance(layer, GIVING) and place not in outputs:
+                layer.register_forward_hook(partial(self._output, place))
 
     def _attach_functions(self) -> None:
         """Intercept the functions that the net calls itself."""
@@ -142,10 +161,11 @@ class Flow:
         self._calls[place] += 1
         call = call_name(place, self._calls[place])
         if call not in self._places.calls:
-            raise ValueError(
-                f"{call}: this call was not made when the net was looked at; what is rounded must not change"
-            )
+            self._refuse(call)
         return call
+
+    def _refuse(self, call: str) -> NoReturn:
+        raise ValueError(f"{call}: this call was not made when the net was looked at; what is rounded must not change")
 
     def _gate(self, place: str, at: str) -> Gate:
         wanted = place, at, self._net.training  # of the whole: a layer may be kept in evaluation mode
@@ -230,6 +250,15 @@ CHAIN = (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.Flatten, Dropout, HalvingPool,
 def is_chain(net: nn.Module) -> bool:
     """Whether each layer's error is a tensor that no one else holds, as where a sum hands one error to two layers."""
     return type(net) is nn.Sequential and all(type(layer) in CHAIN for layer in net)
+
+
+FIXED = (*CHAIN, *GIVING, *CORE, *NORMS, nn.Sequential, nn.Identity, nn.Unflatten)
+"""Modules that call the same layers in each pass, and no function that is a place."""
+
+
+def has_fixed_calls(net: nn.Module) -> bool:
+    """Whether no pass of a net can make another call than those seen when it was looked at."""
+    return all(type(m) in FIXED and not m._forward_hooks and not m._forward_pre_hooks for m in net.modules())
 
 
 def relus_before_pools(net: nn.Module) -> dict[str, str]:

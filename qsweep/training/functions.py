@@ -76,11 +76,24 @@ WITH_OPERANDS = ("linear", "conv1d", "conv2d", "conv3d")
 
 Handle = Callable[[str, Kind, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 """(place, kind, function, its arguments) → what the call gives."""
+Other = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+"""The same of a function that is no place."""
 
 
 def name_of(function: Any) -> str:
-    """A function's name without the underscores around it."""
-    return str(getattr(function, "__name__", "")).strip("_")
+    """A function's name without the underscores around it; `torch.ops.aten.relu.default` is `relu`."""
+    return str(getattr(function, "__name__", "")).partition(".")[0].strip("_")
+
+
+def operation_of(function: Any) -> str:
+    """The operation that a function does: `+`, `+=` and `__radd__` are `add`."""
+    name = name_of(function)
+    plain = name[1:] if name[:1] in ("r", "i") and name[1:] in OPERATORS else name
+    return OPERATORS.get(plain, plain)
+
+
+OPERATORS = {**{name: name for name in ("add", "sub", "mul", "pow")}, "truediv": "div", "floordiv": "floor_divide"}
+"""By the names of their methods, which have an r in front where the tensor is on the right, an i in place."""
 
 
 def kind_of(function: Any) -> Kind | None:
@@ -95,11 +108,12 @@ def kind_of(function: Any) -> Kind | None:
 class FunctionCalls(TorchFunctionMode):
     """Hands each call of a known function to `handle` while a net runs; `handle` runs with the mode off."""
 
-    def __init__(self, own: tuple[type[nn.Module], ...], handle: Handle) -> None:
-        """`own`: modules whose inner calls are their own affair."""
+    def __init__(self, own: tuple[type[nn.Module], ...], handle: Handle, other: Other | None = None) -> None:
+        """`own`: modules whose inner calls are their own affair. `other`: is handed all other functions."""
         super().__init__()
         self._own = (*own, *CORE, *NORMS, Dropout)
         self._handle = handle
+        self._other = other
         self._inside: list[tuple[str, bool]] = []
 
     def __torch_function__(
@@ -107,11 +121,18 @@ class FunctionCalls(TorchFunctionMode):
     ) -> Any:
         given = kwargs or {}
         kind = kind_of(func)
-        if kind is None or not self._inside or self._inside[-1][1]:
+        if not self._inside or self._inside[-1][1]:
             return func(*args, **given)
+        if kind is not None:
+            return self._handle(self._named(name_of(func).removesuffix("_with_indices")), kind, func, args, given)
+        if self._other is not None:
+            return self._other(self._named(operation_of(func)), func, args, given)
+        return func(*args, **given)
+
+    def _named(self, function: str) -> str:
+        """A function under the name of the module that is running."""
         module = self._inside[-1][0]
-        name = f"{name_of(func).removesuffix('_with_indices')}()"
-        return self._handle(f"{module}.{name}" if module else name, kind, func, args, given)
+        return f"{module}.{function}()" if module else f"{function}()"
 
     # which module is running
 
@@ -171,14 +192,14 @@ def with_first(result: Any, output: Tensor) -> Any:
 # --- what can't be seen -----------------------------------------------------------------------------------------------
 
 
-def closed_modules(net: nn.Module) -> list[str]:
-    """Modules whose inner calls no mode sees: scripted and compiled ones."""
+def closed_modules(net: nn.Module) -> dict[str, nn.Module]:
+    """Modules whose inner calls no mode sees, by name: scripted and compiled ones."""
     names = ("ScriptModule", "OptimizedModule")
-    return [
-        name or type(module).__name__
+    return {
+        name or type(module).__name__: module
         for name, module in net.named_modules()
         if any(base.__name__ in names for base in type(module).__mro__)
-    ]
+    }
 
 
 def own_functions(output: Tensor) -> list[str]:

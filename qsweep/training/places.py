@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from qsweep.formats import Format, make, name_of
 from qsweep.formats.groups import grouping
 from qsweep.models.build import CORE, NORMS
 from qsweep.models.layers import MaskedReLU, ReLU, UngatedReLU
+from qsweep.training.dataflow import DataFlow, Value
 from qsweep.training.functions import WITH_OPERANDS, FunctionCalls, Kind, closed_modules, first, own_functions
 from qsweep.training.nets import frozen_parameters
 from qsweep.training.roles import Layers, place_of, role_at, roles_of
@@ -82,7 +82,7 @@ class Places:
     Attributes:
         outputs: calls of activation functions, pools and linear layers (`relu1`; a layer's second call is `relu1#2`),
             and of functions like them that a module calls itself (`relu()`, `block.matmul()#2`). A linear layer whose
-            output goes straight into an activation function is none: that one's output is.
+            output goes straight into an activation function, and nowhere else, is none: that one's output is.
         products: linear and convolution layers, and the functions like them (`conv2d()`).
         parameters: the role of each parameter that has one and trains.
         names: all places, layers with parameters and calls with outputs.
@@ -217,13 +217,14 @@ def _asked(settings: Mapping[str, Any]) -> set[tuple[str, str]]:
 @dataclass(frozen=True)
 class _Call:
     """A call that was seen: its name, what it is of, its first input, its output and, of a product, its weight (kept:
-    ids stay theirs)."""
+    ids stay theirs); and who takes its output."""
 
     name: str
     of: nn.Module | Kind
     given: Any
     output: Any
     weight: Any = None
+    value: Value | None = None
 
     @property
     def is_activation(self) -> bool:
@@ -238,6 +239,10 @@ class _Call:
         return self.of in (Kind.ACTIVATION, Kind.POOL, Kind.GEMM, Kind.OPAQUE) or isinstance(self.of, GIVING)
 
     @property
+    def is_product(self) -> bool:
+        return self.of in MULTIPLYING or isinstance(self.of, CORE)
+
+    @property
     def place(self) -> str:
         return self.name.partition("#")[0]
 
@@ -249,11 +254,10 @@ class _Call:
 
 def places_of(net: nn.Module, shape: tuple[int, ...]) -> Places:
     """The places of a net, found by a pass of two blank examples through it in evaluation mode, and one in training."""
-    calls, output = _seen(net, shape)
-    activated = {id(call.given) for call in calls if call.is_activation}
-    outputs = [
-        call.name for call in calls if call.gives_activation and not (call.is_linear and id(call.output) in activated)
-    ]
+    evaluated, trained, output = _seen(net, shape)
+    calls = [*evaluated.calls, *(call for call in trained.calls if call.name not in evaluated.names)]
+    going_on = evaluated.going_on | trained.going_on
+    outputs = [call.name for call in calls if call.gives_activation and (not call.is_linear or call.name in going_on)]
     products = dict.fromkeys(call.place for call in calls if call.has_operands)
     frozen = frozen_parameters(net)
     roles = roles_of(net)
@@ -268,6 +272,7 @@ def places_of(net: nn.Module, shape: tuple[int, ...]) -> Places:
     unreached = (
         *_unreached_parameters(net, roles, frozen),
         *_unreached_calls(calls),
+        *(Unreached(what, FLOWS) for what in {**evaluated.flow.unrounded, **trained.flow.unrounded}),
         *(Unreached(f"inside of {name}", FLOWS) for name in (*closed_modules(net), *own_functions(output))),
     )
     return Places(
@@ -331,51 +336,83 @@ def call_name(place: str, number: int) -> str:
     return place if number == 1 else f"{place}#{number}"
 
 
-def _seen(net: nn.Module, shape: tuple[int, ...]) -> tuple[list[_Call], Tensor]:
-    """All calls in evaluation mode, and those that training adds; and the net's output. It is left as it was."""
+@dataclass
+class _Pass:
+    """What one pass of a net did: its calls in order, and where values went."""
+
+    calls: list[_Call]
+    flow: DataFlow
+
+    @property
+    def names(self) -> set[str]:
+        return {call.name for call in self.calls}
+
+    @property
+    def going_on(self) -> set[str]:
+        """The linear layers whose output goes elsewhere than straight into an activation function."""
+        activated = {id(call.given) for call in self.calls if call.is_activation}
+        linear = [call for call in self.calls if call.is_linear]
+        return {c.name for c in linear if id(c.output) not in activated or (c.value is not None and c.value.is_taken)}
+
+
+def _seen(net: nn.Module, shape: tuple[int, ...]) -> tuple[_Pass, _Pass, Tensor]:
+    """A pass in evaluation mode, one in training, and the net's output. It is left as it was."""
     was_training = net.training
     buffers = {name: value.clone() for name, value in net.named_buffers()}
     examples = torch.zeros(2, *shape, device=next(net.parameters()).device)
-    with torch.no_grad(), _watched(net) as evaluated:
-        net.eval()(examples)
-    with torch.enable_grad(), _watched(net) as trained:
-        output = net.train()(examples)
+    with torch.no_grad():
+        evaluated, _ = _watched(net.eval(), examples)
+    with torch.enable_grad():
+        trained, output = _watched(net.train(), examples)
     net.train(was_training)
     with torch.no_grad():
         for name, value in net.named_buffers():
             value.copy_(buffers[name])
-    known = {call.name for call in evaluated}
-    return [*evaluated, *(call for call in trained if call.name not in known)], output
+    return evaluated, trained, output
 
 
-@contextmanager
-def _watched(net: nn.Module) -> Iterator[list[_Call]]:
-    """All calls of layers and functions, while the net runs once."""
+def _watched(net: nn.Module, examples: Tensor) -> tuple[_Pass, Tensor]:
+    """All calls of layers and functions, while the net runs once; and its output."""
     calls: list[_Call] = []
     counts: Counter[str] = Counter()
+    flow = DataFlow()
 
-    def note(place: str, of: nn.Module | Kind, given: Any, output: Any, weight: Any) -> None:
+    def note(place: str, of: nn.Module | Kind, taken: Sequence[Any], result: Any, weight: Any) -> None:
         counts[place] += 1
-        calls.append(_Call(call_name(place, counts[place]), of, given, output, weight))
+        call = _Call(call_name(place, counts[place]), of, next(iter(taken), None), first(result), weight)
+        if call.is_product:
+            flow.take(taken, f"input of {call.name}")
+        elif not call.is_activation:
+            flow.take(taken)
+        if call.gives_activation:
+            flow.settle(call.name, result)
+        else:
+            flow.set(result, "" if of is Kind.NONLINEAR else call.name)  # which is listed by itself
+        calls.append(replace(call, value=flow.of(call.output) if isinstance(call.output, Tensor) else None))
 
     def watch(place: str, layer: nn.Module) -> Any:
         def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            note(place, layer, inputs[0] if inputs else None, first(output), getattr(layer, "weight", None))
+            note(place, layer, inputs, output, getattr(layer, "weight", None))
 
         return layer.register_forward_hook(hook)
 
     def handle(place: str, kind: Kind, function: Any, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
         result = function(*args, **given)
         weight = args[1] if len(args) > 1 else given.get("weight")
-        note(place, kind, next(iter((*args, *given.values())), None), first(result), weight)
+        note(place, kind, (*args, *given.values()), result, weight)
         return result
 
-    functions = FunctionCalls(GIVING, handle)
+    functions = FunctionCalls(GIVING, handle, flow.call)
     hooks = [watch(place, layer) for place, layer in net.named_modules() if isinstance(layer, (*GIVING, *CORE, *NORMS))]
+    closed = closed_modules(net).values()  # listed by themselves
+    hooks += [module.register_forward_hook(lambda _, inputs, output: flow.set(output)) for module in closed]
     hooks += functions.attach(net)
+    flow.set(examples)
     try:
         with functions:
-            yield calls
+            output = net(examples)
     finally:
         for hook in hooks:
             hook.remove()
+    flow.take(output, "output of the net")
+    return _Pass(calls, flow), output

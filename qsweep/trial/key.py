@@ -34,8 +34,9 @@ NUMERICS = {
     STALLED: 1,
     LOST: 1,
     **{architecture.name: architecture.numerics for architecture in ARCHITECTURES.values()},
-    "source": 2,  # functions are rounded, frozen parameters stay, modules keep their evaluation mode
-    "torchvision": 2,  # functions are rounded
+    # 2: functions are rounded, frozen parameters stay, modules keep their evaluation mode
+    "source": 3,  # linear layers are rounded whose outputs go elsewhere than into an activation function
+    "torchvision": 3,  # likewise
     **{dataset.name: dataset.numerics for dataset in DATASETS.values()},
     "histogram": 1,
     OPERANDS: 1,

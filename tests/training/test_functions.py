@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -16,9 +17,11 @@ from qsweep.data.files import Examples
 from qsweep.kernels.streams import Stream
 from qsweep.models.build import build, initialize, stacks
 from qsweep.training.course import Course, Outcome, Totals
+from qsweep.training.flow import Flow
 from qsweep.training.functions import KINDS, OTHERS, Kind, in_place_of, kind_of
 from qsweep.training.nets import Values, plain_net, stacked_net
 from qsweep.training.places import Places, places_of
+from qsweep.training.roles import Quantizers
 from qsweep.trial.key import Trial
 
 Make = Callable[..., Trial]
@@ -225,10 +228,70 @@ def test_an_exception_at_a_function_leaves_it_in_float32(trial: Make) -> None:
     assert torch.equal(losses, plain)
 
 
-def test_a_call_that_was_not_made_when_the_net_was_looked_at_is_an_error(trial: Make) -> None:
-    body = module(DENSE, "x = self.one(x.flatten(1))\nif len(x) > 2:\n    x = F.relu(x)\nreturn self.two(F.relu(x))")
-    with pytest.raises(ValueError, match=r"relu\(\)#2: this call was not made when the net was looked at"):
-        trained(body, trial, quantize=ROLES)
+ON_BRIGHT_IMAGES = "h = self.one(x.flatten(1))\nif float(x.mean()) > 0.2:\n    h = {}\nreturn self.two(h)"
+UNSEEN = {
+    "one more of a function": (
+        DENSE,
+        "x = self.one(x.flatten(1))\nif len(x) > 2:\n    x = F.relu(x)\nreturn self.two(F.relu(x))",
+        "relu()#2",
+    ),
+    "the only function": (DENSE, ON_BRIGHT_IMAGES.format("torch.tanh(h)"), "tanh()"),
+    "a function that is only listed": (DENSE, ON_BRIGHT_IMAGES.format("h.clamp(-1, 1)"), "clamp()"),
+    "a layer": (f"{DENSE}\nself.act = nn.Tanh()", ON_BRIGHT_IMAGES.format("self.act(h)"), "act"),
+    "a layer, in place": (f"{DENSE}\nself.act = nn.ReLU(True)", ON_BRIGHT_IMAGES.format("self.act(h)"), "act"),
+    "a layer once more": (
+        f"{DENSE}\nself.act = nn.Tanh()",
+        "h = self.act(self.one(x.flatten(1)))\nif float(x.mean()) > 0.2:\n    h = self.act(h)\nreturn self.two(h)",
+        "act#2",
+    ),
+    "a linear layer before an activation function once more": (
+        DENSE,
+        "h = F.relu(self.one(x.flatten(1)))\nif float(x.mean()) > 0.2:\n    h = h + self.one(x.flatten(1))\n"
+        "return self.two(h)",
+        "one#2",
+    ),
+}
+
+
+@pytest.mark.parametrize(("init", "forward", "call"), UNSEEN.values(), ids=UNSEEN.keys())
+@pytest.mark.parametrize("role", ["activation", "error"])
+def test_a_call_that_was_not_made_when_the_net_was_looked_at_is_an_error(
+    trial: Make, init: str, forward: str, call: str, role: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^{re.escape(call)}: this call was not made when the net was looked at"):
+        trained(module(init, forward), trial, quantize={role: "fixed8f2"})
+
+
+def test_a_layer_whose_operands_nothing_would_round_is_an_error(trial: Make) -> None:
+    body = module(f"{DENSE}\nself.more = nn.Linear(33, 33)", ON_BRIGHT_IMAGES.format("self.more(h)"))
+    for role in ("weight", "activation", "error"):
+        with pytest.raises(ValueError, match=r"^more: this call was not made"):
+            trained(body, trial, quantize={role: {"format": "fixed8f2", "at": "operands"}})
+
+
+def test_calls_may_differ_where_nothing_that_flows_is_rounded(trial: Make) -> None:
+    trained(module(DENSE, ON_BRIGHT_IMAGES.format("torch.tanh(h)")), trial, quantize={"weight": "fixed8f4"})
+
+
+@pytest.mark.parametrize("model", ["mlp", "lenet", "cnn3", "softmax"])
+def test_nets_of_the_catalog_need_no_watch_on_their_calls(
+    trial: Make, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attached: list[nn.Module] = []
+    monkeypatch.setattr(Flow, "_attach_functions", lambda self: attached.append(self._net))
+    data = DATASETS["mnist"]
+    settings = trial(model=model, data="mnist", quantize=ROLES).settings
+
+    def attach(hook: Callable[..., Any] | None = None) -> None:
+        net = build(settings["model"], {}, data.shape, data.classes)
+        if hook is not None:
+            net.register_forward_hook(hook)
+        Flow(net, places_of(net, data.shape), Quantizers([settings], [{}], "cpu"))
+
+    attach()
+    assert not attached
+    attach(lambda layer, inputs, output: torch.tanh(output))  # a user's chain of the same layers may have such
+    assert attached
 
 
 def test_calls_of_training_alone_are_places_too() -> None:
@@ -360,7 +423,7 @@ def test_operands_that_nothing_rounds_are_reported_where_operands_are_asked_for(
     operands = {"activation": {"format": "fixed4f2", "at": "operands"}}
     assert places(body).not_rounded(trial(**OWN, quantize=operands).settings) == ("operands of matmul()",)
     outputs = {"activation": "fixed4f2"}
-    assert places(body).not_rounded(trial(**OWN, quantize=outputs).settings) == ()
+    assert places(body).not_rounded(trial(**OWN, quantize=outputs).settings) == ("output of the net from add()",)
 
 
 def test_what_a_compression_names_and_does_not_reach_is_reported(trial: Make) -> None:
