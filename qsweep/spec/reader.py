@@ -263,6 +263,8 @@ LOOKALIKE = re.compile(f"[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000{_INVISIBLE
 """The characters of MEANT, invisible ones, and spaces that YAML does not treat as such."""
 LINE_SEPARATOR = re.compile("[\u0085\u2028\u2029]")
 """Line breaks to PyYAML, but not to editors, which would show the rest of the line in another place."""
+CALL = re.compile(r"[A-Za-z]\w*\([^()\[\]{}\n]*,[^()\[\]{}\n]*\)[^,\]}\n]*")
+"""A call with several arguments, and what follows it in the same item: `quantized_bits(4,0,1) axis=0`."""
 IN_PROSE = re.compile(r"""\s*title\s*:|(.*\s)?#|[^"]*"([^"]*"[^"]*")*[^"]*$|[^']*'([^']*'[^']*')*[^']*$""")
 """The start of a line after which any character is allowed: in a title, a comment, or a quoted string."""
 PROSE = ("title",)
@@ -278,6 +280,7 @@ class _Walk:
         self.marks: dict[Place, Mark] = {}
         self.problems: list[Problem] = []
         self.open: list[yaml.Node] = []
+        self.call_ends = 0
 
     def value(self, node: yaml.Node, place: Place) -> Any:
         self.marks[place] = self._mark(node)
@@ -293,19 +296,37 @@ class _Walk:
         return value
 
     def _sequence(self, node: yaml.SequenceNode, place: Place) -> list[Any]:
-        return [self.value(child, (*place, i)) for i, child in enumerate(node.value)]
+        values: list[Any] = []
+        for child in node.value:
+            if not self._is_in_call(child):
+                values.append(self._item(child, (*place, len(values))))
+        return values
 
     def _mapping(self, node: yaml.Node, place: Place) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, child in node.value:
-            if (key := self._key(key_node, place)) is None:
+            if self._is_in_call(key_node) or (key := self._key(key_node, place)) is None:
                 continue
-            value = self.value(child, (*place, key))
+            value = self._item(child, (*place, key))
             if key in result:
                 self._problem(key_node, (*place, key), "this key is listed twice")
             result[key] = value
             self.marks[(*place, key)] = self._mark(key_node)
         return result
+
+    def _item(self, node: yaml.Node, place: Place) -> Any:
+        """The value of an item; a call such as `fixed(8,7)` without quotes, whose commas end items, is one problem."""
+        if not isinstance(node, yaml.ScalarNode) or node.style is not None or ")" in node.value:
+            return self.value(node, place)
+        match = CALL.match(self.source, node.start_mark.index)
+        if match is None:
+            return self.value(node, place)
+        self.call_ends = match.end()
+        return self._problem(node, place, f'quote it: "{match[0].rstrip()}"; without quotes its commas separate items')
+
+    def _is_in_call(self, node: yaml.Node) -> bool:
+        """Whether a node is a later part of a call that was reported."""
+        return int(node.start_mark.index) < self.call_ends
 
     def _key(self, node: yaml.Node, place: Place) -> str | None:
         if not isinstance(node, yaml.ScalarNode) or (node.value == "<<" and node.style is None):

@@ -110,12 +110,15 @@ def parameter_named(name: str) -> str:
 
 def _unknown_parameter(path: str) -> str:
     """The message for a path that no trial parameter has: where its last part belongs, or the nearest name."""
+    first, dot, rest = path.partition(".")
+    if dot and first in (STAGES, LAYERS):
+        instead = f"list alternatives under `variants`, each with its own `{first}`"
+        return f"unknown parameter '{cut(path)}': a path into `{first}` can't be an axis; {instead}"
     head, _, last = path.rpartition(".")
     if head in (*OWNERS, *DEFAULT_OWNERS) and last in TRIAL_NAMES:
         return f"unknown parameter '{cut(path)}'; did you mean '{last}'?"
     if text := OWNED.get(last if head in ("", *OWNERS) else ""):
         return f"unknown parameter '{cut(path)}': {text}"
-    first, dot, rest = path.partition(".")
     if dot and (near := nearest(first, ("quantize", *CHOICES))):
         return f"unknown parameter '{cut(path)}'; did you mean '{near}.{cut(rest)}'?"
     return unknown("parameter", path, TRIAL_NAMES)

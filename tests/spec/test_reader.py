@@ -171,6 +171,14 @@ MISSING = "a ':' with a space after it is missing (invalid YAML: "
     [
         ("a: 1\nb: 2\na: 3\n", 3, 1, "a", "this key is listed twice"),
         ("a: {b: 1, 'b': 2}\n", 1, 11, "a.b", "this key is listed twice"),
+        ("{w: f(4,0,1), b: 1}\n", 1, 5, "w", 'quote it: "f(4,0,1)"; without quotes its commas separate items'),
+        (
+            "a: [1, f(4, x) per=2 , 3]\n",
+            1,
+            8,
+            "a[1]",
+            'quote it: "f(4, x) per=2"; without quotes its commas separate items',
+        ),
         ("a: !!str 1\n", 1, 4, "", "tag 'tag:yaml.org,2002:str': tags are not supported"),
         ("a: !!python/object:os.system x\n", 1, 4, "", "tag 'tag:yaml.org,2002:python/object:os.system'"),
         ("a: !mine x\n", 1, 4, "", "tag '!mine': tags are not supported"),

@@ -127,6 +127,12 @@ def mistakes(path: str, value: object, **more: Any) -> list[tuple[tuple[str | in
         ("quantize.weight", "fp9", "unknown format 'fp9'"),
         ("quantize.weight.bits", 4, "unknown parameter 'quantize.weight.bits'"),
         ("quantize.weight.bitwidth", 25, "found 25, expected an integer from 1 to 24 (bits per value)"),
+        (
+            "stages.0.compress.weight",
+            "e3m2",
+            "a path into `stages` can't be an axis; list alternatives under `variants`",
+        ),
+        ("layers.linear1.weight", "e3m2", "a path into `layers` can't be an axis; list alternatives under `variants`"),
         ("quantize.weight.bitwidth.x", 1, "unknown parameter 'quantize.weight.bitwidth.x'"),
     ],
 )
