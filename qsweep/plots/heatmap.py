@@ -24,6 +24,8 @@ GAP: Final = 0.35
 TITLE: Final = 0.8
 """Height of a panel's title and labels in inches."""
 
+LABEL: Final = 0.75
+"""Share of the colour bar's height, of that of the whole figure, that its label may take."""
 NUMBERS: Final = 6.0
 INKS: Final = ("black", "white")
 LOOKS: Final = {
@@ -48,7 +50,8 @@ def draw(picture: Picture) -> Figure:
         outlined.draw(each, i)
     page.outer_labels(figure, axes, picture.x.label, picture.series.label)
     shrink = min(1.0, page.WIDTH / figure.get_figheight())
-    figure.colorbar(colours, ax=axes, label=picture.label, shrink=shrink, aspect=25, pad=0.02)
+    label = page.wrapped(picture.label, LABEL * shrink * figure.get_figheight())
+    figure.colorbar(colours, ax=axes, label=label, shrink=shrink, aspect=25, pad=0.02)
     page.add_foot(figure, picture)
     page.lay_out(figure)
     _ticks(axes, picture)

@@ -125,6 +125,10 @@ def _unknown_parameter(path: str) -> str:
 
 
 def _one_of(what: str, allowed: tuple[str, ...], value: object) -> str:
+    if isinstance(value, Mapping) and isinstance(name := value.get("name"), str):
+        rest = ", ".join(map(str, value.keys() - {"name"}))
+        beside = f", and {rest} beside it" if rest else ""
+        raise BadValueError(f"found {show(value)}, expected a name: write `{what}: {name}`{beside}")
     if not isinstance(value, str):
         raise BadValueError(f"found {show(value)}, expected one of: {', '.join(allowed)}")
     if value not in allowed:

@@ -423,7 +423,7 @@ def test_done_trials_without_the_measure_are_left_out_not_marked() -> None:
     table = lr_bitwidth()
     table["weight_stalled"] = table["test_accuracy"].where(table["quantize.weight"] != "float32")
     drawn = figure(table, {**HEATMAP, "z": "weight_stalled", "facet": "zero"})
-    words = " ".join(text.get_text() for text in drawn.findobj(Text))
+    words = " ".join(" ".join(text.get_text().split()) for text in drawn.findobj(Text))
     assert "weight updates lost to rounding (%)" in words
     assert "float32" not in words
     assert "failed" not in words
@@ -723,6 +723,17 @@ def test_heatmaps_of_many_rows_in_many_panels_keep_their_numbers() -> None:
     drawn = figure(table, {**HEATMAP, "facet": "variant"})
     assert [len(panel.texts) for panel in panels(drawn)] == [5 * 23] * 7
     assert drawn.get_figheight() < 13
+
+
+def test_the_label_of_a_colour_bar_stays_within_a_low_figure() -> None:
+    table = trials({"variant": MANY[:2], "lr": LR[:2], "bitwidth": BITS[:3]}, seeds=2)
+    drawn = figure(table.assign(weight_stalled=0.5), {**HEATMAP, "z": "weight_stalled", "facet": "variant"})
+    bar = colour_bar(drawn)
+    assert bar is not None
+    page.lay_out(drawn)
+    box = bar.yaxis.label.get_window_extent()
+    assert box.y0 >= 0
+    assert box.y1 <= drawn.bbox.height
 
 
 def test_labels_beside_a_heatmap_with_many_rows_are_thinned_out_before_they_touch() -> None:

@@ -106,6 +106,11 @@ def mistakes(path: str, value: object, **more: Any) -> list[tuple[tuple[str | in
         ),
         ("data", 5, "found 5, expected one of: digits, mnist"),
         ("optimizer", ["sgd"], 'found ["sgd"], expected one of: sgd, rmsprop, adam'),
+        (
+            "optimizer",
+            {"name": "adam", "lr": 0.1},
+            'found {"name": "adam", "lr": 0.1}, expected a name: write `optimizer: adam`, and lr beside it',
+        ),
         ("optimizer", None, "found null, expected one of: sgd"),
         ("model", "mpl", "unknown model 'mpl'; did you mean 'mlp'?"),
         ("model", "net.py", "'net.py' needs the function that builds the net: net.py:net"),
