@@ -120,6 +120,7 @@ SAME: dict[str, dict[str, str]] = {
         {
             "glorot_uniform": "xavier glorot xavier_uniform",
             "he": "he_normal kaiming kaiming_normal",
+            "he_uniform": "kaiming_uniform",
             "torch": "default pytorch",
             "normal": "gaussian randn random_normal",
         }
@@ -257,9 +258,6 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "init": {
         **_each("xavier_normal glorot_normal", "'{}' is not supported; glorot_uniform has the same variance"),
-        **_each(
-            "he_uniform kaiming_uniform", "'{}' is not supported; he is its normal form, torch is PyTorch's default"
-        ),
         **_each("zeros ones orthogonal uniform lecun lecun_normal constant", "'{}' is not supported"),
     },
     "kind of plot": _each(

@@ -32,7 +32,7 @@ class DataSet:
     Attributes:
         shape: one example, channels first.
         train, test: number of examples in the standard split, in file order.
-        maximum: the largest pixel value; `preprocess: unit` divides by it.
+        maximum: the largest pixel value; `preprocess: unit` divides by it, and `centered` by one more.
         mean, std: of all training pixels after `unit`, one a channel, to four digits; `preprocess: standard` subtracts
             and divides by them.
         decoded: SHA-256 of the decoded file (see qsweep.data.files); empty where only what it is made from is known.
@@ -86,7 +86,7 @@ class DataSet:
         return sum(self.parts)
 
 
-PREPROCESS = ("unit", "standard")
+PREPROCESS = ("unit", "standard", "centered")
 SPLITS = ("standard", "all")
 LARGE = 8
 """The patience with the 170 MB of a CIFAR."""

@@ -177,8 +177,8 @@ def initialize(net: nn.Module, init: Mapping[str, Any], stream: Stream) -> None:
     """Draw the kernels and biases of a net's dense and convolution layers; norms keep theirs.
 
     normal: Normal(0, std) for both, or for kernels alone and biases 0. glorot_uniform: kernels uniform in
-    ±√(6/(fan_in + fan_out)) (Glorot & Bengio 2010), biases 0. he: kernels Normal(0, √(2/fan_in)) (He et al. 2015),
-    biases 0. torch: both uniform in ±1/√fan_in.
+    ±√(6/(fan_in + fan_out)) (Glorot & Bengio 2010), biases 0. he: kernels Normal(0, √(2/fan_in)), he_uniform: kernels
+    uniform in ±√(6/fan_in) (both He et al. 2015), biases 0. torch: both uniform in ±1/√fan_in.
     """
     with torch.no_grad():
         for place, module in net.named_modules():
@@ -201,6 +201,8 @@ def _initial(parameter: Tensor, name: str, init: Mapping[str, Any], bound: float
         return torch.zeros(shape)
     if kind == "he":
         return _normal(shape, sqrt(2.0) * bound, stream, place)
+    if kind == "he_uniform":
+        return _uniform(shape, sqrt(6.0) * bound, stream, place)
     fan_in, fan_out = prod(shape[1:]), shape[0] * prod(shape[2:])
     return _uniform(shape, sqrt(6 / (fan_in + fan_out)), stream, place)
 

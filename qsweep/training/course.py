@@ -161,7 +161,8 @@ class Course:
             yield order[start : min(start + size, end)]
 
     def _inputs(self, images: Tensor, chosen: Tensor | slice) -> Tensor:
-        return preprocess(images[chosen].to(self.device), self.data, self.shared["data"]["preprocess"])
+        pixels = images[chosen].to(self.device)
+        return preprocess(pixels, self.data, self.shared["data"]["preprocess"], self.examples)
 
     # after an epoch
 

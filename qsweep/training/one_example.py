@@ -114,7 +114,7 @@ class _Course:
         self.offset = 0
         self.offsets = np.array([self._offset(role) for role in ROLES])
         every = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(256, data.shape[0], 1, 1)
-        pixels = preprocess(every, data, self.shared["data"]["preprocess"])[:, :, 0, 0].t().contiguous()
+        pixels = preprocess(every, data, self.shared["data"]["preprocess"], examples)[:, :, 0, 0].t().contiguous()
         self.all = [_Trial(own, self.widths, weights, pixels, self.shared[WINDOW.name]) for own in trials]
         self.is_dense = bool((pixels[:, 0] != 0).any())
         for trial in self.all:

@@ -41,6 +41,8 @@ def _course(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[P
         yield EPOCHS.name, "iterations stand in place of epochs: leave one of them out"
     if given.get(BATCH_SIZE.name, 1) != 1:
         yield BATCH_SIZE.name, f"found {given[BATCH_SIZE.name]}, expected 1: an iteration is one example"
+    if settings["data"]["preprocess"] == "centered":
+        yield "preprocess", "iterations take preprocess unit or standard: `centered` has a mean for each pixel"
     if settings["loss"] != SQUARED_ERROR:
         yield "loss", f"iterations take `loss: {SQUARED_ERROR}`: {settings['loss']} has no form in integers"
     if settings[WINDOW.name] > settings["iterations"]:

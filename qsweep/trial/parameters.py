@@ -28,8 +28,15 @@ STD = Parameter("std", POSITIVE, "a standard deviation, a number above 0", defau
 BIASES = Parameter(
     "bias", Literal["drawn", "zero"], "drawn (like the kernels) or zero", default="drawn", as_before="drawn"
 )
-INITS: dict[str, tuple[Parameter, ...]] = {"normal": (STD, BIASES), "glorot_uniform": (), "he": (), "torch": ()}
-"""normal: kernels, and biases or not, from Normal(0, std). glorot_uniform, he (normal): kernels by fan, biases 0.
+INITS: dict[str, tuple[Parameter, ...]] = {
+    "normal": (STD, BIASES),
+    "glorot_uniform": (),
+    "he": (),
+    "he_uniform": (),
+    "torch": (),
+}
+"""normal: kernels, and biases or not, from Normal(0, std). glorot_uniform, he (normal), he_uniform: kernels by fan,
+biases 0.
 torch: its default, both uniform in ±1/√fan_in."""
 
 QUANTIZE_INIT = Parameter(
@@ -46,7 +53,7 @@ LOSS_SCALE = Parameter(
 )
 
 DATA_PARAMETERS = (
-    Parameter("preprocess", Literal[PREPROCESS], " or ".join(PREPROCESS), default=None),
+    Parameter("preprocess", Literal[PREPROCESS], ", ".join(PREPROCESS[:-1]) + f" or {PREPROCESS[-1]}", default=None),
     Parameter("split", Literal[SPLITS], " or ".join(SPLITS), default=None),
     Parameter("drop_last", bool, "true or false (whether an incomplete last batch is left out)", default=None),
 )

@@ -35,7 +35,7 @@ from sklearn.datasets import load_digits
 
 from qsweep.data import sources
 from qsweep.data.catalog import DATASETS, DataSet
-from qsweep.data.files import add, data_folder, decoded_file, ensure, lacking, load, preprocess, state
+from qsweep.data.files import Examples, add, data_folder, decoded_file, ensure, lacking, load, preprocess, state
 from qsweep.errors import DataError, UserError
 
 # -------------------------------------------------------------------------------- a data set of MNIST's form, but small
@@ -901,12 +901,13 @@ def test_load_needs_no_torchvision(ready: Path, monkeypatch: pytest.MonkeyPatch)
 
 # ----------------------------------------------------------------------------------------------------------- preprocess
 
+NO_EXAMPLES = Examples(*(torch.zeros(0, dtype=torch.uint8) for _ in range(4)))
 PIXELS = torch.arange(256, dtype=torch.uint8).view(16, 1, 4, 4)
 
 
 def test_preprocess_unit_divides_by_the_maximum_in_float32() -> None:
     expected = np.arange(256, dtype=np.float32) / np.float32(255)
-    unit = preprocess(PIXELS, MNIST, "unit")
+    unit = preprocess(PIXELS, MNIST, "unit", NO_EXAMPLES)
     assert unit.dtype == torch.float32
     assert unit.shape == PIXELS.shape
     assert np.array_equal(unit.numpy().ravel(), expected)
@@ -915,14 +916,39 @@ def test_preprocess_unit_divides_by_the_maximum_in_float32() -> None:
 def test_preprocess_standard_subtracts_the_mean_and_divides_by_the_deviation() -> None:
     unit = np.arange(256, dtype=np.float32) / np.float32(255)
     expected = (unit - np.float32(MNIST.mean[0])) / np.float32(MNIST.std[0])
-    assert np.array_equal(preprocess(PIXELS, MNIST, "standard").numpy().ravel(), expected)
+    assert np.array_equal(preprocess(PIXELS, MNIST, "standard", NO_EXAMPLES).numpy().ravel(), expected)
 
 
 def test_preprocess_of_digits_spans_zero_to_one() -> None:
-    unit = preprocess(torch.tensor([0, 4, 16], dtype=torch.uint8), DATASETS["digits"], "unit")
+    unit = preprocess(torch.tensor([0, 4, 16], dtype=torch.uint8), DATASETS["digits"], "unit", NO_EXAMPLES)
     assert unit.tolist() == [0.0, 0.25, 1.0]
 
 
+@pytest.mark.parametrize("split", ["standard", "all"])
+def test_preprocess_centered_subtracts_the_mean_training_image(ready: Path, split: str) -> None:
+    examples = load(MNIST, ready, split)
+    train = IMAGES if split == "all" else IMAGES[:TRAIN]
+    mean = np.array([int(column.sum()) / len(train) / 256 for column in train.reshape(len(train), -1).T])
+    expected = train.astype(np.float32) / np.float32(256) - mean.astype(np.float32).reshape(SHAPE)
+    assert np.array_equal(preprocess(examples.train_images, MNIST, "centered", examples).numpy(), expected)
+
+
+def test_preprocess_centered_divides_by_one_more_than_the_maximum() -> None:
+    dark, bright = (torch.full((1, 1, 8, 8), value, dtype=torch.uint8) for value in (0, 16))
+    labels = torch.zeros(1, dtype=torch.int64)
+    examples = Examples(dark, labels, bright, labels)
+    centered = preprocess(bright, DATASETS["digits"], "centered", examples)
+    assert centered.unique().tolist() == [np.float32(16) / np.float32(17)]
+
+
+def test_train_mean_is_exact_where_sums_pass_the_integers_of_a_float32() -> None:
+    images = torch.full((65_811, 1, 1, 2), 255, dtype=torch.uint8)
+    images[0, 0, 0, 0] = 254
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    mean = Examples(images, labels, images[:0], labels[:0]).train_mean
+    assert mean.tolist() == [[[(255 * 65_811 - 1) / 65_811, 255.0]]]
+
+
 def test_preprocess_of_an_unknown_kind_names_the_choices() -> None:
-    with pytest.raises(UserError, match=r"unknown preprocess 'raw' \(one of: unit, standard\)"):
-        preprocess(PIXELS, MNIST, "raw")
+    with pytest.raises(UserError, match=r"unknown preprocess 'raw' \(one of: unit, standard, centered\)"):
+        preprocess(PIXELS, MNIST, "raw", NO_EXAMPLES)

@@ -188,10 +188,10 @@ def test_all_that_the_catalog_names_as_sources_exists() -> None:
 def test_preprocess_standard_has_a_mean_and_a_deviation_for_each_channel(tmp_path: Path) -> None:
     dataset, folder = small("cifar10"), tmp_path / "data"
     add(dataset, directory(tmp_path, "cifar10", ARCHIVES["cifar10"]), folder)
-    images = load(dataset, folder).train_images
+    examples = load(dataset, folder)
     mean, std = (np.array(n, np.float32)[:, None, None] for n in (dataset.mean, dataset.std))
     expected = (IMAGES[:TRAIN].astype(np.float32) / np.float32(255) - mean) / std
-    assert np.array_equal(preprocess(images, dataset, "standard").numpy(), expected)
+    assert np.array_equal(preprocess(examples.train_images, dataset, "standard", examples).numpy(), expected)
 
 
 def test_the_known_digests_are_of_the_archives_that_torchvision_fetches() -> None:

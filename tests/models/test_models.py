@@ -169,6 +169,13 @@ def test_initialize_he_has_its_variance_and_biases_are_zero() -> None:
     assert not drawn["linear1.bias"].any()
 
 
+def test_initialize_he_uniform_fills_its_limits_and_biases_are_zero() -> None:
+    drawn = weights({"name": "he_uniform"})
+    limit = (6 / 64) ** 0.5
+    assert 0.99 * limit < drawn["linear1.weight"].abs().max() <= limit
+    assert not drawn["linear1.bias"].any()
+
+
 def test_initialize_torch_fills_one_over_the_root_of_fan_in() -> None:
     drawn = weights({"name": "torch"})
     for name in ("linear1.weight", "linear1.bias"):

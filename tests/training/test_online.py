@@ -371,6 +371,7 @@ def test_a_test_set_is_measured_where_there_is_one(tmp_path: Path) -> None:
         ({"drop_last": True}, "drop_last", "no batches"),
         ({**INTEGERS, "fraction": 8, "lr": 0.25, "loss_scale": 8}, "loss_scale", "does not scale its loss"),
         ({"loss": "cross_entropy"}, "loss", "squared_error"),
+        ({"preprocess": "centered"}, "preprocess", "a mean for each pixel"),
         ({"window": 41}, "window", "longer than 40 iterations"),
         ({"model": "lenet", "data": "mnist"}, "model", "nets of dense layers"),
         ({"model": {"name": "mlp", "dropout": 0.2}}, "model.dropout", "no dropout"),

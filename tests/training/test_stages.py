@@ -192,7 +192,7 @@ def _train_loss(trial: Trial, weights: Mapping[str, Tensor], stream: Stream, fol
     optimizer, total = torch.optim.SGD(net.parameters(), lr=own["optimizer"]["lr"]), 0.0
     order = stream.permutation(len(examples.train_labels), "order", 1)
     for chosen in order.split(own["batch_size"]):
-        x = preprocess(examples.train_images[chosen], data, own["data"]["preprocess"])
+        x = preprocess(examples.train_images[chosen], data, own["data"]["preprocess"], examples)
         loss = cross_entropy(net(x), examples.train_labels[chosen]).mean()
         optimizer.zero_grad()
         loss.backward()
