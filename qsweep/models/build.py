@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod, sqrt
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from qsweep.errors import UserError, unknown
 from qsweep.kernels.streams import Stream
 from qsweep.models import loading
-from qsweep.models.catalog import ARCHITECTURES, LIBRARY, ConvolutionShape, LinearShape, architecture_of
-from qsweep.models.layers import Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU
+from qsweep.models.catalog import ARCHITECTURES, LIBRARY, architecture_of
+from qsweep.models.layers import Dropout, HalvingPool, MaskedReLU, PaddedConvolution, ReLU, UngatedReLU
+from qsweep.models.shapes import (
+    ConvolutionShape,
+    DropoutShape,
+    FlattenShape,
+    LayerShape,
+    LinearShape,
+    NormShape,
+    PoolShape,
+    ReLUShape,
+)
 
 CORE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Layers whose `weight` and `bias` are the roles of that name."""
@@ -30,9 +40,6 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupN
 
 NO_SECOND_OUTPUT = {name: {"aux_logits": False} for name in ("googlenet", "inception_v3")}
 """What leaves out the classifiers that some nets have halfway."""
-
-OUTPUTS: dict[str, Callable[[], nn.Module] | None] = {"linear": None, "relu": ReLU, "relu_ungated": UngatedReLU}
-"""What follows the last layer."""
 
 # --- building ---------------------------------------------------------------------------------------------------------
 
@@ -53,33 +60,40 @@ def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int
     if library := LIBRARY.fullmatch(model["name"]):
         return _build_library(library[1], shape, classes, own)
     layers = ARCHITECTURES[model["name"]].layers(shape, classes, own)
-    convolutions = [layer for layer in layers if isinstance(layer, ConvolutionShape)]
-    dense = [layer for layer in layers if isinstance(layer, LinearShape)]
-    rest = _dense(dense, own.get("dropout", 0.0), len(convolutions) + 1)
-    last = OUTPUTS[own.get("output", "linear")]
-    end = [] if last is None else [(f"relu{len(layers)}", last())]
-    return nn.Sequential(OrderedDict([*_convolutions(convolutions), ("flatten", nn.Flatten()), *rest, *end]))
+    built: OrderedDict[str, nn.Module] = OrderedDict()
+    for layer in layers:
+        built[layer.place] = _module(layer, built)
+    return nn.Sequential(built)
 
 
-def _dense(layers: Sequence[LinearShape], rate: float, first: int) -> Iterator[tuple[str, nn.Module]]:
-    """Dense layers, all but the last with dropout and ReLU where it has one, which are counted from `first`."""
-    for number, layer in enumerate(layers, start=first):
-        yield layer.place, nn.Linear(layer.inputs, layer.outputs)
-        if layer is not layers[-1] and layer.has_relu:
-            dropout = Dropout(rate, (layer.outputs,), applied=False)
-            yield f"dropout{number}", dropout
-            yield f"relu{number}", MaskedReLU(dropout)
+def _module(layer: LayerShape, before: Mapping[str, nn.Module]) -> nn.Module:
+    """A layer of the catalog. `before`: those in front of it, by place."""
+    match layer:
+        case LinearShape():
+            return nn.Linear(layer.inputs, layer.outputs)
+        case ConvolutionShape():
+            return _convolution(layer)
+        case NormShape():
+            return nn.BatchNorm2d(layer.channels, eps=layer.eps, momentum=layer.momentum)
+        case ReLUShape(dropout=place) if place:
+            return MaskedReLU(cast(Dropout, before[place]))
+        case ReLUShape():
+            return ReLU() if layer.is_gated else UngatedReLU()
+        case DropoutShape():
+            return Dropout(layer.rate, layer.shape, layer.is_applied)
+        case PoolShape():
+            return HalvingPool()
+        case FlattenShape():
+            return nn.Flatten()
+    raise TypeError(f"{layer.place}: there is no module for a {type(layer).__name__}")
 
 
-def _convolutions(layers: Sequence[ConvolutionShape]) -> Iterator[tuple[str, nn.Module]]:
-    """Convolutions, each with what follows it."""
-    for number, layer in enumerate(layers, start=1):
-        yield layer.place, nn.Conv2d(layer.inputs, layer.outputs, layer.kernel, padding=layer.padding)
-        if layer.has_norm:
-            yield f"norm{number}", nn.BatchNorm2d(layer.outputs)
-        yield f"relu{number}", ReLU()
-        if layer.has_pool:
-            yield f"pool{number}", HalvingPool()
+def _convolution(layer: ConvolutionShape) -> nn.Module:
+    left, right, top, bottom = layer.sides
+    own = layer.inputs, layer.outputs, layer.kernel, layer.stride
+    if (left, top) == (right, bottom):
+        return nn.Conv2d(*own, padding=(top, left), groups=layer.groups, bias=layer.has_bias)
+    return PaddedConvolution(layer.sides, *own, groups=layer.groups, bias=layer.has_bias)
 
 
 def _build_source(

@@ -3,81 +3,18 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from qsweep.models.shapes import Chain, LayerShape, Shape, TooSmallError, UnfitError
 from qsweep.parameter import Parameter
 
-
-@dataclass(frozen=True)
-class LinearShape:
-    """One dense layer: its place in the net, its weight's shape (outputs, inputs), and whether a ReLU follows it.
-
-    None follows the last layer of a net.
-    """
-
-    place: str
-    inputs: int
-    outputs: int
-    has_relu: bool = True
-
-    @property
-    def parameters(self) -> int:
-        """Weights and biases."""
-        return self.outputs * (self.inputs + 1)
-
-    @property
-    def products(self) -> int:
-        """Multiply-adds an example, biases included."""
-        return self.parameters
-
-    @property
-    def activations(self) -> int:
-        """Numbers that it gives for an example."""
-        return self.outputs
-
-
-@dataclass(frozen=True)
-class ConvolutionShape:
-    """One convolution with square kernels: its place, channels, kernel side, output's sides, and zeros on each side.
-
-    A BatchNorm follows it or not, then a ReLU, then a pool that halves the sides or not.
-    """
-
-    place: str
-    inputs: int
-    outputs: int
-    kernel: int
-    height: int
-    width: int
-    padding: int = 0
-    has_norm: bool = False
-    has_pool: bool = True
-
-    @property
-    def parameters(self) -> int:
-        """Weights and biases."""
-        return self.outputs * (self.inputs * self.kernel**2 + 1)
-
-    @property
-    def products(self) -> int:
-        """Multiply-adds an example, biases included."""
-        return self.parameters * self.height * self.width
-
-    @property
-    def activations(self) -> int:
-        """Numbers that it gives for an example."""
-        return self.outputs * self.height * self.width
-
-
-LayerShape = LinearShape | ConvolutionShape
-Shape = tuple[int, ...]
-"""Of one example: channels, height, width."""
+LARGEST = 1 << 40
+"""More pixels than a side has."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +22,9 @@ class Architecture:
     """A model by name.
 
     Attributes:
-        layers: (shape of an example, classes, the model's parameters) → its layers in order: convolutions, then linear
-            layers. qsweep.models.build makes the net of them.
+        layers: (shape of an example, classes, the model's parameters) → its layers in order, of which
+            qsweep.models.build makes the net. Raises TooSmallError or UnfitError where there is no such net.
         stacks: whether all its operations give the same bits in a stack as alone on a CPU.
-        least: the least height and width of an image.
         numerics: version of its arithmetic; raise it on purpose when a change alters results (see qsweep.trial.key).
     """
 
@@ -97,46 +33,73 @@ class Architecture:
     parameters: tuple[Parameter, ...]
     layers: Callable[[Shape, int, dict[str, Any]], list[LayerShape]]
     stacks: bool
-    least: int = 1
     numerics: int = 1
 
+    def least(self, own: dict[str, Any]) -> int:
+        """The least height and width of an image."""
+        sides = range(1, LARGEST)
+        return sides[bisect_left(sides, True, key=lambda side: self._takes(side, own))]
 
-def _chain(widths: list[int]) -> list[LayerShape]:
-    return [LinearShape(f"linear{i}", a, b) for i, (a, b) in enumerate(pairwise(widths), start=1)]
+    def _takes(self, side: int, own: dict[str, Any]) -> bool:
+        try:
+            self.layers((1, side, side), 2, own)
+        except TooSmallError:
+            return False
+        except UnfitError:  # whatever the size
+            pass
+        return True
 
 
-LENET_CHANNELS, LENET_HIDDEN, LENET_KERNEL = (20, 50), 500, 5
+def _mlp(shape: Shape, classes: int, own: Mapping[str, Any]) -> list[LayerShape]:
+    chain = Chain(shape)
+    chain.flatten()
+    _add_linear(chain, [*own["hidden"], classes], own["dropout"])
+    if (output := own.get("output", "linear")) != "linear":
+        chain.relu(f"relu{len(own['hidden']) + 1}", is_gated=output == "relu")
+    return chain.layers
+
+
+def _add_linear(chain: Chain, widths: list[int], rate: float = 0.0, first: int = 1) -> None:
+    """Linear layers, all but the last with dropout and ReLU, whose numbers begin at `first`."""
+    for number, outputs in enumerate(widths, start=1):
+        chain.linear(f"linear{number}", outputs)
+        if number < len(widths):
+            dropout = f"dropout{first + number - 1}"
+            chain.dropout(dropout, rate, is_applied=False)
+            chain.relu(f"relu{first + number - 1}", dropout=dropout)
+
+
+LENET_CHANNELS, LENET_HIDDEN, LENET_KERNEL = (20, 50), 500, (5, 5)
 
 
 def _lenet(shape: Shape, classes: int) -> list[LayerShape]:
-    """Two convolutions, each followed by a pool that halves the sides, and two dense layers."""
-    inputs, height, width = shape
-    layers: list[LayerShape] = []
+    """Two convolutions, each followed by a pool that halves the sides, and two linear layers."""
+    chain = Chain(shape)
     for number, outputs in enumerate(LENET_CHANNELS, start=1):
-        height, width = height - LENET_KERNEL + 1, width - LENET_KERNEL + 1
-        layers.append(ConvolutionShape(f"conv{number}", inputs, outputs, LENET_KERNEL, height, width))
-        inputs, height, width = outputs, height // 2, width // 2
-    return [*layers, *_chain([inputs * height * width, LENET_HIDDEN, classes])]
+        chain.convolution(f"conv{number}", outputs, LENET_KERNEL)
+        chain.relu(f"relu{number}")
+        chain.pool(f"pool{number}")
+    chain.flatten()
+    _add_linear(chain, [LENET_HIDDEN, classes], first=len(LENET_CHANNELS) + 1)
+    return chain.layers
 
 
 CNN3_CHANNELS, CNN3_KERNELS, CNN3_HIDDEN = (16, 16, 32), (5, 3, 3), 300
 
 
 def _cnn3(shape: Shape, classes: int) -> list[LayerShape]:
-    """Three convolutions that keep the sides, with norms and two pools, and two dense layers with nothing between."""
-    inputs, height, width = shape
-    layers: list[LayerShape] = []
+    """Three convolutions that keep the sides, with norms and two pools, and two linear layers with nothing between."""
+    chain = Chain(shape)
     for number, (outputs, kernel) in enumerate(zip(CNN3_CHANNELS, CNN3_KERNELS, strict=True), start=1):
-        place, padding, has_pool = f"conv{number}", kernel // 2, number > 1
-        layers.append(ConvolutionShape(place, inputs, outputs, kernel, height, width, padding, True, has_pool))
-        inputs = outputs
-        height, width = (height // 2, width // 2) if has_pool else (height, width)
-    features = inputs * height * width
-    dense = (
-        LinearShape("linear1", features, CNN3_HIDDEN, has_relu=False),
-        LinearShape("linear2", CNN3_HIDDEN, classes),
-    )
-    return [*layers, *dense]
+        chain.convolution(f"conv{number}", outputs, (kernel, kernel), same=True)
+        chain.norm(f"norm{number}")
+        chain.relu(f"relu{number}")
+        if number > 1:
+            chain.pool(f"pool{number}")
+    chain.flatten()
+    chain.linear("linear1", CNN3_HIDDEN)
+    chain.linear("linear2", classes)
+    return chain.layers
 
 
 HIDDEN = Parameter(
@@ -168,14 +131,14 @@ ARCHITECTURES = {
             "mlp",
             "dense layers with ReLU, each followed by dropout, and a dense output",
             (HIDDEN, DROPOUT, OUTPUT),
-            lambda shape, classes, p: _chain([prod(shape), *p["hidden"], classes]),
+            _mlp,
             stacks=True,
         ),
         Architecture(
             "softmax",
             "one dense layer: multinomial logistic regression",
             (),
-            lambda shape, classes, p: _chain([prod(shape), classes]),
+            lambda shape, classes, _: _mlp(shape, classes, {"hidden": [], "dropout": 0.0}),
             stacks=True,
         ),
         Architecture(
@@ -183,18 +146,16 @@ ARCHITECTURES = {
             "two 5×5 convolutions of 20 and 50 channels with ReLU and 2×2 max-pools, and dense layers of 500 and a"
             " class each",
             (),
-            lambda shape, classes, p: _lenet(shape, classes),
+            lambda shape, classes, _: _lenet(shape, classes),
             stacks=False,
-            least=16,
         ),
         Architecture(
             "cnn3",
             "5×5, 3×3 and 3×3 convolutions of 16, 16 and 32 channels with BatchNorm and ReLU, 2×2 max-pools after the"
             " last two, and dense layers of 300 and a class each without a ReLU between",
             (),
-            lambda shape, classes, p: _cnn3(shape, classes),
+            lambda shape, classes, _: _cnn3(shape, classes),
             stacks=False,
-            least=4,
         ),
     )
 }

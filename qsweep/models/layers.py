@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -134,6 +135,17 @@ def is_channels_last(x: Tensor) -> bool:
 def _flat(x: Tensor) -> Any:
     """All values of a tensor without gaps, in the order in which they lie in memory."""
     return _array(x.permute(0, 2, 3, 1) if is_channels_last(x) else x)
+
+
+class PaddedConvolution(nn.Conv2d):
+    """A convolution with zeros around its input, a number for each side: left, right, top and bottom."""
+
+    def __init__(self, sides: tuple[int, int, int, int], *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.sides = sides
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.pad(x, self.sides))
 
 
 class HalvingPool(nn.MaxPool2d):

@@ -246,4 +246,6 @@ def notes_of_metrics(rows: Sequence[Row]) -> Iterator[str]:
 
 def weight_places(settings: Mapping[str, Any]) -> list[str]:
     """The places of a trial's weights and biases; [] for an open model, whose places are known only from running it."""
-    return [f"{layer.place}.{role}" for layer in cost.layers(settings) or () for role in ("weight", "bias")]
+    shapes = cost.layers(settings) or ()
+    counts = [(layer.place, {"weight": layer.weights, "bias": layer.biases}) for layer in shapes]
+    return [f"{place}.{name}" for place, own in counts for name, count in own.items() if count]

@@ -21,7 +21,17 @@ from torch._C._functorch import is_batchedtensor
 from torch.autograd.function import once_differentiable
 
 from qsweep.models.build import CORE, NORMS
-from qsweep.models.layers import Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU, back_through_relu, relu, relu_
+from qsweep.models.layers import (
+    Dropout,
+    HalvingPool,
+    MaskedReLU,
+    PaddedConvolution,
+    ReLU,
+    UngatedReLU,
+    back_through_relu,
+    relu,
+    relu_,
+)
 from qsweep.rounding import Stack
 from qsweep.training.functions import FunctionCalls, Kind, first, in_place_of, name_of, with_first
 from qsweep.training.gates import Gate, Pass, no_view, stacked, trials_in_front
@@ -244,7 +254,10 @@ LINEAR = _signature("input weight bias")
 CONVOLUTION = _signature("input weight bias stride padding dilation groups")
 
 
-CHAIN = (nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.Flatten, Dropout, HalvingPool, MaskedReLU, ReLU, UngatedReLU)
+CHAIN = (
+    *(nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.Flatten),
+    *(Dropout, HalvingPool, MaskedReLU, PaddedConvolution, ReLU, UngatedReLU),
+)
 
 
 def is_chain(net: nn.Module) -> bool:

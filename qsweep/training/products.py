@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from qsweep.models.layers import PaddedConvolution
+from qsweep.models.shapes import Sides
 from qsweep.training.gates import Gate, no_view, stacked, trials_in_front
 
 
@@ -49,6 +52,8 @@ class Convolution:
     padding: Any
     dilation: Any
     groups: int
+    sides: Sides = (0, 0, 0, 0)
+    """Further zeros around x."""
 
     @classmethod
     def of(cls, place: str, layer: Any) -> Convolution:
@@ -59,7 +64,8 @@ class Convolution:
         """
         if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
             raise ValueError(f"{place}: {ONLY_ZEROS}")
-        return cls(layer.stride, layer.padding, layer.dilation, layer.groups)
+        sides = layer.sides if isinstance(layer, PaddedConvolution) else cls.sides
+        return cls(layer.stride, layer.padding, layer.dilation, layer.groups, sides)
 
     @classmethod
     def called(cls, place: str, given: Mapping[str, Any]) -> Convolution:
@@ -80,14 +86,21 @@ class Convolution:
         b = None if bias is None else bias[0]
         dims = len(self.stride)
         zero = [0] * dims
-        y = torch.convolution(x[0], w[0], b, self.stride, self.padding, self.dilation, False, zero, self.groups)
+        y = torch.convolution(
+            self._padded(x[0]), w[0], b, self.stride, self.padding, self.dilation, False, zero, self.groups
+        )
         return y[None]
 
     def of_input(self, error: Tensor, w: Tensor, shape: Sequence[int]) -> Tensor:
-        return self._back(error, error.new_empty(1).expand(shape[1:]), w[0], 0)
+        padded = self._padded(error.new_empty(1).expand(shape[1:]))
+        gradient = self._back(error, padded, w[0], 0)
+        return F.pad(gradient, [-zeros for zeros in self.sides]) if any(self.sides) else gradient
 
     def of_weight(self, error: Tensor, x: Tensor, shape: Sequence[int]) -> Tensor:
-        return self._back(error, x[0], error.new_empty(1).expand(shape[1:]), 1)
+        return self._back(error, self._padded(x[0]), error.new_empty(1).expand(shape[1:]), 1)
+
+    def _padded(self, x: Tensor) -> Tensor:
+        return F.pad(x, self.sides) if any(self.sides) else x
 
     def _back(self, error: Tensor, x: Tensor, w: Tensor, which: int) -> Tensor:
         zero = [0] * len(self.stride)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from qsweep.data.catalog import DATASETS
-from qsweep.models.catalog import ConvolutionShape, LayerShape, architecture_of
+from qsweep.models.catalog import architecture_of
+from qsweep.models.shapes import LayerShape
 from qsweep.trial.roles import FLOWS
 
 EVALUATION_BATCH = 1000
@@ -23,7 +24,7 @@ ASSUMED_MEMORY = 256 * 1024 * 1024
 
 
 def layers(settings: Mapping[str, Any]) -> list[LayerShape] | None:
-    """The dense and convolution layers of a trial's net; None for an open model: only running it would tell."""
+    """The layers of a trial's net; None for an open model: only running it would tell."""
     model, data = settings["model"], DATASETS[settings["data"]["name"]]
     known = architecture_of(model)
     if known is None:
@@ -36,10 +37,12 @@ def count_of(role: str, settings: Mapping[str, Any]) -> int | None:
     shapes = layers(settings)
     if shapes is None or role in FLOWS:
         return None
-    biases = sum(layer.outputs for layer in shapes)
-    norms = sum(2 * layer.outputs for layer in shapes if isinstance(layer, ConvolutionShape) and layer.has_norm)
-    weights = sum(layer.parameters for layer in shapes) - biases
-    return {"weight": weights, "bias": biases, "norm": norms}.get(role, weights + biases + norms)
+    counts = {
+        "weight": sum(layer.weights for layer in shapes),
+        "bias": sum(layer.biases for layer in shapes),
+        "norm": sum(layer.norms for layer in shapes),
+    }
+    return counts.get(role, sum(counts.values()))
 
 
 def work(settings: Mapping[str, Any]) -> float:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from math import frexp
 from typing import Any
 
-from qsweep.data.catalog import DATASETS
 from qsweep.formats import FRACTION, Fixed, Unbounded
-from qsweep.models.catalog import ARCHITECTURES, Architecture, LinearShape, architecture_of
+from qsweep.models.catalog import ARCHITECTURES, Architecture, architecture_of
+from qsweep.models.shapes import ConvolutionShape
 from qsweep.trial.parameters import BATCH_SIZE, EPOCHS, LAYERS, LOSS_SCALE, QUANTIZE_INIT, SQUARED_ERROR, STAGES, WINDOW
 from qsweep.trial.roles import FLOAT32
 
@@ -29,7 +29,7 @@ def problems(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[
         given: the parameters as they were given.
     """
     yield from _course(settings, given)
-    yield from _net(settings["model"], DATASETS[settings["data"]["name"]].shape)
+    yield from _net(settings["model"])
     yield from _optimizer(settings["optimizer"])
     for role, own in settings.get("quantize", {}).items():
         yield from _role(role, own, given["quantize"].get(role, {}))
@@ -63,18 +63,19 @@ def _unread(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[P
         yield LOSS_SCALE.name, "a trial with iterations does not scale its loss: leave it out"
 
 
-def _net(model: Mapping[str, Any], shape: tuple[int, ...]) -> Iterator[Problem]:
+def _net(model: Mapping[str, Any]) -> Iterator[Problem]:
     known = architecture_of(model)
-    if known is None or not _is_linear(known, shape, model):
+    if known is None or not _is_linear(known, model):
         defaults = {a.name: {p.name: p.default for p in a.parameters} for a in ARCHITECTURES.values()}
-        names = [a.name for a in ARCHITECTURES.values() if _is_linear(a, shape, defaults[a.name])]
-        yield "model", f"iterations take nets of dense layers ({', '.join(names)}), not {model['name']}"
+        names = [a.name for a in ARCHITECTURES.values() if _is_linear(a, defaults[a.name])]
+        yield "model", f"iterations take nets of linear layers ({', '.join(names)}), not {model['name']}"
     elif model.get("dropout"):
         yield "model.dropout", "a trial with iterations has no dropout: leave it out"
 
 
-def _is_linear(architecture: Architecture, shape: tuple[int, ...], own: Mapping[str, Any]) -> bool:
-    return all(isinstance(layer, LinearShape) for layer in architecture.layers(shape, 2, dict(own)))
+def _is_linear(architecture: Architecture, own: Mapping[str, Any]) -> bool:
+    side = architecture.least(dict(own))
+    return not any(isinstance(layer, ConvolutionShape) for layer in architecture.layers((1, side, side), 2, dict(own)))
 
 
 def _optimizer(optimizer: Mapping[str, Any]) -> Iterator[Problem]:

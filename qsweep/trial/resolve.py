@@ -16,6 +16,7 @@ from qsweep.formats import BITWIDTH, COMPAT, ROUNDING, Format, check_rounding, m
 from qsweep.formats.learned import CLUSTERS
 from qsweep.formats.names import a, example_of
 from qsweep.models.catalog import ARCHITECTURES, LIBRARY, SOURCE
+from qsweep.models.shapes import TooSmallError, UnfitError
 from qsweep.parameter import REQUIRED, BadValueError, Parameter, listing
 from qsweep.trial import one_example
 from qsweep.trial.key import CODED_SIZES, LOST, NUMERICS, STALLED, Trial, key_of
@@ -209,16 +210,25 @@ class _Resolver:
         if LIBRARY.fullmatch(given["name"]):
             return self._open_model("torchvision", {"name": given["name"]})
         self.parts.add(given["name"])
-        self._refuse_small_images(given["name"])
-        return self._choice("model", self._own_spelling(given))
+        own = self._choice("model", self._own_spelling(given))
+        self._refuse_unfit_images(own)
+        return own
 
-    def _refuse_small_images(self, model: str) -> None:
-        least, data = ARCHITECTURES[model].least, DATASETS.get(self.given.get("data", ""))
-        if data is not None and min(data.shape[1:]) < least:
-            _, height, width = data.shape
+    def _refuse_unfit_images(self, model: dict[str, Any]) -> None:
+        architecture, data = ARCHITECTURES[model["name"]], DATASETS.get(self.given.get("data", ""))
+        if data is None:
+            return
+        _, height, width = data.shape
+        try:
+            architecture.layers(data.shape, data.classes, model)
+        except TooSmallError:
+            least = architecture.least(model)
             raise TrialError(
-                "model", f"{model} needs images of {least}×{least} pixels at least, {data.name} has {height}×{width}"
-            )
+                "model",
+                f"{model['name']} needs images of {least}×{least} pixels at least, {data.name} has {height}×{width}",
+            ) from None
+        except UnfitError as error:
+            raise TrialError(f"model.{error.parameter}", str(error)) from None
 
     def _own_spelling(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Beside an open model, `check` could not know whose parameter a dotted name is."""

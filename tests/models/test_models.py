@@ -13,9 +13,9 @@ from torch import nn
 from qsweep.errors import UserError
 from qsweep.kernels.streams import Stream
 from qsweep.models import loading
-from qsweep.models.build import CORE, OUTPUTS, build, initialize, probe, stacks
+from qsweep.models.build import CORE, build, initialize, probe, stacks
 from qsweep.models.catalog import ARCHITECTURES, OUTPUT, Architecture
-from qsweep.models.layers import Dropout
+from qsweep.models.layers import Dropout, ReLU, UngatedReLU
 from qsweep.training.places import places_of
 from qsweep.training.roles import roles_of
 
@@ -43,13 +43,14 @@ def sequential(layer: str) -> str:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
 def test_architecture_builds_on_its_least_images_and_stacks_as_it_declares(architecture: Architecture) -> None:
-    shape = (2, architecture.least, architecture.least)
     defaults = {p.name: p.default for p in architecture.parameters}
+    side = architecture.least(defaults)
+    shape = (2, side, side)
     model = {"name": architecture.name, **defaults}
     net = build(model, {}, shape, 7)
     assert stacks(model, net, shape, 7) == probe(net, shape, 7).stacks == architecture.stacks
     cores = [place for place, module in net.named_modules() if isinstance(module, CORE)]
-    assert cores == [layer.place for layer in architecture.layers(shape, 7, defaults)]
+    assert cores == [layer.place for layer in architecture.layers(shape, 7, defaults) if layer.weights]
 
 
 def test_mlp_stacks_with_dropout_too() -> None:
@@ -58,8 +59,11 @@ def test_mlp_stacks_with_dropout_too() -> None:
     assert stacks(model, net, SHAPE, 10) == probe(net, SHAPE, 10).stacks
 
 
-def test_every_output_that_a_model_can_have_is_built() -> None:
-    assert list(OUTPUTS) == list(get_args(OUTPUT.type))
+@pytest.mark.parametrize(("output", "expected"), [("linear", None), ("relu", ReLU), ("relu_ungated", UngatedReLU)])
+def test_mlp_ends_in_the_output_that_it_is_given(output: str, expected: type[nn.Module] | None) -> None:
+    net = build({"name": "mlp", "hidden": [9], "dropout": 0.0, "output": output}, {}, SHAPE, 10)
+    assert dict(net.named_children()).get("relu2") is None if expected is None else type(net.relu2) is expected
+    assert output in get_args(OUTPUT.type)
 
 
 def test_cnn3_computes_what_its_document_has() -> None:
