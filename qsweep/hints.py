@@ -78,6 +78,7 @@ SAME: dict[str, dict[str, str]] = {
             "softmax": "logistic logistic_regression logreg linear softmax_regression",
             "lenet": "lenet5 lenet_5",
             "cnn3": "cnn convnet simple_cnn",
+            "conv_block": "conv_blocks conv_block_network",
         }
     ),
     "data": _by_spelling(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from qsweep.models.conv_block import AUTOQKERAS, OWN_PARAMETERS, autoqkeras, conv_block
 from qsweep.models.shapes import Chain, LayerShape, Shape, TooSmallError, UnfitError
 from qsweep.parameter import Parameter
 
@@ -64,9 +66,9 @@ def _add_linear(chain: Chain, widths: list[int], rate: float = 0.0, first: int =
     for number, outputs in enumerate(widths, start=1):
         chain.linear(f"linear{number}", outputs)
         if number < len(widths):
-            dropout = f"dropout{first + number - 1}"
+            dropout, relu = (f"{kind}{first - 1 + number}" for kind in ("dropout", "relu"))
             chain.dropout(dropout, rate, is_applied=False)
-            chain.relu(f"relu{first + number - 1}", dropout=dropout)
+            chain.relu(relu, dropout=dropout)
 
 
 LENET_CHANNELS, LENET_HIDDEN, LENET_KERNEL = (20, 50), 500, (5, 5)
@@ -115,6 +117,8 @@ DROPOUT = Parameter(
     default=0.0,
 )
 
+AUTOQKERAS_DROPOUT = replace(DROPOUT, default=0.2)
+
 OUTPUT = Parameter(
     "output",
     Literal["linear", "relu", "relu_ungated"],
@@ -156,6 +160,24 @@ ARCHITECTURES = {
             (),
             lambda shape, classes, _: _cnn3(shape, classes),
             stacks=False,
+        ),
+        Architecture(
+            "conv_block",
+            "blocks of convolutions with BatchNorm and ReLU, each with half the sides of the one before, and a linear"
+            " output",
+            (*OWN_PARAMETERS, DROPOUT),
+            conv_block,
+            stacks=False,
+        ),
+        *(
+            Architecture(
+                f"autoqkeras_{data}",
+                f"conv_block with the parameters that AutoQKeras's notebook has for {data}",
+                (AUTOQKERAS_DROPOUT,),
+                partial(autoqkeras, data),
+                stacks=False,
+            )
+            for data in AUTOQKERAS
         ),
     )
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -130,7 +131,6 @@ def _arguments(name: str) -> Schema:
 
 def _parameters() -> Schema:
     """The schemas of all names that an axis, a trial or `-S` can set."""
-    inside = {f"{what}.{p.name}": p for what, own in CHOICES.items() for ps in own.values() for p in ps}
     own = {path: p for role in ROLES for path, p in role_paths(role).items()}
     roles = {role: _ref(_role_definition(role)) for role in ROLES}
     return {
@@ -141,8 +141,19 @@ def _parameters() -> Schema:
         LAYERS: _layers(roles),
         STAGES: _stages(),
         **{f"quantize.{role}": ref for role, ref in roles.items()},
-        **{path: parameter.json_schema() for path, parameter in (inside | own).items()},
+        **{path: parameter.json_schema() for path, parameter in (_inside() | own).items()},
     }
+
+
+def _inside() -> dict[str, Parameter]:
+    """Parameters of models and inits by dotted path, without a default where these differ in it."""
+    found: dict[str, Parameter] = {}
+    for what, choices in CHOICES.items():
+        for p in (p for own in choices.values() for p in own):
+            known = found.setdefault(f"{what}.{p.name}", p)
+            if known.default != p.default:
+                found[f"{what}.{p.name}"] = replace(p, default=None)
+    return found
 
 
 def _schemas(parameters: Iterable[Parameter]) -> Schema:

@@ -55,7 +55,7 @@ OWNED = {
     **{
         p.name: f"it is the {what}'s: write `{what}: {{name: {name}, {p.name}: …}}`, or `{what}.{p.name}` for an axis"
         for what, choices in CHOICES.items()
-        for name, own in choices.items()
+        for name, own in reversed(choices.items())  # the first that has it is named
         for p in own
     },
     **{role: f"it is a role: write `quantize: {{{role}: …}}`, or `quantize.{role}` for an axis" for role in ROLES},

@@ -216,7 +216,7 @@ def test_axis_that_no_trial_reads_is_refused(tmp_path: Path, text: str, place: s
         ("trial: {data: digits}\ngrid: {lr: [1, 2]}", "mine.yaml:1:1: trial.model: model is missing"),
         (
             "trial: {data: digits}\ngrid: {model.dropout: [0.1]}",
-            "trial.model: model is missing (one of: mlp, softmax, lenet, cnn3)",
+            "trial.model: model is missing (one of: mlp, softmax, lenet, cnn3, conv_block, ",
         ),
         (
             "trial: {data: digits, model: mlp, quantize: {weight: range}}\ngrid:\n  lr: [1]\n  bitwidth: [17]",

@@ -16,6 +16,7 @@ from qsweep.data.catalog import DATASETS
 from qsweep.data.files import Examples
 from qsweep.kernels.streams import Stream
 from qsweep.models.build import build, initialize, stacks
+from qsweep.models.catalog import ARCHITECTURES
 from qsweep.training.course import Course, Outcome, Totals
 from qsweep.training.flow import Flow
 from qsweep.training.functions import KINDS, OTHERS, Kind, in_place_of, kind_of
@@ -433,7 +434,7 @@ def test_what_a_compression_names_and_does_not_reach_is_reported(trial: Make) ->
     assert places(body).not_rounded(asks) == ("w (640 values)", "b (10 values)")
 
 
-@pytest.mark.parametrize("model", ["mlp", "lenet", "cnn3", "softmax"])
+@pytest.mark.parametrize("model", [name for name in ARCHITECTURES if not name.startswith("autoqkeras_cifar")])
 def test_nets_of_the_catalog_are_reached_whole(trial: Make, model: str) -> None:
     data = DATASETS["mnist"]
     everything = dict.fromkeys(("weight", "bias", "norm", "activation", "error", "gradient", "momentum"), "fixed8f4")

@@ -141,6 +141,14 @@ ROLE_SETS: dict[str, dict[str, str]] = {
 NETS = {
     "dense": ({"name": "mlp", "hidden": [12, 9], "dropout": 0.0}, ("relu1", "relu2", "linear3")),
     "convolutions": ("m.py:net", ("1", "2", "4")),
+    "blocks": (
+        {"name": "conv_block", "filters": [4, [5, 6]], "norm": False},
+        ("act_0", "act_1_0", "act_1_1", "dense"),
+    ),
+    "depthwise": (
+        {"name": "conv_block", "filters": [4], "norm": False, "separable": "mobilenet", "downsample": "max_pool"},
+        ("conv2d_dw_act_33_", "act_11_", "mp_", "dense"),
+    ),
 }
 
 
@@ -231,14 +239,15 @@ def test_operands_of_each_product_are_rounded_along_the_axis_that_it_sums_over(t
                 at_x, at_w = x.clone().requires_grad_(), w.clone().requires_grad_()
                 of_x = torch.autograd.grad(ctx.law(at_x, q["weight"](w, 0), b), at_x, q["error"](g, 1))[0]
                 of_w = torch.autograd.grad(ctx.law(q["activation"](x, 0), at_w, b), at_w, q["error"](g, 0))[0]
-            return of_x, of_w, g.sum((0, *range(2, g.dim()))), None
+            return of_x, of_w, g.sum((0, *range(2, g.dim()))) if b is not None else None, None
 
     model = model_of(own, {"d": CONVOLUTIONS})
     for layer in model.modules():
         if isinstance(layer, nn.Linear):
             layer.forward = lambda x, m=layer: Product.apply(x, m.weight, m.bias, nn.functional.linear)
         elif isinstance(layer, nn.Conv2d):
-            law = lambda x, w, b: nn.functional.conv2d(x, w, b, stride=2)  # noqa: E731
+            sides = getattr(layer, "sides", (0, 0, 0, 0))
+            law = lambda x, w, b, m=layer, s=sides: m._conv_forward(nn.functional.pad(x, s), w, b)  # noqa: E731
             layer.forward = lambda x, m=layer, law=law: Product.apply(x, m.weight, m.bias, law)
     data = examples()
     order = Stream(own.seed).permutation(len(data.train_labels), "order", 1)

@@ -465,7 +465,7 @@ def test_columns_of_a_users_own_model_have_file_and_parameters() -> None:
     ("given_parameters", "path", "message"),
     [
         ({"model": "mlp"}, "data", "data is missing (one of: digits, mnist, fashion_mnist, cifar10, cifar100)"),
-        ({"data": "digits"}, "model", "model is missing (one of: mlp, softmax, lenet, cnn3)"),
+        ({"data": "digits"}, "model", "model is missing (one of: mlp, softmax, lenet, cnn3, conv_block, "),
         ({"data": "digits", "model": {"dropout": 0.1}}, "model", "model is missing"),
         (
             {"data": "digits", "model": {"name": "mlp"}, "quantize": {"weight": {"format": "range"}}},
