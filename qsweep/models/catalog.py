@@ -16,7 +16,7 @@ from qsweep.models.shapes import Chain, LayerShape, Shape, TooSmallError, UnfitE
 from qsweep.parameter import Parameter
 
 LARGEST = 1 << 40
-"""More pixels than a side has."""
+"""More pixels than any image has per side."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Architecture:
     """A model by name.
 
     Attributes:
-        layers: (shape of an example, classes, the model's parameters) → its layers in order, of which
-            qsweep.models.build makes the net. Raises TooSmallError or UnfitError where there is no such net.
-        stacks: whether all its operations give the same bits in a stack as alone on a CPU.
+        layers: (shape of an example, classes, the model's parameters) → its layers in order, from which
+            qsweep.models.build builds the net. Raises TooSmallError or UnfitError if there is no such net.
+        stacks: whether all its operations have the same bits in a stack as alone on a CPU.
         numerics: version of its arithmetic; raise it on purpose when a change alters results (see qsweep.trial.key).
     """
 
@@ -90,7 +90,7 @@ CNN3_CHANNELS, CNN3_KERNELS, CNN3_HIDDEN = (16, 16, 32), (5, 3, 3), 300
 
 
 def _cnn3(shape: Shape, classes: int) -> list[LayerShape]:
-    """Three convolutions that keep the sides, with norms and two pools, and two linear layers with nothing between."""
+    """Three padded convolutions with norms and two pools, and two linear layers without an activation between them."""
     chain = Chain(shape)
     for number, (outputs, kernel) in enumerate(zip(CNN3_CHANNELS, CNN3_KERNELS, strict=True), start=1):
         chain.convolution(f"conv{number}", outputs, (kernel, kernel), same=True)
@@ -113,7 +113,7 @@ HIDDEN = Parameter(
 DROPOUT = Parameter(
     "dropout",
     Annotated[float, Field(ge=0, lt=1)],
-    "a number from 0 up to, not including, 1 (the share of activations set to 0)",
+    "a number from 0 up to, not including, 1 (the fraction of activations set to 0)",
     default=0.0,
 )
 
@@ -122,33 +122,33 @@ AUTOQKERAS_DROPOUT = replace(DROPOUT, default=0.2)
 OUTPUT = Parameter(
     "output",
     Literal["linear", "relu", "relu_ungated"],
-    "linear, relu or relu_ungated (a ReLU behind the last layer; ungated lets all errors through it)",
+    "linear, relu or relu_ungated (a ReLU after the last layer; ungated passes all errors)",
     default="linear",
     as_before="linear",
 )
-"""What follows the last layer."""
+"""The layer after the last linear layer."""
 
 ARCHITECTURES = {
     a.name: a
     for a in (
         Architecture(
             "mlp",
-            "dense layers with ReLU, each followed by dropout, and a dense output",
+            "linear layers with ReLU, each followed by dropout, and a linear output layer",
             (HIDDEN, DROPOUT, OUTPUT),
             _mlp,
             stacks=True,
         ),
         Architecture(
             "softmax",
-            "one dense layer: multinomial logistic regression",
+            "one linear layer: multinomial logistic regression",
             (),
             lambda shape, classes, _: _mlp(shape, classes, {"hidden": [], "dropout": 0.0}),
             stacks=True,
         ),
         Architecture(
             "lenet",
-            "two 5×5 convolutions of 20 and 50 channels with ReLU and 2×2 max-pools, and dense layers of 500 and a"
-            " class each",
+            "two 5×5 convolutions of 20 and 50 channels with ReLU and 2×2 max-pools, a linear layer of 500 with ReLU,"
+            " and an output layer",
             (),
             lambda shape, classes, _: _lenet(shape, classes),
             stacks=False,
@@ -156,7 +156,7 @@ ARCHITECTURES = {
         Architecture(
             "cnn3",
             "5×5, 3×3 and 3×3 convolutions of 16, 16 and 32 channels with BatchNorm and ReLU, 2×2 max-pools after the"
-            " last two, and dense layers of 300 and a class each without a ReLU between",
+            " last two, a linear layer of 300 without ReLU, and an output layer",
             (),
             lambda shape, classes, _: _cnn3(shape, classes),
             stacks=False,
@@ -184,17 +184,17 @@ ARCHITECTURES = {
 
 
 def architecture_of(model: Mapping[str, Any]) -> Architecture | None:
-    """The architecture that a trial's `model` settings name; None of an open one, a user's own or a library's."""
+    """The architecture of a trial's `model` settings; None for an open model, which is a user's own or a library's."""
     return None if "source" in model else ARCHITECTURES.get(model["name"])
 
 
 SOURCE = re.compile(r"([^:]+\.py):([A-Za-z_]\w*)")
-"""A user's model: a Python file, and the function in it that builds the net."""
+"""A user's model: a Python file, and its function that builds the net."""
 LIBRARY = re.compile(r"torchvision:([a-z]\w*)")
-"""A classifier of torchvision.models; which there are, only the installed version knows."""
+"""A classifier of torchvision.models; the installed version defines which exist."""
 OPEN_MODELS = ("torchvision:NAME", "FILE.py:FUNCTION")
 
 
 def is_open(model: str) -> bool:
-    """Whether a model's parameters and layers are its function's own affair: a user's, or a library's."""
+    """Whether a model's parameters and layers are defined outside of qsweep: by a user or a library."""
     return SOURCE.fullmatch(model) is not None or LIBRARY.fullmatch(model) is not None

@@ -1,7 +1,7 @@
-"""What a user's model file imports, found without running any of it.
+"""Finds what a user's model file imports, without running any of it.
 
-A net is what its file says, and what that imports. Of torch and the standard library the environment speaks; installed
-packages stand in a key by name and version; every other file by the SHA-256 of its text.
+A net depends on its file and on what that imports. Torch and the standard library are part of the environment; a key
+covers installed packages by name and version, and every other file by the SHA-256 of its text.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from qsweep.parameter import BadValueError
 MAX_BYTES = 1024 * 1024
 MAX_FILES = 500
 KNOWN = frozenset((*sys.stdlib_module_names, "torch", "qsweep"))
-"""What the environment and the numerics of a key stand for."""
+"""Modules that the environment and the numerics of a key cover."""
 KEPT, INDEX = "sources", "index.json"
-"""Where a sweep's folder keeps its users' files, and the list of them."""
+"""The folder of users' files in a sweep's folder, and the list of them."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
 COOKIE = re.compile(r"\A((?:[^\n]*\n)?[ \t\f]*#[^\n]*?coding[:=][ \t]*)[-\w.]+")
-"""What says how a file is encoded, in one of its first two lines."""
+"""The declaration of a file's encoding, in one of its first two lines."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A user's file, and what it imports.
+    """A user's file and its imports.
 
     Attributes:
-        modules: text of each other file, by its path as a module: `blocks.py`, `layers/__init__.py`.
-        packages: version of each installed package, by its distribution's name.
+        modules: texts of the other files, by their paths as modules: `blocks.py`, `layers/__init__.py`.
+        packages: versions of the installed packages, by the names of their distributions.
     """
 
     text: str
@@ -51,7 +51,7 @@ class Source:
 
     @cached_property
     def identity(self) -> str | dict[str, Any]:
-        """What a trial's settings hold: the SHA-256 of the file; with those of the others where there are some."""
+        """The identity in a trial's settings: the SHA-256 of the file, with its modules and packages if it has any."""
         digest = digest_of(self.text)
         modules = {path: digest_of(text) for path, text in sorted(self.modules.items())}
         more = {"modules": modules, "packages": dict(sorted(self.packages.items()))}
@@ -68,20 +68,20 @@ def digest_of(text: str) -> str:
 
 
 def parts_of(identity: str | Mapping[str, Any]) -> tuple[str, Mapping[str, str], Mapping[str, str]]:
-    """Of a source's identity: the file's digest, those of its modules by path, its packages' versions."""
+    """The parts of a source's identity: the file's digest, those of its modules by path, its packages' versions."""
     if isinstance(identity, str):
         return identity, {}, {}
     return identity["file"], identity.get("modules", {}), identity.get("packages", {})
 
 
 def read_source(path: Path, shown: str) -> Source:
-    """A model's file with all that it imports.
+    """Read a model's file and everything that it imports.
 
     Args:
         shown: its name in messages.
 
     Raises:
-        BadValueError: one of the files can't be read, or is no Python text.
+        BadValueError: one of the files can't be read or is not Python text.
     """
     search = _Search(path.parent, shown)
     text = read_text(path, shown)
@@ -90,14 +90,14 @@ def read_source(path: Path, shown: str) -> Source:
 
 
 def read_text(path: Path, shown: str) -> str:
-    """A Python file's text; a byte order mark and an encoding of its own are taken away.
+    """Read the text of a Python file, without a byte order mark, and with its encoding declared as UTF-8.
 
     Raises:
-        BadValueError: it can't be read, or is no Python text.
+        BadValueError: it can't be read or is not Python text.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise BadValueError(f"'{shown}' is not a regular file")  # a FIFO would wait for its writer
+            raise BadValueError(f"'{shown}' is not a regular file")  # reading a FIFO would block
         with path.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
@@ -105,7 +105,7 @@ def read_text(path: Path, shown: str) -> str:
             raise
         raise BadValueError(f"can't read '{shown}' beside this spec: {getattr(error, 'strerror', error)}") from None
     if len(data) > MAX_BYTES:
-        raise BadValueError(f"'{shown}' is larger than 1 MB: this is no model's source")
+        raise BadValueError(f"'{shown}' is larger than 1 MB: this is not the source of a model")
     try:
         encoding, _ = tokenize.detect_encoding(BytesIO(data).readline)
         text = data.decode(encoding)
@@ -114,11 +114,11 @@ def read_text(path: Path, shown: str) -> str:
     return text if encoding.startswith("utf-8") else COOKIE.sub(r"\1utf-8", text)
 
 
-# --- kept sources -----------------------------------------------------------------------------------------------------
+# --- stored sources ---------------------------------------------------------------------------------------------------
 
 
 def keep(folder: Path, sources: Mapping[str, Source]) -> dict[Path, str]:
-    """The files that keep sources in a sweep's folder: each text by its SHA-256, and a list of what belongs together.
+    """The files that store sources in a sweep's folder: each text by its SHA-256, and an index of the sources.
 
     Args:
         sources: by the file's name in the spec.
@@ -131,10 +131,10 @@ def keep(folder: Path, sources: Mapping[str, Source]) -> dict[Path, str]:
 
 
 def read_kept(folder: Path, shown: str) -> Source | None:
-    """A model's file as a sweep's folder keeps it; None where it keeps none of this name.
+    """Read a model's file as stored in a sweep's folder; None if there is none of this name.
 
     Raises:
-        BadValueError: what is kept is damaged, or a package that it imports is not installed.
+        BadValueError: a stored file is damaged, or a package that it imports is not installed.
     """
     try:
         identity = json.loads((folder / KEPT / INDEX).read_text(encoding="utf-8"))[shown]
@@ -153,12 +153,12 @@ def _kept_text(folder: Path, digest: str) -> str:
         raise BadValueError(f"{KEPT}/{INDEX} beside this spec is damaged")
     text = read_text(path, f"{KEPT}/{path.name}")
     if digest_of(text) != digest:
-        raise BadValueError(f"'{KEPT}/{path.name}' is not what it was: its SHA-256 is another")
+        raise BadValueError(f"'{KEPT}/{path.name}' was changed: its SHA-256 is wrong")
     return text
 
 
 def _version(package: str, shown: str) -> str:
-    """Of what is installed now: another than before makes other trials."""
+    """The installed version of a package; if it differs from the stored one, so do the keys."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -169,7 +169,7 @@ def _version(package: str, shown: str) -> str:
 
 
 class _Search:
-    """Collects what files import, starting from one in a folder whose files may be imported too."""
+    """Collects imports recursively, starting from a file in a folder whose other files may be imported too."""
 
     def __init__(self, folder: Path, shown: str) -> None:
         self.modules: dict[str, str] = {}
@@ -177,19 +177,19 @@ class _Search:
         self._folder = str(folder.resolve())
         self._shown = shown
         self._places: dict[str, list[str] | None] = {}
-        """Where each module found so far has its submodules; None where it has none, or is not to be looked into."""
+        """The search paths of the submodules of each module found so far; None if it has none, or is not searched."""
 
         self._waiting: list[tuple[str, str]] = []
-        """Texts whose imports are to be followed, each with the package that it belongs to."""
+        """Texts whose imports have yet to be followed, each with its package."""
 
     def follow(self, text: str) -> None:
-        """Take what a text imports, and what that imports."""
+        """Collect what a text imports, recursively."""
         self._waiting.append((text, ""))
         while self._waiting:
             for name in imported(*self._waiting.pop()):
-                self._take(name.split("."))
+                self._add(name.split("."))
 
-    def _take(self, parts: Sequence[str]) -> None:
+    def _add(self, parts: Sequence[str]) -> None:
         if parts[0] in KNOWN:
             return
         places: list[str] | None = None
@@ -198,14 +198,14 @@ class _Search:
             if name not in self._places:
                 spec = self._top(name) if count == 1 else PathFinder.find_spec(name, places)
                 if spec is None:
-                    return  # what is not there, or no module: running it will tell
+                    return  # missing, or not a module: running it will show
                 self._places[name] = self._found(name, spec)
             places = self._places[name]
             if places is None:
                 return
 
     def _found(self, name: str, spec: ModuleSpec) -> list[str] | None:
-        """Note a module; the places of its submodules, if these are to be looked for."""
+        """Add a module; return the search path of its submodules, or None if they are not searched."""
         inner = spec.submodule_search_locations
         places = None if inner is None else list(inner)
         if spec.origin is None:  # a folder without __init__.py
@@ -224,7 +224,8 @@ class _Search:
         return places
 
     def _top(self, name: str) -> ModuleSpec | None:
-        """A module of a plain name: beside the file, else installed; a mere folder only where nothing else has it."""
+        """A top-level module: beside the file, or else installed; a folder without __init__.py only if there is nothing
+        else."""
         beside = PathFinder.find_spec(name, [self._folder])
         if beside is not None and beside.origin is not None:
             return beside
@@ -233,11 +234,11 @@ class _Search:
 
 
 def imported(text: str, package: str) -> Iterator[str]:
-    """The full names that a text may import anywhere in it; of `from a import b` both `a` and `a.b`."""
+    """The full names that a text may import anywhere; for `from a import b` both `a` and `a.b`."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return  # running it will tell
+        return  # running it will raise the error
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -251,7 +252,7 @@ def imported(text: str, package: str) -> Iterator[str]:
 
 
 def _base(node: ast.ImportFrom, package: str) -> str:
-    """What `from …` names, in full; "" for what leads out of all packages."""
+    """The full name of the module in `from …`; "" if it is above the top-level package."""
     if not node.level:
         return node.module or ""
     above = package.split(".")[: len(package.split(".")) - node.level + 1] if package else []
@@ -263,34 +264,34 @@ def _is_import(function: ast.expr) -> bool:
     return name in ("__import__", "import_module")
 
 
-# --- what is installed ------------------------------------------------------------------------------------------------
+# --- installed packages -----------------------------------------------------------------------------------------------
 
 
 def search_path() -> list[str]:
-    """Where installed packages are looked for: not the folder that a program was started in, or lies in."""
+    """The search path of installed packages: without the current folder and that of the program."""
     named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     own = {"", str(Path.cwd()), str(Path(sys.argv[0] or ".").resolve().parent)} - set(named)
     return [place for place in sys.path if place not in own]
 
 
 def is_installed(file: str) -> bool:
-    """Whether a file lies where packages are installed."""
+    """Whether a file belongs to an installed package."""
     return bool({"site-packages", "dist-packages"} & set(Path(file).parts))
 
 
 def _owners(name: str, file: str) -> list[str]:
-    """The distributions that a module of a plain name belongs to; none of one that was not installed as a package."""
+    """The distributions that a top-level module belongs to; none if it is not installed as a package."""
     return sorted(set(owners().get(name, ()))) if is_installed(file) else []
 
 
 @cache
 def owners() -> Mapping[str, list[str]]:
-    """The installed distributions, by the plain names of their modules."""
+    """The installed distributions, by the names of their top-level modules."""
     return packages_distributions()
 
 
 def _editable(name: str) -> ModuleSpec | None:
-    """A package that was installed as a link to its source."""
+    """A package that was installed in editable mode."""
     for finder in sys.meta_path:
         if getattr(finder, "__module__", "").startswith("__editable__"):
             spec = finder.find_spec(name, None)

@@ -1,4 +1,4 @@
-"""Layers of our own: dropout whose masks are given, ReLUs in place both ways, and a pool that is quick on a CPU."""
+"""Custom layers: dropout with given masks, ReLUs in place in both passes, and a max-pool that is fast on a CPU."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from qsweep.kernels.streams import Stream
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask is given, not drawn: the same mask serves every trial of a stack, and no generator is called.
+    """Dropout with a given mask, which all trials of a stack share, instead of one from torch's generator.
 
-    `mask` holds 0 or 1/(1 - rate) for each activation; the step sets it before each forward pass in training.
+    `mask` has 0 or 1/(1 - rate) per activation; the step sets it before each forward pass in training.
     """
 
     def __init__(self, rate: float, shape: tuple[int, ...] = (), applied: bool = True) -> None:
         super().__init__()
         self.rate = rate
-        self.shape = shape  # of one example; of a user's net it is learnt when the net is probed
-        self.applied = applied  # here, not by a MaskedReLU
+        self.shape = shape  # of one example; for a user's net, probing sets it
+        self.applied = applied  # by this layer, not by a MaskedReLU
         self.mask: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,13 +38,13 @@ class Dropout(nn.Module):
         return x * self.mask
 
     def draw(self, stream: Stream, place: str, batch: int, step: int) -> Tensor:
-        """The mask of one step: kept where a uniform number is at least the rate."""
+        """The mask of one step: an activation is kept if a uniform number is at least the rate."""
         uniform = stream.uniform((batch, *self.shape), "dropout", place, step)
         return torch.ge(uniform, self.rate, out=uniform).div_(1 - self.rate)
 
 
 class ReLU(nn.Module):
-    """ReLU in place on the way forward and back: for nets whose layers are a chain, in which no error is shared."""
+    """ReLU, in place in both passes, for nets whose layers form a chain, so that no error is shared."""
 
     def forward(self, x: Tensor) -> Tensor:
         return relu(x)
@@ -59,7 +59,7 @@ def relu(x: Tensor) -> Tensor:
 
 
 class _ReLU(torch.autograd.Function):
-    """What is kept for the way back goes into a list: a function of two results may not write to a view."""
+    """Tensors for the backward pass go into a list: a function with two outputs may not write to a view."""
 
     @staticmethod
     def forward(x: Tensor, kept: list[Tensor]) -> Tensor:
@@ -83,7 +83,7 @@ class _ReLU(torch.autograd.Function):
 
 
 def relu_(x: Tensor) -> Tensor:
-    """max(x, 0) in place. Where errors pass on the way back comes out: a byte a value, which lies as `x` does."""
+    """max(x, 0) in place. Returns where errors pass backward: one byte per value, with the layout of `x`."""
     if x.device.type != "cpu" or not (x.is_contiguous() or is_channels_last(x)):
         passing = ~(x <= 0)  # NaN passes
         x.relu_()
@@ -94,9 +94,9 @@ def relu_(x: Tensor) -> Tensor:
 
 
 def back_through_relu(error: Tensor, passing: Tensor) -> Tensor:
-    """The error of a ReLU's input, where none other holds that of its output: in place, on a CPU."""
-    lying = torch.channels_last if is_channels_last(passing) else torch.contiguous_format
-    error = error.contiguous(memory_format=lying)
+    """The error of a ReLU's input, given that of its output, which nothing else uses: in place on a CPU."""
+    layout = torch.channels_last if is_channels_last(passing) else torch.contiguous_format
+    error = error.contiguous(memory_format=layout)
     if error.device.type != "cpu" or error.stride() != passing.stride():
         return torch.where(passing, error, 0.0)
     kernels.relu_back(_flat(error), _flat(passing))
@@ -104,7 +104,7 @@ def back_through_relu(error: Tensor, passing: Tensor) -> Tensor:
 
 
 class UngatedReLU(nn.Module):
-    """max(x, 0), which lets all errors through: what is negative can become positive again."""
+    """max(x, 0) that passes all errors, so that negative values can become positive again."""
 
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = _UngatedReLU.apply(x)
@@ -128,12 +128,12 @@ class _UngatedReLU(torch.autograd.Function):
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether images (N, C, H, W) lie in memory as (N, H, W, C)."""
+    """Whether images (N, C, H, W) are stored as (N, H, W, C)."""
     return x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _flat(x: Tensor) -> Any:
-    """All values of a tensor without gaps, in the order in which they lie in memory."""
+    """All values of a tensor without gaps, in memory order."""
     return _array(x.permute(0, 2, 3, 1) if is_channels_last(x) else x)
 
 
@@ -149,7 +149,7 @@ class PaddedConvolution(nn.Conv2d):
 
 
 class HalvingPool(nn.MaxPool2d):
-    """Max-pooling in windows of 2×2. On a CPU, of images that lie channels-last, by a kernel: the same bits, sooner."""
+    """Max-pooling in 2×2 windows. For channels-last images on a CPU, a faster kernel computes the same bits."""
 
     def __init__(self) -> None:
         super().__init__(2)
@@ -179,14 +179,14 @@ class _HalvingPool(torch.autograd.Function):
 
 
 class MaskedReLU(nn.Module):
-    """relu(mask · x), which is mask · relu(x), with the mask of a Dropout that leaves it to this layer. In place.
+    """relu(mask · x), which equals mask · relu(x), with the mask of a Dropout that is not applied itself. In place.
 
-    Of a step, masks and ReLUs one by one take 5 % for reading and writing the same activations again.
+    Applied separately, masks and ReLUs take 5 % of a step just for reading and writing the same activations again.
     """
 
     def __init__(self, dropout: Dropout) -> None:
         super().__init__()
-        self._dropout = (dropout,)  # in a tuple: it is a module of the net, but no part of this one
+        self._dropout = (dropout,)  # in a tuple, so that it is not registered as a submodule
 
     def forward(self, x: Tensor) -> Tensor:
         mask = self._dropout[0].mask
@@ -197,7 +197,7 @@ class MaskedReLU(nn.Module):
 
 
 class _MaskedReLU(torch.autograd.Function):
-    """Both passes in place: what flows in either way comes from a layer that keeps no other use for it."""
+    """Both passes are in place: the neighbouring layers don't use activations and errors again."""
 
     @staticmethod
     def forward(x: Tensor, mask: Tensor) -> Tensor:
@@ -223,13 +223,13 @@ class _MaskedReLU(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, mask: Tensor) -> tuple[Tensor, int | None]:
-        # As it is: of a view, which even movedim(0, 0) gives, autograd would copy the whole that is written to.
+        # No view (which even movedim(0, 0) returns): autograd would copy the whole tensor that is written to.
         dim = in_dims[0]
         return _MaskedReLU.apply(x.movedim(dim, 0) if dim else x, mask), None if dim is None else 0
 
 
 def _rows(x: Tensor, mask: Tensor) -> Floats | None:
-    """Activations of P trials as the kernels take them, (P, values of the mask); None where there is no kernel."""
+    """Activations of P trials in the shape for the kernels, (P, values of the mask); None if there is no kernel."""
     if x.device.type != "cpu" or not x.is_contiguous():
         return None
     rows: Floats = x.detach().view(-1, mask.numel()).numpy()

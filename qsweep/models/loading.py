@@ -1,4 +1,4 @@
-"""Users' files as modules: each as Python would run it, and nothing imported that the trial's key does not hold."""
+"""Loads users' files as modules, as Python would, and refuses imports that the trial's key does not cover."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from qsweep.models.imports import KNOWN, imported, is_installed, owners, parts_o
 
 MODULE = "qsweep_user_model"
 FILE = "<model>"
-"""A model's own file in tracebacks: what it is called changes no trial."""
-OUR_FILES = str(Path(qsweep.__file__).parent)
+"""The name of a model's file in tracebacks; its real name does not affect trials."""
+OWN_FILES = str(Path(qsweep.__file__).parent)
 
 
 class _Files(MetaPathFinder, Loader):
-    """Finds and loads a user's files by their texts, and watches what they import besides."""
+    """Finds and loads a user's files from their texts, and records what else they import."""
 
     def __init__(self, texts: Mapping[str, str], packages: Mapping[str, str]) -> None:
         self._texts = texts
         self._packages = frozenset(packages)
         self._tops = {path.partition("/")[0].removesuffix(".py") for path in texts if path != FILE}
         self.path = list(sys.path)
-        """What was searched before."""
+        """The previous sys.path."""
         self.outside: dict[str, None] = {}
-        """What was run although the key does not hold it, in order."""
+        """Code that was run but is not covered by the key, in order."""
         self.missing: dict[str, None] = {}
-        """What was asked for by a computed name, and is not in reach."""
+        """Imports by a computed name that were not found."""
 
     def load(self) -> ModuleType:
-        """The model's own file, run."""
+        """Run the model's file."""
         self._refuse_taken_names()
         module = module_from_spec(self._spec(MODULE, FILE))
         sys.modules[MODULE] = module  # dataclasses, pickle and torch.jit look it up there
@@ -49,7 +49,9 @@ class _Files(MetaPathFinder, Loader):
 
     def _refuse_taken_names(self) -> None:
         for top in sorted(self._tops & sys.modules.keys()):
-            raise UserError(f"the model imports its neighbour '{top}', but torch has a package of that name: rename it")
+            raise UserError(
+                f"the model imports the file '{top}' beside it, but torch has a package of that name: rename it"
+            )
 
     def _spec(self, name: str, file: str) -> ModuleSpec:
         spec = ModuleSpec(name, self, origin=file, is_package=file.endswith("__init__.py"))
@@ -63,26 +65,26 @@ class _Files(MetaPathFinder, Loader):
                 return self._spec(name, file)
         if any(file.startswith(f"{stem}/") for file in self._texts):  # a folder without __init__.py
             return ModuleSpec(name, None, is_package=True)
-        if self._is_ours(_importer()):
-            self._note_import(name, PathFinder.find_spec(name, path) is not None)
+        if self.is_own(_importer()):
+            self._record_import(name, PathFinder.find_spec(name, path) is not None)
         return None
 
     def exec_module(self, module: ModuleType) -> None:
         file = str(module.__file__)
         text = self._texts[file]
         linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-        exec(compile(text, file, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  # what `run` is asked to run
+        exec(compile(text, file, "exec", dont_inherit=True), module.__dict__)  # noqa: S102  # the user's own model
 
     def get_source(self, name: str) -> str:
-        """What `inspect` and `linecache` ask for."""
+        """Called by `inspect` and `linecache`."""
         return self._texts[str(sys.modules[name].__file__)]
 
-    # what the key does not hold
+    # imports that the key does not cover
 
-    def _is_ours(self, file: str) -> bool:
+    def is_own(self, file: str) -> bool:
         return file in self._texts
 
-    def _note_import(self, name: str, is_there: bool) -> None:
+    def _record_import(self, name: str, is_there: bool) -> None:
         top = name.partition(".")[0]
         if top in KNOWN | self._tops or self._packages.intersection(owners().get(top, ())):
             return
@@ -92,17 +94,17 @@ class _Files(MetaPathFinder, Loader):
             self.missing[f"'{name}'"] = None
 
     def _named(self) -> set[str]:
-        """The plain names that the texts import in words."""
+        """The top-level names that the texts import literally."""
         return {name.partition(".")[0] for text in self._texts.values() for name in imported(text, "")}
 
-    def note_run(self, code: object) -> None:
-        """Note code that comes from a file which is neither a user's that we know nor installed."""
-        if isinstance(code, CodeType) and not self._is_ours(code.co_filename) and _is_foreign(code.co_filename):
+    def record_code(self, code: object) -> None:
+        """Record code from a file that is neither one of the known users' files nor installed."""
+        if isinstance(code, CodeType) and not self.is_own(code.co_filename) and _is_foreign(code.co_filename):
             self.outside[f"'{Path(code.co_filename).name}'"] = None
 
 
 def _importer() -> str:
-    """The file of the code that imports something just now."""
+    """The file of the code that is importing."""
     frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(("<frozen importlib", importlib.__file__)):
         frame = frame.f_back
@@ -110,10 +112,10 @@ def _importer() -> str:
 
 
 def _is_foreign(file: str) -> bool:
-    """Whether a file is neither the standard library's, nor installed, nor ours."""
+    """Whether a file belongs neither to the standard library, nor to an installed package, nor to qsweep."""
     if file.startswith("<") or not file.endswith(".py") or is_installed(file):
         return False
-    return not file.startswith((OUR_FILES, *_standard_library()))
+    return not file.startswith((OWN_FILES, *_standard_library()))
 
 
 @cache
@@ -122,38 +124,38 @@ def _standard_library() -> tuple[str, ...]:
 
 
 _current: list[_Files] = []
-"""The files that this process has loaded last; none, or one."""
+"""The files that this process loaded last; at most one element."""
 
 
 @cache
 def _watch() -> None:
-    """Note all code that is run from now on; Python has no way to end that."""
-    sys.addaudithook(lambda event, given: _current[-1].note_run(given[0]) if event == "exec" and _current else None)
+    """Record all code that is run from now on; Python can't remove an audit hook."""
+    sys.addaudithook(lambda event, given: _current[-1].record_code(given[0]) if event == "exec" and _current else None)
 
 
 def line_of(error: BaseException) -> str:
-    """Where in a user's files an error came up, as Python says it of a SyntaxError: `nets.py, line 3`.
+    """The line in a user's files where an error occurred, in Python's notation for a SyntaxError: `nets.py, line 3`.
 
-    "" where no such file had a part in it, or the error says it itself.
+    "" if the error did not pass through such a file, or its message already contains the line.
     """
     found, trace = "", error.__traceback__
     while trace is not None and not isinstance(error, SyntaxError):
         file = trace.tb_frame.f_code.co_filename
-        if _current and _current[-1]._is_ours(file):
+        if _current and _current[-1].is_own(file):
             found = f"{file}, line {trace.tb_lineno}"
         trace = trace.tb_next
     return found
 
 
 def load(identity: str | Mapping[str, Any], sources: Mapping[str, str]) -> ModuleType:
-    """A user's file, run as a module, with its neighbours in reach. What an earlier call has loaded is forgotten.
+    """Run a user's file as a module that can import the files beside it. What an earlier call loaded is unloaded.
 
     Args:
-        identity: what a trial's settings say of it.
+        identity: the file's identity in a trial's settings.
         sources: texts by SHA-256.
 
     Raises:
-        UserError: a neighbour has the name of what is loaded already. Errors of the file's own pass through.
+        UserError: a file beside it has the name of a loaded module. The file's own errors propagate.
     """
     file, modules, packages = parts_of(identity)
     forget()
@@ -166,7 +168,7 @@ def load(identity: str | Mapping[str, Any], sources: Mapping[str, str]) -> Modul
 
 
 def forget() -> None:
-    """Take back what `load` has put into this process's modules."""
+    """Undo `load`: remove its modules from this process."""
     while _current:
         files = _current.pop()
         sys.path[:] = files.path
@@ -178,17 +180,17 @@ def forget() -> None:
 
 
 def check(is_missing: bool = False) -> None:
-    """Refuse a net that has run what its key does not hold: if that changed, its trials would not be told apart.
+    """Refuse a net that has run code that its key does not cover: a change of it would not change the key.
 
     Args:
-        is_missing: whether it could not import something: what was out of reach counts too.
+        is_missing: whether an import failed; then imports that were not found count too.
 
     Raises:
-        UserError: it has.
+        UserError: it has run such code.
     """
     outside = {**_current[-1].outside, **(_current[-1].missing if is_missing else {})} if _current else {}
     if outside:
         raise UserError(
-            f"the model imports {', '.join(outside)} in a way that is not seen without running it, so that its"
-            " trial's key does not hold it: write a plain `import`, of what is installed or beside the model's file"
+            f"the model imports {', '.join(outside)} in a way that can't be found without running it, so its trial's"
+            " key does not cover it: write a plain `import` of something installed or beside the model's file"
         )

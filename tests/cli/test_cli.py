@@ -398,7 +398,7 @@ def test_missing_data_are_reported_by_a_dry_run_and_their_sweep_is_not_in_status
     (tmp_path / "large.yaml").write_text(SPEC.replace("digits", "cifar10"))
     out, _ = here("run", "-n", "large.yaml", code=2)
     assert "cifar10 is not in " in out
-    assert "can't be fetched while QSWEEP_OFFLINE is set: `qsweep data get cifar10` fetches it" in out
+    assert "can't be downloaded while QSWEEP_OFFLINE is set: `qsweep data get cifar10` downloads it" in out
     assert [path.name for path in tmp_path.iterdir()] == ["large.yaml"]
     here("run", "large.yaml", "--backend", "serial", code=2)
     assert "no results in results" in here("status", code=2)[1]

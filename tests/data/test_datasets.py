@@ -15,13 +15,13 @@ from qsweep.data.catalog import DATASETS, PREPROCESS, SPLITS, DataSet
 ALL = pytest.mark.parametrize("dataset", DATASETS.values(), ids=DATASETS.keys())
 
 
-def test_catalog_has_each_data_set_under_its_own_name() -> None:
+def test_catalog_has_each_data_set_under_its_name() -> None:
     assert list(DATASETS) == ["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"]
     assert all(dataset.name == name for name, dataset in DATASETS.items())
 
 
 @ALL
-def test_digests_are_whole(dataset: DataSet) -> None:
+def test_digests_are_complete(dataset: DataSet) -> None:
     digests = [digest for digest in (dataset.decoded, *dataset.raw.values()) if digest]
     assert digests
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
@@ -35,19 +35,19 @@ def test_defaults_are_among_the_choices(dataset: DataSet) -> None:
 
 
 @ALL
-def test_size_is_a_byte_for_each_pixel_and_label(dataset: DataSet) -> None:
+def test_size_is_one_byte_per_pixel_and_label(dataset: DataSet) -> None:
     channels, height, width = dataset.shape
     assert dataset.features == channels * height * width
     assert dataset.size == sum(dataset.parts) == (dataset.train + dataset.test) * (dataset.features + 1)
 
 
 @ALL
-def test_standard_has_a_mean_and_a_deviation_for_each_channel(dataset: DataSet) -> None:
+def test_standard_has_a_mean_and_a_deviation_per_channel(dataset: DataSet) -> None:
     assert len(dataset.mean) == len(dataset.std) == dataset.shape[0]
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
-def test_raw_files_stand_in_the_order_of_the_parts(name: str) -> None:
+def test_raw_files_are_in_the_order_of_the_parts(name: str) -> None:
     dataset = DATASETS[name]
     assert list(dataset.raw) == [
         "train-images-idx3-ubyte",

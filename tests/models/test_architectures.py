@@ -14,7 +14,7 @@ def cores(model: str, shape: Shape, **own: object) -> list[LayerShape]:
     return [layer for layer in ARCHITECTURES[model].layers(shape, 10, own) if layer.weights]
 
 
-def test_mlp_layers_chain_from_features_to_classes() -> None:
+def test_mlp_layers_form_a_chain_from_features_to_classes() -> None:
     assert cores("mlp", (1, 28, 28), hidden=[512, 64], dropout=0.0) == [
         LinearShape("linear1", 784, 512),
         LinearShape("linear2", 512, 64),
@@ -26,7 +26,7 @@ def test_softmax_is_one_layer() -> None:
     assert cores("softmax", (1, 8, 8)) == [LinearShape("linear1", 64, 10)]
 
 
-def test_lenet_has_the_parameters_that_its_document_counts() -> None:
+def test_lenet_has_the_number_of_parameters_in_its_document() -> None:
     layers = cores("lenet", (1, 28, 28))
     assert [layer.place for layer in layers] == ["conv1", "conv2", "linear1", "linear2"]
     assert sum(layer.parameters for layer in layers) == 431_080
@@ -34,7 +34,7 @@ def test_lenet_has_the_parameters_that_its_document_counts() -> None:
     assert layers[1].products == 50 * (20 * 25 + 1) * 64
 
 
-def test_cnn3_has_the_parameters_that_its_document_counts() -> None:
+def test_cnn3_has_the_number_of_parameters_in_its_document() -> None:
     layers = cores("cnn3", (1, 28, 28))
     assert [layer.parameters for layer in layers] == [416, 2320, 4640, 470_700, 3010]
     assert sum(layer.parameters for layer in ARCHITECTURES["cnn3"].layers((1, 28, 28), 10, {})) == 481_214
@@ -46,18 +46,18 @@ def test_layer_counts_weights_and_biases() -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
-def test_architecture_can_be_had_by_its_name_alone(architecture: object) -> None:
+def test_architecture_needs_no_parameters(architecture: object) -> None:
     parameters = architecture.parameters  # type: ignore[attr-defined]
     assert all(p.default is not REQUIRED and p.check(p.default) == p.default for p in parameters)
 
 
 @pytest.mark.parametrize("hidden", [[0], [8.5], 8, "8", [[8]], [65537], [1] * 33])
-def test_hidden_takes_widths_only(hidden: object) -> None:
+def test_hidden_accepts_only_widths(hidden: object) -> None:
     with pytest.raises(BadValueError, match="a list of layer widths"):
         HIDDEN.check(hidden)
 
 
 @pytest.mark.parametrize("rate", [1, -0.1, "0.5", True])
-def test_dropout_takes_a_share_below_one(rate: object) -> None:
+def test_dropout_accepts_fractions_below_one(rate: object) -> None:
     with pytest.raises(BadValueError, match="a number from 0 up to, not including, 1"):
         DROPOUT.check(rate)

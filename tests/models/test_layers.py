@@ -1,4 +1,4 @@
-"""Layers of our own: the values and gradients of PyTorch's, one by one."""
+"""Custom layers: the same values and gradients as PyTorch's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def examples(*lead: int) -> Tensor:
 
 
 def both_ways(x: Tensor, own: Tensor, lies_apart: bool = False) -> list[tuple[Tensor, Tensor]]:
-    """Output and gradient of the one pass, and of the operations one by one."""
+    """Output and gradient of the combined layer, and of the separate operations."""
     dropout, relu = layers()
     dropout.mask = own
     found = []
@@ -45,13 +45,13 @@ def both_ways(x: Tensor, own: Tensor, lies_apart: bool = False) -> list[tuple[Te
 
 @pytest.mark.parametrize("lies_apart", [False, True])
 @pytest.mark.parametrize("lead", [(), (3,)])
-def test_one_pass_gives_the_bits_of_dropout_and_relu_one_by_one(lead: tuple[int, ...], lies_apart: bool) -> None:
+def test_masked_relu_has_the_bits_of_separate_dropout_and_relu(lead: tuple[int, ...], lies_apart: bool) -> None:
     (output, gradient), (expected, expected_gradient) = both_ways(examples(*lead), mask(), lies_apart)
     torch.testing.assert_close(output, expected, rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=0, equal_nan=True)
 
 
-def test_a_stack_of_nets_gets_the_gradients_of_each_net_alone() -> None:
+def test_stack_of_nets_has_the_gradients_of_each_net_alone() -> None:
     dropout, relu = layers()
     dropout.mask = mask()
     net = nn.Sequential(nn.Linear(7, 7), dropout, relu, nn.Linear(7, 1))
@@ -68,8 +68,8 @@ def test_a_stack_of_nets_gets_the_gradients_of_each_net_alone() -> None:
             torch.testing.assert_close(one[trial], other)
 
 
-def test_a_gradient_that_others_read_too_is_left_alone() -> None:
-    """A sum hands out one expanded error: it must not be written to."""
+def test_shared_gradient_is_not_written_to() -> None:
+    """The backward pass of a sum expands one error for several inputs."""
     dropout, relu = layers()
     dropout.mask = mask()
     x = torch.randn(5, 7, requires_grad=True)
@@ -77,7 +77,7 @@ def test_a_gradient_that_others_read_too_is_left_alone() -> None:
     torch.testing.assert_close(gradient, 1 + dropout.mask * (x > 0), rtol=0, atol=0)
 
 
-def test_in_evaluation_and_without_a_mask_it_is_a_relu() -> None:
+def test_masked_relu_in_evaluation_or_without_a_mask_is_a_relu() -> None:
     dropout, relu = layers()
     x = torch.randn(5, 7)
     assert torch.equal(relu(x.clone()), torch.relu(x))
@@ -86,7 +86,7 @@ def test_in_evaluation_and_without_a_mask_it_is_a_relu() -> None:
 
 
 def images(*shape: int) -> Tensor:
-    """Small integers, so that windows hold equal values, and what is no number."""
+    """Small integers, so that windows contain equal values, and NaN and Inf."""
     x = torch.randint(-3, 4, shape, generator=torch.Generator().manual_seed(3)).float()
     odd = torch.tensor([*SPECIAL, math.nan, math.nan, -math.nan])
     places = torch.randperm(x.numel(), generator=torch.Generator().manual_seed(4))[: 5 * len(odd)]
@@ -97,7 +97,7 @@ def images(*shape: int) -> Tensor:
 @pytest.mark.parametrize("lying", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("shape", [(3, 5, 8, 6), (2, 1, 7, 9), (2, 4, 2, 3), (4, 20, 24, 24)])
 @pytest.mark.parametrize(("own", "peer"), [(ReLU(), nn.ReLU()), (HalvingPool(), nn.MaxPool2d(2))], ids=["relu", "pool"])
-def test_own_layers_give_the_bits_of_pytorchs_both_ways(
+def test_custom_layers_have_the_bits_of_pytorch_in_both_passes(
     own: nn.Module, peer: nn.Module, shape: tuple[int, ...], lying: torch.memory_format
 ) -> None:
     found = []
@@ -110,7 +110,7 @@ def test_own_layers_give_the_bits_of_pytorchs_both_ways(
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
 
 
-def test_pool_of_images_that_lie_in_another_order_than_their_errors() -> None:
+def test_pool_of_images_with_another_layout_than_their_errors() -> None:
     leaf = images(2, 3, 4, 4).nan_to_num_().requires_grad_()
     error = torch.linspace(-1, 1, 24).view(2, 3, 2, 2)
     lying = {"memory_format": torch.channels_last}
@@ -118,7 +118,7 @@ def test_pool_of_images_that_lie_in_another_order_than_their_errors() -> None:
     assert torch.equal(own, torch.autograd.grad(nn.MaxPool2d(2)(leaf * 1), leaf, error)[0])
 
 
-def test_relu_of_values_that_lie_with_gaps() -> None:
+def test_relu_of_values_with_gaps_in_memory() -> None:
     leaf = images(6, 8).requires_grad_()
     error = torch.linspace(-1, 1, 24).view(6, 4)
     own = torch.autograd.grad(ReLU()((leaf * 1)[:, ::2]), leaf, error)[0]

@@ -1,4 +1,4 @@
-"""Users' files: what they import is found without running them, held by the key, and all that they can reach."""
+"""Users' files: their imports are found without running them, are covered by the key, and are all they can import."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def found(folder: Path, text: str) -> Source:
         ("x = '" + "\0" + "'", "", []),
     ],
 )
-def test_imported_names_all_that_a_text_may_import(text: str, package: str, names: list[str]) -> None:
+def test_imported_yields_everything_that_a_text_may_import(text: str, package: str, names: list[str]) -> None:
     assert sorted(imported(text, package)) == sorted(names)
 
 
-def test_a_file_that_imports_torch_and_the_standard_library_has_its_own_digest_alone(tmp_path: Path) -> None:
+def test_file_that_imports_only_torch_and_the_standard_library_is_identified_by_its_digest(tmp_path: Path) -> None:
     text = "import os.path, json\nfrom torch.nn import functional as F\nimport torch\nimport nowhere\n"
     source = found(tmp_path, text)
     assert source == Source(text)
     assert source.identity == digest_of(text)
 
 
-def test_neighbours_are_followed_through_packages_and_folders_once_each(tmp_path: Path) -> None:
+def test_files_beside_the_model_are_followed_through_packages_and_folders_once_each(tmp_path: Path) -> None:
     (tmp_path / "pkg" / "deep").mkdir(parents=True)
     (tmp_path / "plain").mkdir()
     texts = {
@@ -93,7 +93,7 @@ def test_neighbours_are_followed_through_packages_and_folders_once_each(tmp_path
     assert set(source.texts) == {source.identity["file"], *source.identity["modules"].values()}
 
 
-def test_a_chain_of_files_longer_than_any_stack_is_followed_and_limited(tmp_path: Path) -> None:
+def test_long_chain_of_files_is_followed_without_recursion_and_limited(tmp_path: Path) -> None:
     for number in range(imports.MAX_FILES):
         (tmp_path / f"m{number}.py").write_text(f"import m{number + 1}")
     assert len(found(tmp_path, "import m0").modules) == imports.MAX_FILES
@@ -102,7 +102,7 @@ def test_a_chain_of_files_longer_than_any_stack_is_followed_and_limited(tmp_path
         found(tmp_path, "import m0")
 
 
-def test_installed_packages_stand_by_name_and_version(tmp_path: Path) -> None:
+def test_installed_packages_are_identified_by_name_and_version(tmp_path: Path) -> None:
     import numpy
     import torchvision
 
@@ -113,7 +113,7 @@ def test_installed_packages_stand_by_name_and_version(tmp_path: Path) -> None:
     assert torchvision.__version__.startswith(source.packages["torchvision"].partition("+")[0])
 
 
-def test_a_package_on_the_path_stands_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_package_on_the_path_is_identified_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lib" / "mine").mkdir(parents=True)
     (tmp_path / "lib" / "mine" / "__init__.py").write_text("x = 1")
     monkeypatch.syspath_prepend(str(tmp_path / "lib"))
@@ -121,20 +121,20 @@ def test_a_package_on_the_path_stands_by_its_files(tmp_path: Path, monkeypatch: 
     assert found(tmp_path / "project", "import mine").modules == {"mine/__init__.py": "x = 1"}
 
 
-def test_a_folder_of_data_does_not_hide_an_installed_package(tmp_path: Path) -> None:
+def test_folder_of_data_does_not_hide_an_installed_package(tmp_path: Path) -> None:
     (tmp_path / "yaml").mkdir()
     source = found(tmp_path, "import yaml")
     assert (source.modules, list(source.packages)) == ({}, ["PyYAML"])
 
 
-def test_finding_runs_nothing(tmp_path: Path) -> None:
+def test_finding_imports_runs_nothing(tmp_path: Path) -> None:
     (tmp_path / "evil").mkdir()
     for name in ("evil/__init__.py", "evil/inner.py"):
         (tmp_path / name).write_text("raise SystemExit('ran')")
     assert len(found(tmp_path, "import evil.inner\nraise SystemExit('ran')").modules) == 2
 
 
-def test_compiled_neighbours_are_refused(tmp_path: Path) -> None:
+def test_compiled_modules_beside_the_model_are_refused(tmp_path: Path) -> None:
     (tmp_path / "fast.so").touch()
     with pytest.raises(BadValueError, match=r"imports 'fast', which is not Python text \(fast.so\): install it"):
         found(tmp_path, "import fast")
@@ -142,7 +142,7 @@ def test_compiled_neighbours_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["fifo", "folder", "huge", "device", "gone", "link", "name"])
 @pytest.mark.parametrize("neighbour", [False, True])
-def test_a_file_that_is_none_is_refused_at_once(tmp_path: Path, what: str, neighbour: bool) -> None:
+def test_path_that_is_not_a_regular_file_is_refused_at_once(tmp_path: Path, what: str, neighbour: bool) -> None:
     path = tmp_path / ("side.py" if neighbour else "nets.py")
     if what == "name":
         path = tmp_path / ("x" * 300 + ".py")
@@ -201,7 +201,7 @@ def own_models(project: Project, count: int) -> None:
     project.write("own.yaml", SPEC.replace("'nets.py:net'", "softmax") + f"grid: {{model: [{models}]}}\n")
 
 
-def test_files_run_as_python_would_run_them(project: Project) -> None:
+def test_files_are_run_as_python_would_run_them(project: Project) -> None:
     files = {name: (body + NET).encode() for name, body in BODIES.items()} | ENCODED
     for number, content in enumerate(files.values()):
         (project.folder / f"n{number}.py").write_bytes(content)
@@ -216,11 +216,11 @@ def test_files_run_as_python_would_run_them(project: Project) -> None:
 
 
 def trained(project: Project, *words: str, **environment: str) -> str:
-    said = project.run("run", "own.yaml", *SERIAL, *words, **environment)
-    return next(line for line in said.splitlines() if line.startswith("trained"))
+    output = project.run("run", "own.yaml", *SERIAL, *words, **environment)
+    return next(line for line in output.splitlines() if line.startswith("trained"))
 
 
-def test_a_net_of_several_files_is_another_trial_once_any_of_them_is_edited(
+def test_editing_any_file_of_a_net_makes_another_trial(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = tmp_path / "library"
@@ -271,7 +271,7 @@ HIDDEN = {
 }
 
 
-def test_what_the_key_does_not_hold_is_refused_with_its_name(project: Project) -> None:
+def test_imports_that_the_key_does_not_cover_are_refused_by_name(project: Project) -> None:
     (project.folder / "lib").mkdir()
     project.write("lib/other.py", "x = 1\n")
     project.write("side.py", "x = 1\n")
@@ -285,20 +285,20 @@ def test_what_the_key_does_not_hold_is_refused_with_its_name(project: Project) -
         assert "write a plain `import`" in row["reason"]
 
 
-def test_what_is_imported_while_it_trains_is_seen_too(project: Project) -> None:
+def test_imports_during_training_are_checked_too(project: Project) -> None:
     body = "import torch\nfrom torch import nn\nclass N(nn.Linear):\n    def forward(self, x):\n        if self.training: __import__('skl' + 'earn.tree')\n        return super().forward(x.flatten(1))\ndef net(shape, classes): return N(64, classes)\n"
     project.write("nets.py", body)
     assert "the model imports 'sklearn" in project.run("run", "own.yaml", *SERIAL, code=1)
 
 
-def test_a_neighbour_of_a_name_that_torch_needs_is_refused(project: Project) -> None:
+def test_file_beside_the_model_with_a_name_that_torch_needs_is_refused(project: Project) -> None:
     project.write("numpy.py", "x = 1\n")
     project.write("nets.py", "import numpy\n" + NET)
-    said = project.run("run", "own.yaml", *SERIAL, code=1)
-    assert "the model imports its neighbour 'numpy', but torch has a package of that name: rename it" in said
+    output = project.run("run", "own.yaml", *SERIAL, code=1)
+    assert "the model imports the file 'numpy' beside it, but torch has a package of that name: rename it" in output
 
 
-def test_installed_packages_may_import_what_they_like(project: Project) -> None:
+def test_installed_packages_may_import_anything(project: Project) -> None:
     project.write("nets.py", "from torchvision.ops import MLP\nimport sklearn.tree\n" + NET)
     assert trained(project) == "trained 1, known 0"
     with closing(sqlite3.connect(project.folder / "results" / "store.db")) as connection:
@@ -319,7 +319,7 @@ def with_sources(project: Project) -> None:
     project.write("../outside.py", "# -*- coding: latin-1 -*-\n" + NET.replace("9", "8"))
 
 
-def test_a_mailed_folder_runs_as_it_lies_to_the_same_bytes(project: Project, tmp_path: Path) -> None:
+def test_mailed_folder_can_be_run_and_produces_the_same_bytes(project: Project, tmp_path: Path) -> None:
     with_sources(project)
     project.run("run", "own.yaml", *SERIAL, "-S", "lr=0.2")
     (ran,) = (project.folder / "results").glob("own@*")
@@ -332,26 +332,26 @@ def test_a_mailed_folder_runs_as_it_lies_to_the_same_bytes(project: Project, tmp
         assert (mail / "results" / ran.name / name).read_bytes() == (ran / name).read_bytes()
     # and where it was made, in place: nothing is trained, and no byte changes
     before = {path: path.read_bytes() for path in ran.rglob("*") if path.suffix in (".csv", ".py")}
-    said = project.run("run", str(ran.relative_to(project.folder) / "spec.yaml"), *SERIAL)
-    assert "trained 0, known 2" in said
+    output = project.run("run", str(ran.relative_to(project.folder) / "spec.yaml"), *SERIAL)
+    assert "trained 0, known 2" in output
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_a_kept_source_that_was_changed_is_refused(project: Project) -> None:
+def test_stored_source_that_was_changed_is_refused(project: Project) -> None:
     with_sources(project)
     project.run("run", "own.yaml", *SERIAL)
     kept = project.folder / "results" / "own" / "sources"
     for path in kept.glob("*.py"):
         text = path.read_text()
         path.write_text(text + "# more\n")
-        said = project.run("run", "results/own/spec.yaml", "-n", code=2)
-        assert f"'sources/{path.name}' is not what it was" in said
+        output = project.run("run", "results/own/spec.yaml", "-n", code=2)
+        assert f"'sources/{path.name}' was changed" in output
         path.write_text(text)
     (kept / "index.json").write_text('{"sub/nets.py": {"file": "../../../etc/passwd"}}')
     assert "is damaged" in project.run("run", "results/own/spec.yaml", "-n", code=2)
 
 
-def test_looking_at_kept_sources_runs_none_of_them(project: Project) -> None:
+def test_reading_stored_sources_does_not_run_them(project: Project) -> None:
     project.write("nets.py", f"open({str(project.folder / 'ran')!r}, 'a')\n" + NET)
     project.run("run", "own.yaml", *SERIAL)
     (project.folder / "ran").unlink()
@@ -361,13 +361,13 @@ def test_looking_at_kept_sources_runs_none_of_them(project: Project) -> None:
     assert not (project.folder / "ran").exists()
 
 
-def test_weights_of_a_users_own_model_are_exported(project: Project) -> None:
+def test_weights_of_an_own_model_can_be_exported(project: Project) -> None:
     with_sources(project)
     project.run("run", "own.yaml", *SERIAL)
     shutil.rmtree(project.folder / "sub")
     for row in project.rows("own"):
         project.run("export", row["key"], "own.safetensors")
     for wrong in ("m.onnx", "m", "m.pt"):
-        said = project.run("export", row["key"], wrong, code=2)
-        assert f"{wrong}: weights are written as .safetensors" in said
+        output = project.run("export", row["key"], wrong, code=2)
+        assert f"{wrong}: weights are written as .safetensors" in output
         assert not (project.folder / wrong).exists()

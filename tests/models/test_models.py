@@ -1,4 +1,4 @@
-"""Nets: the catalog's, a user's own, their initial weights, and what the probe finds out."""
+"""Nets: those of the catalog, users' own, their initial weights, and probing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHAPE = (1, 8, 8)
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    """A module that one test has loaded is not there in the next."""
+    """Unload a module that a test has loaded."""
     yield
     loading.forget()
 
@@ -42,7 +42,7 @@ def sequential(layer: str) -> str:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
-def test_architecture_builds_on_its_least_images_and_stacks_as_it_declares(architecture: Architecture) -> None:
+def test_architecture_builds_on_its_smallest_images_and_stacks_as_declared(architecture: Architecture) -> None:
     defaults = {p.name: p.default for p in architecture.parameters}
     side = architecture.least(defaults)
     shape = (2, side, side)
@@ -53,20 +53,20 @@ def test_architecture_builds_on_its_least_images_and_stacks_as_it_declares(archi
     assert cores == [layer.place for layer in architecture.layers(shape, 7, defaults) if layer.weights]
 
 
-def test_mlp_stacks_with_dropout_too() -> None:
+def test_mlp_with_dropout_stacks() -> None:
     model = {"name": "mlp", "hidden": [9, 7], "dropout": 0.5}
     net = build(model, {}, SHAPE, 10)
     assert stacks(model, net, SHAPE, 10) == probe(net, SHAPE, 10).stacks
 
 
 @pytest.mark.parametrize(("output", "expected"), [("linear", None), ("relu", ReLU), ("relu_ungated", UngatedReLU)])
-def test_mlp_ends_in_the_output_that_it_is_given(output: str, expected: type[nn.Module] | None) -> None:
+def test_mlp_ends_with_its_output(output: str, expected: type[nn.Module] | None) -> None:
     net = build({"name": "mlp", "hidden": [9], "dropout": 0.0, "output": output}, {}, SHAPE, 10)
     assert dict(net.named_children()).get("relu2") is None if expected is None else type(net.relu2) is expected
     assert output in get_args(OUTPUT.type)
 
 
-def test_cnn3_computes_what_its_document_has() -> None:
+def test_cnn3_computes_the_net_of_its_document() -> None:
     net = build({"name": "cnn3"}, {}, (1, 28, 28), 10).eval()
     initialize(net, {"name": "torch"}, Stream(0))
     own = dict(net.named_parameters())
@@ -95,14 +95,14 @@ def test_probe_other_operations_do_not_stack(layer: str) -> None:
     assert not probe(own(sequential(layer)), SHAPE, 10).stacks
 
 
-def test_probe_leaves_running_statistics_as_they_were() -> None:
+def test_probe_restores_running_statistics() -> None:
     net = own(sequential("nn.BatchNorm1d(9)"))
     probe(net, SHAPE, 10)
     assert net[2].num_batches_tracked == 0  # type: ignore[index, union-attr]
     assert torch.equal(net[2].running_var, torch.ones(9))  # type: ignore[index, union-attr]
 
 
-def test_probe_learns_the_shape_of_each_dropout_mask() -> None:
+def test_probe_finds_the_shape_of_each_dropout_mask() -> None:
     net = own(sequential("nn.Dropout(0.5)"))
     probe(net, SHAPE, 10)
     assert [m.shape for m in net.modules() if isinstance(m, Dropout)] == [(9,)]
@@ -110,7 +110,7 @@ def test_probe_learns_the_shape_of_each_dropout_mask() -> None:
     assert [m.shape for m in known.modules() if isinstance(m, Dropout)] == [(9,), (7,)]
 
 
-def test_probe_a_net_that_draws_numbers_itself_is_refused() -> None:
+def test_probe_refuses_a_net_that_draws_random_numbers_itself() -> None:
     body = (
         "class N(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.l = nn.Linear(64, 10)\n"
     )
@@ -119,25 +119,25 @@ def test_probe_a_net_that_draws_numbers_itself_is_refused() -> None:
         probe(own(body), SHAPE, 10)
 
 
-def test_probe_a_wrong_output_shape_is_refused() -> None:
+def test_probe_refuses_a_wrong_output_shape() -> None:
     body = "def net(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))"
     with pytest.raises(UserError, match=r"shape \(2, 3\), expected \(2, 10\)"):
         probe(own(body), SHAPE, 10)
 
 
-def test_build_a_users_net_gets_shape_classes_and_its_parameters() -> None:
+def test_build_calls_the_function_of_an_own_model_with_shape_classes_and_parameters() -> None:
     body = "def net(shape, classes, width):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, classes))"
     assert own(body, width=5)[1].out_features == 5  # type: ignore[index, union-attr]
 
 
-def test_build_a_users_dropout_is_replaced_by_ours() -> None:
+def test_build_replaces_dropout_in_own_models() -> None:
     assert any(isinstance(m, Dropout) and m.rate == 0.1 for m in own(sequential("nn.Dropout(0.1)")).modules())
 
 
-def test_build_a_missing_function_and_a_wrong_result_are_refused() -> None:
+def test_build_refuses_a_missing_function_and_a_wrong_result() -> None:
     with pytest.raises(UserError, match="no function 'net'"):
         own("def other(): ...")
-    with pytest.raises(UserError, match=r"gave an int, expected a torch\.nn\.Module"):
+    with pytest.raises(UserError, match=r"returned an int, expected a torch\.nn\.Module"):
         own("def net(shape, classes): return 3")
 
 
@@ -153,7 +153,7 @@ def test_initialize_normal_draws_kernels_and_biases() -> None:
     assert abs(drawn["linear1.bias"].std() - 0.1) < 0.02
 
 
-def test_initialize_normal_may_leave_biases_at_zero_and_draws_the_same_kernels() -> None:
+def test_initialize_normal_can_leave_biases_at_zero_and_draws_the_same_kernels() -> None:
     drawn = weights({"name": "normal", "std": 0.1})
     zero = weights({"name": "normal", "std": 0.1, "bias": "zero"})
     assert not zero["linear1.bias"].any()
@@ -186,7 +186,7 @@ def test_initialize_torch_fills_one_over_the_root_of_fan_in() -> None:
         assert 0.95 / 8 < drawn[name].abs().max() <= 1 / 8
 
 
-def test_initialize_same_seed_same_weights_other_seed_others() -> None:
+def test_initialize_depends_only_on_the_seed() -> None:
     one, same, other = weights({"name": "he"}), weights({"name": "he"}), weights({"name": "he"}, seed=1)
     assert torch.equal(one["linear1.weight"], same["linear1.weight"])
     assert not torch.equal(one["linear1.weight"], other["linear1.weight"])
@@ -199,7 +199,7 @@ def library(name: str, shape: tuple[int, ...], classes: int = 10, **parameters: 
     return build({"name": f"torchvision:{name}", **parameters}, {}, shape, classes)
 
 
-def test_a_classifier_of_torchvision_is_built_for_the_data_sets_classes_with_its_layers_as_roles() -> None:
+def test_classifier_of_torchvision_is_built_for_the_classes_of_the_data_set() -> None:
     net = library("resnet18", (3, 32, 32), 100)
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, 100)
     assert {role for _, role in roles_of(net).items()} == {"weight", "bias", "norm"}
@@ -209,7 +209,7 @@ def test_a_classifier_of_torchvision_is_built_for_the_data_sets_classes_with_its
     assert outputs[-2:] == ("avgpool", "fc")
 
 
-def test_a_classifier_of_torchvision_sees_grey_images_in_three_equal_channels() -> None:
+def test_classifier_of_torchvision_gets_grey_images_in_three_equal_channels() -> None:
     x = torch.rand(2, 1, 32, 32)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -219,7 +219,7 @@ def test_a_classifier_of_torchvision_sees_grey_images_in_three_equal_channels() 
     assert torch.equal(grey(x), colour(x.expand(-1, 3, -1, -1)))
 
 
-def test_a_classifier_of_torchvision_takes_its_own_parameters_and_our_dropout() -> None:
+def test_classifier_of_torchvision_accepts_its_own_parameters_and_has_its_dropout_replaced() -> None:
     net = library("mobilenet_v2", (3, 32, 32), dropout=0.4)
     assert [module.rate for module in net.modules() if isinstance(module, Dropout)] == [0.4]
     with pytest.raises(UserError, match=r"torchvision:resnet18: .*unexpected keyword argument 'depth'"):
@@ -227,16 +227,16 @@ def test_a_classifier_of_torchvision_takes_its_own_parameters_and_our_dropout() 
 
 
 def test_pretrained_weights_of_torchvision_are_refused() -> None:
-    with pytest.raises(UserError, match=r"torchvision:resnet18 takes no weights: it starts from what `init` says"):
+    with pytest.raises(UserError, match=r"torchvision:resnet18 does not accept weights: `init` initializes it"):
         library("resnet18", (3, 32, 32), weights="DEFAULT")
 
 
-def test_an_unknown_classifier_of_torchvision_is_told_with_the_nearest_one() -> None:
+def test_unknown_classifier_of_torchvision_is_reported_with_the_nearest_one() -> None:
     with pytest.raises(UserError, match="unknown classifier of torchvision 'resnet8'; did you mean 'resnet18'"):
         library("resnet8", (3, 32, 32))
 
 
-def test_a_second_classifier_halfway_is_left_out() -> None:
+def test_auxiliary_classifier_is_left_out() -> None:
     net = library("googlenet", (3, 32, 32))
     assert isinstance(net.train()(torch.zeros(2, 3, 32, 32)), torch.Tensor)
 
@@ -252,7 +252,7 @@ WITH_STATE = {
 
 
 @pytest.mark.parametrize("lines", WITH_STATE.values(), ids=WITH_STATE.keys())
-def test_a_net_that_keeps_tensors_or_hooks_into_gradients_does_not_stack(lines: str) -> None:
+def test_net_with_state_or_gradient_hooks_does_not_stack(lines: str) -> None:
     init, forward = lines.split("|")
     net = own(two_layers(init, forward))
     assert not probe(net, SHAPE, 10).stacks
@@ -276,25 +276,25 @@ def net(shape, classes):
 """
 
 
-def test_probe_leaves_buffers_as_they_were_also_those_that_are_not_saved() -> None:
+def test_probe_restores_all_buffers_including_non_persistent_ones() -> None:
     net = own(two_layers("self.register_buffer('n', torch.zeros(1), persistent=False)", "self.n += 1"))
     probe(net, SHAPE, 10)
     assert float(net.get_buffer("n")) == 0
 
 
 @pytest.mark.parametrize("hook", ["register_hook", "register_post_accumulate_grad_hook"])
-def test_build_a_hook_on_a_parameter_is_refused_by_its_name(hook: str) -> None:
+def test_build_refuses_a_hook_on_a_parameter_by_name(hook: str) -> None:
     with pytest.raises(UserError, match=r"gradient hook on its parameter 'one\.weight', which would never be called"):
         own(two_layers(f"self.one.weight.{hook}(lambda error: None)", "pass"))
 
 
-def test_build_a_net_that_does_not_train_at_all_is_refused() -> None:
+def test_build_refuses_a_net_without_trainable_parameters() -> None:
     with pytest.raises(UserError, match="no parameter of the model trains"):
         own(two_layers("self.requires_grad_(False)", "pass"))
 
 
-def test_build_a_net_in_evaluation_mode_is_refused_and_parts_stay_in_theirs() -> None:
-    with pytest.raises(UserError, match="the model is in evaluation mode as a whole"):
+def test_build_refuses_a_net_in_evaluation_mode_and_keeps_the_modes_of_parts() -> None:
+    with pytest.raises(UserError, match="the whole model is in evaluation mode"):
         own(two_layers("self.eval()", "pass"))
     net = own(two_layers("self.norm = nn.BatchNorm1d(64).eval()", "x = self.norm(x)"))
     probe(net, SHAPE, 10)

@@ -72,7 +72,7 @@ def test_dry_run_says_which_trials_will_fail_and_why(project: Project) -> None:
 
 MISTAKES = {
     "def other(shape, classes): ...": "the model's file has no function 'net'",
-    "def net(shape, classes): return 3": "'net' gave an int, expected a torch.nn.Module",
+    "def net(shape, classes): return 3": "'net' returned an int, expected a torch.nn.Module",
     "def net(shape): ...": "TypeError: net() takes 1 positional argument but 2 were given",
     "def net(shape, classes): raise ValueError('no width')": "ValueError: no width (nets.py, line 2)",
     "def net(shape, classes):\n    from helper import width\n    return width()": "(helper.py, line 2)",

@@ -129,7 +129,7 @@ def test_what_fails_is_not_waited_for(plan: Plan) -> None:
         (
             "also: [",
             "also: [{trial: {rounding: zero}, grid: {lr: [0.1], bitwidth: [4]}}, ",
-            "s.yaml:8:1: search: two trials stand at one place of the grid, which differ in rounding",
+            "s.yaml:8:1: search: two trials at one place of the grid differ in rounding",
         ),
         ("reach: 95%", "reach: 95", "search"),
         ("reach: 95%", "to: 1", "search"),
