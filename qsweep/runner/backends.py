@@ -1,4 +1,4 @@
-"""Where jobs run: executors of `concurrent.futures`, by name."""
+"""Backends that run jobs: executors of `concurrent.futures`, by name."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 BACKENDS = ("local", "serial")
 
 IDLE_SECONDS = 300
-"""A worker without work leaves after so long."""
+"""How long a worker without work stays alive."""
 
 ORPHAN_SECONDS = 0.5
-"""How often a worker looks whether its driver still lives."""
+"""How often a worker checks whether its driver is still alive."""
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
-"""Lets memory come in pages of 2 MB: activations of convolutions are larger than what 4 KB pages keep at hand, and a
-step of LeNet takes a fifth less. What has another malloc takes no notice."""
+"""Uses memory pages of 2 MB: activations of convolutions exceed what the TLB covers with 4 KB pages, and a step of
+LeNet takes a fifth less time. Other mallocs ignore it."""
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""What a container may use of its machine's cores: `200000 100000` means two."""
+"""The CPU limit of a container: `200000 100000` means two cores."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Backend:
     """A way to run jobs.
 
     Attributes:
-        workers: how many run at once.
-        slots: how many stacks are submitted at most.
+        workers: number of jobs that run at once.
+        slots: maximum number of submitted stacks.
         in_process: whether a job runs in this process, inside `submit`.
-        open: a new executor; called again after one broke.
-        kill: stop an executor at once, with what runs on it. All its futures are settled afterwards.
+        open: creates an executor; called again after one has broken.
+        kill: stops an executor at once with its running jobs. All its futures are done afterwards.
     """
 
     name: str
@@ -57,10 +57,10 @@ class Backend:
 
 
 def backend(name: str, workers: int) -> Backend:
-    """The backend of a name.
+    """The backend with this name.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is none.
     """
     if name == "serial":
         return Backend(name, 1, 1, True, SerialExecutor, lambda executor: None)
@@ -70,13 +70,13 @@ def backend(name: str, workers: int) -> Backend:
 
 
 def default_workers() -> int:
-    """One worker a core that this process may use."""
+    """One worker per core that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _cpu_quota() or cores)
 
 
 def _cpu_quota() -> int | None:
-    """Whole cores that a container is given; None without such a limit. (loky's cpu_count takes 0.3 s to import.)"""
+    """The CPU limit of a container in whole cores; None without a limit. (Importing loky's cpu_count takes 0.3 s.)"""
     try:
         quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
         return max(1, math.ceil(int(quota) / int(period)))
@@ -85,26 +85,25 @@ def _cpu_quota() -> int | None:
 
 
 class SerialExecutor(Executor):
-    """Runs a job when it is submitted, in this process: the backend to debug with."""
+    """Runs a job in this process when it is submitted; for debugging."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
-        except (Exception, SystemExit) as error:  # a user's model may call sys.exit: not the driver's end
+        except (Exception, SystemExit) as error:  # a user's model may call sys.exit, which must not end the driver
             future.set_exception(error)
         return future
 
 
 def _open_local(workers: int) -> Executor:
-    """loky's executor, which survives a killed worker. It is kept for the next sweep: a worker takes long to start."""
+    """loky's executor, which survives a killed worker. The next sweep reuses it, since workers start slowly."""
     from multiprocessing import resource_tracker
 
     from joblib.externals.loky import get_reusable_executor
 
-    # Ctrl-C reaches workers too, and the driver decides what is kept. A process starts with its maker's mask, so that
-    # no moment is left in which a worker that still imports could be interrupted. (The tracker, where it has to start,
-    # lets interrupts in again.)
+    # Ctrl-C reaches workers too, but the driver decides what is kept. A process inherits its parent's signal mask, so
+    # a worker can't be interrupted even while it is importing. (The tracker, if it has to start, unblocks SIGINT.)
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -122,7 +121,7 @@ def _open_local(workers: int) -> Executor:
 
 
 def worker_environment() -> dict[str, str]:
-    """What a worker's environment has beyond this process's."""
+    """The environment variables of a worker in addition to those of this process."""
     own = os.environ.get("GLIBC_TUNABLES", "")
     return {
         "GLIBC_TUNABLES": own if HUGE_PAGES in own else f"{own}:{HUGE_PAGES}".lstrip(":"),
@@ -133,27 +132,27 @@ def worker_environment() -> dict[str, str]:
 def _begin_worker(driver: int) -> None:
     from joblib.externals.loky import process_executor
 
-    # Where psutil is installed, loky ends a worker that has 300 MB more than after its first job, as if memory leaked.
+    # If psutil is installed, loky ends a worker that uses 300 MB more than after its first job, as if it leaked memory.
     process_executor._MAX_MEMORY_LEAK_SIZE = math.inf
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
 
 
 def _end_with(driver: int) -> None:
-    """End this process when its driver has died: else it would finish its stacks for nobody, and then wait for more."""
+    """End this process if its driver has died: else it would finish its stacks in vain, and then wait for more."""
     while os.getppid() == driver:
         time.sleep(ORPHAN_SECONDS)
     os._exit(1)
 
 
 def _kill_local(executor: Executor) -> None:
-    """loky's own `kill_workers` stumbles over a job that was submitted a moment ago, and leaves a traceback."""
+    """Kill the workers here, since loky's `kill_workers` leaves a traceback if a job has just been submitted."""
     for pid, process in _workers(executor).items():
         if process.is_alive():
-            with suppress(ProcessLookupError):  # it has ended since, by itself or by a signal to the whole group
+            with suppress(ProcessLookupError):  # it has just ended, by itself or by a signal to the process group
                 os.kill(pid, signal.SIGKILL)
     executor.shutdown(wait=True)
 
 
 def _workers(executor: Any) -> dict[int, BaseProcess]:
-    """The processes of loky's executor by pid. They have no public name: a test pins this one."""
+    """The processes of loky's executor by pid. There is no public API for them: a test pins this name."""
     return dict(executor._processes)

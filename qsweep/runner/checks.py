@@ -1,4 +1,4 @@
-"""What must hold before anything is trained: sound specs, folders of their own, nets that can be built, data."""
+"""Checks before training: valid specs, separate folders, nets that can be built, available data."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from qsweep.trial.key import Trial
 
 
 def read_all(paths: Sequence[Path], options: Options) -> list[Plan]:
-    """The plans of several specs, or the mistakes of all of them.
+    """Read the plans of several specs.
 
     Raises:
-        SpecError: the mistakes. UserError: two specs would write one folder, or a folder is another's.
+        SpecError: specs are wrong; it lists the mistakes of all of them.
+        UserError: two specs would write the same folder, or a folder belongs to another spec.
     """
     plans: list[Plan] = []
     problems: list[Problem] = []
@@ -35,11 +36,11 @@ def read_all(paths: Sequence[Path], options: Options) -> list[Plan]:
 
 
 def check_needs(plans: Sequence[Plan], options: Options, say: Callable[[str], None]) -> None:
-    """Build the nets of several plans and get their data, so that none of these runs before all can.
+    """Build the nets of several plans and get their data, so that none of them runs unless all can.
 
     Raises:
         UserError: a library does not have a net, a trial names a place that its net lacks, a strict run has parts
-            that nothing rounds, or a data set is not to be had.
+            that nothing rounds, or a data set is not available.
     """
     for plan in plans:
         trials = to_run(plan, options)
@@ -50,10 +51,10 @@ def check_needs(plans: Sequence[Plan], options: Options, say: Callable[[str], No
 
 
 def get_data(plan: Plan, trials: Sequence[Trial], say: Callable[[str], None]) -> None:
-    """Fetch the data sets that trials of a plan need, where they are not there.
+    """Download the missing data sets that trials of a plan need.
 
     Raises:
-        UserError: one of them is not to be had.
+        UserError: one of them is not available.
     """
     for dataset in data_of(plan, trials):
         ensure(dataset, data_folder(), say)
@@ -64,10 +65,10 @@ def _check_folders(paths: Sequence[Path], plans: Sequence[Plan], options: Option
     for path, plan in zip(paths, plans, strict=True):
         name = folder_name(plan, options)
         if (other := seen.setdefault(name, path)) != path:
-            raise UserError(f"{other} and {path} would both write {options.results / name}: give one another name")
+            raise UserError(f"{other} and {path} would both write {options.results / name}: rename one of them")
         folder.claim(options.results / name, owner_of(path, options.results / name), plan)
 
 
 def owner_of(path: Path, target: Path) -> str:
-    """The name under which a spec file claims the folder of a sweep."""
+    """The name with which a spec file claims the folder of a sweep."""
     return folder.owner_of(target, path, packaged("configs"), target.parent.parent)

@@ -1,4 +1,4 @@
-"""Exporting what a trial has learnt: its weights in one file, packed where they were compressed."""
+"""Exports the trained weights of a trial to one file, packed if they are compressed."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from qsweep.trial.roles import FLOAT32
 
 
 def export(results: Path, key: str, file: Path, say: Callable[[str], None]) -> int:
-    """Write the weights of a trial into a file that `qsweep.load_weights` reads; its size in bytes.
+    """Write the weights of a trial to a file that `qsweep.load_weights` reads; return its size in bytes.
 
     Args:
-        key: of the trial, or how it begins.
+        key: the key of the trial, or its beginning.
 
     Raises:
         UserError: there is no such trial, it is not done, its weights are lost, or the file can't be written.
     """
     if file.suffix != ENDING:
-        raise UserError(f"{file}: weights are written as {ENDING}, and as nothing else: {file.stem}{ENDING}")
+        raise UserError(f"{file}: weights can only be written as {ENDING}: {file.stem}{ENDING}")
     with closing(view(results / "store.db", key)) as store:
         record = _chosen(records_like(store, key), environment.describe(environment.choose("auto")))
         sources = store.sources(_digests(record.trial))
     weights = Weights.beside(results, record.environment)
     content = weights.get(record.key)
     if content is None:
-        content, record = _made_again(record, sources, weights, say)
+        content, record = _retrained(record, sources, weights, say)
     tensors = load(content)
     packed = to_file(tensors, _groups(record, tensors))
     files.write(file, packed)
@@ -53,7 +53,7 @@ def export(results: Path, key: str, file: Path, say: Callable[[str], None]) -> i
 
 
 def _chosen(records: list[Record], here: str) -> Record:
-    """The record of a trial that is done, one of this environment if there is one."""
+    """The record of a done trial, preferably of this environment."""
     done = [record for record in records if record.status == "done"]
     if not done:
         raise UserError(f"{records[0].key[:10]} is {records[0].status}: it has no weights")
@@ -61,7 +61,7 @@ def _chosen(records: list[Record], here: str) -> Record:
 
 
 def _groups(record: Record, tensors: Mapping[str, Array]) -> dict[str, Groups]:
-    """Of the tensors that are compressed; where none is, of those that training keeps rounded."""
+    """The groups of the compressed tensors; if there are none, of those that training keeps rounded."""
     from qsweep.training.codebooks import groups_in, groups_of
 
     if compressed := record.result.get("tensors"):
@@ -73,9 +73,9 @@ def _groups(record: Record, tensors: Mapping[str, Array]) -> dict[str, Groups]:
 
 
 def _guessed(settings: Mapping[str, Any], tensors: Mapping[str, Array]) -> dict[str, Format]:
-    """The formats of parameters that training keeps rounded, by their names: for records from before these were kept.
+    """The formats of parameters that training keeps rounded, by name, for older records, which do not have them.
 
-    What is not in this format after all, as in a layer by the user's own hand, is packed by its values.
+    A tensor that is not in this format after all, for example in a user's own layer, is packed by its values.
     """
     given = settings.get(LAYERS)
     layers = given if isinstance(given, dict) else {}
@@ -89,7 +89,7 @@ def _guessed(settings: Mapping[str, Any], tensors: Mapping[str, Array]) -> dict[
 
 
 def _role(name: str, tensors: Mapping[str, Array]) -> str:
-    """That a parameter plays: the weights of norms have one axis, those of linear and convolution layers more."""
+    """The role of a parameter: weights of norms have one axis, those of linear layers and convolutions more."""
     place, _, own = name.rpartition(".")
     weight = tensors.get(f"{place}.weight" if place else "weight")
     if own not in ("weight", "bias") or weight is None:
@@ -98,27 +98,30 @@ def _role(name: str, tensors: Mapping[str, Array]) -> str:
 
 
 def _digests(settings: Mapping[str, Any]) -> list[str]:
-    """Of the user's files that a trial comes from."""
+    """The digests of the users' files that a trial's net comes from."""
     if "source" not in settings["model"]:
         return []
     file, modules, _ = parts_of(settings["model"]["source"])
     return [file, *modules.values()]
 
 
-def _made_again(
+def _retrained(
     record: Record, sources: Mapping[str, str], weights: Weights, say: Callable[[str], None]
 ) -> tuple[bytes, Record]:
-    """Weights that were not kept: those of a trial without stages, by training it once more; with what that says."""
+    """The weights of a trial without stages, which were not stored, and its record, from training it again."""
     settings = record.trial
     if ITERATIONS.name in settings:
-        raise UserError(f"{record.key[:10]} trained on one example at a time ({ITERATIONS.name}): it keeps no weights")
+        raise UserError(
+            f"{record.key[:10]} trained on one example at a time ({ITERATIONS.name}), which stores no weights"
+        )
     if STAGES in settings:
-        raise UserError(f"the weights of {record.key[:10]} are lost: `qsweep run SPEC --force` makes them again")
+        raise UserError(f"the weights of {record.key[:10]} are lost: retrain them with `qsweep run SPEC --force`")
     if set(_digests(settings)) - sources.keys():
         raise UserError(
-            f"the weights of {record.key[:10]} were not kept, nor its model's file: `qsweep run` of its spec keeps that"
+            f"neither the weights of {record.key[:10]} nor its model's file are stored: `qsweep run` of its spec"
+            " stores the file"
         )
-    say(f"its weights were not kept: training {record.key[:10]} again, which took {record.seconds:.0f} s")
+    say(f"its weights were not stored: retraining {record.key[:10]}, which took {record.seconds:.0f} s before")
     found = _trained(record, sources, weights, say)
     return found["weights"], replace(record, run=found["run"])
 
@@ -130,10 +133,10 @@ def _trained(
     ensure(DATASETS[settings["data"]["name"]], place, say)
     (found,) = job.Job(sources, place, environment.choose("auto"), kept=[record.key])([settings])
     if "weights" not in found:
-        raise UserError(f"training {record.key[:10]} again ended otherwise: {found['status']}: {found['reason']}")
+        raise UserError(f"retraining {record.key[:10]} had another outcome: {found['status']}: {found['reason']}")
     if found["environment"] != record.environment:
-        say(f"the record is of another environment ({record.environment}): these weights are this one's")
+        say(f"the record is from another environment ({record.environment}): the weights are from this one")
     elif found["result"] != record.result:
-        raise UserError(f"training {record.key[:10]} again gave another result: please report it (`qsweep why`)")
+        raise UserError(f"retraining {record.key[:10]} had another result: please report it (`qsweep why`)")
     Weights(weights.folder, found["environment"]).put(record.key, found["weights"])
     return found

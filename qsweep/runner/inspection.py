@@ -1,4 +1,4 @@
-"""What the nets of a plan are like: each is built once, in a process of its own, before anything is trained."""
+"""Inspects the nets of a plan before training: each is built once, in a separate process."""
 
 from __future__ import annotations
 
@@ -25,53 +25,53 @@ from qsweep.trial.quantized import quantized_roles, with_axes
 from qsweep.trial.roles import AT, FLOWS
 
 LIMIT_SECONDS = 120.0
-"""For building a net and running it once."""
+"""Time limit for building a net and running it once."""
 
 
 @dataclass(frozen=True)
 class Nets:
-    """What inspections have found, by net and by what is rounded where."""
+    """The results of inspections, by net and by what is rounded where."""
 
     found: Mapping[str, Inspection] = field(default_factory=dict)
 
     def of(self, trial: Trial) -> Inspection | None:
-        """None of a trial whose net was not looked at: nothing was asked that the catalog does not know."""
+        """The inspection of a trial's net; None if it was not inspected, because the catalog has the answers."""
         return self.found.get(_case_of(trial)) if self.found else None
 
     def stack(self, trial: Trial) -> bool:
-        """Whether a trial's net trains in stacks; not while that is not known."""
+        """Whether a trial's net trains in stacks; False if that is not known yet."""
         known = architecture_of(trial.settings["model"])
         own = self.of(trial)
         return known.stacks if known is not None else own is not None and own.stacks
 
     def failing(self, trial: Trial) -> bool:
-        """Whether a trial's net can not be built."""
+        """Whether a trial's net can't be built."""
         own = self.of(trial)
         return own is not None and own.failure is not None
 
 
 def is_open(trial: Trial) -> bool:
-    """Whether a net is a user's own or a library's: it takes building it to know what it is like."""
+    """Whether a net is a user's own or a library's, so that it must be built to know its properties."""
     return architecture_of(trial.settings["model"]) is None
 
 
 def names_places(trial: Trial) -> bool:
-    """Whether a trial says something of single places."""
+    """Whether a trial has settings for individual places."""
     return LAYERS in trial.settings
 
 
 def rounds_flows(trial: Trial) -> bool:
-    """Whether a trial rounds what flows through its net."""
+    """Whether a trial rounds activations or errors."""
     return bool({*FLOWS} & {*quantized_roles(trial.settings)})
 
 
-def is_in_question(trial: Trial) -> bool:
-    """Whether something that a trial asks for may not be reached in its net."""
+def may_leave_parts_out(trial: Trial) -> bool:
+    """Whether a trial may ask to round parts of its net that nothing rounds."""
     return is_open(trial) and bool(quantized_roles(trial.settings) or STAGES in trial.settings)
 
 
 def not_rounded(trials: Iterable[Trial], nets: Nets, records: Mapping[str, Record]) -> dict[str, tuple[str, ...]]:
-    """What trials ask to round and nothing rounds, by model: from their nets, or from their records."""
+    """The parts that trials ask to round but nothing rounds, by model, from their nets or their records."""
     found: dict[str, dict[str, None]] = {}
     for trial in trials:
         own, record = nets.of(trial), records.get(trial.key)
@@ -81,7 +81,7 @@ def not_rounded(trials: Iterable[Trial], nets: Nets, records: Mapping[str, Recor
 
 
 def check_places(plan: Plan, nets: Nets) -> None:
-    """Refuse a histogram of a place that no open model has, as far as all of them are known.
+    """Refuse a histogram of a place that no open model has, if all of them are known.
 
     Raises:
         SpecError: with each such plot.
@@ -100,19 +100,18 @@ def check_places(plan: Plan, nets: Nets) -> None:
 
 
 def to_inspect(wanted: Iterable[Trial]) -> list[Trial]:
-    """Of trials that are to run, those whose nets have to be built to know whether and how they can."""
+    """The trials whose nets must be built to know whether and how they can run."""
     return [trial for trial in wanted if is_open(trial) or names_places(trial) or with_axes(trial.settings)]
 
 
 def inspect(trials: Iterable[Trial], spec: Spec, say: Callable[[str], None], limit: float = LIMIT_SECONDS) -> Nets:
-    """Look at the nets of trials. A user's own net that cannot be built raises nothing: its trials fail, with
-    the reason.
+    """Inspect the nets of trials. A user's own net that can't be built raises no error: its trials fail with a reason.
 
     Args:
         limit: wall seconds per net.
 
     Raises:
-        SpecError: a library does not have a net, or none for such images; or a trial names a place that its net lacks,
+        SpecError: a library does not have a net, or not for such images, or a trial names a place that its net lacks,
             or an axis that its values lack.
     """
     nets: dict[str, dict[str, Trial]] = {}
@@ -138,18 +137,18 @@ def file_of(trial: Trial) -> str:
     return file.name if file.is_absolute() else str(file)
 
 
-def _check(looked_at: list[tuple[Trial, Inspection]], spec: Spec, say: Callable[[str], None], limit: float) -> None:
-    first, own = looked_at[0]
+def _check(inspected: list[tuple[Trial, Inspection]], spec: Spec, say: Callable[[str], None], limit: float) -> None:
+    first, own = inspected[0]
     if own.failure is not None and not is_users(first.settings):
         raise SpecError([_problem(spec, "model", str(own.failure["reason"]))])
     if not own.is_known:
-        say(f"{first.columns['model']} was not built within {limit:g} s: what it is like will show when it trains")
-    if misfits := [line.partition(": ") for _, one in looked_at for line in one.misfit.splitlines()]:
+        say(f"{first.columns['model']} was not built within {limit:g} s: problems will show only when it trains")
+    if misfits := [line.partition(": ") for _, one in inspected for line in one.misfit.splitlines()]:
         raise SpecError([_problem(spec, path, message) for path, _, message in misfits])
 
 
 def _problem(spec: Spec, path: str, message: str) -> Problem:
-    """A mistake in what a parameter says, at the place of the spec, or the -S, that sets it."""
+    """A mistake in a parameter, at the place in the spec, or the -S, that sets it."""
     for name in spec.overrides:
         if f"{path}.".startswith(f"{name}."):
             return spec.document.problem((OVERRIDE, name, *path.split(".")), message)
@@ -162,7 +161,7 @@ def _net_of(trial: Trial) -> str:
 
 
 def _case_of(trial: Trial) -> str:
-    """A net, and all that decides what of it is rounded."""
+    """A net and all settings that decide which parts are rounded."""
     settings = trial.settings
     own = settings.get("quantize", {})
     rounded = {role: own.get(role, {}).get(AT.name) for role in quantized_roles(settings)}
@@ -171,5 +170,5 @@ def _case_of(trial: Trial) -> str:
 
 
 def _axes_of(settings: Mapping[str, Any]) -> Any:
-    """All formats of a trial, where some of them name an axis."""
+    """All formats of a trial if some of them name an axis."""
     return [settings.get("quantize"), settings.get(STAGES)] if with_axes(settings) else None

@@ -1,4 +1,4 @@
-"""What a sweep has to run, stage by stage: trials without a record, and the bases whose weights they start from."""
+"""The trials that a sweep has to run, stage by stage: those without a record, and the bases that they start from."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ def family(trials: Iterable[Trial]) -> list[Trial]:
 def needed(wanted: Iterable[Trial], records: Mapping[str, Record], has_weights: Callable[[str], bool]) -> list[Trial]:
     """The wanted trials, and the bases that must run before them, each once: earlier stages first.
 
-    A base need not run where it is known and its weights are there, nor where it is known to have none: it diverged.
+    A base need not run if it is known and its weights exist, nor if it is known to have none because it diverged.
     """
     found: dict[str, Trial] = {}
     for trial in wanted:
         chain = [trial]
-        while chain[-1].bases and not _is_settled(chain[-1].bases[-1].key, records, has_weights):
+        while chain[-1].bases and not _is_available(chain[-1].bases[-1].key, records, has_weights):
             chain.append(chain[-1].bases[-1])
         found |= {one.key: one for one in chain}
     return sorted(found.values(), key=lambda one: len(one.bases))
 
 
-def _is_settled(key: str, records: Mapping[str, Record], has_weights: Callable[[str], bool]) -> bool:
+def _is_available(key: str, records: Mapping[str, Record], has_weights: Callable[[str], bool]) -> bool:
     record = records.get(key)
     return record is not None and record.status in FINAL and (record.status != "done" or has_weights(key))
 
 
-def giving_weights(trials: Iterable[Trial]) -> set[str]:
-    """Keys of those whose weights are kept: bases, and what comes of stages."""
+def storing_weights(trials: Iterable[Trial]) -> set[str]:
+    """The keys of trials whose weights are stored: bases, and trials with stages."""
     return {one.key for trial in trials for one in (trial, *trial.bases[-1:]) if trial.bases}
 
 
 def taken_over(trial: Trial, status: str, reason: str, environment: str) -> dict[str, Any]:
-    """The record of a trial whose base has no weights to start from: the base's status, and why."""
+    """The record of a trial whose base has no weights to start from: it has the base's status and reason."""
     return {
         "key": trial.key,
         "environment": environment,

@@ -1,4 +1,4 @@
-"""One driver at a time in a results folder, by a lock of the operating system: it ends with its process."""
+"""Allows one driver at a time in a results folder, by a lock of the operating system, which ends with its process."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from qsweep.errors import UserError
 WAIT_SECONDS = 0.5
 LOOKS = 5
 LOOK_SECONDS = 0.02
-"""A `qsweep status` holds the lock for an instant to see whether it is free: look again before calling it taken."""
+"""`qsweep status` holds the lock for an instant to see whether it is free, so try several times before waiting."""
 
 
 @contextmanager
 def hold(folder: Path, what: str, say: Callable[[str], None], *, wait: bool) -> Iterator[None]:
-    """Hold the lock of a results folder, after waiting for who holds it (or leaving at once with `wait=False`).
+    """Hold the lock of a results folder, after waiting for its holder (or raise at once with `wait=False`).
 
     Args:
-        what: the command, as in `run lr_bitwidth`: told to whom it keeps waiting.
+        what: the command, such as `run lr_bitwidth`, which is shown to waiting processes.
 
     Raises:
         UserError: the folder can't be written or locked, or another driver runs there and `wait` is false.
@@ -46,10 +46,11 @@ def hold(folder: Path, what: str, say: Callable[[str], None], *, wait: bool) -> 
 
 
 def _open(path: Path, flags: int) -> int:
-    """A descriptor that no child process inherits, of a file itself: a link would have another file overwritten.
+    """A descriptor that child processes do not inherit. Links are refused: another file would be overwritten.
 
     Raises:
-        UserError: it is a symbolic link, or not a file. OSError: it can't be opened.
+        UserError: it is a symbolic link, or not a file.
+        OSError: it can't be opened.
     """
     try:
         file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
@@ -68,7 +69,7 @@ def _not_a_file(path: Path) -> UserError:
 
 
 def holder(folder: Path) -> str | None:
-    """Who drives a results folder now, in words; None if nobody does."""
+    """The command that is running in a results folder; None if there is none."""
     try:
         file = _open(folder / ".lock", os.O_RDONLY)
     except OSError:
@@ -87,8 +88,8 @@ def _acquire(file: int, folder: Path, say: Callable[[str], None], wait: bool) ->
             return
         who = _who(file)
         if not wait:
-            raise UserError(f"{who} runs in {folder}: wait for it, or choose another folder with --results")
-        say(f"{who} runs in {folder}: waiting for it to end (--no-wait leaves instead)")
+            raise UserError(f"{who} is running in {folder}: wait for it, or choose another folder with --results")
+        say(f"{who} is running in {folder}: waiting for it to end (--no-wait exits instead)")
         while not _try(file, fcntl.LOCK_EX):
             time.sleep(WAIT_SECONDS)
     except OSError as error:
@@ -114,7 +115,7 @@ def _try(file: int, kind: int) -> bool:
 
 
 def _sign(file: int, text: str) -> None:
-    """Write who holds the lock. It is told to who waits, no more: a full disk must not stop a run for it."""
+    """Write the holder to the lock file. It is only shown to waiting processes, so a full disk must not stop a run."""
     with suppress(OSError):
         os.ftruncate(file, 0)
         os.pwrite(file, text.encode(), 0)

@@ -1,4 +1,4 @@
-"""What running a spec would do: what is known, what is to be trained, in which stacks, and how long that takes."""
+"""What running a spec would do: which trials are known or to be trained, in which stacks, and for how long."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from qsweep.runner.inspection import (
     Nets,
     check_places,
     inspect,
-    is_in_question,
+    may_leave_parts_out,
     names_places,
     not_rounded,
     rounds_flows,
@@ -41,10 +41,10 @@ from qsweep.trial.environment import DEVICES
 from qsweep.trial.key import Trial
 
 STACK_LIMIT = 16
-"""Trials a stack at most on a CPU: more gain nothing, and their weights fall out of its caches."""
+"""Maximum trials per stack on a CPU: more gain nothing, and their weights no longer fit in its caches."""
 
 WORKER_OVERHEAD = 700 * 1024 * 1024
-"""What a worker takes before it holds a trial: torch, mostly."""
+"""The memory of a worker without a trial, mostly for torch."""
 
 
 MOST_STACK = 512
@@ -53,10 +53,10 @@ MOST_WORKERS = 1024
 
 @dataclass(frozen=True)
 class Options:
-    """How to run; none of it changes a number.
+    """How to run a sweep. Options never change results.
 
     Raises:
-        UserError: options that can not be, all in one message.
+        UserError: options are invalid; the message lists all of them.
     """
 
     results: Path = Path("results")
@@ -79,7 +79,7 @@ class Options:
 
     @property
     def at_once(self) -> int:
-        """How many stacks train at once."""
+        """The number of stacks that train at once."""
         return 1 if self.backend == "serial" else self.workers
 
 
@@ -99,7 +99,7 @@ def _mistakes(options: Options) -> Iterator[str]:
 
 
 class Estimate(NamedTuple):
-    """The wall seconds of those trials to which like ones have run, and how many these are."""
+    """The wall seconds of those trials for which similar ones have run, and the number of these trials."""
 
     seconds: float
     trials: int
@@ -107,12 +107,12 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a run would do: the plan, what is known of it, the stacks of the rest, and how long trials take.
+    """What a run would do: the plan, its known trials, the stacks of the others, and the pace of training.
 
     Attributes:
-        failing: trials that are to run, and whose nets can not be built.
-        not_rounded: what trials ask to round and nothing rounds, by model.
-        lacking: data sets that are not there, of those that the run needs.
+        failing: trials that are to run but whose nets can't be built.
+        not_rounded: parts that trials ask to round but nothing rounds, by model.
+        lacking: missing data sets that the run needs.
     """
 
     plan: Plan
@@ -127,7 +127,7 @@ class Outlook:
 
     @property
     def time(self) -> Estimate:
-        """How long the stacks take, of what has been measured."""
+        """How long the stacks take, estimated from measured trials."""
         return estimate(self.stacks, self.pace)
 
     @property
@@ -136,31 +136,31 @@ class Outlook:
 
     @property
     def bases(self) -> int:
-        """How many of the missing have no row: others start from what they give."""
+        """How many of the missing trials have no row: other trials start from their weights."""
         own = {trial.key for trial in self.plan.trials}
         return sum(trial.key not in own for stack in self.stacks for trial in stack)
 
 
 def plan_of(path: Path, options: Options) -> Plan:
-    """The plan of a spec file under the options' overrides."""
+    """The plan of a spec file with the overrides of the options."""
     return expand(read(path, options.overrides, shown=str(path)))
 
 
 def outlook(path: Path, options: Options, say: Callable[[str], None]) -> Outlook:
-    """What running a spec would do; nothing is written or trained.
+    """What running a spec would do. Nothing is written or trained.
 
     Raises:
-        UserError: what would keep it from running.
+        UserError: it can't be run.
     """
     return look(plan_of(path, options), options, say)
 
 
 def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
-    """What running a plan would do, likewise."""
+    """What running a plan would do. Nothing is written or trained."""
     here = environment.describe(environment.choose(options.device))
     records = _known(plan, options, here)
     trials = wanted(plan, records, Weights.beside(options.results, here), options)
-    shown = [t for t in plan.configurations if names_places(t) or rounds_flows(t) or is_in_question(t)]
+    shown = [t for t in plan.configurations if names_places(t) or rounds_flows(t) or may_leave_parts_out(t)]
     nets = inspect([*to_inspect(trials), *shown], plan.spec, say)
     check_places(plan, nets)
     stacks = stacks_of(plan, trials, nets, options)
@@ -171,7 +171,7 @@ def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
 
 
 def data_of(plan: Plan, trials: Sequence[Trial]) -> list[DataSet]:
-    """The data sets that trials need; all of the plan's where a search says later what else is to run."""
+    """The data sets that trials need; those of the whole plan for a search, which chooses further trials later."""
     needing = plan.trials if trials and plan.spec.search else trials
     return [DATASETS[name] for name in sorted({trial.settings["data"]["name"] for trial in needing})]
 
@@ -184,20 +184,20 @@ def stacked(stacks: Sequence[Stack]) -> list[Trial]:
 def refuse_if_strict(
     plan: Plan, nets: Nets, records: Mapping[str, Record], options: Options
 ) -> Mapping[str, Sequence[str]]:
-    """What trials ask to round and nothing rounds, by model.
+    """The parts that trials ask to round but nothing rounds, by model.
 
     Raises:
-        UserError: there is something, and the run is to be strict.
+        UserError: there are some, and the run is strict.
     """
     found = not_rounded(family(plan.trials), nets, records)
     if options.strict and found:
         lines = [f"{plan.spec.name}: not rounded in {model}: {', '.join(lacking)}" for model, lacking in found.items()]
-        raise UserError("\n".join([*lines, "--strict: name other roles, change the net, or leave --strict out"]))
+        raise UserError("\n".join([*lines, "--strict: use other roles, change the net, or omit --strict"]))
     return found
 
 
 def _known(plan: Plan, options: Options, here: str) -> Mapping[str, Record]:
-    """What the store has of a plan; nothing where there is no store yet."""
+    """The records of a plan in the store; {} if there is no store yet."""
     path = options.results / STORE_FILE
     if not path.is_file():
         return {}
@@ -206,7 +206,7 @@ def _known(plan: Plan, options: Options, here: str) -> Mapping[str, Record]:
 
 
 def _timings(options: Options, here: str) -> Sequence[tuple[dict[str, Any], float]]:
-    """How long trials of all sweeps took; nothing where there is no store yet."""
+    """The settings and seconds of the trials of all sweeps; [] if there is no store yet."""
     path = options.results / STORE_FILE
     if not path.is_file():
         return []
@@ -215,19 +215,19 @@ def _timings(options: Options, here: str) -> Sequence[tuple[dict[str, Any], floa
 
 
 def to_run(plan: Plan, options: Options) -> list[Trial]:
-    """The trials that a run of a plan would train first; nothing is written."""
+    """The trials that a run of a plan would train first. Nothing is written."""
     here = environment.describe(environment.choose(options.device))
     records = _known(plan, options, here)
     return wanted(plan, records, Weights.beside(options.results, here), options)
 
 
 def count_known(plan: Plan, records: Mapping[str, Record]) -> int:
-    """How many trials of a plan have a record for good."""
+    """How many trials of a plan have a final record."""
     return len(plan.trials) - len(schedule.missing(plan.trials, records))
 
 
 def stacks_of(plan: Plan, trials: Sequence[Trial], nets: Nets, options: Options) -> list[Stack]:
-    """Stacks of those trials that can be trained, those of earlier stages first."""
+    """Stacks of the trials that can be trained, earlier stages first."""
     memory = max(_free_memory() // options.at_once - WORKER_OVERHEAD, 0)
 
     def fits(trial: Trial) -> int:
@@ -244,14 +244,14 @@ def stacks_of(plan: Plan, trials: Sequence[Trial], nets: Nets, options: Options)
 def wanted(
     plan: Plan, records: Mapping[str, Record], weights: Weights, options: Options, tried: Collection[str] = ()
 ) -> list[Trial]:
-    """All that is to run, earlier stages first; of a search, what it needs now.
+    """The trials to run, earlier stages first; for a search, those that it needs now.
 
     Args:
-        tried: keys of what this run has a record of: what failed is not tried again.
+        tried: keys of trials with a record of this run: failed ones are not retried.
     """
     search = plan.spec.search
     if options.force and search:
-        raise UserError("--force measures a whole grid again, and this spec searches in it: take `search` out for that")
+        raise UserError("--force retrains a whole grid, but this spec has a search: remove `search` to use --force")
     if options.force:
         return sorted(family(plan.trials), key=lambda trial: len(trial.bases))
     missing = Bisection(plan, search).wanted(records, tried) if search else schedule.missing(plan.trials, records)
@@ -263,11 +263,11 @@ def _free_memory() -> int:
 
 
 def estimate(stacks: Sequence[Stack], pace: Pace) -> Estimate:
-    """From records of like trials: all but seed and stacking parameters equal."""
+    """Estimate from records of similar trials, which differ only in seed and stacking parameters."""
     known = [(pace.of(stack), len(stack)) for stack in stacks if pace.has_like(stack)]
     return Estimate(sum(spent for spent, _ in known) / pace.workers, sum(count for _, count in known))
 
 
 def folder_name(plan: Plan, options: Options) -> str:
-    """Of the sweep, in the results folder."""
+    """The name of the sweep's folder in the results folder."""
     return options.name or plan.spec.folder

@@ -1,4 +1,4 @@
-"""How long is left of a run: from what like trials took, in this run and in earlier ones."""
+"""Estimates the time left of a run from the durations of similar trials, in this run and earlier ones."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from qsweep.trial.key import stack_signature
 Settings = Mapping[str, Any]
 
 
-def likeness(settings: Settings) -> str:
-    """Equal for trials that differ in seed and stacking parameters alone: they take equally long."""
+def similarity(settings: Settings) -> str:
+    """Equal for trials that differ only in seed and stacking parameters, which take equally long."""
     return stack_signature({**settings, "seed": 0})
 
 
 @dataclass
-class _Alike:
-    """Trials that are alike: the work of each, how many have been measured, and their seconds together."""
+class _Similar:
+    """Similar trials: the work of each, how many have been measured, and their total seconds."""
 
     work: float
     count: int = 0
@@ -28,51 +28,52 @@ class _Alike:
 
 
 class Pace:
-    """The seconds of trials, as parts of their stacks.
+    """The seconds of trials, each a share of its stack's.
 
-    A trial takes the mean of like trials; where none has run, its work at the mean speed of all that have.
+    The estimate for a trial is the mean of similar trials, or, if none has run, its work divided by the mean speed of
+    all measured trials.
     """
 
     def __init__(self, workers: int, timings: Iterable[tuple[Settings, float]] = ()) -> None:
         """
         Args:
-            workers: how many stacks train at once.
+            workers: number of stacks that train at once.
             timings: settings and seconds of earlier trials.
         """
         self.workers = workers
-        self._alike: dict[str, _Alike] = {}
+        self._similar: dict[str, _Similar] = {}
         for settings, seconds in timings:
             self.add(settings, seconds)
 
     def add(self, settings: Settings, seconds: float) -> None:
-        """Note what a trial took."""
-        name = likeness(settings)
-        if name not in self._alike:
-            self._alike[name] = _Alike(cost.work(settings))
-        own = self._alike[name]
+        """Add the measured seconds of a trial."""
+        name = similarity(settings)
+        if name not in self._similar:
+            self._similar[name] = _Similar(cost.work(settings))
+        own = self._similar[name]
         own.count += 1
         own.seconds += seconds
 
     def has_like(self, stack: Stack) -> bool:
-        """Whether trials like a stack's have been measured."""
-        return likeness(stack[0].settings) in self._alike
+        """Whether trials similar to those of a stack have been measured."""
+        return similarity(stack[0].settings) in self._similar
 
     def of(self, stack: Stack) -> float:
-        """The seconds that a stack takes. Its trials are alike, and something has been measured."""
+        """The estimated seconds of a stack, whose trials are similar. Something must have been measured."""
         settings = stack[0].settings
-        if (own := self._alike.get(likeness(settings))) is not None:
+        if (own := self._similar.get(similarity(settings))) is not None:
             return own.seconds / own.count * len(stack)
-        seconds = sum(each.seconds for each in self._alike.values())
-        work = sum(each.work * each.count for each in self._alike.values())
+        seconds = sum(each.seconds for each in self._similar.values())
+        work = sum(each.work * each.count for each in self._similar.values())
         return cost.work(settings) * seconds / work * len(stack)
 
     def left(self, flights: Iterable[Flight], waiting: Iterable[Stack]) -> float | None:
-        """The seconds until the last stack ends; None while nothing has been measured.
+        """The estimated seconds until the last stack ends; None if nothing has been measured.
 
         Args:
-            flights: stacks that train, each with the seconds since it began.
+            flights: stacks in training, each with the seconds since its start.
         """
-        if not self._alike:
+        if not self._similar:
             return None
         running = [max(self.of(stack) - elapsed, 0.0) for stack, elapsed in flights]
         later = [self.of(stack) for stack in waiting]

@@ -1,4 +1,4 @@
-"""The tables of a sweep while it runs."""
+"""Updates the tables of a sweep while it runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from qsweep.errors import UserError
 from qsweep.runner.schedule import Flight, Progress, Stack
 
 REFRESH_SECONDS = 60.0
-"""Between two writings of the tables while a sweep runs."""
+"""Interval between updates of the tables."""
 REST = 20
-"""Writings take turns with at least so many times their own length of other work."""
+"""After an update, at least so many times its duration passes before the next."""
 
 
 class Refreshing:
-    """A progress that also writes a sweep's tables again, about once a minute, while stacks train."""
+    """A progress that also updates a sweep's tables about once a minute."""
 
     def __init__(self, progress: Progress, write: Callable[[], None]) -> None:
         self._progress = progress
@@ -45,7 +45,7 @@ class Refreshing:
             return
         try:
             self._write()
-        except UserError as error:  # the tables are written at the end once more: what trains goes on
-            self._progress.note(f"the tables are not refreshed: {error}")
+        except UserError as error:  # training continues: the tables are written again at the end
+            self._progress.note(f"the tables could not be updated: {error}")
         self._is_stale = False
         self._due = monotonic() + max(REFRESH_SECONDS, REST * (monotonic() - begun))

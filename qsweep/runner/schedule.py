@@ -1,6 +1,6 @@
-"""The scheduler: forms stacks of missing trials, runs them on a backend, commits what comes back, finds the culprit.
+"""The scheduler: forms stacks of missing trials, runs them on a backend, commits records, and isolates failing trials.
 
-It is given the job as an argument and knows nothing of training.
+The job is an argument: the scheduler does not depend on training.
 """
 
 from __future__ import annotations
@@ -23,48 +23,48 @@ from qsweep.runner.backends import Backend
 from qsweep.trial.key import Trial, stack_signature
 
 Job = Callable[[list[dict[str, Any]], list[bytes]], list[dict[str, Any]]]
-"""Settings of the trials of one stack, and the weights that each starts from → their records, in order. Never raises
-for a trial's sake."""
+"""Settings of the trials of a stack, and the weights that each starts from → their records, in order. Never raises
+because of a trial."""
 
 Stack = tuple[Trial, ...]
 Flight = tuple[Stack, float]
-"""A stack that trains, and the seconds since it began."""
+"""A stack in training, and the seconds since its start."""
 Inputs = Callable[[Trial], bytes | None]
-"""The weights that a trial starts from; None of one that starts with its training."""
+"""The weights that a trial starts from; None if it starts with training."""
 
 STRIKES = 2
-"""A single trial that has killed its worker this often has failed."""
+"""A trial that alone has killed its worker so often has failed."""
 
 POLL_SECONDS = 0.2
 
 AT_ONCE = (signal.SIGTERM, signal.SIGHUP)
-"""What a batch system sends, and a terminal that closes: nobody waits for what is still running."""
+"""Signals of batch systems and of closing terminals, after which running stacks are not awaited."""
 
 
 class Progress(Protocol):
-    """What the scheduler tells while it runs."""
+    """Receives reports from the scheduler."""
 
     def more(self, count: int) -> None:
-        """So many trials more will be trained."""
+        """`count` more trials will be trained."""
 
     def finished(self, records: Sequence[Mapping[str, Any]]) -> None:
         """These records were committed."""
 
     def working(self, flights: Sequence[Flight], waiting: Sequence[Stack]) -> None:
-        """Several times a second: what trains, and what is to be trained after it."""
+        """Called several times per second with the stacks that are training and waiting."""
 
     def note(self, text: str) -> None:
-        """Something worth a line."""
+        """A message for the user."""
 
 
 @dataclass
 class Summary:
-    """How a run ended.
+    """The outcome of a run.
 
     Attributes:
-        trained: keys of what was trained to an end, done or diverged.
-        statuses: of all that ran, failures included.
-        conflicts: keys whose records differ.
+        trained: keys of trials that are done or diverged.
+        statuses: of all trials that ran, including failures.
+        conflicts: keys with conflicting records.
         stopped_by: the signal that stopped it.
     """
 
@@ -74,13 +74,13 @@ class Summary:
     stopped_by: signal.Signals | None = None
 
     def __add__(self, other: Summary) -> Summary:
-        """Of one run after the other."""
+        """The summary of two consecutive runs."""
         stopped_by = self.stopped_by or other.stopped_by
         trained, conflicts = [*self.trained, *other.trained], [*self.conflicts, *other.conflicts]
         return Summary(trained, self.statuses + other.statuses, conflicts, stopped_by)
 
     def is_over(self, exit_first: bool) -> bool:
-        """Whether nothing may run after this: it was interrupted, or the first failure is the end and there was one."""
+        """Whether nothing may run after this: it was interrupted, or a trial failed and `exit_first` is set."""
         return self.stopped_by is not None or (exit_first and bool(self.statuses.keys() - set(FINAL)))
 
 
@@ -97,11 +97,11 @@ def form_stacks(
     """Stacks of trials that share a signature, longest first.
 
     Args:
-        limit: trials a stack at most.
-        fits: how many trials like this one a worker's memory holds.
-        work: how long a trial takes, in any unit.
+        limit: maximum trials per stack.
+        fits: how many trials like this one fit in a worker's memory.
+        work: the duration of a trial, in any unit.
     """
-    share = math.ceil(len(trials) / (2 * workers))  # so that every worker gets some, and no one waits long for the last
+    share = math.ceil(len(trials) / (2 * workers))  # so that every worker gets some, and the last stack is not long
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(stack_signature(trial.settings), []).append(trial)
@@ -115,7 +115,7 @@ def _cut(trials: Sequence[Trial], size: int) -> Iterator[Stack]:
 
 
 def halves(stack: Stack) -> list[Stack]:
-    """A stack in two, to find who is to blame."""
+    """A stack split in two, to isolate a failing trial."""
     middle = (len(stack) + 1) // 2
     return [part for part in (stack[:middle], stack[middle:]) if part]
 
@@ -132,11 +132,11 @@ def run(
     exit_first: bool = False,
     inputs: Inputs = lambda trial: None,
 ) -> Summary:
-    """Run all stacks; what finished is committed when this returns, also after an interrupt.
+    """Run all stacks. Finished trials have been committed when this returns, even after an interrupt.
 
     Args:
-        commit: puts records into the store, all or none; returns the keys whose record differs from an earlier one.
-        exit_first: submit no more after the first trial that fails.
+        commit: stores records, all or none; returns the keys of conflicting ones.
+        exit_first: submit nothing after the first failed trial.
 
     Raises:
         UserError: the store can't be written; what was committed before is safe.
@@ -149,15 +149,15 @@ class _Run:
     """One run.
 
     Attributes:
-        queue: stacks that wait.
-        suspects: stacks that were in flight when a worker died: they go first, and each alone.
+        queue: waiting stacks.
+        suspects: stacks that were in flight when a worker died: they run first, one at a time.
         alone: whether a suspect is in flight.
-        flying: stacks that were submitted.
-        since: when stacks in flight began to train.
-        strikes: workers that single trials have killed, by key.
-        closing: submit no more.
-        stop_now: keep nothing that is still running.
-        in_job: a job runs inside of this very call, on the serial backend.
+        flying: submitted stacks.
+        since: when stacks in flight started to train.
+        strikes: number of workers that a single trial has killed, by key.
+        closing: submit nothing more.
+        stop_now: discard what is still running.
+        in_job: a job is running inside this call, on the serial backend.
     """
 
     job: Job
@@ -177,7 +177,7 @@ class _Run:
     closing: bool = False
     stop_now: bool = False
     in_job: bool = False
-    stop_told: bool = False
+    stop_reported: bool = False
     slowest: float = 0.0
 
     def all(self) -> Summary:
@@ -200,7 +200,7 @@ class _Run:
             wait(self.flying, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
             self._keep(self._take_finished())
             if self.summary.stopped_by is not None:
-                self._tell_stop()
+                self._report_stop()
 
     # submitting
 
@@ -208,7 +208,7 @@ class _Run:
         return not self.closing and bool(self.suspects or self.queue)
 
     def _room(self) -> bool:
-        """Whether another stack may be submitted; after a lost worker, what was in flight goes one at a time."""
+        """Whether another stack may be submitted. After a worker died, the stacks in flight run one at a time."""
         if self.suspects or self.alone:
             return not self.flying
         return len(self.flying) < self.backend.slots
@@ -218,10 +218,10 @@ class _Run:
             pass
 
     def _start(self, source: deque[Stack]) -> bool:
-        """Submit the first stack of a queue; it stays there, and this is False, if the executor has just broken."""
+        """Submit the first stack of a queue. If the executor has just broken, the stack stays there; returns False."""
         self.executor = executor = self.executor or self.backend.open()
         self.in_job = self.backend.in_process
-        if self.in_job:  # nothing more can be said until it has ended
+        if self.in_job:  # the next report is possible only when the job has ended
             self.progress.working([(source[0], 0.0)], (*self.suspects, *self.queue)[1:])
         try:
             given = [weights for trial in source[0] if (weights := self.inputs(trial)) is not None]
@@ -237,7 +237,7 @@ class _Run:
         return True
 
     def _flights(self) -> list[Flight]:
-        """What trains: workers take stacks in the order in which they were submitted."""
+        """The stacks in training: workers take stacks in the order of submission."""
         now = time.monotonic()
         running = [future for future in self.flying if not future.done()][: self.backend.workers]
         self.since = {future: self.since.get(future, now) for future in running}
@@ -246,18 +246,18 @@ class _Run:
     # collecting
 
     def _take_finished(self) -> list[dict[str, Any]]:
-        """Records of all that has finished since the last look."""
+        """The records of stacks that have finished since the last call."""
         deaths = [future.exception() for future in self.flying if _lost(future)]
         if deaths:
-            self._kill()  # nothing changes any more after this: what finished meanwhile counts
+            self._kill()  # nothing changes after this: what has finished by now counts
         finished = [future for future in self.flying if future.done() and not _lost(future)]
         records = [record for future in finished for record in self._accepted(self.flying.pop(future), future)]
         if deaths:
-            records += self._mourn(str(deaths[0]))
+            records += self._suspect(str(deaths[0]))
         return records
 
     def _accepted(self, stack: Stack, future: Future[Any]) -> list[dict[str, Any]]:
-        """Records that count. Only a stack of one can fail: what failed in a larger one is tried again in halves."""
+        """The records that count. Only a stack of one can fail: failed trials of a larger one are retried in halves."""
         error = future.exception()
         records = future.result() if error is None else [_failed(t, f"{type(error).__name__}: {error}") for t in stack]
         bad = tuple(trial for trial, record in zip(stack, records, strict=True) if record["status"] not in FINAL)
@@ -266,20 +266,20 @@ class _Run:
         self.queue.extendleft(reversed(halves(bad) if len(bad) == len(stack) else [bad]))
         return [record for record in records if record["status"] in FINAL]
 
-    def _mourn(self, reason: str) -> list[dict[str, Any]]:
-        """A worker died, and every stack in flight with it; whose fault it was is found by running each alone."""
+    def _suspect(self, reason: str) -> list[dict[str, Any]]:
+        """After a worker died with all stacks in flight, run each of them alone to find the cause."""
         lost = list(self.flying.values())
         self.flying.clear()
         if len(lost) == 1:
             return self._blame(lost[0], reason)
-        self.progress.note(f"a worker died ({_last_words(reason)}): {len(lost)} stacks are run again, one at a time")
+        self.progress.note(f"a worker died ({_exit_status(reason)}): {len(lost)} stacks are retried, one at a time")
         self.suspects.extend(lost)
         return []
 
     def _blame(self, stack: Stack, reason: str) -> list[dict[str, Any]]:
         if len(stack) > 1:
             self.progress.note(
-                f"a worker died ({_last_words(reason)}) with a stack of {len(stack)}: halved and run again"
+                f"a worker died ({_exit_status(reason)}) with a stack of {len(stack)}: it is retried in halves"
             )
             self.suspects.extendleft(reversed(halves(stack)))
             return []
@@ -288,10 +288,10 @@ class _Run:
         if self.strikes[key] < STRIKES:
             self.suspects.appendleft(stack)
             return []
-        return [_failed(stack[0], f"killed its worker {STRIKES} times: {_last_words(reason)}")]
+        return [_failed(stack[0], f"killed its worker {STRIKES} times: {_exit_status(reason)}")]
 
     def _keep(self, records: list[dict[str, Any]]) -> None:
-        """Commit in one transaction."""
+        """Commit records in one transaction."""
         if not records:
             return
         self.summary.conflicts += self.commit(records)
@@ -311,10 +311,10 @@ class _Run:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C once: submit no more and keep what is running; twice, a SIGTERM or a SIGHUP: stop now.
+        """The first Ctrl-C: submit nothing more and wait for running stacks. A second one, SIGTERM or SIGHUP: stop now.
 
-        The handler only notes it, so that no commit is broken off, nor records lost that have just come in; the loop
-        sees it within POLL_SECONDS. But a job that runs in this very process must be broken off from inside.
+        The handler only sets flags, so that no commit is interrupted and no record that has just arrived is lost; the
+        loop sees them within POLL_SECONDS. Only a job in this process must be interrupted from inside.
         """
 
         def stop(number: int, frame: FrameType | None) -> None:
@@ -324,10 +324,10 @@ class _Run:
             if self.in_job and self.stop_now:
                 raise _StopNow
             if self.in_job:
-                self._tell_stop()
+                self._report_stop()
 
-        heard = threading.current_thread() is threading.main_thread()  # Python lets no other thread handle signals
-        wanted = [n for n in (signal.SIGINT, *AT_ONCE) if heard and signal.getsignal(n) != signal.SIG_IGN]
+        can_handle = threading.current_thread() is threading.main_thread()  # other threads can't handle signals
+        wanted = [n for n in (signal.SIGINT, *AT_ONCE) if can_handle and signal.getsignal(n) != signal.SIG_IGN]
         before = {number: signal.signal(number, stop) for number in wanted}
         try:
             yield
@@ -335,32 +335,32 @@ class _Run:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _tell_stop(self) -> None:
-        if not self.stop_told and not self.stop_now:
-            self.stop_told = True
+    def _report_stop(self) -> None:
+        if not self.stop_reported and not self.stop_now:
+            self.stop_reported = True
             self.progress.note(f"stopping: {self._running()}; Ctrl-C again stops now")
 
     def _running(self) -> str:
         count = min(len(self.flying) or 1, self.backend.workers)
         longest = f", at most about {self.slowest:.0f} s more" if self.slowest else ""
-        stacks = "stack that runs" if count == 1 else f"{count} stacks that run"
-        return f"keeping the {stacks} now{longest}"
+        stacks = "the running stack" if count == 1 else f"{count} running stacks"
+        return f"waiting for {stacks}{longest}"
 
 
 class _StopNow(BaseException):
-    """Leave a job that runs in this process, from inside a signal handler."""
+    """Raised in a signal handler to interrupt a job in this process."""
 
 
 def _lost(future: Future[Any]) -> bool:
-    """Whether a worker's death took this one's result."""
+    """Whether the result was lost because a worker died."""
     return future.done() and isinstance(future.exception(), BrokenExecutor)
 
 
 def _failed(trial: Trial, reason: str) -> dict[str, Any]:
-    """The record of a trial that gave none."""
+    """The record of a trial that failed without one."""
     return {
         "key": trial.key,
-        "environment": "",  # the process that it ran in did not live to tell
+        "environment": "",  # unknown: its process died
         "trial": trial.settings,
         "status": "failed",
         "reason": reason[:300],
@@ -370,10 +370,10 @@ def _failed(trial: Trial, reason: str) -> dict[str, Any]:
     }
 
 
-def _last_words(reason: str) -> str:
-    """What an executor says of a dead worker, as short as it can be: `SIGKILL(-9)`."""
+def _exit_status(reason: str) -> str:
+    """The exit status of a dead worker from an executor's message: `SIGKILL(-9)`."""
     codes = re.findall(r"SIG[A-Z]+\(-\d+\)|EXIT\(\d+\)", reason)
-    return ", ".join(dict.fromkeys(codes)) or " ".join(reason.split())[:120] or "no word"
+    return ", ".join(dict.fromkeys(codes)) or " ".join(reason.split())[:120] or "no message"
 
 
 def missing(trials: Iterable[Trial], known: Mapping[str, Any]) -> list[Trial]:

@@ -1,8 +1,8 @@
-"""A search in place of a whole grid: where trials begin to reach an accuracy, going up an axis, found by bisection.
+"""Searches a grid by bisection for the lowest value of an axis that reaches an accuracy, instead of training all of it.
 
-Which trials come next follows from the records alone, so that a search that was interrupted goes on where it was. Of
-each line of the grid (one place on all other axes) the ends and the middle are looked at, then the halves between the
-highest value that fails and the lowest that reaches, then the neighbours of what was found.
+The next trials follow from the records alone, so that an interrupted search continues where it was. In each line of the
+grid (one place on all other axes), the ends and the middle are trained first, then midpoints between the highest value
+that fails and the lowest that reaches the accuracy, then the neighbours of the result.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from qsweep.trial.reach import ACCURACIES, edge, mean, read_reach
 
 Records = Mapping[str, Record]
 Line = Mapping[float, Sequence[Trial]]
-"""The trials, one a seed, at each value of the axis, ascending."""
+"""The trials, one per seed, at each value of the axis, ascending."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to.
+    """The result of a search.
 
     Attributes:
-        lines: how many lines of the grid there are.
-        edges: in how many of them an edge was found.
-        uneven: the lines, by their places, in which a value above the lowest that reaches does not.
-        needed: trials that it still needs; none when it is at its end.
-        left: trials of the grid that it does without.
+        lines: number of lines of the grid.
+        edges: number of lines in which an edge was found.
+        uneven: the places of lines in which a value above the lowest that reaches the accuracy fails.
+        needed: number of trials that it still needs; 0 at the end.
+        left: number of trials of the grid that it does not need.
     """
 
     lines: int
@@ -54,7 +54,7 @@ class Bisection:
 
     @cached_property
     def _references(self) -> list[list[Trial]]:
-        """The trials that have no value of the axis, by place: all are trained."""
+        """The trials without a value of the axis, by place; all of them are trained."""
         found: dict[tuple[object, ...], list[Trial]] = {}
         for row in self._plan.rows:
             if row.axes[self._axis] is None:
@@ -63,7 +63,7 @@ class Bisection:
 
     @cached_property
     def _lines(self) -> dict[str, Line]:
-        """By the place on the other axes, in words."""
+        """The lines of the grid, by their places on the other axes in words."""
         found: dict[str, dict[float, list[Trial]]] = {}
         for row in self._plan.rows:
             if row.axes[self._axis] is not None:
@@ -76,13 +76,13 @@ class Bisection:
         others = {name: value for i, (name, value) in enumerate(pairs) if i != self._axis and value is not None}
         return " ".join(f"{name}={value if isinstance(value, str) else show(value)}" for name, value in others.items())
 
-    # what comes next
+    # the next trials
 
     def wanted(self, records: Records, tried: Collection[str] = ()) -> list[Trial]:
-        """The trials that the search needs now; none when it is at its end.
+        """The trials that the search needs now; [] at the end.
 
         Args:
-            tried: keys of what this run has trained already: what failed is not waited for.
+            tried: keys of trials that this run has trained: failed ones are not retried.
         """
         needed = [trial for own in self._references for trial in own]
         target = self._target(records)
@@ -92,14 +92,14 @@ class Bisection:
         return list({trial.key: trial for trial in lacking}.values())
 
     def _target(self, records: Records) -> float:
-        """The accuracy to reach; NaN while references lack."""
+        """The accuracy to reach; NaN while references are missing."""
         means = [_mean(own, records) for own in self._references]
         if self._reach.is_share and None in means:
             return math.nan
         return self._reach.target(accuracy for accuracy in means if accuracy is not None)
 
     def _next(self, line: Line, records: Records, target: float) -> list[float]:
-        """The values of a line that are looked at next, known ones among them."""
+        """The values of a line that are needed next, including known ones."""
         values = list(line)
         first = [values[0], values[len(values) // 2], values[-1]]
         known = self._known(line, records)
@@ -115,14 +115,14 @@ class Bisection:
         return [values[i] for i in (at - 2, at - 1, at + 1) if 0 <= i < len(values)]
 
     def _known(self, line: Line, records: Records) -> dict[float, float]:
-        """Mean accuracies where all seeds are known."""
+        """The mean accuracies of values whose seeds are all known."""
         means = {value: _mean(trials, records) for value, trials in line.items()}
         return {value: accuracy for value, accuracy in means.items() if accuracy is not None}
 
-    # what came of it
+    # the result
 
     def found(self, records: Records) -> Found:
-        """What the records say."""
+        """The result of the search, given the records."""
         target = self._target(records)
         edges = {place: edge(self._known(line, records), target) for place, line in self._lines.items()}
         needed = {trial.key for trial in self.wanted(records)}
@@ -137,7 +137,7 @@ def _is_final(trial: Trial, records: Records) -> bool:
 
 
 def _mean(trials: Iterable[Trial], records: Records) -> float | None:
-    """Over seeds; NaN where one diverged, None where one is not known for good."""
+    """The mean accuracy over seeds; NaN if one diverged, None if one has no final record."""
     found = []
     for trial in trials:
         if not _is_final(trial, records):

@@ -1,4 +1,4 @@
-"""One sweep from spec to figures: expand → skip what is known → train the rest → tables → figures."""
+"""Runs a sweep from spec to figures: expand → skip known trials → train the others → tables → figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from qsweep.results.weights import Weights
 from qsweep.runner import backends, lock, schedule
 from qsweep.runner.checks import get_data, owner_of
 from qsweep.runner.inspection import Nets, check_places, file_of, inspect, to_inspect
-from qsweep.runner.lineage import family, giving_weights, taken_over
+from qsweep.runner.lineage import family, storing_weights, taken_over
 from qsweep.runner.outlook import (
     Options,
     Outlook,
@@ -49,7 +49,7 @@ from qsweep.trial.key import Trial
 
 @dataclass(frozen=True)
 class Result:
-    """How a sweep ended."""
+    """The outcome of a sweep."""
 
     folder: Path
     plan: Plan
@@ -59,17 +59,17 @@ class Result:
     records: Mapping[str, Record]
     drawn: Drawn
     found: Found | None = None
-    """What a search came to."""
+    """The result of a search."""
 
     @property
     def bases(self) -> int:
-        """How many of those trained have no row: others started from what they gave."""
+        """How many of the trained trials have no row: other trials started from their weights."""
         own = {trial.key for trial in self.plan.trials}
         return sum(key not in own for key in self.summary.trained)
 
     @property
     def statuses(self) -> Counter[str]:
-        """Of all trials of the plan, `missing` among them."""
+        """The number of trials of the plan by status, including `missing`."""
         return Counter(self.records[t.key].status if t.key in self.records else "missing" for t in self.plan.trials)
 
 
@@ -83,11 +83,11 @@ def run(
     """Run a spec: train what is missing, write its folder, draw its figures.
 
     Args:
-        plan: the spec's, where it has been read before.
-        begin: told what is to be done before anything slow happens.
+        plan: the plan of the spec, if it has been read already.
+        begin: called with the outlook before anything slow happens.
 
     Raises:
-        UserError: whatever the user can mend; records that were committed before are safe.
+        UserError: any error that the user can fix; committed records are safe.
     """
     environment.check_variables()
     plan = plan or plan_of(path, options)
@@ -107,12 +107,12 @@ def run(
 
 
 class _Sweep:
-    """A sweep that runs.
+    """A running sweep.
 
     Attributes:
         here: the environment that its trials train in.
-        everyone: keys of its trials, and of the bases that these start from.
-        files: of those with a user's own net, the file as the spec names it, by key.
+        everyone: keys of its trials and of their bases.
+        files: the user's file, as the spec names it, of each trial with an own net, by key.
         ended: the records of this run, by key.
     """
 
@@ -136,7 +136,7 @@ class _Sweep:
         plan, options, note = self.plan, self.options, self.progress.note
         records, damaged = self.store.look_up(self.everyone, self.here)
         if damaged:
-            note(f"{len(damaged)} damaged rows in the store are set aside; their trials are trained again")
+            note(f"{len(damaged)} damaged rows in the store are set aside; their trials are retrained")
         trials = wanted(plan, records, self.weights, options)
         nets = inspect(to_inspect(trials), plan.spec, note)
         check_places(plan, nets)
@@ -146,7 +146,7 @@ class _Sweep:
         known = count_known(plan, records)
         pace = Pace(options.at_once, self.store.timings(self.here) if stacks else [])
         begin(Outlook(plan, self.target.name, known, stacks, pace, failing, nets, lacking))
-        get_data(plan, stacked(stacks), note)  # before anything is written: without data there is no sweep
+        get_data(plan, stacked(stacks), note)  # before anything is written, since without data there is no sweep
         self._keep_plan(is_changed=bool(trials))
         summary = Summary()
         if trials:
@@ -159,7 +159,7 @@ class _Sweep:
         return Result(self.target, plan, known, self._elsewhere(records), summary, records, drawn, found)
 
     def _keep_plan(self, is_changed: bool) -> None:
-        """Note in the store what the sweep consists of. Tables of records that it does not have are kept."""
+        """Store the keys of the sweep. Tables of records that are not in the store are copied first."""
         name = self.target.name
         if is_changed and name not in self.store.plans() and (kept := folder.set_aside(self.target)):
             self.progress.note(f"{self.target} has results that are not in this store: its tables are kept in {kept}")
@@ -168,11 +168,11 @@ class _Sweep:
         self.store.keep_sources(self.plan.spec.texts)
 
     def _records(self) -> dict[str, Record]:
-        """What the store has of the sweep now."""
+        """The current records of the sweep."""
         return self.store.look_up(self.everyone, self.here)[0]
 
     def _elsewhere(self, records: Mapping[str, Record]) -> int:
-        """How many trials were known from another environment."""
+        """How many trials have their record from another environment."""
         own = [records[trial.key] for trial in self.plan.trials if trial.key in records]
         return sum(record.environment != self.here and record.status in FINAL for record in own)
 
@@ -186,11 +186,11 @@ class _Sweep:
         folder.write(self.target, self.plan, self.owner, records, self._origin)
 
     def _refresh(self) -> None:
-        """Write the tables of what the store has now."""
+        """Write the tables of the current records."""
         self._write(self._records())
 
     def _drawn(self) -> Drawn:
-        """The figures of a run that has ended, whose summary is worth more than a complaint about them."""
+        """Draw the figures after a run. An error is reported after the summary instead of raised."""
         try:
             return draw_folder(self.target)
         except UserError as error:
@@ -199,12 +199,12 @@ class _Sweep:
     # training
 
     def _train_all(self, failing: Sequence[Trial], stacks: list[Stack], nets: Nets) -> Summary:
-        """Train stacks, and then what a search asks for.
+        """Train stacks, then the trials that a search needs.
 
         Args:
-            failing: trials whose nets can not be built.
+            failing: trials whose nets can't be built.
         """
-        self._refresh()  # so that `table` and `plot` show the plan, and soon what has finished
+        self._refresh()  # so that `table` and `plot` show the plan, and later finished trials
         self.progress = Refreshing(self.progress, self._refresh)
         summary = Summary()
         try:
@@ -213,12 +213,12 @@ class _Sweep:
                 summary += self._train(stacks)
                 is_searching = self.plan.spec.search and not summary.is_over(self.options.exit_first)
                 stacks = self._more(nets) if is_searching else []
-        finally:  # whatever happened, the table shows what the store has
+        finally:  # the table shows the records of the store in any case
             self._refresh()
         return summary
 
     def _give_up(self, trials: Sequence[Trial], nets: Nets) -> Summary:
-        """Commit that trials have failed whose nets can not be built."""
+        """Commit failures of trials whose nets can't be built."""
         failures = [(trial, own.failure) for trial in trials if (own := nets.of(trial)) and own.failure]
         records = [job.unbuilt(trial.settings, failure, self.device) for trial, failure in failures]
         if records:
@@ -226,17 +226,17 @@ class _Sweep:
         return Summary(statuses=Counter(record["status"] for record in records))
 
     def _more(self, nets: Nets) -> list[Stack]:
-        """The stacks that a search asks for next."""
+        """The stacks that a search needs next."""
         trials = wanted(self.plan, self._records(), self.weights, self.options, self.ended.keys())
         stacks = stacks_of(self.plan, trials, nets, self.options)
         self.progress.more(sum(map(len, stacks)))
         return stacks
 
     def _train(self, stacks: Sequence[Stack]) -> Summary:
-        """Run all stacks, one stage after the other: what a stage starts from must be there."""
+        """Run all stacks, one stage after the other, since a stage starts from the weights of an earlier one."""
         trials = stacked(stacks)
         train = job.Job(
-            self.plan.spec.texts, data_folder().resolve(), self.device, self.options.timeout, giving_weights(trials)
+            self.plan.spec.texts, data_folder().resolve(), self.device, self.options.timeout, storing_weights(trials)
         )
         backend = backends.backend(self.options.backend, self.options.workers)
         commit = partial(self._commit, self.store.begin_run(self._origin))
@@ -251,18 +251,18 @@ class _Sweep:
         return summary
 
     def _commit(self, run_id: int, records: Sequence[dict[str, Any]]) -> list[str]:
-        """Put records into the store; the keys whose record differs from an earlier one."""
+        """Store records; return the keys of conflicting ones."""
         for record in records:
             if record["key"] in self.files and record["status"] not in FINAL:
                 record.update(with_file(record, self.files[record["key"]]))
             self.ended[record["key"]] = record
-            if "weights" in record:  # before the record, which says that they are there
+            if "weights" in record:  # before the record, which promises that they exist
                 record["run"]["weights"] = self.weights.put(record["key"], record["weights"])
         return self.store.add(records, run_id)
 
     def _ready(self, stacks: Sequence[Stack], commit: Callable[..., list[str]]) -> list[Stack]:
-        """The trials whose bases gave weights. Those whose bases ended otherwise take that over; the others must
-        wait."""
+        """The stacks of trials whose bases have weights. If a base has none, its trials get its outcome, or wait if it
+        has not run."""
         trials = [trial for stack in stacks for trial in stack]
         ready = {trial.key for trial in trials if self.weights.get(trial.bases[-1].key) is not None}
         others = {trial.key: trial.bases[-1].key for trial in trials if trial.key not in ready}
@@ -280,22 +280,24 @@ class _Sweep:
         return [kept for stack in stacks if (kept := tuple(trial for trial in stack if trial.key in ready))]
 
     def _start(self, trial: Trial) -> bytes | None:
-        """What a trial's last stage starts from.
+        """The weights that a trial's last stage starts from.
 
         Raises:
-            UserError: it was there, and is there no more.
+            UserError: they no longer exist.
         """
         if not trial.bases:
             return None
         content = self.weights.get(trial.bases[-1].key)
         if content is None:
-            raise UserError(f"the weights of {trial.bases[-1].key[:10]} are gone from {self.weights.folder}: run again")
+            raise UserError(
+                f"the weights of {trial.bases[-1].key[:10]} have disappeared from {self.weights.folder}: run again"
+            )
         return content
 
 
 def exit_code(result: Result) -> int:
-    """0 if all is known for good; 1 if a trial failed or a promise broke; 2 if a figure could not be drawn; 130 or 143
-    if it was interrupted."""
+    """0 if all records are final; 1 if a trial failed or records conflict; 2 if a figure could not be drawn; 130 or 143
+    if the run was interrupted."""
     if result.summary.stopped_by is not None:
         return 128 + int(result.summary.stopped_by)
     bad = result.statuses.keys() - set(FINAL) - ({"missing"} if result.found else set())

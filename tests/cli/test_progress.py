@@ -211,4 +211,4 @@ def test_failed_refresh_is_reported_and_does_not_end_the_run(capsys: pytest.Capt
     own = refresh.Refreshing(Display(), full)
     own._due = 0.0
     own.finished([{"status": "done", "run": {"seconds": 0.0}}])
-    assert capsys.readouterr().err == "the tables are not refreshed: no space\n"
+    assert capsys.readouterr().err == "the tables could not be updated: no space\n"

@@ -1,4 +1,4 @@
-"""One contract for all backends, and what only processes can do."""
+"""The contract of all backends, and properties of processes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def opened(request: pytest.FixtureRequest) -> tuple[Backend, Executor]:
     return chosen, chosen.open()
 
 
-def test_submit_gives_the_jobs_result(opened: tuple[Backend, Executor]) -> None:
+def test_submit_returns_the_result_of_the_job(opened: tuple[Backend, Executor]) -> None:
     _, executor = opened
     assert [executor.submit(fake_job.double, n).result(30) for n in range(5)] == [0, 2, 4, 6, 8]
 
 
 @pytest.mark.parametrize("error", [ValueError, MemoryError, SystemExit])
-def test_submit_gives_the_jobs_exception_and_goes_on(
+def test_submit_returns_the_exception_of_the_job_and_the_executor_continues(
     opened: tuple[Backend, Executor], error: type[BaseException]
 ) -> None:
     _, executor = opened
@@ -44,7 +44,7 @@ def test_submit_gives_the_jobs_exception_and_goes_on(
     assert executor.submit(fake_job.double, 1).result(30) == 2
 
 
-def test_kill_settles_every_future_and_open_works_again(opened: tuple[Backend, Executor]) -> None:
+def test_kill_completes_every_future_and_open_works_again(opened: tuple[Backend, Executor]) -> None:
     chosen, executor = opened
     futures = [executor.submit(time.sleep, 0.02) for _ in range(20)]
     chosen.kill(executor)
@@ -53,7 +53,7 @@ def test_kill_settles_every_future_and_open_works_again(opened: tuple[Backend, E
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_backend_says_where_its_jobs_run(name: str) -> None:
+def test_backend_declares_where_its_jobs_run(name: str) -> None:
     chosen = backend(name, 2)
     assert chosen.in_process == (chosen.open().submit(os.getpid).result(30) == os.getpid())
 
@@ -63,7 +63,7 @@ def test_backend_of_an_unknown_name_is_refused() -> None:
         backend("locale", 2)
 
 
-def test_serial_lets_an_interrupt_through_at_once() -> None:
+def test_serial_propagates_an_interrupt_at_once() -> None:
     with pytest.raises(KeyboardInterrupt):
         backend("serial", 1).open().submit(fake_job.fail, KeyboardInterrupt)
 
@@ -71,7 +71,7 @@ def test_serial_lets_an_interrupt_through_at_once() -> None:
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
-def test_loky_still_has_the_private_names_that_we_use() -> None:
+def test_loky_still_has_the_private_names_that_are_used() -> None:
     chosen = backend("local", 2)
     executor = chosen.open()
     used = set(re.findall(r"executor\.(_\w+)", Path(backends.__file__).read_text(encoding="utf-8")))
@@ -94,7 +94,7 @@ def test_loky_still_has_the_private_names_that_we_use() -> None:
     assert not any(process.is_alive() for process in processes.values()), look
 
 
-def test_local_workers_ignore_interrupts_from_their_first_moment() -> None:
+def test_local_workers_ignore_interrupts_from_the_start() -> None:
     chosen = backend("local", 2)
     chosen.kill(chosen.open())
     resource_tracker._resource_tracker._stop()  # as in a process that has started nothing yet
@@ -108,7 +108,7 @@ def test_local_workers_ignore_interrupts_from_their_first_moment() -> None:
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())  # the driver is interrupted as before
 
 
-def test_local_workers_ask_for_huge_pages_beside_what_the_user_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_workers_add_huge_pages_to_the_tunables_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     assert worker_environment()["GLIBC_TUNABLES"] == HUGE_PAGES
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=1")
@@ -126,12 +126,12 @@ def test_local_workers_have_their_environment(monkeypatch: pytest.MonkeyPatch) -
     own.kill(executor)
 
 
-def test_local_workers_are_kept_for_the_next_sweep() -> None:
+def test_local_workers_are_reused_by_the_next_sweep() -> None:
     first = backend("local", 1).open().submit(os.getpid).result(30)
     assert backend("local", 1).open().submit(os.getpid).result(30) == first
 
 
-def test_local_a_killed_worker_breaks_the_executor_says_the_signal_and_ends_the_others(
+def test_local_killed_worker_breaks_the_executor_with_the_signal_and_ends_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PATH", "")  # slim containers have no pgrep
@@ -152,7 +152,7 @@ def test_local_a_killed_worker_breaks_the_executor_says_the_signal_and_ends_the_
 @pytest.mark.parametrize(
     ("text", "workers"), [("100000 100000", 1), ("150000 100000", 2), ("max 100000", 64), ("", 64)]
 )
-def test_default_workers_keeps_to_a_containers_share(
+def test_default_workers_respects_the_cpu_limit_of_a_container(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, workers: int
 ) -> None:
     (tmp_path / "cpu.max").write_text(text)

@@ -1,4 +1,4 @@
-"""Export: what a trial has learnt, packed, comes back with every bit."""
+"""Export: the weights of a trial are packed and read back bit for bit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> C
     monkeypatch.setenv("QSWEEP_OFFLINE", "1")
 
     def run(trial: Trial, sources: dict[str, str] | None = None, **changed: Any) -> list[bytes]:
-        """The weights after each stage of a trial, which are in the results folder then, with its record."""
+        """Run the stages of a trial and store their weights and record in the results folder; returns the weights."""
         found: list[bytes] = []
         weights = Weights.beside(tmp_path, describe("cpu"))
         with closing(Store.open(tmp_path / "store.db")) as store:
@@ -53,11 +53,11 @@ def run(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> C
 
 
 def said_of(tmp_path: Path, key: str) -> tuple[int, list[str]]:
-    said: list[str] = []
-    return export(tmp_path, key, tmp_path / "model.safetensors", said.append), said
+    output: list[str] = []
+    return export(tmp_path, key, tmp_path / "model.safetensors", output.append), output
 
 
-def test_compressed_weights_come_back_from_a_file_of_the_size_that_the_table_claims(
+def test_compressed_weights_are_read_back_from_a_file_of_the_size_in_the_table(
     tmp_path: Path, trial: Make, run: Callable[..., list[bytes]]
 ) -> None:
     for stages in ([COMPRESS], [COMPRESS, {"retrain": {}}]):
@@ -121,7 +121,7 @@ def net(shape, classes):
 
 
 def bits_in(content: bytes, parameters: set[str]) -> int:
-    """Of the parameters in an exported file, from its header alone: codes, scales, and what is there in full."""
+    """The bits of the parameters in an exported file, from its header: codes, scales, and unpacked values."""
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     about = json.loads(header.pop("__metadata__")["packed"])
     sizes = {name: 8 * (own["data_offsets"][1] - own["data_offsets"][0]) for name, own in header.items()}
@@ -153,7 +153,7 @@ def bits_in(content: bytes, parameters: set[str]) -> int:
     ],
     ids=str,
 )
-def test_model_bits_are_those_that_the_exported_file_holds(
+def test_model_bits_equal_those_in_the_exported_file(
     tmp_path: Path, trial: Make, run: Callable[..., list[bytes]], changed: dict[str, Any]
 ) -> None:
     digest = hashlib.sha256(NORMED.encode()).hexdigest()
@@ -172,10 +172,10 @@ def test_model_bits_are_those_that_the_exported_file_holds(
     assert "model_bits" not in record.result
 
 
-def test_layers_of_records_from_before_are_exported_in_the_codes_of_their_formats(
+def test_layers_of_older_records_are_exported_in_the_codes_of_their_formats(
     tmp_path: Path, trial: Make, run: Callable[..., list[bytes]]
 ) -> None:
-    """Those that do not say which parameters training keeps rounded."""
+    """These records do not have the formats of parameters that training keeps rounded."""
     layers = {"linear1": {"weight": "mxfp8", "bias": FIXED}, "linear2": FLOAT}
     own = trial(**{**SMALL, "quantize": {"weight": "block4"}, "layers": layers})
     (weights,) = run(own, run={"seconds": 1.0, "stack": 1})
@@ -184,49 +184,47 @@ def test_layers_of_records_from_before_are_exported_in_the_codes_of_their_format
     assert found == 33 * 64 * 8 + 33 * 2 * 8 + 33 * 8 + (10 * 33 + 10) * 32
 
 
-def test_weights_that_were_not_kept_are_trained_again(
+def test_weights_that_were_not_stored_are_retrained(
     tmp_path: Path, trial: Make, run: Callable[..., list[bytes]]
 ) -> None:
     own = trial(**SMALL)
     (weights,) = run(own)
     Weights.beside(tmp_path, "").delete(own.key)
-    size, said = said_of(tmp_path, own.key)
-    assert "were not kept: training" in said[0]
+    size, output = said_of(tmp_path, own.key)
+    assert "were not stored: retraining" in output[0]
     assert load_weights(tmp_path / "model.safetensors").keys() == load(weights).keys()
     assert Weights.beside(tmp_path, describe("cpu")).get(own.key) == weights
     assert said_of(tmp_path, own.key) == (size, [])
 
 
-def test_weights_that_a_stage_left_and_that_are_lost_are_said(
-    tmp_path: Path, trial: Make, run: Callable[..., list[bytes]]
-) -> None:
+def test_lost_weights_of_a_stage_are_reported(tmp_path: Path, trial: Make, run: Callable[..., list[bytes]]) -> None:
     own = trial(**SMALL, stages=[COMPRESS])
     run(own)
     Weights.beside(tmp_path, "").delete(own.key)
-    with pytest.raises(UserError, match="are lost: `qsweep run SPEC --force` makes them again"):
+    with pytest.raises(UserError, match="are lost: retrain them with `qsweep run SPEC --force`"):
         said_of(tmp_path, own.key)
 
 
-def test_a_trial_that_is_not_done_has_no_weights(tmp_path: Path, trial: Make, run: Callable[..., list[bytes]]) -> None:
+def test_trial_that_is_not_done_has_no_weights(tmp_path: Path, trial: Make, run: Callable[..., list[bytes]]) -> None:
     own = trial(**SMALL)
     run(own, status="diverged", reason="NaN", result={})
     with pytest.raises(UserError, match="is diverged: it has no weights"):
         said_of(tmp_path, own.key)
 
 
-def test_a_trial_on_single_examples_has_no_weights(tmp_path: Path, run: Callable[..., list[bytes]]) -> None:
+def test_single_example_trial_has_no_weights(tmp_path: Path, run: Callable[..., list[bytes]]) -> None:
     given = {"data": "digits", "model": "softmax", "lr": 0.1, "loss": "squared_error", "iterations": 20, "window": 10}
     own = resolve({name: check(name, value) for name, value in given.items()}, 0)
     run(own)
-    with pytest.raises(UserError, match=r"trained on one example at a time \(iterations\): it keeps no weights"):
+    with pytest.raises(UserError, match=r"trained on one example at a time \(iterations\), which stores no weights"):
         said_of(tmp_path, own.key)
 
 
-def test_a_record_that_does_not_come_out_again_is_said(
+def test_record_that_can_not_be_reproduced_is_reported(
     tmp_path: Path, trial: Make, run: Callable[..., list[bytes]]
 ) -> None:
     own = trial(**SMALL)
     run(own, result={"test_accuracy": 0.5})
     Weights.beside(tmp_path, "").delete(own.key)
-    with pytest.raises(UserError, match="gave another result"):
+    with pytest.raises(UserError, match="had another result"):
         said_of(tmp_path, own.key)

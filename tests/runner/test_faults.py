@@ -1,4 +1,4 @@
-"""What may happen to a run from outside: nothing is lost, nothing hangs, and what happened is said."""
+"""Faults from outside: nothing is lost, nothing hangs, and the fault is reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def project(tmp_path: Path, data_folder: Path) -> Project:
 
 
 def started(project: Project) -> object:
-    """A long run, once some of its records are there."""
+    """A long run with some committed records."""
     process = project.start("run", "long.yaml", *SERIAL, "--stack", "2")
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
@@ -46,7 +46,7 @@ def started(project: Project) -> object:
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM], ids=["SIGHUP", "SIGTERM"])
-def test_a_run_that_is_hung_up_leaves_a_table(project: Project, number: signal.Signals) -> None:
+def test_run_ended_by_a_signal_leaves_a_table(project: Project, number: signal.Signals) -> None:
     process = started(project)
     process.send_signal(number)  # type: ignore[attr-defined]
     _, err = process.communicate(timeout=120)  # type: ignore[attr-defined]
@@ -55,7 +55,7 @@ def test_a_run_that_is_hung_up_leaves_a_table(project: Project, number: signal.S
     assert statuses == {"done", "missing"}
 
 
-def test_a_run_whose_folder_is_deleted_says_so_and_keeps_the_table(project: Project) -> None:
+def test_run_whose_store_is_deleted_reports_it_and_keeps_the_table(project: Project) -> None:
     process = started(project)
     shutil.rmtree(project.folder / "results")
     _, err = process.communicate(timeout=120)  # type: ignore[attr-defined]
@@ -93,7 +93,7 @@ def net(shape, classes, what):
 """
 
 
-def test_a_time_out_ends_nets_that_do_not_cooperate_and_their_neighbours_train(project: Project) -> None:
+def test_timeout_ends_nets_that_do_not_cooperate_and_other_trials_train(project: Project) -> None:
     project.write("nets.py", NETS)
     bad = ("catches all", "waits in C", "in its evaluation")
     variants = "".join(f"  {what}: {{model: {{name: 'nets.py:net', what: {what}}}}}\n" for what in bad)
@@ -106,7 +106,7 @@ def test_a_time_out_ends_nets_that_do_not_cooperate_and_their_neighbours_train(p
     assert found == {**dict.fromkeys(bad, "timeout"), "good": "done"}
 
 
-def test_a_worker_that_has_just_ended_is_no_error_of_a_kill() -> None:
+def test_kill_ignores_a_worker_that_has_just_ended() -> None:
     child = os.fork()
     if not child:
         os._exit(0)
@@ -118,14 +118,14 @@ def test_a_worker_that_has_just_ended_is_no_error_of_a_kill() -> None:
 @pytest.mark.parametrize(
     "name", ["store.db", "store.db-journal", "store.db-wal", "STORE.DB-shm", "weights", "Reference"]
 )
-def test_a_sweep_may_not_be_called_like_what_the_results_folder_holds(project: Project, name: str) -> None:
+def test_sweep_with_a_reserved_name_is_refused(project: Project, name: str) -> None:
     assert is_reserved(name)
     err = project.run("run", "tiny.yaml", *SERIAL, "--name", name, code=2)
     assert "can't be a sweep's folder" in err
 
 
 @pytest.mark.parametrize("place", ["results/tiny", "results/tiny/figures"])
-def test_a_folder_that_is_a_link_is_not_written_through(project: Project, place: str) -> None:
+def test_folder_that_is_a_symbolic_link_is_refused(project: Project, place: str) -> None:
     elsewhere = project.folder / "elsewhere"
     elsewhere.mkdir()
     (project.folder / place).parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def test_a_folder_that_is_a_link_is_not_written_through(project: Project, place:
     assert not list(elsewhere.iterdir())
 
 
-def test_what_killed_writers_left_is_removed_by_the_next_run_and_nothing_else(project: Project) -> None:
+def test_next_run_removes_only_the_temporary_files_of_killed_writers(project: Project) -> None:
     folder = project.folder / "results" / "tiny"
     folder.mkdir(parents=True)
     litter = folder / ".trials.csv.0123abcd.tmp"
@@ -146,25 +146,25 @@ def test_what_killed_writers_left_is_removed_by_the_next_run_and_nothing_else(pr
     assert all(path.exists() for path in kept)
 
 
-def test_a_write_that_is_broken_off_leaves_what_a_clean_removes(tmp_path: Path) -> None:
+def test_clean_removes_what_an_interrupted_write_leaves(tmp_path: Path) -> None:
     (tmp_path / f".a.{'0' * 8}.tmp").touch()
     files.clean(tmp_path)
     assert not list(tmp_path.iterdir())
     files.clean(tmp_path / "none")
 
 
-def test_exclusions_by_the_thousand_take_no_longer_than_a_few(project: Project) -> None:
+def test_thousands_of_exclusions_are_as_fast_as_a_few(project: Project) -> None:
     lines = "".join(f"- {{lr: {i}, epochs: 3}}\n" for i in range(2, 2000))
     project.write("q.yaml", f"{TINY.strip()}\nexclude:\n{lines}".replace("[0.5, 0.25]", "[0.5, 0.25, 7.0]"))
     assert "3 trials" in project.out("run", "q.yaml", "-n")
 
 
-def test_a_mailed_folder_that_runs_again_keeps_the_tables_that_came_with_it(project: Project) -> None:
+def test_running_a_mailed_folder_keeps_a_copy_of_its_tables(project: Project) -> None:
     project.run("run", "tiny.yaml", *SERIAL)
     before = project.tables("tiny", ("trials.csv", "history.csv"))
     shutil.copytree(project.folder / "results" / "tiny", project.folder / "mailed" / "tiny")
-    said = project.run("run", "mailed/tiny/spec.yaml", *SERIAL, "--results", "mailed")
-    assert "has results that are not in this store: its tables are kept in mailed/tiny/earlier-" in said
+    output = project.run("run", "mailed/tiny/spec.yaml", *SERIAL, "--results", "mailed")
+    assert "has results that are not in this store: its tables are kept in mailed/tiny/earlier-" in output
     (kept,) = (project.folder / "mailed" / "tiny").glob("earlier-*")
     assert [(kept / name).read_bytes() for name in ("trials.csv", "history.csv")] == before
     assert "kept in" not in project.run(

@@ -1,4 +1,4 @@
-"""What is found out of nets before anything trains, and that a user's file runs in no process but its own."""
+"""Inspection of nets before training, and isolation of users' files in separate processes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def project(tmp_path: Path, data_folder: Path) -> Project:
 
 
 def write(project: Project, before: str = "", activation: str = "ReLU", after: str = "", name: str = "nets.py") -> None:
-    """A file whose net does something first."""
+    """A model's file whose function first executes a statement."""
     net = NET.format(activation)
     project.write(name, f"{HEAD}{after}\ndef net(shape, classes):\n    {before or 'pass'}\n{net}")
 
 
-def test_dry_run_knows_which_nets_of_a_users_own_stack(project: Project) -> None:
+def test_dry_run_shows_which_own_nets_stack(project: Project) -> None:
     write(project)
     assert "2 stacks of 3" in project.out("run", "own.yaml", "-n", "-j", "1", "-S", "lr=[0.5, 0.25, 0.125, 1, 2, 4]")
     write(project, activation="Sigmoid")
@@ -46,22 +46,22 @@ FATAL = {
 
 
 @pytest.mark.parametrize("way", [("--backend", "serial"), ("-j", "2")], ids=" ".join)
-def test_a_net_that_ends_its_process_fails_alone(project: Project, way: Sequence[str]) -> None:
+def test_net_that_ends_its_process_fails_alone(project: Project, way: Sequence[str]) -> None:
     bad = "".join(f"  bad{n}: {{model: 'n{n}.py:net'}}\n" for n in range(len(FATAL)))
     project.write("two.yaml", f"{SPEC}variants:\n{bad}  good: {{model: softmax}}\n")
     write(project)
     for number, before in enumerate(FATAL):
         write(project, before, name=f"n{number}.py")
-    said = project.run("run", "two.yaml", "--no-plot", *way, code=1)
+    output = project.run("run", "two.yaml", "--no-plot", *way, code=1)
     rows = {n: [row for row in project.rows("two") if row["variant"] == f"bad{n}"] for n in range(len(FATAL))}
     for number, reason in enumerate(FATAL.values()):
         assert [row["status"] for row in rows[number]] == ["failed"] * 3
         assert {row["reason"] for row in rows[number]} == {f"building the net failed: {reason}"}
     assert {row["status"] for row in project.rows("two") if row["variant"] == "good"} == {"done"}
-    assert said.count("  3 of them failed: building the net failed: ") == 3  # and what there is no room for
+    assert output.count("  3 of them failed: building the net failed: ") == 3  # and what there is no room for
 
 
-def test_dry_run_says_which_trials_will_fail_and_why(project: Project) -> None:
+def test_dry_run_reports_which_trials_will_fail_and_why(project: Project) -> None:
     write(project, "os._exit(7)")
     process = project.start("run", "own.yaml", "-n")
     out, _ = process.communicate()
@@ -86,34 +86,34 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("text", "reason"), MISTAKES.items())
-def test_a_mistake_in_a_users_file_is_found_by_one_build_before_training(
+def test_mistake_in_an_own_model_is_found_by_one_build_before_training(
     project: Project, text: str, reason: str
 ) -> None:
     project.write(
         "nets.py", f"open({str(project.folder / 'log')!r}, 'a').write('.')\n{text}\n" if "(:" not in text else text
     )
     project.write("helper.py", "def width():\n    return 1 / 0\n")
-    said = project.run("run", "own.yaml", *SERIAL, code=1)
-    assert "to train 0" in said
+    output = project.run("run", "own.yaml", *SERIAL, code=1)
+    assert "to train 0" in output
     assert {row["status"] for row in project.rows("own")} == {"failed"}
     assert all(reason in row["reason"] for row in project.rows("own"))
-    assert said.count("ailed: ") <= 2
+    assert output.count("ailed: ") <= 2
     if "(:" not in text:
         assert (project.folder / "log").read_text() == "."
 
 
-def test_reasons_of_failure_are_told_once_each(project: Project) -> None:
+def test_each_reason_of_failure_is_reported_once(project: Project) -> None:
     write(project, "raise ValueError(f'width {width}')")
     text = (project.folder / "nets.py").read_text().replace("(shape, classes)", "(shape, classes, width)")
     project.write("nets.py", text)
     project.write("own.yaml", SPEC.replace("lr: [", "model.width: [1, 2], lr: ["))
-    said = project.run("run", "own.yaml", *SERIAL, code=1)
-    assert "  3 of them failed: ValueError: width 1 (nets.py, line 6) (`qsweep why " in said
-    assert "  3 of them failed: ValueError: width 2 (nets.py, line 6) (`qsweep why " in said
+    output = project.run("run", "own.yaml", *SERIAL, code=1)
+    assert "  3 of them failed: ValueError: width 1 (nets.py, line 6) (`qsweep why " in output
+    assert "  3 of them failed: ValueError: width 2 (nets.py, line 6) (`qsweep why " in output
 
 
 @pytest.mark.parametrize("way", [("run", "--backend", "serial"), ("run", "-j", "1"), ("run", "-n")])
-def test_a_users_file_runs_in_no_process_that_does_anything_else(project: Project, way: list[str]) -> None:
+def test_own_model_runs_in_a_separate_process(project: Project, way: list[str]) -> None:
     note = "open('PIDS', 'a').write(json.dumps([os.getpid(), os.getppid()]) + '\\n')"
     write(project, after=f"import json\n{note.replace('PIDS', str(project.folder / 'pids'))}\n")
     process = project.start(*way, "own.yaml", *(["--no-plot"] if "-n" not in way else []))
@@ -125,7 +125,7 @@ def test_a_users_file_runs_in_no_process_that_does_anything_else(project: Projec
 
 
 @pytest.mark.parametrize("way", [("--backend", "serial"), ("-j", "1")])
-def test_a_users_file_prints_on_stderr_and_its_threads_keep_nothing_up(project: Project, way: list[str]) -> None:
+def test_own_model_prints_to_stderr_and_its_threads_delay_nothing(project: Project, way: list[str]) -> None:
     write(project, "print('a word')", after="threading.Thread(target=time.sleep, args=(600,)).start()\n")
     process = project.start("run", "own.yaml", "--no-plot", *way)
     out, err = process.communicate(timeout=120)
@@ -145,7 +145,7 @@ variants:
 
 
 @pytest.mark.parametrize("way", [("--backend", "serial"), ("-j", "1")])
-def test_a_users_file_changes_no_other_trial(project: Project, way: list[str]) -> None:
+def test_own_model_does_not_affect_other_trials(project: Project, way: list[str]) -> None:
     project.write("both.yaml", NEIGHBOURS)
     write(project)
     project.write("clean.py", (project.folder / "nets.py").read_text())

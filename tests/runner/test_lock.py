@@ -1,4 +1,4 @@
-"""One driver at a time, and a lock that can't be left behind."""
+"""One driver at a time, and a lock that is always released."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ from qsweep.errors import UserError
 from qsweep.runner import lock
 
 
-def said_nothing(text: str) -> None:
+def no_message(text: str) -> None:
     raise AssertionError(text)
 
 
 def free(folder: Path) -> bool:
     try:
-        with lock.hold(folder, "run test", said_nothing, wait=False):
+        with lock.hold(folder, "run test", no_message, wait=False):
             return True
     except UserError:
         return False
 
 
-def test_a_second_driver_leaves_at_once_without_wait_and_is_told_who_runs(tmp_path: Path) -> None:
-    with lock.hold(tmp_path, "run lr_bitwidth", said_nothing, wait=False):
-        expected = rf"`qsweep run lr_bitwidth` \(process {os.getpid()}\) runs in .*--results"
-        with pytest.raises(UserError, match=expected), lock.hold(tmp_path, "run other", said_nothing, wait=False):
+def test_second_driver_without_wait_exits_at_once_and_names_the_holder(tmp_path: Path) -> None:
+    with lock.hold(tmp_path, "run lr_bitwidth", no_message, wait=False):
+        expected = rf"`qsweep run lr_bitwidth` \(process {os.getpid()}\) is running in .*--results"
+        with pytest.raises(UserError, match=expected), lock.hold(tmp_path, "run other", no_message, wait=False):
             raise AssertionError
         assert lock.holder(tmp_path) == f"`qsweep run lr_bitwidth` (process {os.getpid()})"  # as before
     assert lock.holder(tmp_path) is None
 
 
-def test_a_second_driver_says_who_runs_and_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_driver_names_the_holder_and_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "WAIT_SECONDS", 0.01)
-    said: list[str] = []
+    output: list[str] = []
     got = threading.Event()
 
     def second() -> None:
-        with lock.hold(tmp_path, "run second", said.append, wait=True):
+        with lock.hold(tmp_path, "run second", output.append, wait=True):
             got.set()
 
     thread = threading.Thread(target=second)
-    with lock.hold(tmp_path, "run first", said_nothing, wait=False):
+    with lock.hold(tmp_path, "run first", no_message, wait=False):
         thread.start()
-        while not said:
+        while not output:
             time.sleep(0.01)
         assert not got.wait(0.1)
     assert got.wait(10)
     thread.join()
-    assert "`qsweep run first`" in said[0]
-    assert "waiting for it to end (--no-wait leaves instead)" in said[0]
+    assert "`qsweep run first`" in output[0]
+    assert "waiting for it to end (--no-wait exits instead)" in output[0]
 
 
-def test_the_lock_is_free_after_an_error_and_can_be_had_again(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="broken"), lock.hold(tmp_path, "run first", said_nothing, wait=False):
+def test_lock_is_free_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="broken"), lock.hold(tmp_path, "run first", no_message, wait=False):
         raise ValueError("broken")
     assert free(tmp_path)
     assert free(tmp_path)
@@ -81,7 +81,7 @@ with lock.hold(Path(sys.argv[1]), "run killed", print, wait=False):
 """
 
 
-def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
+def test_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
@@ -94,7 +94,7 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
 
 @pytest.fixture
 def killed_driver(tmp_path: Path) -> Iterator[set[int]]:
-    """Workers, stopped by a signal, whose driver was killed."""
+    """Stopped workers whose driver was killed."""
     driver = Driver(tmp_path, [(n, "wait", {}) for n in range(2)], "local", stack=1)
     driver.wait_for("ran", 2)
     workers = {int(line.split()[1]) for line in (tmp_path / "ran").read_text().splitlines()}
@@ -129,15 +129,15 @@ def alive(process: int) -> bool:
     return True
 
 
-def test_a_child_process_inherits_no_lock(tmp_path: Path) -> None:
-    with lock.hold(tmp_path, "run parent", said_nothing, wait=False):
+def test_child_process_does_not_inherit_the_lock(tmp_path: Path) -> None:
+    with lock.hold(tmp_path, "run parent", no_message, wait=False):
         child = subprocess.Popen(["sleep", "100"], close_fds=False)
     assert free(tmp_path)
     child.kill()
     child.wait()
 
 
-def test_a_look_at_the_lock_does_not_turn_a_driver_away(tmp_path: Path) -> None:
+def test_checking_the_lock_does_not_make_a_driver_fail(tmp_path: Path) -> None:
     assert free(tmp_path)  # the file is there
     looking = os.open(tmp_path / ".lock", os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
@@ -145,57 +145,57 @@ def test_a_look_at_the_lock_does_not_turn_a_driver_away(tmp_path: Path) -> None:
     assert free(tmp_path)
 
 
-def test_holder_of_a_folder_without_lock_is_nobody_and_makes_nothing(tmp_path: Path) -> None:
+def test_holder_of_a_folder_without_lock_is_none_and_creates_nothing(tmp_path: Path) -> None:
     assert lock.holder(tmp_path) is None
     assert lock.holder(tmp_path / "missing") is None
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', "\xff"])
-def test_who_runs_is_not_known_where_the_file_does_not_say(tmp_path: Path, content: str) -> None:
-    with lock.hold(tmp_path, "run first", said_nothing, wait=False):
+def test_holder_is_unknown_if_the_file_does_not_name_it(tmp_path: Path, content: str) -> None:
+    with lock.hold(tmp_path, "run first", no_message, wait=False):
         (tmp_path / ".lock").write_text(content, encoding="latin-1")
         assert lock.holder(tmp_path) == "another qsweep"
 
 
-def test_the_lock_file_names_no_host_and_no_user(tmp_path: Path) -> None:
-    with lock.hold(tmp_path, "run first", said_nothing, wait=False):
+def test_lock_file_contains_no_host_or_user(tmp_path: Path) -> None:
+    with lock.hold(tmp_path, "run first", no_message, wait=False):
         assert json.loads((tmp_path / ".lock").read_text()) == {"pid": os.getpid(), "command": "run first"}
 
 
-def test_a_full_disk_does_not_keep_from_locking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_does_not_prevent_locking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*given: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "pwrite", full)
-    with lock.hold(tmp_path, "run first", said_nothing, wait=False):
+    with lock.hold(tmp_path, "run first", no_message, wait=False):
         assert not free(tmp_path)
 
 
-def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_system_without_locks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def without(*given: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", without)
     with (
         pytest.raises(UserError, match=r"can't lock the results folder .*No locks available"),
-        lock.hold(tmp_path, "run first", said_nothing, wait=False),
+        lock.hold(tmp_path, "run first", no_message, wait=False),
     ):
         raise AssertionError
     assert lock.holder(tmp_path) is None
 
 
-def test_a_folder_that_cant_be_made_is_told(tmp_path: Path) -> None:
+def test_folder_that_can_not_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(UserError, match="can't write the results folder"),
-        lock.hold(tmp_path / "file" / "results", "run first", said_nothing, wait=False),
+        lock.hold(tmp_path / "file" / "results", "run first", no_message, wait=False),
     ):
         raise AssertionError
 
 
 @pytest.mark.parametrize("kind", ["a link", "a FIFO", "a folder"])
-def test_a_lock_that_is_not_a_file_is_refused_and_nothing_is_overwritten(tmp_path: Path, kind: str) -> None:
+def test_lock_that_is_not_a_file_is_refused_and_nothing_is_overwritten(tmp_path: Path, kind: str) -> None:
     precious = tmp_path / "precious"
     precious.write_text("precious")
     results = tmp_path / "results"

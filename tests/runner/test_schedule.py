@@ -1,4 +1,4 @@
-"""The scheduler over a fake job: stacks, blame, interrupts, and that nothing is lost or done twice."""
+"""The scheduler with a fake job: stacks, failures, interrupts, and that nothing is lost or done twice."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def test_form_stacks_cuts_at_the_limit() -> None:
     assert stacks_of([fake_job.trial(n) for n in range(40)], limit=7) == [7, 7, 7, 7, 7, 5]
 
 
-def test_form_stacks_gives_each_worker_a_share() -> None:
+def test_form_stacks_shares_trials_among_workers() -> None:
     assert stacks_of([fake_job.trial(n) for n in range(40)], workers=4) == [5] * 8
     assert stacks_of([fake_job.trial(n) for n in range(3)], workers=4) == [1, 1, 1]
 
 
-def test_form_stacks_keeps_to_what_memory_holds() -> None:
+def test_form_stacks_respects_memory() -> None:
     assert stacks_of([fake_job.trial(n) for n in range(8)], fits=3) == [3, 3, 2]
     assert stacks_of([fake_job.trial(n) for n in range(2)], fits=0) == [1, 1]
 
 
-def test_form_stacks_keeps_trials_of_different_signatures_apart() -> None:
+def test_form_stacks_does_not_mix_signatures() -> None:
     trials = [fake_job.trial(n, width=n % 2) for n in range(8)]
     for stack in form_stacks(trials, 16, 1, lambda trial: 16, lambda trial: 1.0):
         assert len({trial.settings["width"] for trial in stack}) == 1
@@ -66,7 +66,7 @@ def test_form_stacks_puts_the_longest_first() -> None:
     assert [stack[0].settings["width"] for stack in stacks] == [5, 5, 3, 3, 1, 1]
 
 
-def test_form_stacks_of_nothing_is_nothing() -> None:
+def test_form_stacks_without_trials_is_empty() -> None:
     assert stacks_of([]) == []
 
 
@@ -80,7 +80,7 @@ def test_halves_of_an_odd_stack_has_all_trials_in_order() -> None:
 
 
 class Progress:
-    """Keeps what it is told."""
+    """Collects notes."""
 
     def __init__(self) -> None:
         self.groups: list[list[Mapping[str, Any]]] = []
@@ -121,7 +121,7 @@ class Lab:
 
     @property
     def calls(self) -> list[int]:
-        """Sizes of the stacks that the job was called with."""
+        """The sizes of the stacks that the job was called with."""
         return [int(line) for line in fake_job.lines(self.folder, "calls")]
 
     @property
@@ -148,7 +148,7 @@ def good(count: int) -> list[Trial]:
     return [fake_job.trial(n) for n in range(count)]
 
 
-def test_run_says_what_trains_before_it_has_ended(lab: Lab) -> None:
+def test_run_reports_what_is_training_before_it_has_ended(lab: Lab) -> None:
     trials = good(5)
     lab.run(trials[:3], trials[3:])
     named = [[len(stack) for stack, _ in flights] for flights, _ in lab.progress.seen if flights]
@@ -156,7 +156,7 @@ def test_run_says_what_trains_before_it_has_ended(lab: Lab) -> None:
     assert 2 in {size for sizes in named for size in sizes}
 
 
-def test_run_commits_every_record_as_the_job_gave_it(lab: Lab) -> None:
+def test_run_commits_every_record_as_the_job_returned_it(lab: Lab) -> None:
     trials = good(20)
     summary = lab.run(trials[:16], trials[16:])
     assert summary.statuses == {"done": 20}
@@ -169,7 +169,7 @@ def test_run_commits_every_record_as_the_job_gave_it(lab: Lab) -> None:
     assert set(lab.runs.values()) == {1}
 
 
-def test_run_one_trial_that_raises_in_a_stack_of_16_fails_alone(lab: Lab) -> None:
+def test_run_trial_that_raises_in_a_stack_of_16_fails_alone(lab: Lab) -> None:
     trials = [*good(11), fake_job.trial(11, "raise"), *(fake_job.trial(n) for n in range(12, 16))]
     summary = lab.run(trials)
     assert summary.statuses == {"done": 15, "failed": 1}
@@ -179,7 +179,7 @@ def test_run_one_trial_that_raises_in_a_stack_of_16_fails_alone(lab: Lab) -> Non
     assert sorted(lab.calls) == [1, 1, 2, 2, 4, 4, 8, 8, 16]
 
 
-def test_run_where_every_trial_raises_ends_after_twice_as_many_calls_as_trials(lab: Lab) -> None:
+def test_run_with_only_failing_trials_needs_at_most_twice_as_many_calls_as_trials(lab: Lab) -> None:
     summary = lab.run([fake_job.trial(n, "raise") for n in range(16)])
     assert summary.statuses == {"failed": 16}
     assert summary.trained == []
@@ -187,7 +187,7 @@ def test_run_where_every_trial_raises_ends_after_twice_as_many_calls_as_trials(l
 
 
 @pytest.mark.parametrize(("do", "status"), [("fail", "failed"), ("time out", "timeout")])
-def test_run_what_failed_in_a_stack_alone_is_tried_again(lab: Lab, do: str, status: str) -> None:
+def test_run_retries_trials_that_failed_in_a_stack(lab: Lab, do: str, status: str) -> None:
     bad = [fake_job.trial(n, do) for n in (5, 6)]
     trials = good(5)
     assert lab.run([*trials, *bad]).statuses == {"done": 5, status: 2}
@@ -195,19 +195,19 @@ def test_run_what_failed_in_a_stack_alone_is_tried_again(lab: Lab, do: str, stat
     assert lab.found(*bad)[bad[0].key].reason == f"{status} on purpose"
 
 
-def test_run_a_job_that_leaves_python_fails_and_the_others_go_on(lab: Lab) -> None:
+def test_run_job_that_exits_fails_and_others_continue(lab: Lab) -> None:
     trials = [fake_job.trial(0, "exit"), *good(3)]
     assert lab.run(*([t] for t in trials)).statuses == {"done": 3, "failed": 1}
     assert lab.found(*trials)[trials[0].key].reason == "SystemExit: 7"
 
 
-def test_run_diverged_is_final_and_not_tried_again(lab: Lab) -> None:
+def test_run_does_not_retry_diverged_trials(lab: Lab) -> None:
     trials = [fake_job.trial(0, "diverge"), *good(3)]
     assert lab.run(trials).statuses == {"done": 3, "diverged": 1}
     assert lab.calls == [4]
 
 
-def test_run_exit_first_submits_no_more_after_a_failure(lab: Lab) -> None:
+def test_run_exit_first_submits_nothing_after_a_failure(lab: Lab) -> None:
     trials = [fake_job.trial(0, "fail"), *good(40)]
     summary = lab.run(*([t] for t in trials), exit_first=True)
     assert summary.statuses["failed"] == 1
@@ -215,13 +215,13 @@ def test_run_exit_first_submits_no_more_after_a_failure(lab: Lab) -> None:
     assert lab.statuses(*trials).count("missing") == 41 - summary.statuses.total()
 
 
-def test_run_reports_keys_whose_record_differs(lab: Lab) -> None:
+def test_run_reports_keys_with_conflicting_records(lab: Lab) -> None:
     trials = good(2)
     lab.store.add([fake_job.record(trials[0].settings, result={"test_accuracy": 0.5})], 1)
     assert lab.run(trials).conflicts == [trials[0].key]
 
 
-def test_run_a_store_that_refuses_ends_the_run_and_leaves_signals_alone(lab: Lab) -> None:
+def test_run_ends_if_the_store_fails_and_restores_signal_handlers(lab: Lab) -> None:
     before = signal.getsignal(signal.SIGINT)
 
     def refuse(records: object) -> list[str]:
@@ -236,7 +236,7 @@ def test_run_a_store_that_refuses_ends_the_run_and_leaves_signals_alone(lab: Lab
 # --- workers that die -------------------------------------------------------------------------------------------------
 
 
-def test_run_a_trial_that_kills_its_worker_fails_with_the_signal_and_others_are_unharmed(local: Lab) -> None:
+def test_run_trial_that_kills_its_worker_fails_with_the_signal_and_others_succeed(local: Lab) -> None:
     killer = fake_job.trial(99, "kill")
     others = [fake_job.trial(n, seconds=0.05) for n in range(4)]
     assert local.run([killer], others).statuses == {"done": 4, "failed": 1}
@@ -246,23 +246,23 @@ def test_run_a_trial_that_kills_its_worker_fails_with_the_signal_and_others_are_
     assert local.runs[killer.key] == 3  # once beside others, so that it could have been their fault, and twice alone
 
 
-def test_run_a_stack_in_flight_when_anothers_worker_died_is_unblamed_and_whole(local: Lab) -> None:
+def test_run_stack_in_flight_when_another_worker_died_succeeds_undivided(local: Lab) -> None:
     once = fake_job.trial(99, "kill once")
     others = [fake_job.trial(n, seconds=0.05) for n in range(4)]
     assert local.run([once], others).statuses == {"done": 5}
     assert sorted(local.calls) == [1, 1, 4, 4]
-    assert local.progress.notes == ["a worker died (SIGKILL(-9)): 2 stacks are run again, one at a time"]
+    assert local.progress.notes == ["a worker died (SIGKILL(-9)): 2 stacks are retried, one at a time"]
 
 
-def test_run_a_trial_that_kills_only_in_a_stack_is_done(local: Lab) -> None:
+def test_run_trial_that_kills_its_worker_only_in_a_stack_is_done(local: Lab) -> None:
     trials = [fake_job.trial(0, "kill in stack"), *good(1)]
     assert local.run(trials).statuses == {"done": 2}
     assert local.calls[-2:] == [1, 1]
-    assert local.progress.notes == ["a worker died (SIGKILL(-9)) with a stack of 2: halved and run again"]
+    assert local.progress.notes == ["a worker died (SIGKILL(-9)) with a stack of 2: it is retried in halves"]
 
 
 class Scripted(Executor):
-    """An executor without processes: what becomes of each stack is written in a script."""
+    """An executor without processes; a script defines the outcome of each stack."""
 
     def __init__(self, script: Iterator[str]) -> None:
         self.script = script
@@ -282,26 +282,26 @@ class Scripted(Executor):
 
 
 def scripted(folder: Path, *script: str) -> Lab:
-    """A lab with slots for three stacks. Its script goes on over all executors; the rest is done."""
+    """A lab with slots for three stacks. Its script continues over all executors; further stacks are done."""
     answers = itertools.chain(script, itertools.repeat("done"))
     return Lab(folder, Backend("scripted", 3, 3, False, lambda: Scripted(answers), lambda executor: None))
 
 
-def test_run_results_that_came_in_before_a_death_count(tmp_path: Path) -> None:
+def test_run_results_from_before_a_death_count(tmp_path: Path) -> None:
     lab = scripted(tmp_path, "done", "dies", "done")
     with closing(lab.store):
         assert lab.run(*([t] for t in good(3))).statuses == {"done": 3}
         assert sorted(lab.runs.values()) == [1, 1, 1]  # the one that died had not begun, in this script
 
 
-def test_run_results_that_came_in_before_a_submit_found_the_death_count(tmp_path: Path) -> None:
+def test_run_results_from_before_submit_detected_the_death_count(tmp_path: Path) -> None:
     lab = scripted(tmp_path, "done, then breaks")
     with closing(lab.store):
         assert lab.run(*([t] for t in good(3))).statuses == {"done": 3}
         assert sorted(lab.runs.values()) == [1, 1, 1]
 
 
-def test_run_suspects_go_one_at_a_time_until_all_have_passed(tmp_path: Path) -> None:
+def test_run_suspects_run_one_at_a_time_until_all_have_succeeded(tmp_path: Path) -> None:
     lab = scripted(tmp_path, "hangs", "hangs", "dies")
     groups = [[fake_job.trial(10 * size + n) for n in range(size)] for size in (1, 2, 3, 4, 5)]
     with closing(lab.store):
@@ -310,7 +310,7 @@ def test_run_suspects_go_one_at_a_time_until_all_have_passed(tmp_path: Path) -> 
     assert [len(group) for group in lab.progress.groups] == [1, 2, 3, 9]  # each alone, then the rest together
 
 
-def test_run_a_killer_in_a_stack_of_16_costs_a_bounded_number_of_workers(tmp_path: Path) -> None:
+def test_run_trial_that_kills_workers_in_a_stack_of_16_costs_a_bounded_number_of_workers(tmp_path: Path) -> None:
     deaths = 0
 
     class Mortal(Scripted):
@@ -342,7 +342,7 @@ def slow(count: int, seconds: float) -> list[tuple[int, str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_interrupt_once_keeps_what_is_running_and_leaves_the_rest(tmp_path: Path, backend: str) -> None:
+def test_interrupt_once_finishes_running_stacks_and_starts_no_others(tmp_path: Path, backend: str) -> None:
     driver = Driver(tmp_path, [(n, "wait", {}) for n in range(20)], backend, stack=1)
     driver.wait_for("ran", 1)
     driver.send(signal.SIGINT)
@@ -369,7 +369,7 @@ def test_interrupt_twice_stops_now(tmp_path: Path, backend: str) -> None:
     assert "Traceback" not in err
 
 
-def test_terminate_stops_now_and_keeps_what_was_finished(tmp_path: Path) -> None:
+def test_terminate_stops_now_and_keeps_finished_records(tmp_path: Path) -> None:
     trials = [*slow(5, 0), *((n, "wait", {}) for n in range(5, 20))]
     driver = Driver(tmp_path, trials, "local", stack=1)
     driver.wait_for_records(5)
@@ -380,7 +380,7 @@ def test_terminate_stops_now_and_keeps_what_was_finished(tmp_path: Path) -> None
     assert driver.known() == set(driver.keys[:5])
 
 
-def test_an_ignored_interrupt_stays_ignored(lab: Lab) -> None:
+def test_ignored_interrupt_stays_ignored(lab: Lab) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -390,7 +390,7 @@ def test_an_ignored_interrupt_stays_ignored(lab: Lab) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_interrupt_during_a_commit_neither_breaks_it_nor_loses_it(lab: Lab) -> None:
+def test_interrupt_during_a_commit_neither_aborts_nor_loses_it(lab: Lab) -> None:
     trials = good(8)
 
     def commit(records: list[dict[str, Any]]) -> list[str]:
@@ -403,7 +403,7 @@ def test_interrupt_during_a_commit_neither_breaks_it_nor_loses_it(lab: Lab) -> N
     assert summary.statuses.total() == len(lab.found(*trials)) > 0
 
 
-def test_a_killed_driver_loses_nothing_and_nothing_known_is_computed_again(tmp_path: Path) -> None:
+def test_killed_driver_loses_nothing_and_known_records_are_not_recomputed(tmp_path: Path) -> None:
     trials = slow(60, 0.01)
     driver = Driver(tmp_path, trials, "local", stack=4)
     driver.wait_for_records(12)
@@ -430,7 +430,7 @@ seeds: 2
 """
 
 
-def test_order_stacks_and_backend_never_change_a_byte_of_the_table(tmp_path: Path) -> None:
+def test_order_stacks_and_backend_do_not_change_the_bytes_of_the_table(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(SPEC)
     plan = expand(read(tmp_path / "tiny.yaml"))
     found = set()

@@ -1,4 +1,4 @@
-"""The search by bisection: it finds what the whole grid would show, with a part of its trials."""
+"""The search by bisection finds the same as the whole grid with part of its trials."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ search: {bisect: bitwidth, reach: 95%}
 """
 
 Accuracy = Callable[[float, int, int], float | None]
-"""Of a learning rate, bitwidth and seed; None for a trial that diverges."""
+"""The accuracy for a learning rate, bitwidth and seed; None for a trial that diverges."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 
 def searched(plan: Plan, accuracy: Accuracy, failing: int | None = None) -> tuple[dict[str, Record], Found, int]:
-    """What is known in the end, what was found, and how many rounds that took."""
+    """The final records, the result, and the number of rounds."""
     assert plan.spec.search is not None
     places = {
         row.trial.key: (row.axes[plan.axes.index("lr")], row.axes[plan.axes.index("bitwidth")]) for row in plan.rows
@@ -84,7 +84,7 @@ def test_every_edge_of_a_monotone_grid_is_found_with_a_part_of_its_trials(plan: 
     assert rounds <= 6
 
 
-def test_a_neighbour_that_does_otherwise_moves_the_edge_or_is_told(plan: Plan) -> None:
+def test_neighbour_that_breaks_monotonicity_moves_the_edge_or_is_reported(plan: Plan) -> None:
     reaching = {8, 9, 11, 12, 13, 14, 15, 16}
 
     def accuracy(lr: float, bits: int, seed: int) -> float:
@@ -96,7 +96,7 @@ def test_a_neighbour_that_does_otherwise_moves_the_edge_or_is_told(plan: Plan) -
     assert found.uneven == ("lr=0.2",)
 
 
-def test_a_seed_that_diverges_is_one_that_does_not_reach(plan: Plan) -> None:
+def test_diverged_seed_does_not_reach(plan: Plan) -> None:
     def accuracy(lr: float, bits: int, seed: int) -> float | None:
         return None if bits < 5 and seed == 1 else 0.9
 
@@ -105,13 +105,13 @@ def test_a_seed_that_diverges_is_one_that_does_not_reach(plan: Plan) -> None:
     assert {4, 5} <= trained_bits(plan, records, 0.1)
 
 
-def test_where_neither_ends_nor_middle_reach_nothing_more_is_trained(plan: Plan) -> None:
+def test_line_whose_ends_and_middle_do_not_reach_is_not_trained_further(plan: Plan) -> None:
     records, found, rounds = searched(plan, lambda lr, bits, seed: 0.1)
     assert (found.edges, rounds) == (0, 1)
     assert len(trained_bits(plan, records, 0.1)) == 3
 
 
-def test_what_fails_is_not_waited_for(plan: Plan) -> None:
+def test_failed_trials_are_not_retried(plan: Plan) -> None:
     records, found, _ = searched(plan, lambda lr, bits, seed: 0.9 if bits > 4 else 0.1, failing=9)
     assert found.lines == 2
     assert 9 not in trained_bits(plan, records, 0.1)
@@ -119,7 +119,7 @@ def test_what_fails_is_not_waited_for(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "output"),
     [
         ("bisect: bitwidth", "bisect: bits", "s.yaml:8:10: search.bisect: unknown axis 'bits'"),
         ("bisect: bitwidth", "bisect: lr", "s.yaml:8:1: search: 95% is a share of what trials without lr reach"),
@@ -135,31 +135,33 @@ def test_what_fails_is_not_waited_for(plan: Plan) -> None:
         ("reach: 95%", "to: 1", "search"),
     ],
 )
-def test_a_search_that_can_not_be_is_refused_at_its_line(tmp_path: Path, old: str, new: str, said: str | None) -> None:
+def test_invalid_search_is_refused_at_its_line(tmp_path: Path, old: str, new: str, output: str | None) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(SPEC.replace(old, new))
-    if said is None:
+    if output is None:
         expand(read(path))
         path.write_text(path.read_text().replace("bisect: bitwidth", "bisect: rounding"))
-        said = 's.yaml:9:10: search.bisect: rounding has the value "zero": nothing is lower than that'
-    with pytest.raises(SpecError, match=re.escape(said)):
+        output = 's.yaml:9:10: search.bisect: rounding has the value "zero": nothing is lower than that'
+    with pytest.raises(SpecError, match=re.escape(output)):
         expand(read(path))
 
 
-def test_a_search_that_is_not_at_its_end_says_so(plan: Plan) -> None:
-    def said(found: Found) -> list[str]:
+def test_unfinished_search_is_reported(plan: Plan) -> None:
+    def output(found: Found) -> list[str]:
         return list(outcome(Result(Path(), plan, 0, 0, Summary(), {}, [], found)))
 
     assert (
-        said(Found(2, 1, (), 4, 10))[-1]
+        output(Found(2, 1, (), 4, 10))[-1]
         == "searched 2 lines, not to the end: 4 trials are needed next; run again to continue"
     )
-    assert said(Found(2, 1, (), 0, 10))[-1] == (
+    assert output(Found(2, 1, (), 0, 10))[-1] == (
         "searched 2 lines: 1 with an edge, 1 where neither the ends nor the middle reach it; 10 trials were not needed"
     )
 
 
-def test_a_run_searches_goes_on_where_it_was_and_finds_what_the_grid_has(tmp_path: Path, data_folder: Path) -> None:
+def test_run_with_a_search_continues_where_it_was_and_finds_the_edges_of_the_grid(
+    tmp_path: Path, data_folder: Path
+) -> None:
     grid = """
 trial: {data: digits, split: all, model: {name: mlp, hidden: []}, loss: squared_error, init: normal(0.1),
         iterations: 2000, forward: fixed, backward: fixed, rounding: zero}
@@ -170,9 +172,9 @@ plots: [{kind: threshold, x: lr, y: fraction, z: train_accuracy, reach: 70%}]
     project = Project(tmp_path, data_folder)
     project.write("part.yaml", grid + "search: {bisect: fraction, reach: 70%}\n")
     project.write("whole.yaml", grid)
-    said = project.run("run", "part.yaml", "--backend", "serial")
-    assert "searched 2 lines: 2 with an edge; " in said
-    assert "missing" not in said
+    output = project.run("run", "part.yaml", "--backend", "serial")
+    assert "searched 2 lines: 2 with an edge; " in output
+    assert "missing" not in output
     trained = len(project.records())
     assert trained < 20
     again = project.run("run", "part.yaml", "--backend", "serial")

@@ -1,4 +1,4 @@
-"""The promises, on real runs of real processes over digits."""
+"""The promises, with real runs of real processes on digits."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _with_small(folder: Path, data: Path) -> Project:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> list[bytes]:
-    """The tables of the plainest run: one worker in this process, one trial a stack."""
+    """The tables of the simplest run: in this process, one trial per stack."""
     project = _with_small(tmp_path_factory.mktemp("plain"), data_folder)
     project.run("run", "small.yaml", "--backend", "serial", "--stack", "1", "--no-plot")
     return project.tables()
@@ -70,12 +70,12 @@ WAYS: list[Sequence[str]] = [
 
 
 @pytest.mark.parametrize("way", WAYS, ids=" ".join)
-def test_run_any_way_gives_the_same_bytes(project: Project, expected: list[bytes], way: Sequence[str]) -> None:
+def test_run_writes_the_same_bytes_in_any_way(project: Project, expected: list[bytes], way: Sequence[str]) -> None:
     project.run("run", "small.yaml", "--no-plot", *way)
     assert project.tables() == expected
 
 
-def test_run_a_spec_that_asks_for_single_trials_times_each_by_itself(project: Project, expected: list[bytes]) -> None:
+def test_run_spec_with_stacks_of_one_times_each_trial_separately(project: Project, expected: list[bytes]) -> None:
     project.write("small.yaml", f"stack: 1\n{SPEC}")
     project.run("run", "small.yaml", "-j", "2", "--no-plot")
     assert project.tables() == expected
@@ -83,7 +83,7 @@ def test_run_a_spec_that_asks_for_single_trials_times_each_by_itself(project: Pr
     assert {line.split(",")[-2] for line in timings} == {"1"}
 
 
-def test_run_under_two_ambient_threads_gives_the_same_bytes(project: Project, expected: list[bytes]) -> None:
+def test_run_with_two_ambient_threads_writes_the_same_bytes(project: Project, expected: list[bytes]) -> None:
     threads = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
     project.run("run", "small.yaml", "--no-plot", "--backend", "serial", **threads)
     assert project.tables() == expected
@@ -101,7 +101,7 @@ def records(project: Project) -> int:
 
 
 def kill_after(project: Project, count: int) -> None:
-    """SIGKILL a driver and its workers once so many records are committed."""
+    """SIGKILL a driver and its workers after a number of records."""
     process = project.start("run", "small.yaml", "-j", "2", "--stack", "2", "--no-plot")
     deadline = time.monotonic() + 120
     while records(project) < count and process.poll() is None and time.monotonic() < deadline:
@@ -110,20 +110,20 @@ def kill_after(project: Project, count: int) -> None:
     process.communicate()
 
 
-def test_run_killed_twice_on_the_way_loses_nothing_and_gives_the_same_bytes(
-    project: Project, expected: list[bytes]
-) -> None:
+def test_run_killed_twice_loses_nothing_and_writes_the_same_bytes(project: Project, expected: list[bytes]) -> None:
     kill_after(project, 2)
     first = records(project)
     kill_after(project, first + 4)
     second = records(project)
     assert 2 <= first < second < TRIALS
-    said = project.run("run", "small.yaml", "-j", "2", "--no-plot")
-    assert f"trained {TRIALS - second}, known {second}" in said
+    output = project.run("run", "small.yaml", "-j", "2", "--no-plot")
+    assert f"trained {TRIALS - second}, known {second}" in output
     assert project.tables() == expected
 
 
-def test_run_interrupted_once_keeps_what_is_running_and_goes_on_later(project: Project, expected: list[bytes]) -> None:
+def test_run_interrupted_once_finishes_running_stacks_and_continues_later(
+    project: Project, expected: list[bytes]
+) -> None:
     process = project.start("run", "small.yaml", "-j", "2", "--stack", "1", "--no-plot")
     while records(project) < 2 and process.poll() is None:
         time.sleep(0.01)
@@ -137,33 +137,33 @@ def test_run_interrupted_once_keeps_what_is_running_and_goes_on_later(project: P
     assert project.tables() == expected
 
 
-def test_run_again_trains_nothing_and_leaves_every_byte(project: Project) -> None:
+def test_run_again_trains_nothing_and_changes_no_byte(project: Project) -> None:
     project.run("run", "small.yaml", "--backend", "serial")
     before = {p: p.read_bytes() for p in (project.folder / "results" / "small").rglob("*") if p.is_file()}
-    said = project.run("run", "small.yaml", "--backend", "serial")
-    assert f"trained 0, known {TRIALS}" in said
+    output = project.run("run", "small.yaml", "--backend", "serial")
+    assert f"trained 0, known {TRIALS}" in output
     after = {p: p.read_bytes() for p in before}
     assert [p.name for p in before if before[p] != after[p]] == []
 
 
-def test_run_a_changed_learning_rate_trains_its_trials_alone(project: Project) -> None:
+def test_run_with_a_changed_learning_rate_trains_only_its_trials(project: Project) -> None:
     project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
     project.write("small.yaml", SPEC.replace("lr: {pow2: [0, -3]}", "lr: [1, 0.5, 0.25, 0.1]"))
-    said = project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
-    assert f"trained 4, known {TRIALS - 4}" in said
-    assert "+4 −4 trials since the last run" in said
+    output = project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
+    assert f"trained 4, known {TRIALS - 4}" in output
+    assert "+4 −4 trials since the last run" in output
 
 
-def test_run_a_removed_value_is_said(project: Project) -> None:
+def test_run_with_a_removed_value_reports_the_change(project: Project) -> None:
     project.run("run", "small.yaml", "--no-plot", "--backend", "serial")
     project.write("small.yaml", SPEC.replace("bitwidth: [5, 2]", "bitwidth: [5]"))
-    said = project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
-    assert "+0 −8 trials since the last run" in said
-    assert f"trained 0, known {TRIALS - 8}" in said
+    output = project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
+    assert "+0 −8 trials since the last run" in output
+    assert f"trained 0, known {TRIALS - 8}" in output
     assert len(project.rows()) == TRIALS - 8
 
 
-def test_seconds_a_trial_are_drawn_from_the_timings(project: Project) -> None:
+def test_seconds_per_trial_are_drawn_from_the_timings(project: Project) -> None:
     text = (project.folder / "small.yaml").read_text(encoding="utf-8")
     (project.folder / "small.yaml").write_text(
         text.partition("plots:")[0] + "plots: [{kind: lines, x: lr, y: seconds}]\n", encoding="utf-8"
@@ -175,17 +175,17 @@ def test_seconds_a_trial_are_drawn_from_the_timings(project: Project) -> None:
     project.run("plot", "results/small")
 
 
-def test_run_an_edited_plot_is_drawn_without_training(project: Project) -> None:
+def test_run_with_an_edited_plot_draws_it_without_training(project: Project) -> None:
     project.run("run", "small.yaml", "--backend", "serial")
     project.write(
         "small.yaml", SPEC.replace("kind: heatmap, x: lr, y: bitwidth, z", "kind: surface, x: lr, y: bitwidth, z")
     )
-    said = project.run("run", "small.yaml", "--backend", "serial")
-    assert f"trained 0, known {TRIALS}" in said
+    output = project.run("run", "small.yaml", "--backend", "serial")
+    assert f"trained 0, known {TRIALS}" in output
     assert (project.folder / "results" / "small" / "figures" / "surface-test_accuracy.png").is_file()
 
 
-def test_run_an_override_has_its_own_folder_and_leaves_the_others_table(project: Project) -> None:
+def test_run_with_an_override_has_its_own_folder(project: Project) -> None:
     project.run("run", "small.yaml", "--no-plot", "--backend", "serial")
     before = project.tables()
     project.run("run", "small.yaml", "--backend", "serial", "--no-plot", "-S", "epochs=1", "-S", "lr=[0.5]")
@@ -195,10 +195,10 @@ def test_run_an_override_has_its_own_folder_and_leaves_the_others_table(project:
     assert project.tables() == before
 
 
-def test_run_force_measures_again_and_finds_the_same(project: Project, expected: list[bytes]) -> None:
+def test_run_with_force_retrains_and_finds_the_same(project: Project, expected: list[bytes]) -> None:
     project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
-    said = project.run("run", "small.yaml", "--backend", "serial", "--no-plot", "--force", "--stack", "3")
-    assert f"trained {TRIALS}" in said
+    output = project.run("run", "small.yaml", "--backend", "serial", "--no-plot", "--force", "--stack", "3")
+    assert f"trained {TRIALS}" in output
     assert project.tables() == expected
 
 
@@ -223,14 +223,14 @@ def test_run_with_force_finds_a_conflicting_record_and_keeps_both(project: Proje
     connection.commit()
     connection.close()
     store.close()
-    said = project.run("run", "small.yaml", "--backend", "serial", "--no-plot", "--force", code=1)
-    assert f"{key[:10]}: two records of one environment differ" in said
+    output = project.run("run", "small.yaml", "--backend", "serial", "--no-plot", "--force", code=1)
+    assert f"{key[:10]}: two records of one environment differ" in output
     assert project.tables() != before  # the first counts: the one that we have made up
     assert f"{key[:10]}" in project.start("store", "check").communicate()[0]
 
 
 def _reseal(connection: sqlite3.Connection, record: int) -> None:
-    """Give a changed row the checksum that it would have had."""
+    """Give a changed row a valid checksum."""
     from qsweep.results.records import COLUMNS, checksum
 
     values = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM records WHERE id = ?", (record,)).fetchone()
@@ -238,18 +238,18 @@ def _reseal(connection: sqlite3.Connection, record: int) -> None:
     connection.execute("UPDATE records SET checksum = ? WHERE id = ?", (checksum, record))
 
 
-def test_run_a_damaged_row_is_set_aside_said_and_trained_again(project: Project) -> None:
+def test_run_sets_a_damaged_row_aside_reports_and_retrains_it(project: Project) -> None:
     project.run("run", "small.yaml", "--no-plot", "--backend", "serial")
     before = project.tables()
     with sqlite3.connect(project.folder / "results" / "store.db") as connection:
         connection.execute("UPDATE records SET result = '{}' WHERE id IN (1, 2)")
-    said = project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
-    assert "2 damaged rows in the store are set aside" in said
-    assert f"trained 2, known {TRIALS - 2}" in said
+    output = project.run("run", "small.yaml", "--backend", "serial", "--no-plot")
+    assert "2 damaged rows in the store are set aside" in output
+    assert f"trained 2, known {TRIALS - 2}" in output
     assert project.tables() == before
 
 
-def test_looking_at_a_store_leaves_its_damaged_rows_where_they_are(project: Project) -> None:
+def test_reading_a_store_does_not_move_its_damaged_rows(project: Project) -> None:
     project.run("run", "small.yaml", "--no-plot", "--backend", "serial")
     store = project.folder / "results" / "store.db"
     with sqlite3.connect(store) as connection:
@@ -260,7 +260,7 @@ def test_looking_at_a_store_leaves_its_damaged_rows_where_they_are(project: Proj
         assert connection.execute("SELECT count(*) FROM records").fetchone() == (TRIALS,)
 
 
-def test_run_that_ends_in_an_error_leaves_a_table_of_all_that_was_committed(
+def test_run_that_ends_with_an_error_leaves_a_table_of_all_committed_records(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from qsweep.cli.progress import Display
@@ -297,20 +297,20 @@ def test_run_from_another_folder_is_the_same_sweep(project: Project) -> None:
     assert project.tables() == before
 
 
-def test_run_a_users_model_that_raises_ends_with_a_table_and_exit_code_1(project: Project) -> None:
+def test_run_with_an_own_model_that_raises_ends_with_a_table_and_exit_code_1(project: Project) -> None:
     project.write("mine.py", "def net(shape, classes, width):\n    raise ValueError('width is odd')\n")
     text = SPEC.replace("name: small\n", "").replace(
         "{name: mlp, hidden: [33], dropout: 0.2}", "{name: 'mine.py:net', width: 3}"
     )
     project.write("own.yaml", text.replace("also:", "only: [{lr: 1, zero: true}]\nalso:"))
-    said = project.run("run", "own.yaml", code=1)
-    assert "ValueError: width is odd" in said
+    output = project.run("run", "own.yaml", code=1)
+    assert "ValueError: width is odd" in output
     assert {row["status"] for row in project.rows("own")} == {"failed"}
     assert {row["reason"] for row in project.rows("own")} == {"ValueError: width is odd (mine.py, line 2)"}
     assert {row["model"] for row in project.rows("own")} == {"mine.py:net"}
 
 
-def test_run_a_mended_users_model_is_another_trial_and_runs(project: Project) -> None:
+def test_run_with_a_fixed_own_model_is_another_trial(project: Project) -> None:
     body = "from torch import nn\ndef net(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, {0}), nn.{1}(), nn.Linear({0}, classes))\n"
     text = SPEC.replace("name: small\n", "").replace("{name: mlp, hidden: [33], dropout: 0.2}", "mine.py:net")
     project.write("own.yaml", text)
@@ -318,30 +318,30 @@ def test_run_a_mended_users_model_is_another_trial_and_runs(project: Project) ->
     project.run("run", "own.yaml", "--backend", "serial", "--no-plot")
     stacked = project.rows("own")
     project.write("mine.py", body.format(9, "Sigmoid"))  # does not stack: trained one at a time
-    said = project.run("run", "own.yaml", "--backend", "serial", "--no-plot")
-    assert f"+{TRIALS} −{TRIALS} trials" in said
+    output = project.run("run", "own.yaml", "--backend", "serial", "--no-plot")
+    assert f"+{TRIALS} −{TRIALS} trials" in output
     assert not {row["key"] for row in stacked} & {row["key"] for row in project.rows("own")}
     assert {row["status"] for row in project.rows("own")} == {"done"}
 
 
-def test_two_drivers_share_the_work_one_after_the_other(project: Project, expected: list[bytes]) -> None:
+def test_two_drivers_run_one_after_the_other_and_train_nothing_twice(project: Project, expected: list[bytes]) -> None:
     first = project.start("run", "small.yaml", "--no-plot", "-j", "1")
     while not (project.folder / "results" / "store.db").exists():
         time.sleep(0.01)
     refused = project.run("run", "small.yaml", "--no-plot", "--no-wait", code=2)
     assert "`qsweep run small`" in refused
-    said = project.run("run", "small.yaml", "--no-plot")
-    assert "waiting for it to end" in said
-    assert f"trained 0, known {TRIALS}" in said
+    output = project.run("run", "small.yaml", "--no-plot")
+    assert "waiting for it to end" in output
+    assert f"trained 0, known {TRIALS}" in output
     first.communicate()
     assert project.tables() == expected
 
 
-def test_run_without_data_and_network_says_what_to_do_and_leaves_no_sweep(project: Project, tmp_path: Path) -> None:
-    said = project.run("run", "small.yaml", "-S", "data=mnist", code=2, QSWEEP_DATA=str(tmp_path / "empty"))
-    assert "qsweep data add mnist DIR" in said
-    assert "-S data=digits" in said
-    assert "Traceback" not in said
+def test_run_without_data_and_network_reports_what_to_do_and_leaves_no_sweep(project: Project, tmp_path: Path) -> None:
+    output = project.run("run", "small.yaml", "-S", "data=mnist", code=2, QSWEEP_DATA=str(tmp_path / "empty"))
+    assert "qsweep data add mnist DIR" in output
+    assert "-S data=digits" in output
+    assert "Traceback" not in output
     assert not list((project.folder / "results").glob("small@*"))
 
 
@@ -350,10 +350,10 @@ def _only_override(project: Project) -> str:
     return name
 
 
-def test_run_a_timeout_has_a_row_and_is_tried_again(project: Project) -> None:
-    said = project.run("run", "small.yaml", "--no-plot", "--timeout", "0.0001", "-S", "lr=[0.5]", code=1)
-    assert "took longer than 0.0001 s" in said
-    assert "trained 0, known 0" in said
+def test_run_timeout_has_a_row_and_is_retried(project: Project) -> None:
+    output = project.run("run", "small.yaml", "--no-plot", "--timeout", "0.0001", "-S", "lr=[0.5]", code=1)
+    assert "took longer than 0.0001 s" in output
+    assert "trained 0, known 0" in output
     name = _only_override(project)
     assert {row["status"] for row in project.rows(name)} == {"timeout"}
     project.run("run", "small.yaml", "--no-plot", "-S", "lr=[0.5]")
@@ -361,46 +361,48 @@ def test_run_a_timeout_has_a_row_and_is_tried_again(project: Project) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that even root can't write")
-def test_run_an_unwritable_results_folder_is_said(project: Project) -> None:
+def test_run_reports_an_unwritable_results_folder(project: Project) -> None:
     assert "can't write the results folder" in project.run("run", "small.yaml", "--results", "/proc/no", code=2)
 
 
-def test_run_a_results_folder_that_is_a_file_is_said(project: Project) -> None:
+def test_run_reports_a_results_folder_that_is_a_file(project: Project) -> None:
     project.write("results", "")
     assert "can't write the results folder" in project.run("run", "small.yaml", code=2)
 
 
-def test_run_another_file_of_the_same_name_is_refused(project: Project) -> None:
+def test_run_refuses_another_file_of_the_same_name(project: Project) -> None:
     project.run("run", "small.yaml", "--no-plot", "--backend", "serial", "-S", "lr=[0.3]", "--name", "small")
     (project.folder / "other").mkdir()
     project.write("other/small.yaml", SPEC)
     before = project.tables()
-    said = project.run("run", "other/small.yaml", code=2)
-    assert "belongs to small.yaml, not to other/small.yaml" in said
+    output = project.run("run", "other/small.yaml", code=2)
+    assert "belongs to small.yaml, not to other/small.yaml" in output
     assert project.tables() == before
 
 
 MOVED = "name: one\ntrial: {data: digits, epochs: 1, batch_size: 500, model: softmax}\ngrid: {lr: [0.1]}\n"
 
 
-def test_run_a_spec_that_has_moved_takes_its_folder_over(project: Project) -> None:
+def test_run_of_a_moved_spec_takes_over_its_folder(project: Project) -> None:
     (project.folder / "configs").mkdir()
     project.write("configs/one.yaml", MOVED)
     words = ("--no-plot", "--backend", "serial")
     project.run("run", "configs/one.yaml", *words)
     (project.folder / "configs").rename(project.folder / "experiments")
-    said = project.run("run", "experiments/one.yaml", *words)
-    assert "results/one was made by configs/one.yaml, with the same trials: experiments/one.yaml takes it over" in said
-    assert "trained 0, known 1" in said
+    output = project.run("run", "experiments/one.yaml", *words)
+    assert (
+        "results/one was made by configs/one.yaml, with the same trials: experiments/one.yaml takes it over" in output
+    )
+    assert "trained 0, known 1" in output
     assert "takes it over" not in project.run("run", "experiments/one.yaml", *words)
     (project.folder / "results").rename(project.folder.parent / "scratch")
     (project.folder / "results").symlink_to(project.folder.parent / "scratch")
     project.run("run", "experiments/one.yaml", *words, "--results", "../scratch")
     project.write("one.yaml", MOVED.replace("0.1", "0.2"))
     for dry in ((), ("-n",)):
-        said = project.run("run", "one.yaml", *dry, *words, code=2)
-        assert "belongs to " in said
-        assert "is gone, remove results/one (its records stay in the store)" in said
+        output = project.run("run", "one.yaml", *dry, *words, code=2)
+        assert "belongs to " in output
+        assert "is gone, remove results/one (its records stay in the store)" in output
 
 
 RESNET = """
@@ -416,10 +418,10 @@ trial:
 """
 
 
-def test_run_a_net_of_torchvision_with_rounded_activations_and_errors(project: Project) -> None:
+def test_run_with_a_net_of_torchvision_and_rounded_activations_and_errors(project: Project) -> None:
     project.write("resnet.yaml", RESNET)
-    told, _ = project.start("run", "resnet.yaml", "-n").communicate()
-    assert "layer1.0.relu, layer1.0.conv2, layer1.0.bn2, layer1.0.relu#2" in told
+    messages, _ = project.start("run", "resnet.yaml", "-n").communicate()
+    assert "layer1.0.relu, layer1.0.conv2, layer1.0.bn2, layer1.0.relu#2" in messages
     project.run("run", "resnet.yaml", "--backend", "serial", "--no-plot")
     (row,) = project.rows("resnet")
     assert row["status"] == "done"
@@ -427,8 +429,8 @@ def test_run_a_net_of_torchvision_with_rounded_activations_and_errors(project: P
     assert 0 < float(row["activation_zero"]) < 1
 
 
-def test_run_a_net_that_torchvision_does_not_have_or_that_takes_no_such_images_is_refused(project: Project) -> None:
-    for wrong, said in {
+def test_run_refuses_nets_that_torchvision_lacks_or_that_do_not_accept_such_images(project: Project) -> None:
+    for wrong, output in {
         "resnet8": "unknown classifier of torchvision 'resnet8'; did you mean 'resnet18'?",
         "alexnet": "torchvision:alexnet does not take digits's images of 1×8×8: ",
         "densenet121, memory_efficient: 3, dropt: 1": "torchvision:densenet121: ",
@@ -437,10 +439,10 @@ def test_run_a_net_that_torchvision_does_not_have_or_that_takes_no_such_images_i
             "  layers: {fc: float32}", ""
         )
         project.write("wrong.yaml", text)
-        assert said in project.run("run", "wrong.yaml", code=2)
+        assert output in project.run("run", "wrong.yaml", code=2)
 
 
-def test_run_a_place_that_a_net_lacks_is_refused_in_a_dry_run_too_and_leaves_nothing(project: Project) -> None:
+def test_run_and_dry_run_refuse_a_place_that_a_net_lacks_and_leave_nothing(project: Project) -> None:
     project.write(
         "lacking.yaml",
         SPEC.replace("name: small", "name: lacking").replace("  histogram: 20\n", "  layers: {conv1: float32}\n"),
