@@ -1,6 +1,7 @@
-"""Compressing the 481,214 weights of cnn3: to 8 bits, and to 8 and 256 levels by k-means; and how exact a histogram is.
+"""Times the compression of the 481,214 weights of cnn3 to 8 bits and to 8 and 256 levels by k-means, and measures the
+accuracy of binning.
 
-The document's loop goes over all values for each of 256 levels in Python; here no peer is timed.
+The document's Python loop goes over all values for each of 256 levels; it is not timed here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ MNIST = DATASETS["mnist"]
 
 
 def weights() -> list[Tensor]:
-    """As training leaves them: most near 0, a few far away."""
+    """Weights distributed like trained ones: most near 0, a few large."""
     net = build({"name": "cnn3"}, {}, MNIST.shape, MNIST.classes)
     initialize(net, {"name": "he"}, Stream(0))
     return [parameter.detach() ** 3 for parameter in net.parameters()]
@@ -33,7 +34,7 @@ def main() -> None:
     for name in ("uniform8", "kmeans8", "kmeans256"):
         fmt = parse(name)
         for tensor in tensors:
-            quantize(tensor[:1], fmt)  # compiled, imported
+            quantize(tensor[:1], fmt)  # compile and import before the timing
         times = [seconds(partial(_compress, tensors, fmt)) for _ in range(N)]
         print(f"{name}: {spread([1000 * t for t in times], 0)} ms")
     values = max(tensors, key=Tensor.numel).double().flatten().numpy()

@@ -1,8 +1,8 @@
 """LeNet on MNIST, batch 64, one core: every tensor in 8-bit block floating point against float32.
 
-Peers in the same run, in turn with ours: a plain PyTorch loop with a DataLoader, as the document has it, and the same
-loop with QPyTorch's quantizers around it (`pip install qtorch`, left out where it is not installed). Ours runs as in a
-worker, each peer in a process of its own, as its users have it.
+Baselines, interleaved in the same run: a plain PyTorch loop with a DataLoader, as in the document, and the same loop
+with QPyTorch's quantizers (`pip install qtorch`; skipped if it is not installed). qsweep runs as in a worker, each
+baseline in a separate process, as its users would run it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MNIST = DATASETS["mnist"]
 
 
 def course(trial: Trial) -> Callable[[], None]:
-    """Some steps of a trial's own training."""
+    """A function that runs some training steps of a trial."""
     model = build(trial.settings["model"], {}, MNIST.shape, MNIST.classes)
     initialize(model, trial.settings["init"], Stream(0))
     running = Course(plain_net(model), model, [trial.settings], MNIST, load(MNIST, data_folder()))
@@ -48,21 +48,21 @@ def course(trial: Trial) -> Callable[[], None]:
 
 
 class Net(nn.Module):
-    """The document's LeNet, with what it puts after each activation."""
+    """The document's LeNet, with a module after each activation."""
 
     def __init__(self, between: Callable[[], nn.Module]) -> None:
         super().__init__()
         first = (nn.Conv2d(1, 20, 5), nn.ReLU(), between(), nn.MaxPool2d(2), between())
         second = (nn.Conv2d(20, 50, 5), nn.ReLU(), between(), nn.MaxPool2d(2), between(), nn.Flatten())
-        dense = (nn.Linear(800, 500), nn.ReLU(), between(), nn.Linear(500, 10), between())
-        self.layers = nn.Sequential(*first, *second, *dense)
+        linear = (nn.Linear(800, 500), nn.ReLU(), between(), nn.Linear(500, 10), between())
+        self.layers = nn.Sequential(*first, *second, *linear)
 
     def forward(self, x: torch.Tensor) -> Any:
         return self.layers(x)
 
 
 def loader() -> Iterator[Any]:
-    """Batches as the document reads them: images that torchvision decodes and turns into tensors one by one."""
+    """Batches as in the document: torchvision decodes images and converts them to tensors one by one."""
     from torchvision import transforms
 
     examples = load(MNIST, data_folder())
@@ -82,7 +82,7 @@ def loader() -> Iterator[Any]:
 
 
 def document(between: Callable[[], nn.Module], wrap: Callable[[Any, Any], Any]) -> Callable[[], None]:
-    """Some steps of the document's own loop."""
+    """A function that runs some steps of the document's loop."""
     net, data = Net(between), loader()
     optimizer = wrap(torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4), net)
 
@@ -97,7 +97,7 @@ def document(between: Callable[[], nn.Module], wrap: Callable[[Any, Any], Any]) 
 
 
 def qpytorch() -> Callable[[], None] | None:
-    """The document's quantized loop, where QPyTorch is installed."""
+    """The document's quantized loop; None if QPyTorch is not installed."""
     try:
         from qtorch import BlockFloatingPoint, FloatingPoint
         from qtorch.optim import OptimLP
@@ -123,7 +123,7 @@ PEERS: dict[str, Callable[[], Callable[[], None] | None]] = {
 
 
 def serve(name: str) -> None:
-    """Be a peer: some steps for each line that comes in; a line goes out when it is ready, and after each."""
+    """Run as a baseline process: print a line when ready; for each input line, run some steps and print a line."""
     torch.set_num_threads(1)
     steps = PEERS[name]()
     print("ready" if steps else "absent", flush=True)
@@ -134,26 +134,27 @@ def serve(name: str) -> None:
 
 
 def peer(name: str) -> Callable[[], None] | None:
-    """Some steps of a peer, in a process of its own without a worker's environment; None where it is absent."""
+    """A function that runs some steps of a baseline, in a separate process without a worker's environment; None if the
+    baseline is not available."""
     plain = {k: v for k, v in os.environ.items() if k not in worker_environment()}
     command = [sys.executable, __file__, "--peer", name]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain)
-    told, asked = process.stdout, process.stdin
-    assert told is not None
-    assert asked is not None
-    if told.readline() != "ready\n":
+    output, requests = process.stdout, process.stdin
+    assert output is not None
+    assert requests is not None
+    if output.readline() != "ready\n":
         return None
 
     def steps() -> None:
-        asked.write("\n")
-        asked.flush()
-        assert told.readline() == "done\n"
+        requests.write("\n")
+        requests.flush()
+        assert output.readline() == "done\n"
 
     return steps
 
 
 def compare(name: str, one: Callable[[], None], other: Callable[[], None]) -> None:
-    """Print how many times as fast as another something is."""
+    """Print how many times as fast as `other` `one` is."""
     times, others = ratios(one, other, N)
     ratio = spread([b / a for a, b in zip(times, others, strict=True)])
     speeds = [spread([STEPS / t for t in own]) for own in (times, others)]
@@ -161,16 +162,16 @@ def compare(name: str, one: Callable[[], None], other: Callable[[], None]) -> No
 
 
 def main() -> None:
-    """Our block floating point against our float32, and both against their peers."""
+    """qsweep's block floating point against its float32, and both against their baselines."""
     as_a_worker()
     ensure(MNIST, data_folder(), print)
     trials = expand(read(Path(__file__).parent.parent / "configs" / "low_precision_block.yaml")).trials
     block, as_qtorch, float32 = (course(trials[i]) for i in (0, 3, 6))
     compare("block floating point against float32", block, float32)
-    compare("by QPyTorch's rules against float32", as_qtorch, float32)
+    compare("with QPyTorch's rules against float32", as_qtorch, float32)
     for what, own, name in (
         ("float32 against a loop with a DataLoader", float32, "loader"),
-        ("by QPyTorch's rules against QPyTorch", as_qtorch, "qpytorch"),
+        ("with QPyTorch's rules against QPyTorch", as_qtorch, "qpytorch"),
     ):
         if other := peer(name):
             compare(what, own, other)

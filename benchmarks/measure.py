@@ -15,7 +15,7 @@ from qsweep.training.process import keep_memory
 
 
 def as_a_worker() -> None:
-    """Run as a worker does: in its environment (this program starts anew in it), on one thread, keeping its memory."""
+    """Run like a worker: in its environment (in which this program restarts), on one thread, keeping freed memory."""
     own = worker_environment()
     if not own.items() <= os.environ.items():
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **own})  # noqa: S606  # itself
@@ -31,12 +31,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def ratios(work: Callable[[], object], floor: Callable[[], object], n: int) -> tuple[list[float], list[float]]:
-    """Seconds of both, in turn, so that a machine that drifts slows both: n pairs after one to warm up."""
+    """Interleaved seconds of both, so that a drifting machine affects both alike: n pairs after one to warm up."""
     pairs = [(seconds(work), seconds(floor)) for _ in range(n + 1)][1:]
     return [p[0] for p in pairs], [p[1] for p in pairs]
 
 
 def spread(values: list[float], digits: int = 2) -> str:
-    """Median, least to greatest, and how many."""
+    """Median, range and count as text."""
     median, least, most = (f"{v:.{digits}f}" for v in (statistics.median(values), min(values), max(values)))
     return f"{median} ({least} … {most}, n={len(values)})"

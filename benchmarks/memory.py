@@ -1,4 +1,4 @@
-"""Peak memory of a worker: a full stack of 16 on MNIST, evaluation included."""
+"""Peak memory of a worker with a full stack of 16 on MNIST, including evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCALE = 1 if sys.platform == "darwin" else 1024
 
 
 def main() -> None:
-    """Train one stack and say how much memory this process has held at most."""
+    """Train one stack and print the peak memory of this process."""
     ensure(DATASETS["mnist"], data_folder(), print)
     spec = read(Path(__file__).parent.parent / "configs" / "lr_bitwidth.yaml")
     trials = [trial.settings for trial in expand(spec).trials[:16]]

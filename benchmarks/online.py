@@ -1,7 +1,7 @@
 """Single-sample training of a linear layer on MNIST, one core.
 
-Trials from all over the bottleneck grids in a stack of 16, against the same trials one at a time in plain PyTorch
-loops: with weights and activations in fixed point and the rest in float32, and all in int64.
+Trials from all parts of the bottleneck grids in a stack of 16, against the same trials one at a time in plain PyTorch
+loops: with weights and activations in fixed point and everything else in float32, and with everything in int64.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def plan_of(name: str) -> Plan:
 
 
 def sample(plan: Plan, variant: str) -> list[Trial]:
-    """A stack of trials from all over the grid of a variant."""
+    """A stack of trials from all parts of the grid of a variant."""
     trials = [row.trial for row in plan.rows if row.axes[0] == variant and row.trial.seed == 0]
     same = [trial for trial in trials if stack_signature(trial.settings) == stack_signature(trials[0].settings)]
     return same[:: len(same) // STACK][:STACK]
 
 
 def ours(trials: Sequence[Trial], iterations: int) -> Callable[[], None]:
-    """A stack of trials, from building the net to the end of so many iterations."""
+    """A function that trains a stack of trials, including building the net."""
     settings = [{**trial.settings, "iterations": iterations, "window": iterations // 10} for trial in trials]
     examples = load(MNIST, data_folder(), "all")
 
@@ -64,7 +64,7 @@ class Plain:
         self.weight = model.get_parameter("linear1.weight").detach()
 
     def float_backward(self) -> None:
-        """The forward pass in fixed point, from float32 weights that updates add up in."""
+        """The forward pass in fixed point, with float32 master weights."""
         scale, wanted = 2.0**self.fraction, torch.eye(10)
         weight, bias, hits = self.weight.clone(), torch.zeros(10), 0
         for image, label in zip(self.images, self.labels, strict=True):
@@ -78,7 +78,7 @@ class Plain:
             bias -= self.lr * error
 
     def integers(self) -> None:
-        """All of it in int64, with shifts that round half up."""
+        """Everything in int64, with shifts that round half up."""
         one, shift = 1 << self.fraction, round(-torch.tensor(self.lr).log2().item())
         half, half_lr = 1 << (self.fraction - 1), 1 << max(shift - 1, 0)
         wanted = torch.eye(10, dtype=torch.int64) * one
@@ -95,29 +95,29 @@ class Plain:
             bias -= (error + half_lr) >> shift
 
 
-def compare(name: str, trials: Sequence[Trial], law: Callable[[Plain], None]) -> None:
-    """Print how many times as fast as the plain loop a trial of the stack is."""
+def compare(name: str, trials: Sequence[Trial], train: Callable[[Plain], None]) -> None:
+    """Print how many times as fast as the plain loop a trial in the stack is."""
     some = [Plain(trial, STEPS) for trial in trials[:: len(trials) // PLAIN_TRIALS]]
     stack = ours(trials, 10 * STEPS)
 
     def loops() -> None:
         for own in some:
-            law(own)
+            train(own)
 
     times, plain = ratios(stack, loops, N)
     each = [1e6 * t / (10 * STEPS * len(trials)) for t in times]
     alone = [1e6 * t / (STEPS * len(some)) for t in plain]
     ratio = spread([b / a for a, b in zip(each, alone, strict=True)], 1)
-    print(f"{name}: {ratio} times as fast; {spread(each)} against {spread(alone, 0)} µs a trial and iteration")
+    print(f"{name}: {ratio} times as fast; {spread(each)} against {spread(alone, 0)} µs per trial and iteration")
 
 
 def main() -> None:
-    """Trials of both grids, and stochastic rounding, whose noise a stack shares."""
+    """Trials of both grids, and stochastic rounding, for which a stack shares its noise."""
     as_a_worker()
     ensure(MNIST, data_folder(), print)
     backward, fixed = plan_of("bottleneck_float_backward"), plan_of("bottleneck_fixed")
-    compare("float32 backward, with its master", sample(backward, "float32 master"), Plain.float_backward)
-    compare("float32 backward, without a second copy", sample(backward, "no second copy"), Plain.float_backward)
+    compare("float32 backward, with master weights", sample(backward, "float32 master"), Plain.float_backward)
+    compare("float32 backward, without master weights", sample(backward, "no second copy"), Plain.float_backward)
     compare("integers", sample(fixed, "nearest"), Plain.integers)
     compare("integers, stochastic against nearest", sample(fixed, "stochastic"), Plain.integers)
 

@@ -1,7 +1,7 @@
-"""Rounding on one core beside QPyTorch's CPU kernels, where that is installed: 670,000 float32 values a tensor.
+"""Rounding on one core compared with QPyTorch's CPU kernels, if installed: 670,000 float32 values per tensor.
 
-A stack rounds 16 tensors, each in a format of its own, with one draw of noise for all; a tensor by itself draws its
-own, as QPyTorch does. A copy of the same values is the floor. Without QPyTorch only the times are printed.
+A stack rounds 16 tensors, each to its own format, with shared noise; a single tensor draws its own noise, as in
+QPyTorch. Without QPyTorch the comparison is with a copy of the values.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from qsweep.rounding import Stack, quantize
 
 SIZE, P, N = 670_000, 16, 15
 REPEATS = 8
-"""Calls a measurement, one after the other as in training."""
+"""Calls per measurement, one after the other as in training."""
 NANO = 1e9
 Work = Callable[[], object]
 
 
 def peer() -> Any:
-    """QPyTorch's quantizers, if they are there and build."""
+    """QPyTorch's quantizers; None if they are not installed or don't compile."""
     try:
         from qtorch import quant
     except (ImportError, RuntimeError, OSError):
@@ -34,32 +34,32 @@ def peer() -> Any:
 
 
 def line(what: str, work: Work, values: int, other: Work, other_values: int, name: str) -> None:
-    """Nanoseconds a value, and how many times faster than something else, measured in turn."""
+    """Print nanoseconds per value, and how many times as fast as `other` it is, in interleaved measurements."""
     ours, theirs = ratios(repeated(work), repeated(other), N)
     times = [(t / other_values) / (o / values) for o, t in zip(ours, theirs, strict=True)]
     own = spread([seconds / REPEATS / values * NANO for seconds in ours])
-    print(f"{what:<38} {own} ns a value; {spread(times, 1)} times as fast as {name}", flush=True)
+    print(f"{what:<38} {own} ns per value; {spread(times, 1)} times as fast as {name}", flush=True)
 
 
 def repeated(work: Work) -> Work:
-    """The same several times."""
+    """A function that calls `work` several times."""
 
-    def all_of_it() -> None:
+    def calls() -> None:
         for _ in range(REPEATS):
             work()
 
-    return all_of_it
+    return calls
 
 
 def stack_of(formats: list[Format], rounding: str, x: Tensor) -> Work:
-    """A stack that is rounded with noise drawn anew for all of it."""
+    """A function that rounds a stack with new shared noise."""
     stack, stream = Stack(formats, rounding), Stream(0)
     rows = x.expand(len(formats), -1).contiguous()
 
     def work() -> None:
         noise = stream.uniform((SIZE,), "rounding", "x", 1) if stack.draws else None
         if stack.whole:
-            for row in range(len(formats)):  # as the step does with tensors of this size
+            for row in range(len(formats)):  # like the training step for tensors of this size
                 stack.round_whole(rows[row : row + 1], noise, row)
         else:
             stack.round_rows(rows, noise)
@@ -67,19 +67,19 @@ def stack_of(formats: list[Format], rounding: str, x: Tensor) -> Work:
     return work
 
 
-def alone(fmt: Format, rounding: str, x: Tensor) -> Work:
-    """One tensor with noise of its own."""
+def single(fmt: Format, rounding: str, x: Tensor) -> Work:
+    """A function that rounds one tensor with its own noise."""
     stream = Stream(0)
     draws = rounding == "stochastic"
     return lambda: quantize(x, fmt, rounding, stream.uniform((SIZE,), "rounding", "x", 1) if draws else None)
 
 
 def main() -> None:
-    """Print one line a measurement."""
-    as_a_worker()  # otherwise the system's page faults are measured, theirs and ours
+    """Print one line per measurement."""
+    as_a_worker()  # otherwise page faults dominate
     x = torch.randn(SIZE, generator=torch.Generator().manual_seed(0))
     quant = peer()
-    print("on one core" + ("" if quant else "; QPyTorch is not installed: beside a copy"))
+    print("on one core" + ("" if quant else "; QPyTorch is not installed: compared with a copy"))
 
     def theirs(call: str, **more: object) -> tuple[Work, str]:
         if quant is None:
@@ -101,7 +101,7 @@ def main() -> None:
     ]
     for what, formats, rounding, (other, name) in cases:
         line(f"{what}, a stack of {P}", stack_of(formats, rounding, x), SIZE * P, other, SIZE, name)
-        line(f"{what}, one tensor", alone(formats[4], rounding, x), SIZE, other, SIZE, name)
+        line(f"{what}, one tensor", single(formats[4], rounding, x), SIZE, other, SIZE, name)
 
 
 if __name__ == "__main__":

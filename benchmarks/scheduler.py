@@ -1,7 +1,7 @@
-"""What a trial costs beside its training: 10,000 trials of a job that does nothing, in stacks of 16; then all known.
+"""The overhead of a trial: 10,000 trials of a job that does nothing, in stacks of 16; then again when all are known.
 
-From that the disk's own part is taken: as many commits of one small row, in the same run, into a database of the same
-settings. Workers are started before.
+The part of the disk is subtracted: the same number of commits of one small row, in the same run, to a database with the
+same settings. Workers are started before.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ grid:
 
 
 def job(trials: Sequence[Mapping[str, Any]], inputs: Sequence[bytes]) -> list[dict[str, Any]]:
-    """Records of ten epochs that nobody trained."""
+    """Fake records of ten epochs."""
     return [record(settings, len(trials)) for settings in trials]
 
 
 def record(settings: Mapping[str, Any], stack: int) -> dict[str, Any]:
-    """As a real job's, in size."""
+    """A record of the size of a real one."""
     metrics = {"test_accuracy": 0.9123, "test_loss": 1 / 3, "train_accuracy": 0.9321, "train_loss": 2 / 3}
     return {
         "key": key_of(settings),
@@ -55,23 +55,23 @@ def record(settings: Mapping[str, Any], stack: int) -> dict[str, Any]:
 
 
 class Silent:
-    """Progress that nobody watches."""
+    """Progress that shows nothing."""
 
     def more(self, count: int) -> None:
-        """Say nothing."""
+        pass
 
     def finished(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Say nothing."""
+        pass
 
     def working(self, flights: object, waiting: object) -> None:
         pass
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        pass
 
 
 def run(plan: Plan, name: str, path: Path) -> tuple[float, int]:
-    """Seconds of a run of all trials, and how many commits it made."""
+    """Seconds of a run of all trials, and its number of commits."""
     chosen = backend(name, WORKERS)
     commits = 0
     with closing(Store.open(path)) as store:
@@ -90,7 +90,7 @@ def run(plan: Plan, name: str, path: Path) -> tuple[float, int]:
 
 
 def raw_commits(count: int, path: Path) -> float:
-    """Seconds of so many commits of one small row, each on the disk before the next."""
+    """Seconds of `count` commits of one small row, each synced to the disk before the next."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; CREATE TABLE t (x)")
 
@@ -104,7 +104,7 @@ def raw_commits(count: int, path: Path) -> float:
 
 
 def look_up(plan: Plan, path: Path) -> float:
-    """Seconds from a closed store to the text of the table, all trials known."""
+    """Seconds from opening a store to the text of the table, with all trials known."""
 
     def work() -> None:
         with closing(Store.open(path)) as store:
@@ -117,25 +117,25 @@ def look_up(plan: Plan, path: Path) -> float:
 
 
 def measure(plan: Plan, name: str, folder: Path) -> None:
-    """Run, then as many raw commits, n times after one to warm up; then all is known."""
+    """Time runs and as many raw commits, n times after one to warm up; then look-ups of known trials."""
     count = len(plan.trials)
     pairs = []
     for number in range(N + 1):
         took, commits = run(plan, name, folder / f"{number}.db")
         pairs.append((took, raw_commits(commits, folder / f"raw {number}.db")))
     rows = {
-        "in all": [1000 * took / count for took, _ in pairs[1:]],
+        "in total": [1000 * took / count for took, _ in pairs[1:]],
         f"{commits} raw commits": [1000 * disk / count for _, disk in pairs[1:]],
         "beyond the disk": [1000 * (took - disk) / count for took, disk in pairs[1:]],
     }
     for what, values in rows.items():
-        print(f"{name:7} {what:18} {spread(values, 3)} ms a trial")
+        print(f"{name:7} {what:18} {spread(values, 3)} ms per trial")
     known = [look_up(plan, folder / "0.db") for _ in range(N + 1)][1:]
     print(f"{name:7} {'all known':18} {spread(known)} s for look-up and table")
 
 
 def main() -> None:
-    """All backends."""
+    """Measure all backends."""
     with tempfile.TemporaryDirectory(dir=".") as name:
         spec = Path(name) / "many.yaml"
         spec.write_text(SPEC)

@@ -1,4 +1,4 @@
-"""Start-up: `qsweep --help`, the first words of commands, and runs and looks at 100,000 trials that are all known."""
+"""Start-up: `qsweep --help`, the first output of commands, and commands on a sweep of 100,000 known trials."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ grid:
 seeds: 10
 """
 WHOLE = (["--help"], ["run", "many.yaml"], ["run", "many.yaml", "-n"], ["table", "many"], ["status"])
-"""Commands to see the end of."""
+"""Commands that are timed until they end."""
 FIRST = (
     *(["run", "lr_bitwidth"], ["run", "lr_bitwidth", "-n"], ["table", "results/many"], ["status"], ["data", "list"]),
     *(["schema"], ["formats"], ["why", "00"]),
 )
-"""Commands to hear the first words of; the run goes into an empty folder, and is killed when it has spoken."""
+"""Commands that are timed until their first output, and then killed; the run uses an empty folder."""
 
 
 def fill(folder: Path) -> None:
-    """A results folder in which all of the grid is known."""
+    """Fill a results folder in which the whole grid is known."""
     (folder / "many.yaml").write_text(SPEC)
     result = {"test_accuracy": 0.5, "test_loss": 1.25, "train_accuracy": 0.25, "train_loss": 1.5}
     with closing(Store.open(folder / "results" / "store.db")) as store:
@@ -62,19 +62,20 @@ _, status, used = os.wait4(process.pid, 0)
 assert status == 0
 print(time.perf_counter() - begun, used.ru_utime + used.ru_stime, used.ru_maxrss)
 """
-"""A process starts with the peak of the one that started it, and this one has imported torch."""
+"""Launches the command from a small process: a process inherits the peak memory of its parent, and this one has
+imported torch."""
 
 
 def spent(command: list[str], folder: Path, environment: dict[str, str]) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds and peak MB of a whole process."""
+    """Wall seconds, CPU seconds and peak MB of a process."""
     launched = [sys.executable, "-c", LAUNCHER, *command]
     done = subprocess.run(launched, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     wall, cpu, peak = map(float, done.stdout.split())
     return wall, cpu, peak * SCALE / 1e6
 
 
-def first_words(command: list[str], folder: Path, environment: dict[str, str]) -> None:
-    """Run a command until it says anything."""
+def first_output(command: list[str], folder: Path, environment: dict[str, str]) -> None:
+    """Run a command until its first output."""
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     ) as process:
@@ -84,7 +85,7 @@ def first_words(command: list[str], folder: Path, environment: dict[str, str]) -
 
 
 def main() -> None:
-    """Whole processes, n runs each; of first words after one to warm up."""
+    """Time processes n times each; first outputs after one run to warm up."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fill(folder)
@@ -99,8 +100,8 @@ def main() -> None:
                 print(f"  each of {TRIALS:,} known trials: {each[0]:.0f} µs of CPU, {each[1]:.1f} KB")
         for words in FIRST:
             command = [sys.executable, "-m", "qsweep", *words]
-            times = [seconds(partial(first_words, command, folder, environment)) for _ in range(N + 1)][1:]
-            print(f"first words of qsweep {' '.join(words)}: {spread(times)} s")
+            times = [seconds(partial(first_output, command, folder, environment)) for _ in range(N + 1)][1:]
+            print(f"first output of qsweep {' '.join(words)}: {spread(times)} s")
 
 
 if __name__ == "__main__":

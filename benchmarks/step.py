@@ -1,7 +1,7 @@
-"""The stacked step against its bare matrix products: one core, float32, the net of configs/lr_bitwidth.yaml.
+"""The stacked step compared with only its matmuls: one core, float32, the net of configs/lr_bitwidth.yaml.
 
-The step is all that training does: gather and scale a batch, masks, noise, gradients, update, rounding, metrics.
-The floor is the eight products of forward and backward, on tensors of the same shapes.
+The step does everything in training: gather and scale a batch, masks, noise, gradients, update, rounding, metrics.
+The floor is the eight matmuls of the forward and backward pass, on tensors of the same shapes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from qsweep.training.course import Course, Totals
 from qsweep.training.nets import stacked_net
 from qsweep.training.why import Tally
 
-STEPS, N = 1, 41  # step by step: a machine that drifts or has neighbours slows both
+STEPS, N = 1, 41  # one step at a time, so that a drifting machine affects both alike
 
 
 def course(count: int, batch: int) -> Course:
@@ -37,8 +37,8 @@ def course(count: int, batch: int) -> Course:
     return Course(stacked_net(model, count), model, trials, data, load(data, data_folder()))
 
 
-def products(count: int, batch: int) -> Callable[[], None]:
-    """A function that does the matrix products of one step alone."""
+def matmuls(count: int, batch: int) -> Callable[[], None]:
+    """A function that does only the matmuls of one step."""
     widths = [784, 512, 512, 10]
     weights = [torch.randn(count, o, i) for i, o in pairwise(widths)]
     inputs = [torch.rand(batch, 784), torch.rand(count, batch, 512), torch.rand(count, batch, 512)]
@@ -56,7 +56,7 @@ def products(count: int, batch: int) -> Callable[[], None]:
 
 def measure(count: int, batch: int) -> None:
     """Print the ratio for one stack size and batch size."""
-    running, floor = course(count, batch), products(count, batch)
+    running, floor = course(count, batch), matmuls(count, batch)
     batches, totals = list(running.batches(1)), Totals(count)
 
     def steps() -> None:
@@ -70,29 +70,29 @@ def measure(count: int, batch: int) -> None:
     step, bare = ratios(steps, floors, N)
     per = 1000 / STEPS / count
     ratio = spread([a / b for a, b in zip(step, bare, strict=True)])
-    times = f"{spread([s * per for s in step])} ms a trial's step, products {spread([b * per for b in bare])} ms"
-    print(f"stack of {count:2}, batch {batch:3}: step ÷ products {ratio}; {times}")
+    times = f"{spread([s * per for s in step])} ms per trial and step, matmuls {spread([b * per for b in bare])} ms"
+    print(f"stack of {count:2}, batch {batch:3}: step ÷ matmuls {ratio}; {times}")
 
 
 def measure_watching() -> None:
-    """Print what a look at the weights adds to a step: it is taken on steps 2, 4, 8 … and the last of an epoch."""
+    """Print the cost of the diagnostics, which are computed on steps 2, 4, 8 … and on the last step of an epoch."""
     running = course(16, 512)
     batches = list(running.batches(1))
     totals = Totals(16, Tally(16, running.stepper.quantizers.roles))
 
     def step(is_last: bool) -> None:
-        running.step = 2  # the next is no power of two
+        running.step = 2  # the next step is not a power of two
         running.train_step(batches[0], totals, is_last)
 
     watched, plain = ratios(lambda: step(True), lambda: step(False), N)
     added = [a / b - 1 for a, b in zip(watched, plain, strict=True)]
     looks = 1 + sum(1 for i in range(2, len(batches)) if i & (i - 1) == 0)
     share = [looks * one / len(batches) for one in added]
-    print(f"watched step ÷ plain step - 1: {spread(added)}; of an epoch of {len(batches)} steps: {spread(share, 4)}")
+    print(f"watched step ÷ plain step - 1: {spread(added)}; per epoch of {len(batches)} steps: {spread(share, 4)}")
 
 
 def main() -> None:
-    """The main case first, then a single trial and a small batch, then what the why columns cost."""
+    """Measure the main case, a single trial and a small batch, then the diagnostics."""
     as_a_worker()
     for count, batch in ((16, 512), (1, 512), (16, 64)):
         measure(count, batch)

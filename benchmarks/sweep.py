@@ -1,8 +1,8 @@
-"""A whole run against what its training alone takes: trials × (118 stacked steps + one test evaluation) ÷ cores.
+"""A whole run compared with its training alone: trials × (118 stacked steps + one test evaluation) ÷ cores.
 
-Workers have imported torch before the clock starts; all else is in: planning, data, stacks, commits, tables. A part of
-configs/lr_bitwidth.yaml (two learning rates: 34 trials), into an empty folder each time; `--whole` runs all 255 trials,
-once.
+Workers have imported torch before the clock starts; everything else is included: planning, data, stacks, commits,
+tables. Part of configs/lr_bitwidth.yaml (two learning rates: 34 trials) runs in an empty folder each time; `--whole`
+runs all 255 trials once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STEPS, N = 8, 5
 
 
 def floor_seconds() -> float:
-    """One trial's share of 118 stacked steps and a test evaluation, in a stack of 16 on one core."""
+    """Seconds per trial of 118 stacked steps and a test evaluation, in a stack of 16 on one core."""
     running = course(16, 512)
     batches, totals = list(running.batches(1)), Totals(16)
 
@@ -41,7 +41,7 @@ def floor_seconds() -> float:
 
 
 def run(overrides: tuple[str, ...]) -> tuple[float, int]:
-    """Wall seconds and trials of one run into an empty folder."""
+    """Wall seconds and number of trials of one run in an empty folder."""
     with tempfile.TemporaryDirectory() as name, Display() as display:
         options = Options(results=Path(name), workers=default_workers(), overrides=overrides, plot=False)
         trained: list[int] = []
@@ -54,7 +54,7 @@ def _trained(options: Options, display: Display) -> int:
 
 
 def main() -> None:
-    """Warm the workers, then run n times, the floor measured before each."""
+    """Start the workers, then run n times, with the floor measured before each."""
     as_a_worker()
     whole = "--whole" in sys.argv
     run(("lr=[1]", "bitwidth=[8, 4]", "data=digits"))
@@ -63,7 +63,7 @@ def main() -> None:
         floor = floor_seconds()
         spent, trials = run(() if whole else ("lr=[1, 0.0625]",))
         ratios.append(spent / (trials * floor / default_workers()))
-        print(f"{trials} trials in {spent:.1f} s; a trial's training alone takes {floor:.3f} s", flush=True)
+        print(f"{trials} trials in {spent:.1f} s; training alone takes {floor:.3f} s per trial", flush=True)
     print(f"the whole run ÷ its training on {default_workers()} cores: {spread(ratios)}")
 
 

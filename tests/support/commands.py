@@ -1,4 +1,4 @@
-"""`qsweep` commands that start at once: a server that has imported torch forks a process for each."""
+"""Runs `qsweep` commands without start-up time: a server that has imported torch forks a process for each."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from qsweep.models.imports import search_path
 from qsweep.training import apart
 
 LIMIT = 300.0
-"""Seconds after which a command hangs."""
+"""Timeout of a command in seconds."""
 
 
 READ_LATE = {"QSWEEP_DATA", "QSWEEP_OFFLINE", "COLUMNS", "PYTEST_CURRENT_TEST"}
-"""Variables that no library reads when it is imported."""
+"""Environment variables that libraries do not read during import."""
 
 
 def qsweep(folder: Path, environment: Mapping[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """A command that is waited for, as `python -m qsweep` runs it in a folder.
+    """Run a command in a folder, like `python -m qsweep`, and wait for it.
 
-    Another variable of the environment needs a new interpreter, and so does a test of a signal or of a closed stream.
+    Other environment variables need a new interpreter, as do tests of signals or closed streams.
     """
     if {name for name, _ in environment.items() ^ os.environ.items()} - READ_LATE:
         return subprocess.run(
@@ -56,7 +56,7 @@ def prepare() -> None:
 
 
 class Server:
-    """A server of users' code that was forked here, instead of an interpreter that would import torch again."""
+    """A server of users' code that is forked here, since a new interpreter would import torch again."""
 
     def __init__(self, descriptor: int, prepare: Callable[[], None]) -> None:
         self.pid = os.fork()
@@ -100,6 +100,6 @@ def _run(folder: Path, environment: dict[str, str], words: tuple[str, ...], out:
         qsweep.cli.main.main()
     except SystemExit as stop:
         return int(stop.code or 0)
-    finally:  # what an interpreter does at its end
+    finally:  # like an interpreter at exit
         threading._shutdown()
         atexit._run_exitfuncs()

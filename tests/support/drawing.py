@@ -1,4 +1,4 @@
-"""Tables to draw, and what the figures of them show: what the tests of figures share."""
+"""Shared by the tests of figures: tables to draw, and the content of figures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def half(point: Point) -> float:
 
 
 def through_csv(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as they come back from trials.csv: true/false in small letters, empty for none."""
+    """Rows as read from trials.csv: lower-case true/false, empty for None."""
     text = pd.DataFrame([{k: str(v).lower() if isinstance(v, bool) else v for k, v in row.items()} for row in rows])
     return pd.read_csv(io.StringIO(text.to_csv(index=False)), keep_default_na=False, na_values=[""])
 
@@ -49,7 +49,7 @@ def rows(
     seeds: int = 1,
     weight: str = "range",
 ) -> list[dict[str, Any]]:
-    """One row for each point of a grid and seed."""
+    """One row per point of a grid and seed."""
     made = []
     for values in itertools.product(*grid.values(), range(seeds)):
         point = dict(zip([*grid, "seed"], values, strict=True))
@@ -90,7 +90,7 @@ def history(courses: Mapping[str, list[float]]) -> pd.DataFrame:
 
 
 def figure(table: pd.DataFrame, entry: Mapping[str, Any], over_epochs: pd.DataFrame | None = None) -> Figure:
-    """The figure of an entry, before it is written."""
+    """The figure of an entry."""
     drawers = {"heatmap": heatmap.draw, "surface": surface.draw}
     reduced = threshold if entry["kind"] == "threshold" else picture
     shown = reduced(table, history({}) if over_epochs is None else over_epochs, read(entry), "title")
@@ -103,7 +103,7 @@ def panels(drawn: Figure) -> list[Any]:
 
 
 def colour_bar(drawn: Figure) -> Axes | None:
-    """The axes of a figure's colour bar, which is drawn last and has no label below it."""
+    """The axes of a figure's colour bar, which is drawn last and has no x label."""
     last = drawn.axes[-1]
     return last if len(drawn.axes) > 1 and last.get_ylabel() and not last.get_xlabel() else None
 
@@ -113,7 +113,7 @@ def labelled(axes: Axes, label: str, kind: type = Line2D) -> list[Any]:
 
 
 def marks(axes: Axes, label: str) -> set[tuple[float, float]]:
-    """Where a panel has the marks of one state."""
+    """The positions of the marks of one state in a panel."""
     return {(float(x), float(y)) for mark in labelled(axes, label) for x, y in zip(*mark.get_data(), strict=True)}
 
 

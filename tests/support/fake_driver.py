@@ -53,7 +53,7 @@ def main(folder: Path, given: dict[str, Any]) -> int:
 
 
 class Driver:
-    """A driver in a process of its own."""
+    """A driver in a separate process."""
 
     def __init__(
         self, folder: Path, trials: Sequence[tuple[int, str, dict[str, Any]]], backend: str, stack: int
@@ -69,7 +69,7 @@ class Driver:
         )
 
     def wait_for(self, name: str, count: int) -> None:
-        """Until the job has logged so many lines."""
+        """Wait until the job has logged so many lines."""
         deadline = time.monotonic() + 60
         while len(fake_job.lines(self.folder, name)) < count:
             assert self.process.poll() is None, self.process.communicate()
@@ -88,14 +88,14 @@ class Driver:
             with closing(Store.view(self.folder / "store.db")) as store:
                 statuses = zip(self.keys, store.statuses(self.keys), strict=True)
                 return {key for key, status in statuses if status == "done"}
-        except UserError:  # it is just being made
+        except UserError:  # it is being created
             return set()
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     def end(self) -> tuple[int, dict[str, Any], str]:
-        """Exit code, summary, stderr."""
+        """Return exit code, summary and stderr."""
         out, err = self.process.communicate(timeout=60)
         return self.process.returncode, json.loads(out) if out else {}, err
 

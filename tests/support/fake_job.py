@@ -1,6 +1,6 @@
-"""A job without torch: what happens to a trial is written in its settings, and every call is written into a file.
+"""A job without torch: a trial's settings define its outcome, and every call is logged to a file.
 
-In a module of its own, so that worker processes can import it, and with few imports, so that they start fast.
+It is a separate module, so that worker processes can import it, with few imports, so that they start fast.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ENVIRONMENT = "a fake machine"
 
 
 def trial(number: int, do: str = "ok", **settings: Any) -> Trial:
-    """A trial of which the job makes what `do` says; all of one `do` and settings stack."""
+    """A trial whose outcome is `do`; trials with the same `do` and settings stack."""
     from qsweep.trial.key import Trial
 
     given = {"optimizer": {"name": "sgd", "lr": number}, "seed": 0, "do": do, **settings}
@@ -44,7 +44,7 @@ def run(trials: Sequence[Mapping[str, Any]], inputs: Sequence[bytes] = (), *, fo
 
 
 def record(settings: Mapping[str, Any], stack: int = 1, **changed: Any) -> dict[str, Any]:
-    """What a trial gives: numbers that depend on its settings alone, with all their digits."""
+    """The record of a trial, with numbers of many digits that depend only on its settings."""
     status = STATUSES.get(settings.get("do", "ok"), "done")
     number = int(key_of(settings)[:8], 16) / 2**32 + 0.001
     metrics = {"test_accuracy": number, "test_loss": number / 3, "train_accuracy": number / 7, "train_loss": None}
@@ -94,7 +94,7 @@ def do_kill_once(settings: Mapping[str, Any], trials: Sequence[Mapping[str, Any]
 
 
 def do_wait(settings: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Until the test says `go`."""
+    """Wait until the test creates the file `go`."""
     while not (folder / "go").exists():
         time.sleep(0.01)
 
@@ -110,7 +110,7 @@ BEFORE: dict[str, Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]], Path
 
 
 def log(folder: str, name: str, line: str) -> None:
-    """One write a line: processes that append at once don't mix."""
+    """Append a line in one write, so that lines of concurrent processes don't mix."""
     file = os.open(Path(folder) / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         os.write(file, f"{line} {os.getpid()}\n".encode())
@@ -119,16 +119,16 @@ def log(folder: str, name: str, line: str) -> None:
 
 
 def lines(folder: Path, name: str) -> list[str]:
-    """What was logged, without the process ids."""
+    """The logged lines, without process ids."""
     path = folder / name
     return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
 
 
-# --- for tests of executors alone -------------------------------------------------------------------------------------
+# --- for tests of executors -------------------------------------------------------------------------------------------
 
 
 def most_memory() -> float:
-    """How much a worker of loky may grow."""
+    """The memory growth that loky allows a worker."""
     from joblib.externals.loky import process_executor
 
     return float(process_executor._MAX_MEMORY_LEAK_SIZE)

@@ -1,4 +1,4 @@
-"""What runs in a process of its own in tests: a text, as a user's file might be, and a look at what it may change."""
+"""Runs in a separate process in tests: code like that of a user's file, and a snapshot of the state it may change."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-__all__ = ["builtins", "ctypes", "importlib", "subprocess", "time"]  # names that texts use
+__all__ = ["builtins", "ctypes", "importlib", "subprocess", "time"]  # names that the code uses
 
 
 def prepare() -> None:
-    """What the server does first: importing this module is all."""
+    """Called first by the server, which only has to import this module."""
 
 
 def run(text: str) -> Any:
-    """The variable `found` that a text leaves."""
+    """Run code and return its variable `found`."""
     names: dict[str, Any] = {**globals(), "guest": sys.modules[__name__]}
-    exec(text, names)  # noqa: S102  # the tests' own texts
+    exec(text, names)  # noqa: S102  # code of the tests
     return names["found"]
 
 
 def state() -> dict[str, str]:
-    """All that a program can set for those that come after it in its process."""
+    """The global state that code can change for later code in its process."""
     tensor = torch.full((3,), 1e-40, device="cpu", dtype=torch.float32)
     texts = {
         "dtype": torch.get_default_dtype(),

@@ -1,4 +1,4 @@
-"""What results must not tell."""
+"""What results must not reveal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from pathlib import Path
 
 
 def assert_names_nobody(text: str) -> None:
-    """No host, no user, no path of this machine. A name of three letters may stand in anything."""
-    told = [socket.gethostname(), getpass.getuser(), str(Path.home()), str(Path.cwd())]
-    assert [name for name in told if len(name) > 3 and name in text] == []
+    """Check that a text has no host, user or path of this machine, except names of up to three letters."""
+    names = [socket.gethostname(), getpass.getuser(), str(Path.home()), str(Path.cwd())]
+    assert [name for name in names if len(name) > 3 and name in text] == []

@@ -1,4 +1,4 @@
-"""Where the tests find what lies in the repository."""
+"""Paths in the repository."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 RECORDED = ROOT / "tests" / "recorded"
-"""What other programs gave, and a store of an older version."""
+"""Recorded output of other programs, and a store of an older version."""
 SUPPORT = ROOT / "tests" / "support"

@@ -1,4 +1,4 @@
-"""What the tests of rounding share: the values at which formats are tried, and how results are compared."""
+"""Shared by the tests of rounding: values to round, and the comparison of results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from qsweep.formats import Float, Floating, Grid, Law
 
 MODES = ("nearest", "away", "zero", "up", "down", "stochastic", "stochastic1", "stochastic4")
-"""Every rounding mode; of stochasticN two."""
+"""Every rounding mode, with two of stochasticN."""
 LARGEST = float(np.finfo(np.float32).max)
 ODD_ONES = [0.0, 2.0**-149, 3 * 2.0**-149, 2.0**-126, 0.1, 1.0, 1e9, 1e30, LARGEST, np.inf, np.nan]
 SMALL_FLOATS = [(e, m) for e in range(2, 7) for m in range(1, 8 - e)]
@@ -20,7 +20,7 @@ FLAVOURS = [("ieee", False), ("ieee", True), ("nan", False), ("nan", True), ("fi
 
 
 def small_floats() -> list[Float]:
-    """Every floating-point format of up to 8 bits, in each flavour once, saturating and not."""
+    """Every floating-point format of up to 8 bits in each flavour, saturating and not."""
     return [Float(e, m, *own) for e, m in SMALL_FLOATS for own in FLAVOURS]
 
 
@@ -33,7 +33,7 @@ def points(law: Law, stride: int = 1) -> Tensor:
 
 
 def with_neighbours(values: np.ndarray, alone: np.ndarray | None = None) -> Tensor:
-    """Values of both signs, each as a float32 with the ones just below and above it, once each.
+    """Distinct float32 values of both signs, each with its neighbours below and above.
 
     Args:
         alone: more values, without their neighbours.
@@ -47,7 +47,7 @@ def with_neighbours(values: np.ndarray, alone: np.ndarray | None = None) -> Tens
 
 
 def _beyond(law: Law) -> list[float]:
-    """Where overflow starts, and some turns of an integer that wraps."""
+    """Values at which overflow starts, and some wraps of an integer."""
     if isinstance(law, Grid):
         count = law.highest - law.lowest + 1
         ends = [law.lowest, law.highest]
@@ -59,7 +59,7 @@ def _beyond(law: Law) -> list[float]:
 
 
 def noise_like(x: Tensor, seed: int = 0) -> Tensor:
-    """Random multiples of 2^-24 in [0, 1), the least and the greatest among them."""
+    """Random multiples of 2^-24 in [0, 1), including the smallest and the largest."""
     noise = torch.randint(0, 2**24, x.shape, generator=torch.Generator().manual_seed(seed)) / 2**24
     flat = noise.view(-1)
     flat[2::5], flat[4::5] = 0.0, 1 - 2.0**-24
@@ -67,14 +67,14 @@ def noise_like(x: Tensor, seed: int = 0) -> Tensor:
 
 
 def assert_same(found: Tensor, expected: Tensor, x: Tensor | None = None) -> None:
-    """The same bits, the sign of zero too; any NaN is like any other."""
+    """Check for equal bits, including the sign of zero; all NaNs are equal."""
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype == torch.float32
     found, expected = found.contiguous(), expected.contiguous()
     equal = (found.view(torch.int32) == expected.view(torch.int32)) | (found.isnan() & expected.isnan())
     wrong = (~equal).nonzero()[:3].tolist()
-    told = [
+    examples = [
         (None if x is None else float(x[tuple(at)]), float(found[tuple(at)]), float(expected[tuple(at)]))
         for at in wrong
     ]
-    assert not wrong, f"{int((~equal).sum())} of {equal.numel()} differ, the first (x, found, expected): {told}"
+    assert not wrong, f"{int((~equal).sum())} of {equal.numel()} differ, the first (x, found, expected): {examples}"

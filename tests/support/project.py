@@ -1,4 +1,4 @@
-"""A folder with specs, and `qsweep` in it as a process: what tests of whole runs share."""
+"""A folder with specs in which `qsweep` runs as a process; shared by tests of whole runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SERIAL = ("--backend", "serial", "--no-plot")
 
 
 class Project:
-    """A folder with specs, and `qsweep` in it."""
+    """A folder with specs in which `qsweep` runs."""
 
     def __init__(self, folder: Path, data: Path) -> None:
         self.folder = folder
@@ -36,13 +36,13 @@ class Project:
         )
 
     def run(self, *words: str, code: int = 0, **environment: str) -> str:
-        """stderr of a command that is expected to end with a code."""
+        """The stderr of a command with an expected exit code."""
         done = self._ended(*words, **environment)
         assert done.returncode == code, (done.stdout, done.stderr)
         return done.stderr
 
     def out(self, *words: str) -> str:
-        """stdout of a command that is expected to end well."""
+        """The stdout of a command that is expected to succeed."""
         done = self._ended(*words)
         assert done.returncode == 0, (done.stdout, done.stderr)
         return done.stdout
@@ -58,7 +58,7 @@ class Project:
             return list(csv.DictReader(stream))
 
     def records(self) -> list[tuple[str, str]]:
-        """(key, status) of all that is in the store; nothing where a run has only begun to make it."""
+        """(key, status) of all records in the store; [] if a run is still creating it."""
         store = self.folder / "results" / "store.db"
         if not store.exists():
             return []
