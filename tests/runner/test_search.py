@@ -122,7 +122,7 @@ def test_failed_trials_are_not_retried(plan: Plan) -> None:
     ("old", "new", "output"),
     [
         ("bisect: bitwidth", "bisect: bits", "s.yaml:8:10: search.bisect: unknown axis 'bits'"),
-        ("bisect: bitwidth", "bisect: lr", "s.yaml:8:1: search: 95% is a share of what trials without lr reach"),
+        ("bisect: bitwidth", "bisect: lr", "s.yaml:8:1: search: 95% is a share of the accuracy of trials without lr"),
         ("{range: [16, 1]}", "[16, 1]\n  rounding: [zero, nearest]", None),
         ("also: [{trial: {quantize: {}}, grid: {lr: [0.1, 0.2]}}]", "", "add a block of them"),
         ("search: {bisect: bitwidth, reach: 95%}", "search: bitwidth", "search"),
@@ -141,7 +141,7 @@ def test_invalid_search_is_refused_at_its_line(tmp_path: Path, old: str, new: st
     if output is None:
         expand(read(path))
         path.write_text(path.read_text().replace("bisect: bitwidth", "bisect: rounding"))
-        output = 's.yaml:9:10: search.bisect: rounding has the value "zero": nothing is lower than that'
+        output = 's.yaml:9:10: search.bisect: rounding has the value "zero", which is not a number, so it has no order'
     with pytest.raises(SpecError, match=re.escape(output)):
         expand(read(path))
 
