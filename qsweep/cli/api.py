@@ -166,7 +166,7 @@ def run(
         timeout: maximum wall time per trial in seconds, above 0; by default unlimited.
         force: retrain known trials and compare the records.
         exit_first: start no new trials after the first failure.
-        strict: refuse to run if part of what a role covers would not be rounded.
+        strict: refuse to run if something that a spec quantizes would not be rounded.
         plot: write the figures of the spec to the sweep's folder.
         wait: wait while another qsweep runs in the results folder, rather than raise Error.
         progress: True: a bar in a terminal or a notebook (which needs ipywidgets), elsewhere an occasional line on

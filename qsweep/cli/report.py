@@ -22,7 +22,7 @@ SHOWN = 3
 
 def begin(ahead: Outlook, display: Display) -> None:
     """Report what a run is about to do, and start its display."""
-    for line in (counts(ahead), *failing(ahead), *not_rounded(ahead, SHOWN)):
+    for line in (counts(ahead), *failing(ahead), *ahead.unmet.lines(SHOWN)):
         display.note(line)
     if ahead.stacks:
         for line in time(ahead) if ahead.time.trials else ():
@@ -83,14 +83,6 @@ def _common(trials: Sequence[Trial], others: Sequence[Trial], without: Sequence[
 
 def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
-
-
-def not_rounded(ahead: Outlook, most: int | None = None) -> Iterator[str]:
-    """The parts of each model that trials ask to round but nothing rounds; only the first `most` of them."""
-    for model, lacking in ahead.not_rounded.items():
-        more = len(lacking) - len(lacking[:most])
-        rest = f" and {more} more (`-n` lists them)" if more else ""
-        yield f"not rounded in {model}: {', '.join(lacking[:most])}{rest}"
 
 
 def data(ahead: Outlook) -> Iterator[str]:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     help="Maximum trials per stack.",
 )
 @click.option("--timeout", type=SECONDS, help="Time limit per trial, in seconds of wall time.")
-@click.option("--strict", is_flag=True, help="Refuse to run if part of what a role covers would not be rounded.")
+@click.option("--strict", is_flag=True, help="Refuse to run if something that a spec quantizes would not be rounded.")
 @results_option
 @click.option("--no-plot", is_flag=True, help="Do not draw figures.")
 @click.option("--no-wait", is_flag=True, help="Exit if another qsweep is running in the results folder.")
@@ -105,7 +105,7 @@ def _dry_run(paths: Sequence[Path], options: Options) -> int:
         for note in ahead.plan.notes:
             say(note)
         click.echo(report.counts(ahead))
-        lines = (*report.stack_sizes(ahead), *report.failing(ahead), *report.places(ahead), *report.not_rounded(ahead))
+        lines = (*report.stack_sizes(ahead), *report.failing(ahead), *report.places(ahead), *ahead.unmet.lines())
         for line in (*lines, *report.data(ahead), *report.time(ahead)):
             click.echo(f"  {line}")
     if not all(data.has_source for ahead in found for data in ahead.lacking):

@@ -18,6 +18,8 @@ from qsweep.spec.reader import OVERRIDE
 from qsweep.training.failures import with_file
 from qsweep.training.inspection import Inspection, inspect_net
 from qsweep.training.process import is_users
+from qsweep.trial.cost import ends_in_convolution
+from qsweep.trial.idle import asked, idle
 from qsweep.trial.key import Trial, canonical
 from qsweep.trial.measures import NOT_ROUNDED
 from qsweep.trial.parameters import COMPRESS, HISTOGRAM, LAYERS, STAGES
@@ -67,7 +69,9 @@ def rounds_flows(trial: Trial) -> bool:
 
 def may_leave_parts_out(trial: Trial) -> bool:
     """Whether a trial may ask to round parts of its net that nothing rounds."""
-    return is_open(trial) and bool(quantized_roles(trial.settings) or STAGES in trial.settings)
+    if is_open(trial):
+        return bool(quantized_roles(trial.settings) or STAGES in trial.settings)
+    return rounds_flows(trial) and ends_in_convolution(trial.settings)
 
 
 def not_rounded(trials: Iterable[Trial], nets: Nets, records: Mapping[str, Record]) -> dict[str, tuple[str, ...]]:
@@ -99,9 +103,32 @@ def check_places(plan: Plan, nets: Nets) -> None:
         raise SpecError([document.problem(("plots", i, PLACE), unknown("place", name, names)) for i, name in wrong])
 
 
+def idle_roles(trials: Iterable[Trial], nets: Nets) -> dict[str, tuple[str, ...]]:
+    """Roles that have no effect, and parts that no stage finds, in any trial that asks for them; by model.
+
+    `momentum` is looked at by optimizer: one that keeps nothing stands as `mlp with sgd`.
+    """
+    effects: dict[tuple[str, str], set[bool]] = {}
+    for trial in trials:
+        own = nets.of(trial)
+        if is_open(trial) and (own is None or not own.places):
+            continue  # not known
+        lacking = {*idle(trial.settings), *(own.idle if own is not None else ())}
+        for what in asked(trial.settings):
+            model = str(trial.columns["model"])
+            by = f"{model} with {trial.columns['optimizer']}" if what == "momentum" else model
+            effects.setdefault((by, what), set()).add(what not in lacking)
+    found: dict[str, list[str]] = {}
+    for (by, what), seen in effects.items():
+        if seen == {False}:
+            found.setdefault(by, []).append(what)
+    return {by: tuple(own) for by, own in found.items()}
+
+
 def to_inspect(wanted: Iterable[Trial]) -> list[Trial]:
     """The trials whose nets must be built to know whether and how they can run."""
-    return [trial for trial in wanted if is_open(trial) or names_places(trial) or with_axes(trial.settings)]
+    checks = (is_open, names_places, may_leave_parts_out, lambda trial: with_axes(trial.settings))
+    return [trial for trial in wanted if any(check(trial) for check in checks)]
 
 
 def inspect(trials: Iterable[Trial], spec: Spec, say: Callable[[str], None], limit: float = LIMIT_SECONDS) -> Nets:
@@ -164,7 +191,7 @@ def _case_of(trial: Trial) -> str:
     """A net and all settings that decide which parts are rounded."""
     settings = trial.settings
     own = settings.get("quantize", {})
-    rounded = {role: own.get(role, {}).get(AT.name) for role in quantized_roles(settings)}
+    rounded = {role: [role in own, own.get(role, {}).get(AT.name)] for role in quantized_roles(settings)}
     compressed = sorted({part for stage in settings.get(STAGES, ()) for part in stage.get(COMPRESS, ())})
     return canonical([_net_of(trial), rounded, settings.get(LAYERS), compressed, _axes_of(settings)])
 

@@ -23,6 +23,7 @@ from qsweep.runner.backends import BACKENDS
 from qsweep.runner.inspection import (
     Nets,
     check_places,
+    idle_roles,
     inspect,
     may_leave_parts_out,
     names_places,
@@ -105,13 +106,34 @@ class Estimate(NamedTuple):
     trials: int
 
 
+class Unmet(NamedTuple):
+    """What trials ask to quantize and nothing does, by model.
+
+    Attributes:
+        not_rounded: parts of nets that roles name and nothing rounds.
+        idle: roles, and parts to compress, that nothing in the net has.
+    """
+
+    not_rounded: Mapping[str, Sequence[str]]
+    idle: Mapping[str, Sequence[str]]
+
+    def lines(self, most: int | None = None) -> Iterator[str]:
+        """In words; only the first `most` parts of each net."""
+        for model, own in self.idle.items():
+            yield f"quantized without effect in {model}: {', '.join(own)}"
+        for model, own in self.not_rounded.items():
+            more = len(own) - len(own[:most])
+            rest = f" and {more} more (`-n` lists them)" if more else ""
+            yield f"not rounded in {model}: {', '.join(own[:most])}{rest}"
+
+
 @dataclass(frozen=True)
 class Outlook:
     """What a run would do: the plan, its known trials, the stacks of the others, and the pace of training.
 
     Attributes:
         failing: trials that are to run but whose nets can't be built.
-        not_rounded: parts that trials ask to round but nothing rounds, by model.
+        unmet: what trials ask to quantize and nothing does.
         lacking: missing data sets that the run needs.
     """
 
@@ -122,7 +144,7 @@ class Outlook:
     pace: Pace
     failing: Sequence[Trial]
     nets: Nets
-    not_rounded: Mapping[str, Sequence[str]]
+    unmet: Unmet
     lacking: Sequence[Lacking] = ()
 
     @property
@@ -165,9 +187,9 @@ def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
     check_places(plan, nets)
     stacks = stacks_of(plan, trials, nets, options)
     known, pace = count_known(plan, records), Pace(options.at_once, _timings(options, here) if stacks else [])
-    failing, unreached = [t for t in trials if nets.failing(t)], refuse_if_strict(plan, nets, records, options)
+    failing, unmet = [t for t in trials if nets.failing(t)], refuse_if_strict(plan, nets, records, options)
     absent = [found for data in data_of(plan, stacked(stacks)) if (found := lacking(data, data_folder()))]
-    return Outlook(plan, folder_name(plan, options), known, stacks, pace, failing, nets, unreached, absent)
+    return Outlook(plan, folder_name(plan, options), known, stacks, pace, failing, nets, unmet, absent)
 
 
 def data_of(plan: Plan, trials: Sequence[Trial]) -> list[DataSet]:
@@ -181,17 +203,14 @@ def stacked(stacks: Sequence[Stack]) -> list[Trial]:
     return [trial for stack in stacks for trial in stack]
 
 
-def refuse_if_strict(
-    plan: Plan, nets: Nets, records: Mapping[str, Record], options: Options
-) -> Mapping[str, Sequence[str]]:
-    """The parts that trials ask to round but nothing rounds, by model.
+def refuse_if_strict(plan: Plan, nets: Nets, records: Mapping[str, Record], options: Options) -> Unmet:
+    """What trials ask to quantize and nothing does.
 
     Raises:
         UserError: there are some, and the run is strict.
     """
-    found = not_rounded(family(plan.trials), nets, records)
-    if options.strict and found:
-        lines = [f"{plan.spec.name}: not rounded in {model}: {', '.join(lacking)}" for model, lacking in found.items()]
+    found = Unmet(not_rounded(family(plan.trials), nets, records), idle_roles(plan.configurations, nets))
+    if options.strict and (lines := [f"{plan.spec.name}: {line}" for line in found.lines()]):
         raise UserError("\n".join([*lines, "--strict: use other roles, change the net, or omit --strict"]))
     return found
 

@@ -141,11 +141,11 @@ class _Sweep:
         nets = inspect(to_inspect(trials), plan.spec, note)
         check_places(plan, nets)
         failing = [trial for trial in trials if nets.failing(trial)]
-        lacking = refuse_if_strict(plan, nets, records, options)
+        unmet = refuse_if_strict(plan, nets, records, options)
         stacks = stacks_of(plan, trials, nets, options)
         known = count_known(plan, records)
         pace = Pace(options.at_once, self.store.timings(self.here) if stacks else [])
-        begin(Outlook(plan, self.target.name, known, stacks, pace, failing, nets, lacking))
+        begin(Outlook(plan, self.target.name, known, stacks, pace, failing, nets, unmet))
         get_data(plan, stacked(stacks), note)  # before anything is written, since without data there is no sweep
         self._keep_plan(is_changed=bool(trials))
         summary = Summary()

@@ -33,6 +33,7 @@ class Inspection:
         rounding: those of them whose outputs or errors the trial rounds.
         misfit: what the trial asks of this net that it lacks: a place of `layers`, an axis of a format; "" for nothing.
         not_rounded: what the trial's roles name and nothing rounds.
+        idle: of what the trial asks to quantize, what nothing in the net has.
     """
 
     failure: Mapping[str, Any] | None = None
@@ -43,6 +44,7 @@ class Inspection:
     rounding: tuple[str, ...] = ()
     misfit: str = ""
     not_rounded: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
 
 
 def inspect_net(trials: Sequence[Settings], sources: Mapping[str, str], limit: float) -> list[Inspection]:
@@ -91,6 +93,7 @@ def _inspection(settings: Settings, is_stacking: bool, places: Places) -> Inspec
         parameters=tuple(places.parameters),
         rounding=places.rounding(settings),
         not_rounded=places.not_rounded(settings),
+        idle=places.idle(settings),
     )
 
 

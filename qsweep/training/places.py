@@ -18,7 +18,8 @@ from qsweep.models.layers import MaskedReLU, ReLU, UngatedReLU
 from qsweep.training.dataflow import DataFlow, Value
 from qsweep.training.functions import WITH_OPERANDS, FunctionCalls, Kind, closed_modules, first, own_functions
 from qsweep.training.nets import frozen_parameters
-from qsweep.training.roles import Layers, place_of, role_at, roles_of
+from qsweep.training.roles import Layers, parts_of, place_of, role_at, roles_of
+from qsweep.trial.idle import OF_NORMS
 from qsweep.trial.parameters import COMPRESS, FLOAT32_ENDS, LAYERS, STAGES
 from qsweep.trial.quantized import exceptions, names_axis, rounds, stays
 from qsweep.trial.roles import AT, AT_ROLES, FLOAT32, FLOWS, OPERANDS, ROLES, STORED
@@ -88,6 +89,7 @@ class Places:
         names: all places, layers with parameters and calls with outputs.
         calls: everything that may be a place and was called.
         unreached: what roles may name and nothing rounds.
+        parts: of parameters, those that the net has and that can be compressed.
         values: of several axes, of which a format may name one.
     """
 
@@ -97,6 +99,7 @@ class Places:
     names: tuple[str, ...]
     calls: frozenset[str] = frozenset()
     unreached: tuple[Unreached, ...] = ()
+    parts: frozenset[str] = frozenset()
     values: tuple[Values, ...] = ()
 
     def check_axes(self, settings: Mapping[str, Any]) -> None:
@@ -119,6 +122,32 @@ class Places:
         asked = _asked(settings)
         found = [u.what for u in self.unreached if any((role, u.at) in asked for role in u.roles)]
         return tuple(dict.fromkeys(found))
+
+    def idle(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """Of what a trial asks to quantize, what nothing in this net has, and `not_rounded` does not name."""
+        named = {(role, own.at) for own in self.unreached for role in own.roles}
+        found = _asked(settings)
+        told = {what for what, at in found if (what, at) in named}
+        return tuple(what for what in sorted({what for what, _ in found} - told) if not self._has(what, settings))
+
+    def _has(self, what: str, settings: Mapping[str, Any]) -> bool:
+        """Whether a role is rounded anywhere in this net, or there is a part to compress."""
+        if what.startswith(COMPRESS):
+            return what.removeprefix(f"{COMPRESS} ") in self.parts
+        layers = self.layers(settings)
+
+        def is_rounded(role: str, place: str, at: str = AT.default) -> bool:
+            own = role_at(settings, layers, role, place)
+            return rounds({role: own}, role) and own.get(AT.name, AT.default) == at
+
+        if what in AT_ROLES and any(is_rounded(what, place, OPERANDS) for place in self.products):
+            return True
+        if what in FLOWS:
+            return any(is_rounded(what, call.partition("#")[0]) for call in self.outputs)
+        own = [(place_of(name), role) for name, role in self.parameters.items()]
+        if what in STORED:
+            return any(role == what and is_rounded(what, place) for place, role in own)
+        return any(is_rounded(what, place) and (role != "norm" or is_rounded(role, place)) for place, role in own)
 
     def layers(self, settings: Mapping[str, Any]) -> Layers:
         """A trial's exceptions, each by the names of places and roles.
@@ -282,6 +311,7 @@ def places_of(net: nn.Module, shape: tuple[int, ...]) -> Places:
         names,
         frozenset(call.name for call in calls),
         unreached,
+        frozenset(parts_of(net).values()),
         tuple(own for own in values if len(own.shape) > 1),
     )
 
@@ -313,9 +343,8 @@ def _unreached_parameters(net: nn.Module, roles: Mapping[str, str], frozen: Coll
             yield Unreached(f"{name} ({count})", OF_NORMS if is_norm else OF_OTHERS)
 
 
-OF_NORMS = ("norm", "compress norm_scale", "compress norm_shift")
 OF_OTHERS = ("weight", "bias", "gradient", "update", "momentum", "compress weight", "compress bias")
-"""Roles, and parts to compress, that name a parameter: one of a norm, and any other."""
+"""Roles, and parts to compress, that name a parameter of something else than a norm."""
 
 
 def _unreached_calls(calls: Sequence[_Call]) -> Iterator[Unreached]:

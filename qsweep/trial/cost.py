@@ -7,7 +7,7 @@ from typing import Any
 
 from qsweep.data.catalog import DATASETS
 from qsweep.models.catalog import architecture_of
-from qsweep.models.shapes import LayerShape
+from qsweep.models.shapes import ConvolutionShape, LayerShape, ReLUShape
 from qsweep.trial.roles import FLOWS
 
 EVALUATION_BATCH = 1000
@@ -43,6 +43,12 @@ def count_of(role: str, settings: Mapping[str, Any]) -> int | None:
         "norm": sum(layer.norms for layer in shapes),
     }
     return counts.get(role, sum(counts.values()))
+
+
+def ends_in_convolution(settings: Mapping[str, Any]) -> bool:
+    """Whether the output of a net of the catalog is that of a convolution, which no role rounds."""
+    shapes = [layer for layer in layers(settings) or () if layer.activations or isinstance(layer, ReLUShape)]
+    return bool(shapes) and isinstance(shapes[-1], ConvolutionShape)
 
 
 def work(settings: Mapping[str, Any]) -> float:

@@ -10,8 +10,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import click
 import pytest
@@ -24,6 +22,7 @@ from qsweep.cli.why import explanation
 from qsweep.errors import UserError
 from qsweep.results.store import Store
 from qsweep.runner.export import export
+from qsweep.runner.outlook import Unmet
 from qsweep.spec.find import find
 
 SPEC = """
@@ -120,9 +119,34 @@ def test_run_refuses_a_place_that_the_net_does_not_have_before_it_trains(shell: 
 
 
 def test_run_reports_how_many_more_parts_are_not_rounded_and_where_all_are_listed() -> None:
-    ahead: Any = SimpleNamespace(not_rounded={"m": list("abcde")})
-    assert list(report.not_rounded(ahead, report.SHOWN)) == ["not rounded in m: a, b, c and 2 more (`-n` lists them)"]
-    assert list(report.not_rounded(ahead)) == ["not rounded in m: a, b, c, d, e"]
+    unmet = Unmet({"m": list("abcde")}, {})
+    assert list(unmet.lines(report.SHOWN)) == ["not rounded in m: a, b, c and 2 more (`-n` lists them)"]
+    assert list(unmet.lines()) == ["not rounded in m: a, b, c, d, e"]
+
+
+IDLE = {
+    "a role of norms": ("quantize: {norm: range}", "mlp: norm"),
+    "the state of an optimizer without any": ("quantize: {momentum: block}", "mlp with sgd: momentum"),
+    "a stage of norms": ("stages: [{compress: {norm_scale: uniform}}]", "mlp: compress norm_scale"),
+    "what layers leaves in float32 everywhere": ("model: softmax, quantize: {weight: range}, layers: float32_ends", "softmax: weight"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("trial", "expected"), IDLE.values(), ids=IDLE.keys())
+def test_roles_and_stages_that_nothing_has_are_reported_and_refused_by_strict(
+    shell: Shell, trial: str, expected: str
+) -> None:
+    model = "" if "model" in trial else "model: {name: mlp, hidden: [8]}, "
+    (shell.folder / "idle.yaml").write_text(
+        f"trial: {{data: digits, {model}epochs: 1, {trial}}}\ngrid: {{bitwidth: [2, 4]}}", encoding="utf-8"
+    )
+    line = f"quantized without effect in {expected}\n"
+    out, _ = shell("run", "-n", "idle.yaml")
+    assert line in out
+    _, err = shell("run", "--strict", "idle.yaml", code=2)
+    assert f"idle: {line}" in err
+    _, err = shell("run", "idle.yaml", "--backend", "serial", "--no-plot", "--results", "idle")
+    assert err.count(line) == 1
 
 
 def test_run_prints_paths_to_stdout_and_messages_to_stderr(shell: Shell) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from test_functions import DIGITS, OWN, Make, built, module, places
@@ -12,6 +14,7 @@ from qsweep.models.build import build
 from qsweep.training.flow import Flow
 from qsweep.training.places import Places, places_of
 from qsweep.training.roles import Quantizers
+from qsweep.trial.idle import asked
 
 DENSE = "self.a, self.o = nn.Linear(64, 64), nn.Linear(64, 10)"
 CONVOLUTIONS = """
@@ -221,3 +224,56 @@ def test_places_of_the_catalog_are_as_they_were(
     found = places_of(build(settings["model"], {}, data.shape, data.classes), data.shape)
     assert found.outputs == outputs
     assert found.not_rounded(settings) == ()
+
+
+# --- roles that nothing has ---------------------------------------------------------------------------------------------
+
+NO_BIAS = ("self.o = nn.Linear(64, 10, bias=False)", "return self.o(x.flatten(1))")
+IDLE = {
+    "norms": (*NO_BIAS, {"quantize": {"norm": "range"}}, ("norm",)),
+    "biases": (*NO_BIAS, {"quantize": {"bias": "range"}}, ("bias",)),
+    "parts to compress": (
+        *NO_BIAS,
+        {"quantize": {}, "stages": [{"compress": {"weight": "kmeans3", "bias": "kmeans3", "norm_scale": "kmeans3"}}]},
+        ("compress bias", "compress norm_scale"),
+    ),
+    "what layers leaves in float32": (
+        *NO_BIAS,
+        {"quantize": {"weight": "range", "activation": "fixed8f4"}, "layers": {"o": "float32"}},
+        ("activation", "bias", "weight"),
+    ),
+    "operands of what layers leaves in float32": (
+        *NO_BIAS,
+        {"quantize": {"error": {"format": "e4m3", "at": "operands"}}, "layers": "float32_ends"},
+        ("error",),
+    ),
+    "what is listed as not rounded": (
+        "self.n, self.o = nn.InstanceNorm2d(1, affine=True), nn.Conv2d(1, 10, 8)",
+        "return self.o(self.n(x)).flatten(1)",
+        {"quantize": {"norm": "range", "activation": "fixed8f4"}},
+        (),
+    ),
+    "all that is there": (
+        "self.n, self.o = nn.BatchNorm2d(1), nn.Linear(64, 10)",
+        "return self.o(self.n(x).flatten(1))",
+        {
+            "quantize": dict.fromkeys(
+                ("weight", "norm", "error", "gradient", "update", "momentum", "master"), "fixed8f4"
+            ),
+            "stages": [{"compress": {"weight": "uniform8", "bias": "uniform8", "norm_scale": "uniform8"}}],
+        },
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize(("init", "forward", "given", "expected"), IDLE.values(), ids=IDLE.keys())
+def test_roles_and_parts_that_nothing_in_a_net_has_are_idle(
+    trial: Make, init: str, forward: str, given: dict[str, Any], expected: tuple[str, ...]
+) -> None:
+    assert places(module(init, forward)).idle(trial(**OWN, **given).settings) == expected
+
+
+def test_a_bias_that_follows_the_weight_is_not_asked_for(trial: Make) -> None:
+    assert asked(trial(quantize={"weight": "range"}).settings) == ("weight",)
+    assert asked(trial(quantize={"weight": "range", "bias": "range8"}).settings) == ("weight", "bias")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,9 @@ def test_job_what_went_wrong_is_told_without_the_users_folders(data_folder: Path
         ('File "/usr/lib/a.py", line 3', 'File "…/a.py", line 3'),
         ("no /home/alice/x/w.pt here", "no …/w.pt here"),
         ("(/etc/passwd), ~/me.txt and C:/Users/me/x", "(…/passwd), …/me.txt and …/x"),
-        ("https://alice@host.example/a/b?x", "…/b?x"),
+        ("https://alice@host.example/a/b?x", "…"),
+        ("file an issue at https://github.com/pytorch/pytorch/issues if", "file an issue at … if"),
+        ("('file:///home/alice/x.pt')", "('…')"),
         ("$QSWEEP_DATA/mnist.u8: 1/2 of a/b, 3 / 4", "$QSWEEP_DATA/mnist.u8: 1/2 of a/b, 3 / 4"),
     ],
 )
@@ -96,6 +99,40 @@ def test_job_a_syntax_error_in_a_users_file_is_a_failed_record(data_folder: Path
     (record,) = run([trial(sources={"m.py": "d"}, model="m.py:net")], data_folder, d="def net(:")
     assert record["status"] == "failed"
     assert record["reason"].startswith("SyntaxError")
+
+
+ON_VALUES = {
+    "an if": "if len(x) > 2 and h.mean() > 0:\n            h = h * 2",
+    "a number": "if len(x) > 2:\n            h = h * float(h.mean())",
+    "a shape": "if len(x) > 2:\n            h = h + h[h > 0].mean()",
+}
+
+
+@pytest.mark.parametrize("lines", ON_VALUES.values(), ids=ON_VALUES.keys())
+def test_job_a_net_that_is_found_to_stack_and_needs_single_values_says_what_to_do(
+    data_folder: Path, trial: Make, lines: str
+) -> None:
+    text = f"""
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.l = nn.Linear(64, 10)
+    def forward(self, x):
+        h = self.l(x.flatten(1))
+        {lines}
+        return h
+def net(shape, classes):
+    return Net()
+"""
+    own: dict[str, Any] = {"sources": {"m.py": "d"}, "model": "m.py:net", "quantize": {}}
+    (record,) = run([trial(**own)], data_folder, d=text)
+    assert record["status"] == "failed"
+    assert "let it do so at every batch size" in record["reason"]
+    assert re.search(r" or use torch\.where \(<model>, line (9|10)\)$", record["reason"])
+    assert "vmap" in record["run"]["log"]
+    (record,) = run([trial(**own)], data_folder, d=text.replace("len(x) > 2", "len(x) > 0"))  # as it says
+    assert record["status"] == "done"
 
 
 def test_job_a_users_net_that_does_not_stack_is_trained_one_by_one(data_folder: Path, trial: Make) -> None:
