@@ -35,9 +35,9 @@ MNIST = DATASETS["mnist"]
 
 def course(trial: Trial) -> Callable[[], None]:
     """A function that runs some training steps of a trial."""
-    model = build(trial.settings["model"], {}, MNIST.shape, MNIST.classes)
-    initialize(model, trial.settings["init"], Stream(0))
-    running = Course(plain_net(model), model, [trial.settings], MNIST, load(MNIST, data_folder()))
+    model = build(trial.view.model, {}, MNIST.shape, MNIST.classes)
+    initialize(model, trial.view.init, Stream(0))
+    running = Course(plain_net(model), model, [trial.view], MNIST, load(MNIST, data_folder()))
     batches, totals = list(running.batches(1)), Totals(1)
 
     def steps() -> None:

@@ -20,6 +20,7 @@ from qsweep.spec.file import read
 from qsweep.spec.plan import Plan, expand
 from qsweep.training import one_example
 from qsweep.trial.key import Trial, stack_signature
+from qsweep.trial.settings import Settings
 
 N, STACK, PLAIN_TRIALS, STEPS = 9, 16, 4, 600
 MNIST = DATASETS["mnist"]
@@ -38,12 +39,12 @@ def sample(plan: Plan, variant: str) -> list[Trial]:
 
 def ours(trials: Sequence[Trial], iterations: int) -> Callable[[], None]:
     """A function that trains a stack of trials, including building the net."""
-    settings = [{**trial.settings, "iterations": iterations, "window": iterations // 10} for trial in trials]
+    settings = [Settings({**trial.settings, "iterations": iterations, "window": iterations // 10}) for trial in trials]
     examples = load(MNIST, data_folder(), "all")
 
     def steps() -> None:
-        model = build(settings[0]["model"], {}, MNIST.shape, MNIST.classes)
-        initialize(model, settings[0]["init"], Stream(0))
+        model = build(settings[0].model, {}, MNIST.shape, MNIST.classes)
+        initialize(model, settings[0].init, Stream(0))
         one_example.run(model, settings, MNIST, examples)
 
     return steps

@@ -29,11 +29,11 @@ STEPS, N = 1, 41  # one step at a time, so that a drifting machine affects both 
 def course(count: int, batch: int) -> Course:
     """A stack of the first trials of the grid."""
     spec = read(Path(__file__).parent.parent / "configs" / "lr_bitwidth.yaml", [f"batch_size={batch}"])
-    trials = [trial.settings for trial in expand(spec).trials[:count]]
+    trials = [trial.view for trial in expand(spec).trials[:count]]
     data = DATASETS["mnist"]
     ensure(data, data_folder(), print)
-    model = build(trials[0]["model"], {}, data.shape, data.classes)
-    initialize(model, trials[0]["init"], Stream(0))
+    model = build(trials[0].model, {}, data.shape, data.classes)
+    initialize(model, trials[0].init, Stream(0))
     return Course(stacked_net(model, count), model, trials, data, load(data, data_folder()))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from qsweep.cli.progress import Display, duration
 from qsweep.parameter import show
-from qsweep.runner.inspection import names_places, rounds_flows
+from qsweep.runner.inspection import rounds_flows
 from qsweep.runner.outlook import Outlook
 from qsweep.runner.search import Found
 from qsweep.runner.sweep import Result
@@ -58,7 +58,7 @@ def stack_sizes(ahead: Outlook) -> Iterator[str]:
 
 def places(ahead: Outlook) -> Iterator[str]:
     """The places of each net whose trials round activations or errors, or name places."""
-    asked = [t for t in ahead.plan.configurations if names_places(t) or rounds_flows(t)]
+    asked = [t for t in ahead.plan.configurations if t.view.names_places or rounds_flows(t)]
     found: dict[tuple[str, str], list[Trial]] = {}
     for trial in asked:
         own = ahead.nets.of(trial)

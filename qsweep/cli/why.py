@@ -31,7 +31,7 @@ def explanation(store_path: Path, prefix: str, width: int = WIDE) -> str:
 
 def _explain(record: Record, origin: Mapping[str, Any], width: int) -> str:
     parts = [f"{record.key}\n{_verdict(record)}"]
-    if found := reasons(record.trial, _last(record), record.status == "diverged"):
+    if found := reasons(record.view, _last(record), record.status == "diverged"):
         parts.append(
             "why" + _before_it_diverged(record) + "\n" + _shifted("\n".join(_paragraph(text, width) for text in found))
         )
@@ -42,7 +42,7 @@ def _explain(record: Record, origin: Mapping[str, Any], width: int) -> str:
         names = list(record.history)
         rows = [names, *([_number(v) for v in row] for row in zip(*record.history.values(), strict=True))]
         parts.append("epochs\n" + _shifted(fitted(rows, width - INDENT, lead=2)))
-    if tensors := tables.tensors(record.trial, record.result):
+    if tensors := tables.tensors(record.view, record.result):
         names = [name for name in tables.TENSOR_COLUMNS if name in tensors[0]]
         rows = [names, *([_number(own[name]) for name in names] for own in tensors)]
         parts.append("tensors\n" + _shifted(fitted(rows, width - INDENT)))

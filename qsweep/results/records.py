@@ -14,6 +14,7 @@ from typing import Any
 
 from qsweep.errors import UserError
 from qsweep.trial.key import canonical
+from qsweep.trial.settings import Settings
 
 STATUSES = ("done", "diverged", "failed", "timeout", "missing")
 FINAL = ("done", "diverged")
@@ -66,6 +67,11 @@ class Record:
     def trial(self) -> dict[str, Any]:
         """The decoded settings of the trial."""
         return dict(json.loads(self.settings))
+
+    @property
+    def view(self) -> Settings:
+        """The settings by their meaning."""
+        return Settings(self.trial)
 
     @property
     def history(self) -> dict[str, list[Any]]:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qsweep.errors import UserError
-from qsweep.formats import make, name_of
+from qsweep.formats import name_of
 from qsweep.results.records import STATUSES, Record
 from qsweep.spec.plan import Plan
 from qsweep.trial.measures import DRAWN, METRICS, MODEL_BITS, NOT_ROUNDED, SIZES, why_columns
-from qsweep.trial.parameters import CLIP, STAGES
-from qsweep.trial.quantized import compresses, kept_formats
+from qsweep.trial.parameters import CLIP
+from qsweep.trial.settings import Quantization, Settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,7 @@ def _measures(plan: Plan) -> tuple[str, ...]:
 
 def _sizes(plan: Plan, records: Mapping[str, Record]) -> tuple[str, ...]:
     """The size columns of compressed models if some trial compresses, else the size of models rounded in training."""
-    if any(compresses(trial.settings) for trial in plan.configurations):
+    if any(trial.view.compresses for trial in plan.configurations):
         return SIZES
     return (MODEL_BITS,) if any(MODEL_BITS in record.run for record in records.values()) else ()
 
@@ -144,22 +144,20 @@ def _tensor_rows(plan: Plan, records: Mapping[str, Record]) -> Iterator[list[Any
     for trial in plan.trials:
         for number, stage in enumerate((*trial.bases, trial)):
             result = records[stage.key].result if stage.key in records else {}
-            for own in tensors(stage.settings, result):
+            for own in tensors(stage.view, result):
                 yield [trial.key, number, *(own[name] for name in TENSOR_COLUMNS[2:])]
 
 
-def tensors(settings: Mapping[str, Any], result: Mapping[str, Any]) -> list[dict[str, Any]]:
+def tensors(settings: Settings, result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The compressed tensors of a trial, with formats as in a spec; records have only the names of their families."""
     found = result.get("tensors", ())
-    formats = kept_formats(settings[STAGES]) if found else {}
-    names = {part: _compressed_to(own) for part, own in formats.items()}
+    names = {part: _compressed_to(own) for part, own in settings.compressed.items()} if found else {}
     return [{**own, "format": names[own["part"]]} for own in found]
 
 
-def _compressed_to(own: Mapping[str, Any]) -> str:
+def _compressed_to(own: Quantization) -> str:
     """The format that a part is compressed to: `block8 per=16`, `uniform4 clip=99.9`."""
-    clip = own.get(CLIP.name, CLIP.default)
-    return name_of(make(own["format"], own)) + (f" {CLIP.name}={cell(clip)}" if clip != CLIP.default else "")
+    return name_of(own.format) + (f" {CLIP.name}={cell(own.clip)}" if own.clip != CLIP.default else "")
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

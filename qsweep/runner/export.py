@@ -11,10 +11,9 @@ from typing import Any
 from safetensors.numpy import load
 
 from qsweep import files
-from qsweep.data.catalog import DATASETS
 from qsweep.data.files import data_folder, ensure
 from qsweep.errors import UserError
-from qsweep.formats import Format, make, parse
+from qsweep.formats import Format, parse
 from qsweep.formats.packing import ENDING, Array, Groups, to_file
 from qsweep.models.imports import parts_of
 from qsweep.results.keys import records_like, view
@@ -23,9 +22,8 @@ from qsweep.results.weights import Weights
 from qsweep.training import job
 from qsweep.trial import environment
 from qsweep.trial.measures import STORED_AS
-from qsweep.trial.parameters import ITERATIONS, LAYERS, STAGES
-from qsweep.trial.quantized import kept_formats, rounds, stays
-from qsweep.trial.roles import FLOAT32
+from qsweep.trial.parameters import ITERATIONS
+from qsweep.trial.settings import Quantization, Settings
 
 
 def export(results: Path, key: str, file: Path, say: Callable[[str], None]) -> int:
@@ -41,7 +39,7 @@ def export(results: Path, key: str, file: Path, say: Callable[[str], None]) -> i
         raise UserError(f"{file}: weights can only be written as {ENDING}: {file.stem}{ENDING}")
     with closing(view(results / "store.db", key)) as store:
         record = _chosen(records_like(store, key), environment.describe(environment.choose("auto")))
-        sources = store.sources(_digests(record.trial))
+        sources = store.sources(_digests(record.view))
     weights = Weights.beside(results, record.environment)
     content = weights.get(record.key)
     if content is None:
@@ -62,30 +60,28 @@ def _chosen(records: list[Record], here: str) -> Record:
 
 def _groups(record: Record, tensors: Mapping[str, Array]) -> dict[str, Groups]:
     """The groups of the compressed tensors; if there are none, of those that training keeps rounded."""
-    from qsweep.training.codebooks import groups_in, groups_of
+    from qsweep.training.codebooks import groups_in
 
     if compressed := record.result.get("tensors"):
-        formats = kept_formats(record.trial[STAGES])
-        return {own["tensor"]: groups_of(formats[own["part"]], own["shape"]) for own in compressed}
+        formats = record.view.compressed
+        return {own["tensor"]: groups_in(formats[own["part"]].format, own["shape"]) for own in compressed}
     stored = record.run.get(STORED_AS)
-    found = _guessed(record.trial, tensors) if stored is None else {name: parse(text) for name, text in stored.items()}
+    found = _guessed(record.view, tensors) if stored is None else {name: parse(text) for name, text in stored.items()}
     return {name: groups_in(fmt, tensors[name].shape) for name, fmt in found.items()}
 
 
-def _guessed(settings: Mapping[str, Any], tensors: Mapping[str, Array]) -> dict[str, Format]:
+def _guessed(settings: Settings, tensors: Mapping[str, Array]) -> dict[str, Format]:
     """The formats of parameters that training keeps rounded, by name, for older records, which do not have them.
 
     A tensor that is not in this format after all, for example in a user's own layer, is packed by its values.
     """
-    given = settings.get(LAYERS)
-    layers = given if isinstance(given, dict) else {}
 
-    def at(name: str, role: str) -> Mapping[str, Any]:
-        own = layers.get(name.rpartition(".")[0], {})
-        return {} if own == FLOAT32 else own.get(role, settings.get("quantize", {}).get(role, {}))
+    def at(name: str, role: str) -> Quantization | None:
+        there = settings.layers.get(name.rpartition(".")[0], {})
+        return None if there is None else there.get(role) or settings.quantize.get(role)
 
-    own = {name: (role, at(name, role)) for name in tensors if (role := _role(name, tensors))}
-    return {n: make(at["format"], at) for n, (r, at) in own.items() if rounds({r: at}, r) and stays(at)}
+    own = {name: at(name, _role(name, tensors)) for name in tensors}
+    return {name: at.format for name, at in own.items() if at is not None and at.rounds and at.stays}
 
 
 def _role(name: str, tensors: Mapping[str, Array]) -> str:
@@ -97,11 +93,11 @@ def _role(name: str, tensors: Mapping[str, Array]) -> str:
     return own if weight.ndim > 1 else "norm"
 
 
-def _digests(settings: Mapping[str, Any]) -> list[str]:
+def _digests(settings: Settings) -> list[str]:
     """The digests of the users' files that a trial's net comes from."""
-    if "source" not in settings["model"]:
+    if not settings.source:
         return []
-    file, modules, _ = parts_of(settings["model"]["source"])
+    file, modules, _ = parts_of(settings.source)
     return [file, *modules.values()]
 
 
@@ -109,12 +105,12 @@ def _retrained(
     record: Record, sources: Mapping[str, str], weights: Weights, say: Callable[[str], None]
 ) -> tuple[bytes, Record]:
     """The weights of a trial without stages, which were not stored, and its record, from training it again."""
-    settings = record.trial
-    if ITERATIONS.name in settings:
+    settings = record.view
+    if settings.iterations:
         raise UserError(
             f"{record.key[:10]} trained on one example at a time ({ITERATIONS.name}), which stores no weights"
         )
-    if STAGES in settings:
+    if settings.stages:
         raise UserError(f"the weights of {record.key[:10]} are lost: retrain them with `qsweep run SPEC --force`")
     if set(_digests(settings)) - sources.keys():
         raise UserError(
@@ -130,7 +126,7 @@ def _trained(
     record: Record, sources: Mapping[str, str], weights: Weights, say: Callable[[str], None]
 ) -> dict[str, Any]:
     settings, place = record.trial, data_folder()
-    ensure(DATASETS[settings["data"]["name"]], place, say)
+    ensure(record.view.data_set, place, say)
     (found,) = job.Job(sources, place, environment.choose("auto"), kept=[record.key])([settings])
     if "weights" not in found:
         raise UserError(f"retraining {record.key[:10]} had another outcome: {found['status']}: {found['reason']}")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import Any
 
 from qsweep.errors import Problem, SpecError, unknown
-from qsweep.models.catalog import architecture_of
 from qsweep.results.records import Record
 from qsweep.spec.checks import weight_places
 from qsweep.spec.file import Spec
@@ -17,14 +15,12 @@ from qsweep.spec.plots import PLACE
 from qsweep.spec.reader import OVERRIDE
 from qsweep.training.failures import with_file
 from qsweep.training.inspection import Inspection, inspect_net
-from qsweep.training.process import is_users
 from qsweep.trial.cost import ends_in_convolution
 from qsweep.trial.idle import asked, idle
 from qsweep.trial.key import Trial, canonical
 from qsweep.trial.measures import NOT_ROUNDED
-from qsweep.trial.parameters import COMPRESS, HISTOGRAM, LAYERS, STAGES
-from qsweep.trial.quantized import quantized_roles, with_axes
-from qsweep.trial.roles import AT, FLOWS
+from qsweep.trial.parameters import LAYERS, STAGES
+from qsweep.trial.roles import FLOWS
 
 LIMIT_SECONDS = 120.0
 """Time limit for building a net and running it once."""
@@ -42,7 +38,7 @@ class Nets:
 
     def stack(self, trial: Trial) -> bool:
         """Whether a trial's net trains in stacks; False if that is not known yet."""
-        known = architecture_of(trial.settings["model"])
+        known = trial.view.architecture
         own = self.of(trial)
         return known.stacks if known is not None else own is not None and own.stacks
 
@@ -54,24 +50,19 @@ class Nets:
 
 def is_open(trial: Trial) -> bool:
     """Whether a net is a user's own or a library's, so that it must be built to know its properties."""
-    return architecture_of(trial.settings["model"]) is None
-
-
-def names_places(trial: Trial) -> bool:
-    """Whether a trial has settings for individual places."""
-    return LAYERS in trial.settings
+    return trial.view.architecture is None
 
 
 def rounds_flows(trial: Trial) -> bool:
     """Whether a trial rounds activations or errors."""
-    return bool({*FLOWS} & {*quantized_roles(trial.settings)})
+    return bool({*FLOWS} & {*trial.view.quantized_roles})
 
 
 def may_leave_parts_out(trial: Trial) -> bool:
     """Whether a trial may ask to round parts of its net that nothing rounds."""
     if is_open(trial):
-        return bool(quantized_roles(trial.settings) or STAGES in trial.settings)
-    return rounds_flows(trial) and ends_in_convolution(trial.settings)
+        return bool(trial.view.quantized_roles or trial.view.stages)
+    return rounds_flows(trial) and ends_in_convolution(trial.view)
 
 
 def not_rounded(trials: Iterable[Trial], nets: Nets, records: Mapping[str, Record]) -> dict[str, tuple[str, ...]]:
@@ -90,13 +81,13 @@ def check_places(plan: Plan, nets: Nets) -> None:
     Raises:
         SpecError: with each such plot.
     """
-    counted = [trial for trial in plan.configurations if trial.settings.get(HISTOGRAM.name)]
+    counted = [trial for trial in plan.configurations if trial.view.histogram]
     opened = [nets.of(trial) for trial in counted if is_open(trial)]
     known = [own.parameters for own in opened if own is not None and own.parameters]
     if not opened or len(known) < len(opened):
         return
     there = {name for names in known for name in names}
-    there |= {name for trial in counted if not is_open(trial) for name in weight_places(trial.settings)}
+    there |= {name for trial in counted if not is_open(trial) for name in weight_places(trial.view)}
     plots = [(index, plot[PLACE]) for index, plot in enumerate(plan.spec.plots) if PLACE in plot]
     if wrong := [(index, name) for index, name in plots if name not in there]:
         document, names = plan.spec.document, sorted(there)
@@ -113,8 +104,8 @@ def idle_roles(trials: Iterable[Trial], nets: Nets) -> dict[str, tuple[str, ...]
         own = nets.of(trial)
         if is_open(trial) and (own is None or not own.places):
             continue  # not known
-        lacking = {*idle(trial.settings), *(own.idle if own is not None else ())}
-        for what in asked(trial.settings):
+        lacking = {*idle(trial.view), *(own.idle if own is not None else ())}
+        for what in asked(trial.view):
             model = str(trial.columns["model"])
             by = f"{model} with {trial.columns['optimizer']}" if what == "momentum" else model
             effects.setdefault((by, what), set()).add(what not in lacking)
@@ -127,8 +118,8 @@ def idle_roles(trials: Iterable[Trial], nets: Nets) -> dict[str, tuple[str, ...]
 
 def to_inspect(wanted: Iterable[Trial]) -> list[Trial]:
     """The trials whose nets must be built to know whether and how they can run."""
-    checks = (is_open, names_places, may_leave_parts_out, lambda trial: with_axes(trial.settings))
-    return [trial for trial in wanted if any(check(trial) for check in checks)]
+    asks = [(trial, trial.view.names_places or trial.view.names_axis) for trial in wanted]
+    return [trial for trial, of_places in asks if of_places or is_open(trial) or may_leave_parts_out(trial)]
 
 
 def inspect(trials: Iterable[Trial], spec: Spec, say: Callable[[str], None], limit: float = LIMIT_SECONDS) -> Nets:
@@ -146,7 +137,7 @@ def inspect(trials: Iterable[Trial], spec: Spec, say: Callable[[str], None], lim
         nets.setdefault(_net_of(trial), {}).setdefault(_case_of(trial), trial)
     found: dict[str, Inspection] = {}
     for cases in nets.values():
-        settings = [trial.settings for trial in cases.values()]
+        settings = [trial.view for trial in cases.values()]
         seen = inspect_net(settings, spec.texts, limit)
         found |= {case: _named(trial, own) for (case, trial), own in zip(cases.items(), seen, strict=True)}
         _check([(trial, found[case]) for case, trial in cases.items()], spec, say, limit)
@@ -166,7 +157,7 @@ def file_of(trial: Trial) -> str:
 
 def _check(inspected: list[tuple[Trial, Inspection]], spec: Spec, say: Callable[[str], None], limit: float) -> None:
     first, own = inspected[0]
-    if own.failure is not None and not is_users(first.settings):
+    if own.failure is not None and not first.view.source:
         raise SpecError([_problem(spec, "model", str(own.failure["reason"]))])
     if not own.is_known:
         say(f"{first.columns['model']} was not built within {limit:g} s: problems will show only when it trains")
@@ -184,18 +175,12 @@ def _problem(spec: Spec, path: str, message: str) -> Problem:
 
 
 def _net_of(trial: Trial) -> str:
-    return canonical([trial.settings["model"], trial.settings["data"]["name"]])
+    return canonical([trial.view.model, trial.view.data.name])
 
 
 def _case_of(trial: Trial) -> str:
     """A net and all settings that decide which parts are rounded."""
-    settings = trial.settings
-    own = settings.get("quantize", {})
-    rounded = {role: [role in own, own.get(role, {}).get(AT.name)] for role in quantized_roles(settings)}
-    compressed = sorted({part for stage in settings.get(STAGES, ()) for part in stage.get(COMPRESS, ())})
-    return canonical([_net_of(trial), rounded, settings.get(LAYERS), compressed, _axes_of(settings)])
-
-
-def _axes_of(settings: Mapping[str, Any]) -> Any:
-    """All formats of a trial if some of them name an axis."""
-    return [settings.get("quantize"), settings.get(STAGES)] if with_axes(settings) else None
+    settings, view = trial.settings, trial.view
+    rounded = {role: own.at for role, own in view.quantize.items() if own.rounds}
+    of_axes = [settings.get("quantize"), settings.get(STAGES)] if view.names_axis else None
+    return canonical([_net_of(trial), rounded, settings.get(LAYERS), sorted(view.compressed_parts), of_axes])

@@ -26,7 +26,6 @@ from qsweep.runner.inspection import (
     idle_roles,
     inspect,
     may_leave_parts_out,
-    names_places,
     not_rounded,
     rounds_flows,
     to_inspect,
@@ -182,7 +181,7 @@ def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
     here = environment.describe(environment.choose(options.device))
     records = _known(plan, options, here)
     trials = wanted(plan, records, Weights.beside(options.results, here), options)
-    shown = [t for t in plan.configurations if names_places(t) or rounds_flows(t) or may_leave_parts_out(t)]
+    shown = [t for t in plan.configurations if t.view.names_places or rounds_flows(t) or may_leave_parts_out(t)]
     nets = inspect([*to_inspect(trials), *shown], plan.spec, say)
     check_places(plan, nets)
     stacks = stacks_of(plan, trials, nets, options)
@@ -195,7 +194,7 @@ def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
 def data_of(plan: Plan, trials: Sequence[Trial]) -> list[DataSet]:
     """The data sets that trials need; those of the whole plan for a search, which chooses further trials later."""
     needing = plan.trials if trials and plan.spec.search else trials
-    return [DATASETS[name] for name in sorted({trial.settings["data"]["name"] for trial in needing})]
+    return [DATASETS[name] for name in sorted({trial.view.data.name for trial in needing})]
 
 
 def stacked(stacks: Sequence[Stack]) -> list[Trial]:
@@ -250,10 +249,10 @@ def stacks_of(plan: Plan, trials: Sequence[Trial], nets: Nets, options: Options)
     memory = max(_free_memory() // options.at_once - WORKER_OVERHEAD, 0)
 
     def fits(trial: Trial) -> int:
-        return cost.stack_fits(trial.settings, memory) if nets.stack(trial) else 1
+        return cost.stack_fits(trial.view, memory) if nets.stack(trial) else 1
 
     def formed(trials: Sequence[Trial]) -> list[Stack]:
-        return schedule.form_stacks(trials, limit, options.at_once, fits, lambda trial: cost.work(trial.settings))
+        return schedule.form_stacks(trials, limit, options.at_once, fits, lambda trial: cost.work(trial.view))
 
     limit = min(options.stack, plan.spec.stack or options.stack)
     ready = [trial for trial in trials if not nets.failing(trial)]

@@ -9,11 +9,10 @@ from typing import Any
 from qsweep.runner.schedule import Flight, Stack
 from qsweep.trial import cost
 from qsweep.trial.key import stack_signature
+from qsweep.trial.settings import Settings
 
-Settings = Mapping[str, Any]
 
-
-def similarity(settings: Settings) -> str:
+def similarity(settings: Mapping[str, Any]) -> str:
     """Equal for trials that differ only in seed and stacking parameters, which take equally long."""
     return stack_signature({**settings, "seed": 0})
 
@@ -34,7 +33,7 @@ class Pace:
     all measured trials.
     """
 
-    def __init__(self, workers: int, timings: Iterable[tuple[Settings, float]] = ()) -> None:
+    def __init__(self, workers: int, timings: Iterable[tuple[Mapping[str, Any], float]] = ()) -> None:
         """
         Args:
             workers: number of stacks that train at once.
@@ -45,11 +44,11 @@ class Pace:
         for settings, seconds in timings:
             self.add(settings, seconds)
 
-    def add(self, settings: Settings, seconds: float) -> None:
+    def add(self, settings: Mapping[str, Any], seconds: float) -> None:
         """Add the measured seconds of a trial."""
         name = similarity(settings)
         if name not in self._similar:
-            self._similar[name] = _Similar(cost.work(settings))
+            self._similar[name] = _Similar(cost.work(Settings(settings)))
         own = self._similar[name]
         own.count += 1
         own.seconds += seconds
@@ -65,7 +64,7 @@ class Pace:
             return own.seconds / own.count * len(stack)
         seconds = sum(each.seconds for each in self._similar.values())
         work = sum(each.work * each.count for each in self._similar.values())
-        return cost.work(settings) * seconds / work * len(stack)
+        return cost.work(stack[0].view) * seconds / work * len(stack)
 
     def left(self, flights: Iterable[Flight], waiting: Iterable[Stack]) -> float | None:
         """The estimated seconds until the last stack ends; None if nothing has been measured.

@@ -42,7 +42,6 @@ from qsweep.runner.search import Bisection, Found
 from qsweep.spec.plan import Plan
 from qsweep.training import job
 from qsweep.training.failures import with_file
-from qsweep.training.process import is_users
 from qsweep.trial import environment
 from qsweep.trial.key import Trial
 
@@ -129,7 +128,7 @@ class _Sweep:
         self.here = environment.describe(self.device)
         self.weights = Weights.beside(options.results, self.here)
         self.everyone = [trial.key for trial in family(plan.trials)]
-        self.files = {trial.key: file_of(trial) for trial in family(plan.trials) if is_users(trial.settings)}
+        self.files = {trial.key: file_of(trial) for trial in family(plan.trials) if trial.view.source}
         self.ended: dict[str, Mapping[str, Any]] = {}
 
     def run(self, begin: Callable[[Outlook], None]) -> Result:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from qsweep.data.catalog import DATASETS
 from qsweep.errors import unknown
 from qsweep.parameter import show
 from qsweep.spec import figures
@@ -18,10 +17,9 @@ from qsweep.spec.reader import Mistakes, Place
 from qsweep.trial import cost
 from qsweep.trial.key import Trial, configurations
 from qsweep.trial.measures import DRAWN, MEASURES, METRICS, MODEL_BITS, SECONDS, SIZES, why_columns
-from qsweep.trial.parameters import COMPRESS, ITERATIONS, STAGES
-from qsweep.trial.quantized import compresses, is_counted, quantized_roles
 from qsweep.trial.reach import ACCURACIES, DEFAULT_REACH, read_reach
 from qsweep.trial.roles import FLOAT32, ROLES, STORED
+from qsweep.trial.settings import Settings
 
 PLACES = ("x", "y", "z", "line", "facet")
 """The fields of a plot that name columns."""
@@ -68,7 +66,7 @@ class Checks:
 
     def _check_empty(self) -> None:
         """Report if no trial will have the accuracy for the search, or the training metrics of a plot."""
-        empty = set.intersection(*(_lacks(trial.settings) for trial in self.configurations))
+        empty = set.intersection(*(_lacks(trial.view) for trial in self.configurations))
         if self.spec.search and empty.issuperset(ACCURACIES):
             self.mistakes.add(
                 ("search",), "no trial has an accuracy: none ends with training, and `split: all` leaves no test set"
@@ -161,7 +159,7 @@ class Checks:
                 return
 
     def _check_histogram(self, plot: Mapping[str, Any], place: Place) -> None:
-        counted = [trial.settings for trial in self.configurations if trial.settings.get("histogram")]
+        counted = [trial.view for trial in self.configurations if trial.view.histogram]
         if not counted:
             self.mistakes.add(place, "no trial counts its weights: write `histogram: 1000` (bins) in trial")
             return
@@ -197,7 +195,7 @@ def _why_none_has(measure: str, trials: Sequence[Trial]) -> str:
     """The reason why no trial will have a measure; "" if some will."""
     if measure in SIZES:
         return "" if any(_has_size(trial, measure) for trial in trials) else _why_no_size(measure)
-    roles = {role for trial in trials for role in quantized_roles(trial.settings)}
+    roles = {role for trial in trials for role in trial.view.quantized_roles}
     if measure not in (*METRICS, *why_columns(roles)):
         return f"none quantizes {measure.rpartition('_')[0]}"
     without_tests = measure.startswith("test_") and all(trial.columns.get("split") == "all" for trial in trials)
@@ -214,37 +212,36 @@ def _is_drawn(trial: Trial, plot: Mapping[str, Any]) -> bool:
     """Whether a plot will show a trial."""
     kind = PLOT_KINDS[plot["kind"]]
     if PLACE in kind.needs:
-        places = weight_places(trial.settings)
+        places = weight_places(trial.view)
         is_open = not places or plot[PLACE].rpartition(".")[2] not in STORED
-        return bool(trial.settings.get("histogram")) and (is_open or plot[PLACE] in places)
+        return bool(trial.view.histogram) and (is_open or plot[PLACE] in places)
     measure = plot.get(kind.metric or "")
     if measure in SIZES:
         return _has_size(trial, measure)
-    return measure in (*METRICS, SECONDS) or measure in why_columns(quantized_roles(trial.settings))
+    return measure in (*METRICS, SECONDS) or measure in why_columns(trial.view.quantized_roles)
 
 
 def _has_size(trial: Trial, measure: str) -> bool:
     """Whether a trial will have one of SIZES."""
-    return compresses(trial.settings) or (measure == MODEL_BITS and is_counted(trial.settings))
+    return trial.view.compresses or (measure == MODEL_BITS and trial.view.is_counted)
 
 
-def _lacks(settings: Mapping[str, Any]) -> set[str]:
+def _lacks(settings: Settings) -> set[str]:
     """The metrics that a trial will not have."""
-    _, tests = DATASETS[settings["data"]["name"]].examples(settings["data"]["split"])
-    is_compression = COMPRESS in next(iter(settings.get(STAGES, [])[-1:]), {})
-    return {name for name in METRICS if (not tests if name.startswith("test") else is_compression)}
+    _, tests = settings.examples
+    return {name for name in METRICS if (not tests if name.startswith("test") else settings.ends_compressing)}
 
 
 def notes_of_metrics(rows: Sequence[Row]) -> Iterator[str]:
     """Warnings about metrics that stay empty, except for single-example trials, which measure training accuracy."""
-    whole = [trial for trial in configurations(row.trial for row in rows) if ITERATIONS.name not in trial.settings]
-    untested = {id(trial.columns) for trial in whole if "test_accuracy" in _lacks(trial.settings)}
+    whole = [trial for trial in configurations(row.trial for row in rows) if not trial.view.iterations]
+    untested = {id(trial.columns) for trial in whole if "test_accuracy" in _lacks(trial.view)}
     if untested:
         count = len({row.trial.key for row in rows if id(row.trial.columns) in untested})
         yield f"test_accuracy and test_loss stay empty in {count:,} trials: `split: all` leaves no test set"
 
 
-def weight_places(settings: Mapping[str, Any]) -> list[str]:
+def weight_places(settings: Settings) -> list[str]:
     """The places of a trial's weights and biases; [] for an open model, whose places are known only from running it."""
     shapes = cost.layers(settings) or ()
     counts = [(layer.place, {"weight": layer.weights, "bias": layer.biases}) for layer in shapes]

@@ -18,7 +18,6 @@ from qsweep.spec.points import VARIANT, Point, Row, axis_names, given, points
 from qsweep.spec.reader import OVERRIDE, Mistakes, Place, dotted
 from qsweep.trial.key import Trial, canonical, configurations
 from qsweep.trial.parameters import CHOICES, STAGES
-from qsweep.trial.quantized import quantized_roles
 from qsweep.trial.resolve import TrialError, resolve
 from qsweep.trial.roles import ROLES
 
@@ -50,7 +49,7 @@ class Plan:
     @cached_property
     def quantized_roles(self) -> frozenset[str]:
         """The roles that some trial quantizes."""
-        return frozenset(role for trial in self.configurations for role in quantized_roles(trial.settings))
+        return frozenset(role for trial in self.configurations for role in trial.view.quantized_roles)
 
     @cached_property
     def digest(self) -> str:

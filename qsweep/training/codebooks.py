@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qsweep.formats import Format, KMeans, Scaled, make, name_of
+from qsweep.formats import Format, KMeans, Scaled, name_of
 from qsweep.formats.groups import grouping
 from qsweep.formats.packing import Groups
 from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
-from qsweep.trial.parameters import RETRAIN, STAGES
-from qsweep.trial.quantized import kept_formats
-
-Settings = Mapping[str, Any]
+from qsweep.trial.settings import Settings
 
 
 @dataclass
@@ -60,36 +56,27 @@ class Codebook:
 
 
 def codebooks(net: Net, model: nn.Module, trials: Sequence[Settings]) -> dict[str, Codebook]:
-    """The codebook of each parameter that is compressed, by name. Trials compress the same parts."""
-    formats = [kept_formats(trial[STAGES][:-1]) for trial in trials]
-    decay = [_penalties(trial[STAGES][-1][RETRAIN]["optimizer"]) for trial in trials]
+    """The codebook of each parameter that stays compressed, by name. Trials compress the same parts."""
+    formats = [trial.compressed for trial in trials]
+    decay = [(trial.optimizer.weight_decay, trial.optimizer.l1) for trial in trials]
     return {
-        name: Codebook([_levels(v, own[part]) for v, own in zip(net.values[name], formats, strict=True)], decay)
+        name: Codebook([_levels(v, own[part].format) for v, own in zip(net.values[name], formats, strict=True)], decay)
         for name, part in parts_of(model).items()
         if part in formats[0]
     }
 
 
-def _penalties(optimizer: Settings) -> tuple[float, float]:
-    return optimizer["weight_decay"], optimizer.get("l1", 0.0)
-
-
-def _levels(values: Tensor, own: Mapping[str, Any]) -> NDArray[np.int64]:
+def _levels(values: Tensor, fmt: Format) -> NDArray[np.int64]:
     """The number of each value's level: equal values of one group share one."""
     shape = tuple(values.shape)
-    numbers = groups_of(own, shape).numbers(shape).reshape(-1)
+    numbers = groups_in(fmt, shape).numbers(shape).reshape(-1)
     patterns = values.detach().cpu().reshape(-1).numpy().view(np.uint32).astype(np.int64)
     found: NDArray[np.int64] = np.unique((numbers << 32) + patterns, return_inverse=True)[1]
     return found.reshape(-1)
 
 
-def groups_of(own: Mapping[str, Any], shape: Sequence[int]) -> Groups:
-    """Which values of a tensor have levels or a scale of their own in a format that is kept."""
-    return groups_in(make(own["format"], own), shape)
-
-
 def groups_in(fmt: Format, shape: Sequence[int]) -> Groups:
-    """The same of a format."""
+    """Which values of a tensor have levels or a scale of their own in a format."""
     if not isinstance(fmt, Scaled | KMeans) or not shape:
         return Groups(format=fmt)
     found = grouping(name_of(fmt), shape, fmt.per, fmt.axis, contraction_axis(tuple(shape)))

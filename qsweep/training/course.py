@@ -26,6 +26,7 @@ from qsweep.training.why import Row, Tally, is_watched, levels
 from qsweep.trial.cost import EVALUATION_BATCH, memory
 from qsweep.trial.measures import CLASSES
 from qsweep.trial.roles import STORED
+from qsweep.trial.settings import Settings
 
 TESTED = "the outputs or the loss of the test set"
 PASS_MEMORY = 160 * 1024 * 1024
@@ -66,7 +67,7 @@ class Course:
 
     net: Net
     model: nn.Module
-    trials: Sequence[Mapping[str, Any]]
+    trials: Sequence[Settings]
     data: DataSet
     examples: Examples
     device: str = "cpu"
@@ -76,7 +77,7 @@ class Course:
     def __post_init__(self) -> None:
         shared = self.trials[0]
         self.shared = shared
-        self.stream = Stream(shared["seed"], self.stage)
+        self.stream = Stream(shared.seed, self.stage)
         self.alive = list(range(len(self.trials)))
         self.places = places = places_of(self.model, self.data.shape)
         self.outcomes = [Outcome(not_rounded=places.not_rounded(trial)) for trial in self.trials]
@@ -91,9 +92,9 @@ class Course:
         shapes = {name: value.shape[1:] for name, value in self.net.values.items()}
         for trial, outcome in zip(self.trials, self.outcomes, strict=True):
             outcome.kept_sizes = kept_sizes(self.places.stored(trial), shapes)
-        if self.shared.get("quantize_init") and not self.stage:
+        if self.shared.quantize_init and not self.stage:
             self.stepper.quantize(self.net.trained, self._noise())
-        for epoch in range(1, self.shared["epochs"] + 1):
+        for epoch in range(1, self.shared.epochs + 1):
             trained = self._epoch(epoch)
             self._drop_diverged(self._finite(trained), f"a batch loss or a weight in epoch {epoch}", trained)
             if not self.alive:
@@ -121,7 +122,7 @@ class Course:
 
     def _bins(self, epoch: int) -> int:
         """Of histograms, which are of the last epoch."""
-        return int(self.shared.get("histogram", 0)) if epoch == self.shared["epochs"] else 0
+        return self.shared.histogram if epoch == self.shared.epochs else 0
 
     def train_step(self, chosen: Tensor, totals: Totals, is_last: bool = False) -> None:
         """One step of all trials on the chosen examples; what they gave before it is added to the totals."""
@@ -154,15 +155,15 @@ class Course:
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Indices of each batch of an epoch, in random order."""
-        count, size = len(self.examples.train_labels), self.shared["batch_size"]
+        count, size = len(self.examples.train_labels), self.shared.batch_size
         order = self.stream.permutation(count, "order", epoch)
-        end = count - count % size if self.shared["data"]["drop_last"] else count
+        end = count - count % size if self.shared.data.drop_last else count
         for start in range(0, end, size):
             yield order[start : min(start + size, end)]
 
     def _inputs(self, images: Tensor, chosen: Tensor | slice) -> Tensor:
         pixels = images[chosen].to(self.device)
-        return preprocess(pixels, self.data, self.shared["data"]["preprocess"], self.examples)
+        return preprocess(pixels, self.data, self.shared.data.preprocess, self.examples)
 
     # after an epoch
 
@@ -208,7 +209,7 @@ class Course:
 
     def count_weights(self) -> None:
         """Histograms of weights and biases as they are now, where the trials ask for some."""
-        bins = self.shared.get("histogram", 0)
+        bins = self.shared.histogram
         roles = {name: role for name, role in roles_of(self.model).items() if role != "norm"}
         for row, index in enumerate(self.alive):
             own = {name: value[row] for name, value in self.net.values.items()}

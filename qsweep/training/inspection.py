@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qsweep.data.catalog import DATASETS
 from qsweep.errors import UserError
 from qsweep.training import apart
 from qsweep.training.apart import OutOfTimeError
 from qsweep.training.failures import failure_of, outcome_of_nothing
-from qsweep.training.process import check_imports, is_users, one_thread, prepare, seeded
+from qsweep.training.process import check_imports, one_thread, prepare, seeded
+from qsweep.trial.settings import Settings
 
 if TYPE_CHECKING:
     from qsweep.training.places import Places
-
-Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,16 +65,16 @@ def _inspect(trials: Sequence[Settings], sources: Mapping[str, str]) -> list[Ins
     from qsweep.training.places import places_of
 
     shared = trials[0]
-    data = DATASETS[shared["data"]["name"]]
+    data = shared.data_set
     try:
-        with one_thread(), seeded(shared["seed"]):
-            net = build(shared["model"], sources, data.shape, data.classes)
-            is_stacking = stacks(shared["model"], net, data.shape, data.classes)
+        with one_thread(), seeded(shared.seed):
+            net = build(shared.model, sources, data.shape, data.classes)
+            is_stacking = stacks(shared.model, net, data.shape, data.classes)
             places = places_of(net, data.shape)
             check_imports(shared)
     except Exception as error:  # any error of a user's model, and whatever torch says of shapes
         failure = failure_of("failed", error, "")
-        reason = failure["reason"] if is_users(shared) else _refusal(shared, error)
+        reason = failure["reason"] if shared.source else _refusal(shared, error)
         return [Inspection(failure={**failure, "reason": reason})] * len(trials)
     return [_inspection(settings, is_stacking, places) for settings in trials]
 
@@ -101,7 +99,7 @@ def _refusal(settings: Settings, error: Exception) -> str:
     """What keeps a net that is no user's from training on a data set."""
     if isinstance(error, UserError):
         return str(error)
-    data = DATASETS[settings["data"]["name"]]
+    data = settings.data_set
     size = "×".join(map(str, data.shape))
     cause = (str(error) or type(error).__name__).splitlines()[0]
-    return f"{settings['model']['name']} does not take {data.name}'s images of {size}: {cause}"
+    return f"{settings.model['name']} does not take {data.name}'s images of {size}: {cause}"

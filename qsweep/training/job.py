@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qsweep.data.catalog import DATASETS
 from qsweep.data.files import load
 from qsweep.training import apart
 from qsweep.training.apart import OutOfTimeError
 from qsweep.training.failures import failure_of, outcome_of_nothing
 from qsweep.training.process import (
     check_imports,
-    is_users,
     keep_memory,
     one_thread,
     prepare_training,
@@ -25,12 +23,10 @@ from qsweep.training.process import (
 from qsweep.trial.environment import describe, fix_products
 from qsweep.trial.key import key_of
 from qsweep.trial.measures import MODEL_BITS, NOT_ROUNDED, STORED_AS
-from qsweep.trial.parameters import COMPRESS, ITERATIONS, LOSS, STAGES
+from qsweep.trial.settings import Settings
 
 if TYPE_CHECKING:
     from qsweep.training.course import Outcome
-
-Settings = Mapping[str, Any]
 
 OF_THE_RUN = ("log", MODEL_BITS, STORED_AS)
 """Parts of an outcome that a record has in `run`, which is never compared."""
@@ -55,21 +51,22 @@ class Job:
     timeout: float | None = None
     kept: Collection[str] = ()
 
-    def __call__(self, trials: Sequence[Settings], inputs: Sequence[bytes] = ()) -> list[dict[str, Any]]:
+    def __call__(self, settings: Sequence[dict[str, Any]], inputs: Sequence[bytes] = ()) -> list[dict[str, Any]]:
         """Take the last stage of trials that share a stack signature.
 
         Args:
-            trials: settings as `qsweep.trial.resolve` resolves them.
+            settings: of each trial, as `qsweep.trial.resolve` resolves them.
             inputs: the weights that each of them starts from, as safetensors; none where they have but their training.
 
         Returns:
             One record for each trial, in order: `key`, `environment`, `status`, `reason`, `trial`, `result`,
             `history`, `run`; `weights` where they are asked for and there are any.
         """
-        is_off_scale = self.timeout or any(is_users(settings) for settings in trials)
-        outcomes, seconds = (self._train_apart if is_off_scale else self._train_timed)(trials, inputs)
+        trials = [Settings(given) for given in settings]
+        is_apart = self.timeout or any(trial.source for trial in trials)
+        outcomes, seconds = (self._train_apart if is_apart else self._train_timed)(trials, inputs)
         run = {"seconds": seconds / max(len(trials), 1), "stack": len(trials), "threads": 1, "device": self.device}
-        return [_record(settings, own, self.device, run) for settings, own in zip(trials, outcomes, strict=True)]
+        return [_record(given, own, self.device, run) for given, own in zip(settings, outcomes, strict=True)]
 
     def _limit(self, trials: Sequence[Settings]) -> float | None:
         """Wall seconds of a stack."""
@@ -119,13 +116,13 @@ class Job:
 
         keep_memory()
         shared = trials[0]
-        data = DATASETS[shared["data"]["name"]]
-        examples = load(data, self.data_folder, shared["data"]["split"])
+        data = shared.data_set
+        examples = load(data, self.data_folder, shared.data.split)
 
         def new_model() -> torch.nn.Module:
-            with seeded(shared["seed"]):
-                model = build(shared["model"], self.sources, data.shape, data.classes)
-            initialize(model, shared["init"], Stream(shared["seed"]))
+            with seeded(shared.seed):
+                model = build(shared.model, self.sources, data.shape, data.classes)
+            initialize(model, shared.init, Stream(shared.seed))
             return model
 
         def course(
@@ -134,30 +131,32 @@ class Job:
             start_from(net, given)
             found = []
             for trial, own in zip(part, run_last(net, model, part, data, examples, self.device), strict=True):
-                is_kept = own.status == "done" and key_of(trial) in self.kept
+                is_kept = own.status == "done" and key_of(trial.given) in self.kept
                 found.append(_outcome(trial, own) | ({"weights": packed(own.weights)} if is_kept else {}))
             return found
 
         model = new_model()
-        if ITERATIONS.name in shared:
+        if shared.iterations:
             from qsweep.training import one_example
 
             return [
                 _outcome(trial, own)
                 for trial, own in zip(trials, one_example.run(model, trials, data, examples), strict=True)
             ]
-        if stacks(shared["model"], model, data.shape, data.classes):
-            return course(trials, inputs, model, stacked_net(model.to(self.device), len(trials), shared[LOSS.name]))
+        if stacks(shared.model, model, data.shape, data.classes):
+            return course(trials, inputs, model, stacked_net(model.to(self.device), len(trials), shared.loss))
         outcomes = []
         for index, trial in enumerate(trials):
             model = new_model()
-            stacks(shared["model"], model, data.shape, data.classes)  # it learns the shapes of its masks
-            net = plain_net(model.to(self.device), shared[LOSS.name])
+            stacks(shared.model, model, data.shape, data.classes)  # it learns the shapes of its masks
+            net = plain_net(model.to(self.device), shared.loss)
             outcomes += course([trial], inputs[index : index + 1], model, net)
         return outcomes
 
 
-def _record(settings: Settings, outcome: Mapping[str, Any], device: str, run: Mapping[str, Any]) -> dict[str, Any]:
+def _record(
+    settings: dict[str, Any], outcome: Mapping[str, Any], device: str, run: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "key": key_of(settings),
         "environment": describe(device),
@@ -167,15 +166,14 @@ def _record(settings: Settings, outcome: Mapping[str, Any], device: str, run: Ma
     }
 
 
-def unbuilt(settings: Settings, failure: Mapping[str, Any], device: str) -> dict[str, Any]:
+def unbuilt(settings: dict[str, Any], failure: Mapping[str, Any], device: str) -> dict[str, Any]:
     """The record of a trial whose net can not be built: it has failed before it was trained."""
     return _record(settings, failure, device, {"seconds": 0.0, "stack": 1, "threads": 1, "device": device})
 
 
 def _outcome(trial: Settings, own: Outcome) -> dict[str, Any]:
-    stages = trial.get(STAGES, [])
-    first = 0 if stages and COMPRESS in stages[-1] else 1
-    history = [{"stage": len(stages), "epoch": i, **metrics} for i, metrics in enumerate(own.epochs, start=first)]
+    stage, first = len(trial.stages), 0 if trial.ends_compressing else 1
+    history = [{"stage": stage, "epoch": i, **metrics} for i, metrics in enumerate(own.epochs, start=first)]
     more = {**own.sizes, **({"histograms": own.histograms} if own.histograms else {})}
     lacking = {NOT_ROUNDED: list(own.not_rounded)} if own.not_rounded else {}
     result = {**(own.epochs[-1] | more if own.status == "done" else {}), **lacking}

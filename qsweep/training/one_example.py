@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import nn
 
 from qsweep.data.catalog import DataSet
 from qsweep.data.files import Examples, preprocess
-from qsweep.formats import Grid, make
+from qsweep.formats import Grid
 from qsweep.kernels import chain, roles
 from qsweep.kernels import one_example as kernel
 from qsweep.kernels.compiled import Doubles, Floats, Integers
@@ -24,8 +23,8 @@ from qsweep.training.places import places_of
 from qsweep.training.sizes import kept_sizes
 from qsweep.training.why import Row
 from qsweep.trial.measures import CLASSES
-from qsweep.trial.parameters import WINDOW
-from qsweep.trial.roles import FLOAT32, KEPT
+from qsweep.trial.roles import KEPT
+from qsweep.trial.settings import Roles, Settings
 
 ROLES = {
     "weight": roles.WEIGHT,
@@ -43,8 +42,6 @@ PARAMETERS_ALIKE = {"bias": "weight"}
 """Roles that take the draws of another, each at places of its own."""
 MOST_STEPS, DRAWN_BYTES = 2048, 32 * 1024 * 1024
 """Steps of one call, at most, and what their random numbers take."""
-
-Settings = Mapping[str, Any]
 
 
 def run(model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: Examples) -> list[Outcome]:
@@ -69,10 +66,10 @@ class _Trial:
     def __init__(
         self, settings: Settings, widths: Integers, weights: Doubles, pixels: torch.Tensor, window: int
     ) -> None:
-        quantize = settings.get("quantize", {})
-        rules, output = rules_of(quantize), OUTPUTS[settings["model"].get("output", "linear")]
+        quantize = settings.quantize
+        rules, output = rules_of(quantize), OUTPUTS[settings.output]
         table = rounded_to_nearest(pixels.double().numpy(), rules[roles.ACTIVATION])
-        self.net = chain.Net(widths, output, table, float(settings["optimizer"]["lr"]), rules)
+        self.net = chain.Net(widths, output, table, float(settings.optimizer.lr), rules)
         self.evaluating = self.net._replace(rules=rules_of(quantize, evaluating=True))
         masters = weights.copy() if "master" in quantize else weights[:0]
         self.parameters = chain.Parameters(weights.copy(), masters)
@@ -104,18 +101,18 @@ class _Course:
     def __init__(self, model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: Examples) -> None:
         self.shared = trials[0]
         self.data, self.examples = data, examples
-        self.stream = Stream(self.shared["seed"])
+        self.stream = Stream(self.shared.seed)
         layers = [layer for layer in model if isinstance(layer, nn.Linear)]  # type: ignore[attr-defined]
         self.widths = np.array([layers[0].in_features, *(layer.out_features for layer in layers)], np.int64)
-        self.modes = {role: Mode(own["rounding"]) for role, own in _fixed_roles(self.shared).items()}
+        self.modes = {role: Mode(own.rounding) for role, own in self.shared.rounded()}
         weights = np.concatenate([parameters_of(layer) for layer in layers])
         self.sizes = {r: len(weights) if r in OF_PARAMETERS else self._values() for r in ROLES}
         self.drawing: dict[str, int] = {}
         self.offset = 0
         self.offsets = np.array([self._offset(role) for role in ROLES])
         every = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1).expand(256, data.shape[0], 1, 1)
-        pixels = preprocess(every, data, self.shared["data"]["preprocess"], examples)[:, :, 0, 0].t().contiguous()
-        self.all = [_Trial(own, self.widths, weights, pixels, self.shared[WINDOW.name]) for own in trials]
+        pixels = preprocess(every, data, self.shared.data.preprocess, examples)[:, :, 0, 0].t().contiguous()
+        self.all = [_Trial(own, self.widths, weights, pixels, self.shared.window) for own in trials]
         self.is_dense = bool((pixels[:, 0] != 0).any())
         for trial in self.all:
             trial.quantize(chain.Draws(self._draws([0])[0], self.offsets))
@@ -139,8 +136,8 @@ class _Course:
     def parts(self) -> Iterator[range]:
         """The iterations of each call, counted from 1."""
         size = max(1, min(MOST_STEPS, DRAWN_BYTES // max(4 * self.offset, 1)))
-        for first in range(1, self.shared["iterations"] + 1, size):
-            yield range(first, min(first + size, self.shared["iterations"] + 1))
+        for first in range(1, self.shared.iterations + 1, size):
+            yield range(first, min(first + size, self.shared.iterations + 1))
 
     def _chosen(self, steps: range) -> torch.Tensor:
         """The examples of some iterations: all in random order, then all in another."""
@@ -172,7 +169,7 @@ class _Course:
         chosen = self._chosen(steps)
         batch = self._batch(self.examples.train_images[chosen], self.examples.train_labels[chosen])
         draws = chain.Draws(self._draws(steps), self.offsets)
-        watched = max(0, self.shared["iterations"] - self.shared[WINDOW.name] + 1 - steps[0])
+        watched = max(0, self.shared.iterations - self.shared.window + 1 - steps[0])
         for trial in self.all:
             if trial.status == "done":
                 self._train(trial, batch, draws, watched, steps[0])
@@ -194,7 +191,7 @@ class _Course:
         tested, seen = self._tested(trial)
         if len(self.examples.test_labels) and tested["test_loss"] is None:
             outcome = Outcome()
-            outcome.diverge(f"{TESTED} after iteration {self.shared['iterations']}")
+            outcome.diverge(f"{TESTED} after iteration {self.shared.iterations}")
             return outcome
         trained = _measured("train", trial.results)
         row: Row = {**tested, **trained, **self._why(trial), CLASSES: len(np.unique(seen))}
@@ -212,7 +209,7 @@ class _Course:
     def _why(self, trial: _Trial) -> Row:
         """Of the window: shares of the values other than 0 that were clipped, or became 0; of the end: what is kept."""
         row: Row = {}
-        for role in _fixed_roles(self.shared):
+        for role in self.modes:
             seen, clipped, zeros, moves, stalled = trial.counts[ROLES[role]].tolist()
             row[f"{role}_clipped"] = clipped / seen if seen else None
             if role in KEPT:
@@ -236,11 +233,6 @@ class _Course:
         return np.concatenate(found)
 
 
-def _fixed_roles(settings: Settings) -> dict[str, Mapping[str, Any]]:
-    """The roles of a trial that are not left in float32."""
-    return {role: own for role, own in settings.get("quantize", {}).items() if own["format"] != FLOAT32}
-
-
 def _no_results(count: int) -> chain.Results:
     """Room for what some examples give."""
     return chain.Results(np.zeros(count, bool), np.zeros(count), np.zeros(count, np.int64))
@@ -257,24 +249,19 @@ def parameters_of(layer: nn.Linear) -> Doubles:
     return np.concatenate([weight, layer.bias.detach().double().numpy()])
 
 
-def rules_of(quantize: Mapping[str, Any], evaluating: bool = False) -> Doubles:
+def rules_of(quantize: Roles, evaluating: bool = False) -> Doubles:
     """What each role rounds to, as the kernel has it. `evaluating`: by chance in training, to nearest."""
     rules = np.zeros((len(ROLES), roles.SHARES + 1))
     rules[:, roles.LOWEST : roles.HIGHEST + 1] = -math.inf, math.inf
     for role, own in quantize.items():
-        if own["format"] == FLOAT32:
+        if not own.rounds:
             continue
-        law, mode = _law(own), Mode(own["rounding"])
+        law, mode = own.format.law, Mode(own.rounding)
+        assert isinstance(law, Grid)  # noqa: S101  # of those that a trial with iterations takes
         mode = Mode("nearest") if evaluating and mode.draws else mode
         ends = (law.lowest, law.highest) if law.overflow == "saturate" else (-math.inf, math.inf)
         rules[ROLES[role]] = 1, law.step, *ends, mode.number, mode.shares
     return rules
-
-
-def _law(own: Mapping[str, Any]) -> Grid:
-    fmt: Any = make(own["format"], own)
-    law: Grid = fmt.law
-    return law
 
 
 def rounded_to_nearest(pixels: Doubles, rule: Doubles) -> Doubles:

@@ -1,4 +1,4 @@
-"""Steps of optimizers: rows of weights with settings of their own, moved by their gradients.
+"""Steps of optimizers: rows of weights, each with an optimizer of its own, moved by their gradients.
 
 The formulas stand in qsweep.kernels.optimizers. On a CPU they run compiled, on other devices by tensor operations.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from qsweep.kernels.optimizers import FORMULAS, Hyperparameters, kernel_of
 from qsweep.trial.optimizers import OPTIMIZERS
+from qsweep.trial.settings import OptimizerSettings
 
 State = Mapping[str, Tensor]
 """An optimizer's memory by name, each like the weights; it starts at 0 and is changed in place."""
@@ -23,25 +23,25 @@ KERNELS = {name: kernel_of(FORMULAS[name]) for name in OPTIMIZERS}
 """Each optimizer's kernel. So an optimizer without a formula is found when this module is imported, before any run."""
 
 
-class Settings:
-    """The settings of P trials with one kind of optimizer, for one step."""
+class OptimizerStack:
+    """The optimizers of P trials, all of one kind, for one step."""
 
-    def __init__(self, optimizers: Sequence[Mapping[str, Any]], device: str = "cpu") -> None:
-        self.name = optimizers[0]["name"]
+    def __init__(self, optimizers: Sequence[OptimizerSettings], device: str = "cpu") -> None:
+        self.name = optimizers[0].name
         self._optimizers = list(optimizers)
         self._device = device
-        self.lr = self._column("lr")
+        self.lr = self._column([o.lr for o in optimizers])
         """(P, 1), to broadcast against rows of weights."""
-        self.decay = self._column("weight_decay")
+        self.decay = self._column([o.weight_decay for o in optimizers])
         """The same of weight decay."""
-        self.l1 = self._column("l1") if any(optimizer.get("l1") for optimizer in optimizers) else None
+        self.l1 = self._column([o.l1 for o in optimizers]) if any(o.l1 for o in optimizers) else None
         """The same of the L1 penalty, where there is one."""
         self._numbers: list[tuple[float, ...]] = []
         self.start(1)
 
     def start(self, step: int) -> None:
         """Set what depends on the step, counted from 1."""
-        numbers = [FORMULAS[self.name].numbers(optimizer, step) for optimizer in self._optimizers]
+        numbers = [FORMULAS[self.name].numbers(optimizer.own, step) for optimizer in self._optimizers]
         if numbers == self._numbers:
             return
         self._numbers = numbers
@@ -53,8 +53,7 @@ class Settings:
             self.arrays = Hyperparameters(self.lr.numpy()[:, 0], self.decay.numpy()[:, 0], tuple(table))
             """Learning rate, weight decay and these numbers for the kernels."""
 
-    def _column(self, name: str) -> Tensor:
-        values = [optimizer.get(name, 0.0) for optimizer in self._optimizers]
+    def _column(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self._device)[:, None]
 
 
@@ -68,43 +67,43 @@ class Rows:
     first: int = 0
 
 
-def update(rows: Rows, settings: Settings, subtract: bool = True) -> None:
+def update(rows: Rows, own: OptimizerStack, subtract: bool = True) -> None:
     """Take one step with these weights, in place. Which optimizers remember what is the same for all trials.
 
     Args:
         subtract: where not, the weights stay, and the update replaces the gradient.
     """
     if rows.weight.device.type != "cpu":
-        update_eager(rows, settings, subtract)
+        update_eager(rows, own, subtract)
         return
-    _add_signs(rows, settings)
+    _add_signs(rows, own)
     memory = tuple(remembered.numpy() for remembered in rows.state.values())
     weight, gradient = rows.weight.numpy(), rows.gradient.numpy()
-    KERNELS[settings.name](weight, gradient, memory, rows.first, settings.arrays, subtract)
+    KERNELS[own.name](weight, gradient, memory, rows.first, own.arrays, subtract)
 
 
-def update_eager(rows: Rows, settings: Settings, subtract: bool = True) -> None:
+def update_eager(rows: Rows, own: OptimizerStack, subtract: bool = True) -> None:
     """The same step by tensor operations, on any device."""
-    _add_signs(rows, settings)
+    _add_signs(rows, own)
     part = slice(rows.first, rows.first + len(rows.weight))
-    decay = settings.decay[part]
+    decay = own.decay[part]
     # Decay of 0 is left out, not added: -0.0 + 0.0 is +0.0, and 0 · Inf is NaN.
     gradient = torch.where(decay != 0, rows.gradient + rows.weight * decay, rows.gradient)
-    memory, numbers = tuple(rows.state.values()), tuple(settings.numbers[:, part])
-    direction, kept = FORMULAS[settings.name].direction(gradient, memory, numbers)
+    memory, numbers = tuple(rows.state.values()), tuple(own.numbers[:, part])
+    direction, kept = FORMULAS[own.name].direction(gradient, memory, numbers)
     for remembered, value in zip(rows.state.values(), kept, strict=True):
         remembered.copy_(value)
-    change = direction * settings.lr[part]
+    change = direction * own.lr[part]
     if subtract:
         rows.weight.sub_(change)
     else:
         rows.gradient.copy_(change)
 
 
-def _add_signs(rows: Rows, settings: Settings) -> None:
+def _add_signs(rows: Rows, own: OptimizerStack) -> None:
     """The gradient of l1 · Σ|w|, 0 where w is 0, goes into the gradient; where l1 is 0, not a bit of it changes."""
-    if settings.l1 is None:
+    if own.l1 is None:
         return
-    l1 = settings.l1[rows.first : rows.first + len(rows.weight)]
+    l1 = own.l1[rows.first : rows.first + len(rows.weight)]
     signs = ((rows.weight > 0).float() - (rows.weight < 0).float()) * l1
     rows.gradient.copy_(torch.where(l1 != 0, rows.gradient + signs, rows.gradient))

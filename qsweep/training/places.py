@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qsweep.errors import UserError, unknown
-from qsweep.formats import Format, make, name_of
+from qsweep.formats import Float32, Format, name_of
 from qsweep.formats.groups import grouping
 from qsweep.models.build import CORE, NORMS
 from qsweep.models.layers import MaskedReLU, ReLU, UngatedReLU
@@ -20,9 +20,9 @@ from qsweep.training.functions import WITH_OPERANDS, FunctionCalls, Kind, closed
 from qsweep.training.nets import frozen_parameters
 from qsweep.training.roles import Layers, parts_of, place_of, role_at, roles_of
 from qsweep.trial.idle import OF_NORMS
-from qsweep.trial.parameters import COMPRESS, FLOAT32_ENDS, LAYERS, STAGES
-from qsweep.trial.quantized import exceptions, names_axis, rounds, stays
-from qsweep.trial.roles import AT, AT_ROLES, FLOAT32, FLOWS, OPERANDS, ROLES, STORED
+from qsweep.trial.parameters import COMPRESS, LAYERS, STAGES
+from qsweep.trial.roles import AT, AT_ROLES, FLOWS, OPERANDS, ROLES, STORED
+from qsweep.trial.settings import Compression, Quantization, Roles, Settings
 
 ACTIVATIONS = (
     *(MaskedReLU, ReLU, UngatedReLU),
@@ -102,7 +102,7 @@ class Places:
     parts: frozenset[str] = frozenset()
     values: tuple[Values, ...] = ()
 
-    def check_axes(self, settings: Mapping[str, Any]) -> None:
+    def check_axes(self, settings: Settings) -> None:
         """Make sure that values have the axes that a trial's formats name.
 
         Raises:
@@ -111,26 +111,26 @@ class Places:
         found: dict[str, list[Values]] = {}
         for values in self.values:
             for path, own in _formats_for(values, settings):
-                if values.at == own.get(AT.name, AT.default) and lacks_axis(own, values.shape):
-                    fmt = make(own["format"], own)
-                    found.setdefault(f"{path}: {name_of(fmt)}: there is no axis {own['axis']} in ", []).append(values)
+                if values.at == own.at and lacks_axis(own, values.shape):
+                    text = f"{path}: {name_of(own.format)}: there is no axis {own.axis} in "
+                    found.setdefault(text, []).append(values)
         if found:
             raise UserError("\n".join(f"{text}{_few(lacking)}" for text, lacking in found.items()))
 
-    def not_rounded(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    def not_rounded(self, settings: Settings) -> tuple[str, ...]:
         """What a trial's roles name and nothing rounds or compresses; empty where all is as it asks."""
         asked = _asked(settings)
         found = [u.what for u in self.unreached if any((role, u.at) in asked for role in u.roles)]
         return tuple(dict.fromkeys(found))
 
-    def idle(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    def idle(self, settings: Settings) -> tuple[str, ...]:
         """Of what a trial asks to quantize, what nothing in this net has, and `not_rounded` does not name."""
         named = {(role, own.at) for own in self.unreached for role in own.roles}
         found = _asked(settings)
         told = {what for what, at in found if (what, at) in named}
         return tuple(what for what in sorted({what for what, _ in found} - told) if not self._has(what, settings))
 
-    def _has(self, what: str, settings: Mapping[str, Any]) -> bool:
+    def _has(self, what: str, settings: Settings) -> bool:
         """Whether a role is rounded anywhere in this net, or there is a part to compress."""
         if what.startswith(COMPRESS):
             return what.removeprefix(f"{COMPRESS} ") in self.parts
@@ -138,7 +138,7 @@ class Places:
 
         def is_rounded(role: str, place: str, at: str = AT.default) -> bool:
             own = role_at(settings, layers, role, place)
-            return rounds({role: own}, role) and own.get(AT.name, AT.default) == at
+            return own is not None and own.rounds and own.at == at
 
         if what in AT_ROLES and any(is_rounded(what, place, OPERANDS) for place in self.products):
             return True
@@ -149,45 +149,42 @@ class Places:
             return any(role == what and is_rounded(what, place) for place, role in own)
         return any(is_rounded(what, place) and (role != "norm" or is_rounded(role, place)) for place, role in own)
 
-    def layers(self, settings: Mapping[str, Any]) -> Layers:
+    def layers(self, settings: Settings) -> Layers:
         """A trial's exceptions, each by the names of places and roles.
 
         Raises:
             UserError: one that matches nothing in this net.
         """
-        given = settings.get(LAYERS, {})
-        if given == FLOAT32_ENDS:
-            given = dict.fromkeys((self.products[0], self.products[-1]), FLOAT32)
-        return {place: self._layer(place, own) for place, own in given.items()}
+        ends = dict.fromkeys((self.products[0], self.products[-1])) if settings.has_float32_ends else {}
+        return {place: self._layer(place, own) for place, own in {**settings.layers, **ends}.items()}
 
-    def rounding(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    def rounding(self, settings: Settings) -> tuple[str, ...]:
         """The places whose outputs or errors a trial rounds, each call once."""
         layers = self.layers(settings)
 
         def is_rounded(call: str, role: str) -> bool:
             own = role_at(settings, layers, role, call.partition("#")[0])
-            return rounds({role: own}, role) and own.get(AT.name, AT.default) == AT.default
+            return own is not None and own.rounds and own.stays
 
         return tuple(call for call in self.outputs if any(is_rounded(call, role) for role in FLOWS))
 
-    def stored(self, settings: Mapping[str, Any]) -> dict[str, Format]:
+    def stored(self, settings: Settings) -> dict[str, Format]:
         """The parameters that a trial's training keeps rounded, each with its format."""
         layers = self.layers(settings)
-        own = {name: (role, role_at(settings, layers, role, place_of(name))) for name, role in self.parameters.items()}
-        return {n: make(at["format"], at) for n, (role, at) in own.items() if rounds({role: at}, role) and stays(at)}
+        own = {name: role_at(settings, layers, role, place_of(name)) for name, role in self.parameters.items()}
+        return {name: at.format for name, at in own.items() if at is not None and at.rounds and at.stays}
 
-    def _layer(self, place: str, own: Any) -> Mapping[str, Mapping[str, Any]]:
+    def _layer(self, place: str, own: Roles | None) -> Roles:
         if place not in self.names:
             raise UserError(f"layers.{place}: {unknown('place', place, self.names)}")
-        if own == FLOAT32:
-            return {role: {"format": FLOAT32} for role in ROLES}
+        if own is None:
+            return dict.fromkeys(ROLES, Quantization(Float32()))
         there = self._roles_at(place)
-        for role, settings in own.items():
-            at = f"{role} at {settings[AT.name]}" if settings.get(AT.name, AT.default) != AT.default else role
+        for role, quantization in own.items():
+            at = role if quantization.stays else f"{role} at {quantization.at}"
             if at not in there:
                 raise UserError(f"layers.{place}: it has no {at} (it has: {', '.join(there)})")
-        roles: Mapping[str, Mapping[str, Any]] = own
-        return roles
+        return own
 
     def _roles_at(self, place: str) -> tuple[str, ...]:
         """What can be rounded at a place, in the order of the roles."""
@@ -207,40 +204,37 @@ SHOWN = 3
 """Of values that lack an axis, those that are named."""
 
 
-def _formats_for(values: Values, settings: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _formats_for(values: Values, settings: Settings) -> Iterator[tuple[str, Quantization]]:
     """The formats that a trial has for some values, with where it says so."""
-    layers = settings.get(LAYERS, {})
-    exceptions_there = layers.get(values.place, {}) if isinstance(layers, dict) else {}
+    there = settings.layers.get(values.place, {})
     for role in values.roles:
-        if exceptions_there == FLOAT32:
+        if there is None:
             break
-        if role in exceptions_there:
-            yield f"{LAYERS}.{values.place}.{role}", exceptions_there[role]
-        elif role in settings.get("quantize", {}):
-            yield f"quantize.{role}", settings["quantize"][role]
-    for index, stage in enumerate(settings.get(STAGES, [])):
-        for part, own in stage.get(COMPRESS, {}).items():
+        if role in there:
+            yield f"{LAYERS}.{values.place}.{role}", there[role]
+        elif role in settings.quantize:
+            yield f"quantize.{role}", settings.quantize[role]
+    for index, stage in enumerate(settings.stages):
+        for part, own in stage.parts.items() if isinstance(stage, Compression) else ():
             if f"{COMPRESS} {part}" in values.roles:
                 yield f"{STAGES}.{index}.{COMPRESS}.{part}", own
 
 
-def lacks_axis(own: Mapping[str, Any], shape: Sequence[int]) -> bool:
+def lacks_axis(own: Quantization, shape: Sequence[int]) -> bool:
     """Whether a format names an axis that values of a shape lack."""
-    if not names_axis(own):
+    if own.axis is None:
         return False
     try:
-        grouping("", shape, "channel", own["axis"])
+        grouping("", shape, "channel", own.axis)
     except ValueError:
         return True
     return False
 
 
-def _asked(settings: Mapping[str, Any]) -> set[tuple[str, str]]:
+def _asked(settings: Settings) -> set[tuple[str, str]]:
     """What a trial rounds anywhere: roles, each with where; and the parts of parameters that it compresses."""
-    everywhere = [settings.get("quantize", {}), *exceptions(settings.get(LAYERS))]
-    found = {(role, own[role].get(AT.name, AT.default)) for own in everywhere for role in own if rounds(own, role)}
-    parts = {part for stage in settings.get(STAGES, []) for part in stage.get(COMPRESS, {})}
-    return found | {(f"compress {part}", AT.default) for part in parts}
+    found = {(role, own.at) for role, own in settings.rounded()}
+    return found | {(f"compress {part}", AT.default) for part in settings.compressed_parts}
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ import ctypes
 import random
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import FrameType
-from typing import Any
 
 from qsweep.training.apart import OutOfTimeError
 from qsweep.trial.environment import fix_products
+from qsweep.trial.settings import Settings
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = -3, -1, -2  # malloc.h
 KEPT_BYTES = 256 * 1024 * 1024
@@ -84,14 +84,9 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.set_state(numpys)
 
 
-def is_users(settings: Mapping[str, Any]) -> bool:
-    """Whether a trial's net comes from a user's own file."""
-    return "source" in settings["model"]
-
-
-def check_imports(settings: Mapping[str, Any]) -> None:
+def check_imports(settings: Settings) -> None:
     """Refuse a user's net that has run what its key does not hold."""
-    if is_users(settings):
+    if settings.source:
         from qsweep.models.loading import check
 
         check()

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 from torch import Tensor, nn
 
-from qsweep.formats import make
 from qsweep.formats.declared import random_bits
 from qsweep.kernels.streams import Stream
 from qsweep.models.build import CORE, NORMS
 from qsweep.rounding import Stack
-from qsweep.trial.quantized import kept_roles, quantized_roles
-from qsweep.trial.roles import AT, FLOAT32
+from qsweep.trial.roles import AT
+from qsweep.trial.settings import Quantization, Roles, Settings
 
 PARAMETERS = ("weight", "bias")
 """Names of the parameters that play a role."""
@@ -45,7 +43,7 @@ def place_of(parameter: str) -> str:
     return parameter.rpartition(".")[0]
 
 
-Layers = Mapping[str, Mapping[str, Mapping[str, Any]]]
+Layers = Mapping[str, Roles]
 """A trial's exceptions: the formats of roles by place."""
 
 
@@ -53,7 +51,7 @@ class Quantizers:
     """The formats and the rounding of each role of a stack of trials, at every place."""
 
     def __init__(
-        self, trials: Sequence[Mapping[str, Any]], layers: Sequence[Layers], device: str, evaluating: bool = False
+        self, trials: Sequence[Settings], layers: Sequence[Layers], device: str, evaluating: bool = False
     ) -> None:
         """`layers`: each trial's exceptions. `evaluating`: what rounds stochastically in training rounds to nearest."""
         self._trials = trials
@@ -70,16 +68,16 @@ class Quantizers:
     @property
     def roles(self) -> tuple[str, ...]:
         """What is quantized anywhere, in order."""
-        return quantized_roles(self._trials[0])
+        return self._trials[0].quantized_roles
 
     @property
     def kept(self) -> tuple[str, ...]:
         """Of these, what stays rounded from step to step."""
-        return kept_roles(self._trials[0])
+        return self._trials[0].kept_roles
 
     def names(self, role: str, place: str) -> bool:
         """Whether the trials say something of a role at a place, if only that it is left in float32."""
-        return bool(self._own(0, role, place))
+        return self._own(0, role, place) is not None
 
     def of(self, role: str, place: str) -> Stack | None:
         """One format a trial, or None where the role is left in float32."""
@@ -89,29 +87,26 @@ class Quantizers:
 
     def at(self, role: str, place: str) -> str:
         """Where a role is rounded: at the outputs of layers, or at the operands of products."""
-        return str(self._own(0, role, place).get(AT.name, AT.default))
+        own = self._own(0, role, place)
+        return AT.default if own is None else own.at
 
     def _stack(self, role: str, place: str) -> Stack | None:
-        own = [self._own(trial, role, place) for trial in range(len(self._trials))]
-        if own[0].get("format", FLOAT32) == FLOAT32:
+        own = [o for trial in range(len(self._trials)) if (o := self._own(trial, role, place)) is not None]
+        if not own or not own[0].rounds:
             return None
-        rounding = own[0]["rounding"]
+        rounding = own[0].rounding
         if self._is_evaluating and random_bits(rounding) != 0:
             rounding = "nearest"
-        return Stack([make(o["format"], o) for o in own], rounding, self._device)
+        return Stack([o.format for o in own], rounding, self._device)
 
-    def _own(self, trial: int, role: str, place: str) -> Mapping[str, Any]:
+    def _own(self, trial: int, role: str, place: str) -> Quantization | None:
         """What a trial says of a role at a place."""
         return role_at(self._trials[trial], self._layers[trial], role, place)
 
 
-def role_at(settings: Mapping[str, Any], layers: Layers, role: str, place: str) -> Mapping[str, Any]:
-    """What a trial says of a role at a place; nothing where it says nothing. `layers`: its exceptions."""
-    exceptions = layers.get(place, {})
-    if role in exceptions:
-        return exceptions[role]
-    found: Mapping[str, Any] = settings.get("quantize", {}).get(role, {})
-    return found
+def role_at(settings: Settings, layers: Layers, role: str, place: str) -> Quantization | None:
+    """What a trial says of a role at a place; None where it says nothing. `layers`: its exceptions."""
+    return layers.get(place, {}).get(role) or settings.quantize.get(role)
 
 
 def contraction_axis(shape: tuple[int, ...]) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from qsweep.formats import Format, name_of
 from qsweep.formats.facts import stored_bits
 from qsweep.formats.packing import FLOAT_BITS, Groups, packed, to_file
-from qsweep.training.codebooks import groups_of
+from qsweep.training.codebooks import groups_in
 from qsweep.training.roles import contraction_axis
 from qsweep.trial.measures import MODEL_BITS, STORED_AS
 
@@ -53,7 +53,7 @@ def _bits(fmt: Format | None, shape: tuple[int, ...]) -> int | None:
 def sizes(
     before: Mapping[str, Tensor],
     after: Mapping[str, Tensor],
-    formats: Mapping[str, tuple[str, Mapping[str, Any]]],
+    formats: Mapping[str, tuple[str, Format]],
     parameters: Collection[str],
     is_compression: bool,
 ) -> dict[str, Any]:
@@ -71,10 +71,10 @@ def sizes(
         `export` writes; `tensors`: a row for each tensor that is compressed.
     """
     arrays = {name: value.detach().cpu().numpy() for name, value in after.items()}
-    groups = {name: groups_of(own, arrays[name].shape) for name, (_, own) in formats.items()}
+    groups = {name: groups_in(fmt, arrays[name].shape) for name, (_, fmt) in formats.items()}
     rows = [
-        _row(name, part, own, before[name].detach().cpu().numpy(), arrays[name], groups[name])
-        for name, (part, own) in formats.items()
+        _row(name, part, fmt, before[name].detach().cpu().numpy(), arrays[name], groups[name])
+        for name, (part, fmt) in formats.items()
     ]
     others = sum(arrays[name].size for name in parameters if name not in formats)
     return {
@@ -84,12 +84,12 @@ def sizes(
     }
 
 
-def _row(name: str, part: str, own: Mapping[str, Any], before: Values, after: Values, groups: Groups) -> dict[str, Any]:
+def _row(name: str, part: str, fmt: Format, before: Values, after: Values, groups: Groups) -> dict[str, Any]:
     kept = packed(after, groups)
     return {
         "tensor": name,
         "part": part,
-        "format": own["format"],
+        "format": fmt.family,
         "shape": list(after.shape),
         "values": after.size,
         "distinct_before": len(np.unique(before)),

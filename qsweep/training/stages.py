@@ -7,7 +7,6 @@ of the stage's number.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 
 from qsweep.data.catalog import DataSet
 from qsweep.data.files import Examples
-from qsweep.formats import make
 from qsweep.rounding.clipping import compressed
 from qsweep.training.codebooks import codebooks
 from qsweep.training.course import TESTED, Course, Outcome
@@ -23,43 +21,37 @@ from qsweep.training.nets import Net
 from qsweep.training.roles import contraction_axis, parts_of
 from qsweep.training.sizes import sizes
 from qsweep.trial.measures import CLASSES
-from qsweep.trial.parameters import CLIP, CODEBOOK, COMPRESS, RETRAIN, STAGES
-from qsweep.trial.quantized import kept_formats
-
-Settings = Mapping[str, Any]
+from qsweep.trial.settings import Compression, Roles, Settings
 
 
 def run_last(
     net: Net, model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: Examples, device: str
 ) -> list[Outcome]:
     """Take the last stage of trials whose net has the weights that the stage before it gave."""
-    if STAGES not in trials[0]:
+    if not trials[0].stages:
         return _run(Course(net, model, trials, data, examples, device))
     given = [{name: value.clone() for name, value in weights_of(net, row).items()} for row in range(len(trials))]
     outcomes = _run_last(net, model, trials, data, examples, device)
     for trial, before, outcome in zip(trials, given, outcomes, strict=True):
-        kept, is_compression = kept_formats(trial[STAGES]), COMPRESS in trial[STAGES][-1]
-        formats = {name: (part, kept[part]) for name, part in parts_of(model).items() if part in kept}
+        kept = trial.compressed
+        formats = {name: (part, kept[part].format) for name, part in parts_of(model).items() if part in kept}
         if formats and outcome.status == "done":
-            outcome.sizes = sizes(before, outcome.weights, formats, set(net.values), is_compression)
+            outcome.sizes = sizes(before, outcome.weights, formats, set(net.values), trial.ends_compressing)
     return outcomes
 
 
 def _run_last(
     net: Net, model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: Examples, device: str
 ) -> list[Outcome]:
-    stages = trials[0][STAGES]
-    if COMPRESS in stages[-1]:
-        compress(net, model, [trial[STAGES][-1][COMPRESS] for trial in trials])
+    if formats := [stage.parts for trial in trials if isinstance(stage := trial.stages[-1], Compression)]:
+        compress(net, model, formats)
         return _measured(Course(net, model, trials, data, examples, device))
-    own = [{**trial, **trial[STAGES][-1][RETRAIN]} for trial in trials]
-    if own[0][CODEBOOK.name] == "free":
-        return _run(Course(net, model, own, data, examples, device, len(stages)))
-    kept = codebooks(net, model, trials)
-    return _run(Course(net, model, own, data, examples, device, len(stages), kept))
+    own = [trial.retrained for trial in trials]
+    kept = codebooks(net, model, own) if own[0].compressed else {}
+    return _run(Course(net, model, own, data, examples, device, len(own[0].stages), kept))
 
 
-def compress(net: Net, model: nn.Module, formats: Sequence[Mapping[str, Any]]) -> None:
+def compress(net: Net, model: nn.Module, formats: Sequence[Roles]) -> None:
     """Round each part that is named to its format, in place.
 
     Args:
@@ -68,8 +60,8 @@ def compress(net: Net, model: nn.Module, formats: Sequence[Mapping[str, Any]]) -
     for name, part in parts_of(model).items():
         for values, own in zip(net.values[name], formats, strict=True):
             if part in own:
-                fmt, clip = make(own[part]["format"], own[part]), own[part].get(CLIP.name, CLIP.default)
-                values.copy_(compressed(values, fmt, clip, contraction_axis(tuple(values.shape))))
+                axis = contraction_axis(tuple(values.shape))
+                values.copy_(compressed(values, own[part].format, own[part].clip, axis))
 
 
 def _run(course: Course) -> list[Outcome]:

@@ -7,20 +7,19 @@ Where a format's values share scales, a block is whole rows.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from qsweep.rounding import Stack
 from qsweep.training.nets import Values, as_rows, lying_as, memory_order
-from qsweep.training.optimizers import Rows, Settings, State, update
+from qsweep.training.optimizers import OptimizerStack, Rows, State, update
 from qsweep.training.places import Places
 from qsweep.training.roles import Noise, Quantizers, contraction_axis, place_of
 from qsweep.training.why import Tally, count_clipped, count_moves
-from qsweep.trial.optimizers import OPTIMIZERS
+from qsweep.trial.settings import Settings
 
 BLOCK = 128 * 1024
 """Values a block: 512 KB a tensor, so that a block and its temporaries stay in the second-level cache."""
@@ -68,7 +67,7 @@ class Stepper:
 
     def __init__(
         self,
-        trials: Sequence[Mapping[str, Any]],
+        trials: Sequence[Settings],
         places: Places,
         values: Values,
         unpenalized: Collection[str] = (),
@@ -79,8 +78,7 @@ class Stepper:
         self._places = places
         self._roles = places.parameters
         self._device = str(next(iter(values.values())).device)
-        optimizer = trials[0]["optimizer"]
-        names = OPTIMIZERS[optimizer["name"]].remembers(optimizer)
+        names = trials[0].optimizer.memory
         self._memory = {n: {name: torch.zeros_like(v) for name in names} for n, v in values.items()}
         self._names = tuple(values)
         self._prepare()
@@ -89,14 +87,14 @@ class Stepper:
         """Second copies of weights, by parameter, where trials have them."""
 
     def _prepare(self) -> None:
-        own = [trial["optimizer"] for trial in self._trials]
-        self._settings = self._bare = Settings(own, self._device)
+        own = [trial.optimizer for trial in self._trials]
+        self._optimizers = self._bare = OptimizerStack(own, self._device)
         if self._unpenalized:
-            self._bare = Settings([{**o, "weight_decay": 0.0, "l1": 0.0} for o in own], self._device)
+            self._bare = OptimizerStack([replace(o, weight_decay=0.0, l1=0.0) for o in own], self._device)
         layers = [self._places.layers(trial) for trial in self._trials]
         self.quantizers = Quantizers(self._trials, layers, self._device)
         self._stacks = {name: self._stacks_of(name) for name in self._names}
-        scales = [trial.get("loss_scale", 1.0) for trial in self._trials]
+        scales = [trial.loss_scale for trial in self._trials]
         self._scales = torch.tensor(scales, device=self._device)[:, None] if set(scales) != {1.0} else None
 
     def _has_master(self, name: str) -> bool:
@@ -139,8 +137,8 @@ class Stepper:
 
     def start(self, step: int) -> None:
         """Begin a step, counted from 1."""
-        for settings in dict.fromkeys((self._settings, self._bare)):
-            settings.start(step)
+        for optimizers in dict.fromkeys((self._optimizers, self._bare)):
+            optimizers.start(step)
 
     def update(self, values: Values, gradients: Values, noise: Noise, part: slice, tally: Tally | None = None) -> None:
         """Move some trials, in place, by the gradients of them; a tally is told what that did to quantized roles."""
@@ -178,11 +176,11 @@ class Stepper:
             gradient.div_(self._scales[block.rows()])
         copy = block.weight if block.master is None else block.master
         moving = Rows(copy, gradient, block.state, block.first)
-        is_off_scale = tally is not None or "update" in self._stacks[block.name]
+        is_apart = tally is not None or "update" in self._stacks[block.name]
         before = [copy.clone(), block.weight.clone()] if tally is not None else []
-        settings = self._bare if block.name in self._unpenalized else self._settings
-        update(moving, settings, subtract=not is_off_scale)
-        if is_off_scale:
+        optimizers = self._bare if block.name in self._unpenalized else self._optimizers
+        update(moving, optimizers, subtract=not is_apart)
+        if is_apart:
             self._round(block, "update", gradient, noise, tally)
             copy.sub_(gradient)
         self._store(block, noise, tally)

@@ -15,6 +15,7 @@ from qsweep.models.catalog import ARCHITECTURES
 from qsweep.trial.optimizers import OPTIMIZERS
 from qsweep.trial.parameters import COMPRESS, LAYERS, PLAIN, RETRAIN, ROLE_PARTS, role_parameters
 from qsweep.trial.roles import FLOAT32, OPERANDS
+from qsweep.trial.settings import Settings, complete
 
 STALLED = "stalled"
 """The part of trials that keep values under a scale that drifts: `stalled` counted values before, not codes."""
@@ -69,6 +70,11 @@ class Trial:
     bases: tuple[Trial, ...] = field(default=(), compare=False)
 
     @property
+    def view(self) -> Settings:
+        """The settings by their meaning."""
+        return Settings(self.settings)
+
+    @property
     def seed(self) -> int:
         return int(self.settings["seed"])
 
@@ -86,7 +92,7 @@ class Trial:
         """All that a role uses: its format, and each parameter of it, wherever that is set."""
         absent = {} if role == "master" else {"format": FLOAT32}
         own: dict[str, Any] = self.settings.get("quantize", {}).get(role, absent)
-        return {p.name: p.as_before for p in role_parameters(role, own["format"])} | own if own else own
+        return complete(role_parameters(role, own["format"]), own) if own else own
 
 
 def configurations(trials: Iterable[Trial]) -> list[Trial]:

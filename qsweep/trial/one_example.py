@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from math import frexp
 from typing import Any
 
-from qsweep.formats import FRACTION, Fixed, Unbounded
-from qsweep.models.catalog import ARCHITECTURES, Architecture, architecture_of
+from qsweep.formats import COMPAT, FRACTION, Fixed, Unbounded
+from qsweep.models.catalog import ARCHITECTURES, Architecture
 from qsweep.models.shapes import ConvolutionShape
 from qsweep.trial.parameters import BATCH_SIZE, EPOCHS, LAYERS, LOSS_SCALE, QUANTIZE_INIT, SQUARED_ERROR, STAGES, WINDOW
-from qsweep.trial.roles import FLOAT32
+from qsweep.trial.settings import OptimizerSettings, Quantization, Settings
 
 ROLES = ("weight", "bias", "activation", "error", "gradient", "update", "master")
 """What such a trial can round."""
@@ -21,7 +21,7 @@ Problem = tuple[str, str]
 """A parameter, and what is wrong with it."""
 
 
-def problems(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Problem]:
+def problems(settings: Settings, given: Mapping[str, Any]) -> Iterator[Problem]:
     """Why a trial with iterations can't be.
 
     Args:
@@ -29,42 +29,42 @@ def problems(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[
         given: the parameters as they were given.
     """
     yield from _course(settings, given)
-    yield from _net(settings["model"])
-    yield from _optimizer(settings["optimizer"])
-    for role, own in settings.get("quantize", {}).items():
+    yield from _net(settings)
+    yield from _optimizer(settings.optimizer)
+    for role, own in settings.quantize.items():
         yield from _role(role, own, given["quantize"].get(role, {}))
     yield from _shift(settings)
 
 
-def _course(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Problem]:
+def _course(settings: Settings, given: Mapping[str, Any]) -> Iterator[Problem]:
     if EPOCHS.name in given:
         yield EPOCHS.name, "iterations stand in place of epochs: leave one of them out"
     if given.get(BATCH_SIZE.name, 1) != 1:
         yield BATCH_SIZE.name, f"found {given[BATCH_SIZE.name]}, expected 1: an iteration is one example"
-    if settings["data"]["preprocess"] == "centered":
+    if settings.data.preprocess == "centered":
         yield "preprocess", "iterations take preprocess unit or standard: `centered` has a mean for each pixel"
-    if settings["loss"] != SQUARED_ERROR:
-        yield "loss", f"iterations take `loss: {SQUARED_ERROR}`: {settings['loss']} has no form in integers"
-    if settings[WINDOW.name] > settings["iterations"]:
-        yield WINDOW.name, f"a window of {settings[WINDOW.name]:,} is longer than {settings['iterations']:,} iterations"
+    if settings.loss != SQUARED_ERROR:
+        yield "loss", f"iterations take `loss: {SQUARED_ERROR}`: {settings.loss} has no form in integers"
+    if settings.window > settings.iterations:
+        yield WINDOW.name, f"a window of {settings.window:,} is longer than {settings.iterations:,} iterations"
     for name in (LAYERS, STAGES):
         if given.get(name):
             yield name, f"a trial with iterations takes no {name}"
     yield from _unread(settings, given)
-    if not settings.get(QUANTIZE_INIT.name, True):
+    if settings.kept_roles and not settings.quantize_init:
         yield QUANTIZE_INIT.name, "a trial with iterations begins with quantized weights: leave it out"
 
 
-def _unread(settings: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Problem]:
+def _unread(settings: Settings, given: Mapping[str, Any]) -> Iterator[Problem]:
     """What only other trials read."""
     if given.get("drop_last"):
         yield "drop_last", "a trial with iterations has no batches, so that none is dropped: leave it out"
-    if settings.get(LOSS_SCALE.name, 1.0) != 1.0:
+    if settings.loss_scale != LOSS_SCALE.default:
         yield LOSS_SCALE.name, "a trial with iterations does not scale its loss: leave it out"
 
 
-def _net(model: Mapping[str, Any]) -> Iterator[Problem]:
-    known = architecture_of(model)
+def _net(settings: Settings) -> Iterator[Problem]:
+    known, model = settings.architecture, settings.model
     if known is None or not _is_linear(known, model):
         defaults = {a.name: {p.name: p.default for p in a.parameters} for a in ARCHITECTURES.values()}
         names = [a.name for a in ARCHITECTURES.values() if _is_linear(a, defaults[a.name])]
@@ -78,34 +78,32 @@ def _is_linear(architecture: Architecture, own: Mapping[str, Any]) -> bool:
     return not any(isinstance(layer, ConvolutionShape) for layer in architecture.layers((1, side, side), 2, dict(own)))
 
 
-def _optimizer(optimizer: Mapping[str, Any]) -> Iterator[Problem]:
-    name = optimizer["name"]
-    if name != "sgd":
-        yield "optimizer", f"iterations take sgd, not {name}"
+def _optimizer(optimizer: OptimizerSettings) -> Iterator[Problem]:
+    if optimizer.name != "sgd":
+        yield "optimizer", f"iterations take sgd, not {optimizer.name}"
         return
     for other in ("momentum", "weight_decay", "l1"):
-        if optimizer.get(other):
+        if optimizer.own[other]:
             yield other, f"a trial with iterations takes plain sgd: no {other}"
 
 
-def _role(role: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[Problem]:
-    path, family = f"quantize.{role}", own["format"]
+def _role(role: str, own: Quantization, given: Mapping[str, Any]) -> Iterator[Problem]:
+    path, fmt = f"quantize.{role}", own.format
     if role not in ROLES:
         yield path, f"a trial with iterations has no {role} (it has: {', '.join(ROLES)})"
-    elif family == Fixed.family and own["overflow"] == "wrap":
+    elif isinstance(fmt, Fixed) and fmt.overflow == "wrap":
         yield path, "iterations take fixed point that saturates or is unbounded, not one that wraps"
-    elif own.get("compat", "none") != "none" or own.get("at"):
+    elif getattr(fmt, COMPAT.name, COMPAT.default) != COMPAT.default or not own.stays:
         yield path, "iterations take neither another library's rules nor a place (`at`)"
-    elif family not in (FLOAT32, Fixed.family, Unbounded.family):
-        yield path, f"iterations take fraction, fixed and float32, not {family}"
-    elif family != FLOAT32 and not 0 <= own["fraction"] <= MOST_FRACTION:
+    elif own.rounds and not isinstance(fmt, Fixed | Unbounded):
+        yield path, f"iterations take fraction, fixed and float32, not {fmt.family}"
+    elif isinstance(fmt, Fixed | Unbounded) and not 0 <= fmt.fraction <= MOST_FRACTION:
         given_by = path if FRACTION.name in given else FRACTION.name
-        yield given_by, f"iterations take a fraction from 0 to {MOST_FRACTION}, found {own['fraction']}"
+        yield given_by, f"iterations take a fraction from 0 to {MOST_FRACTION}, found {fmt.fraction}"
 
 
-def _shift(settings: Mapping[str, Any]) -> Iterator[Problem]:
+def _shift(settings: Settings) -> Iterator[Problem]:
     """A learning rate is a shift where what it multiplies and what it gives are integers."""
-    fixed = {role for role, own in settings.get("quantize", {}).items() if own["format"] != FLOAT32}
-    lr = settings["optimizer"].get("lr")
-    if {"gradient", "update"} <= fixed and lr is not None and frexp(lr)[0] != 0.5:
+    lr = settings.optimizer.lr
+    if {"gradient", "update"} <= {*settings.quantized_roles} and frexp(lr)[0] != 0.5:
         yield "lr", f"found {lr}, expected a power of two (2^-7 = 0.0078125): of integer gradients it is a shift"

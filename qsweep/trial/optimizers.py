@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -50,10 +49,6 @@ class Optimizer:
     parameters: tuple[Parameter, ...]
     memory: tuple[str, ...] = ()
     numerics: int = 1
-
-    def remembers(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
-        """What it keeps with these settings: memory that a parameter of the same name turns off is none."""
-        return tuple(name for name in self.memory if settings.get(name, 1))
 
 
 OPTIMIZERS = {

@@ -45,17 +45,8 @@ from qsweep.trial.parameters import (
     compression_parameters,
     role_parameters,
 )
-from qsweep.trial.quantized import (
-    exceptions,
-    keeps_drifting,
-    kept_formats,
-    kept_roles,
-    quantized_roles,
-    rounds,
-    rounds_stored,
-    stays,
-)
 from qsweep.trial.roles import AT, FLOAT32, FLOWS, OPERANDS, ROLES
+from qsweep.trial.settings import Settings
 from qsweep.trial.spelling import describe_layers, describe_role, describe_stages
 
 REACHING = frozenset(p.name for p in ROLE_DEFAULTS)
@@ -106,12 +97,13 @@ class _Resolver:
         self.parts |= {HISTOGRAM.name} & settings.keys()
         if is_online:
             self.parts = self.parts - {"step"} | {"online"}
-            for path, problem in one_example.problems(settings, self.given):
+            for path, problem in one_example.problems(Settings(settings), self.given):
                 raise TrialError(path, problem)
         else:
-            _refuse_no_step(settings["data"], settings[BATCH_SIZE.name], BATCH_SIZE.name)
-            self.parts |= {STALLED} if keeps_drifting(settings) else set()
-            self.parts |= {LOST} if set(quantized_roles(settings)) - set(kept_roles(settings)) else set()
+            view = Settings(settings)
+            _refuse_no_step(view, BATCH_SIZE.name)
+            self.parts |= {STALLED} if view.keeps_drifting else set()
+            self.parts |= {LOST} if set(view.quantized_roles) - set(view.kept_roles) else set()
         return self._with_stages(settings, self.given.get(STAGES) or [])
 
     def _with_stages(self, settings: dict[str, Any], stages: list[dict[str, Any]]) -> Trial:
@@ -154,23 +146,23 @@ class _Resolver:
             raise TrialError(path, f"kmeans with bitwidth {bitwidth}: {error}") from None
 
     def _retrained(self, given: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> dict[str, Any]:
-        codebook = self._codebook(given, settings, f"{path}.{CODEBOOK.name}")
+        codebook = self._codebook(given, Settings(settings), f"{path}.{CODEBOOK.name}")
         own = _Resolver({**self.given, **given}, self.sources)
         found = {"optimizer": own._named("optimizer"), **own._read((EPOCHS, BATCH_SIZE), own.given)}
         if unread := given.keys() - own.columns.keys() - {CODEBOOK.name}:
             name = min(unread)
             raise TrialError(f"{path}.{name}", f"{found['optimizer']['name']} has no {name}")
-        _refuse_no_step(settings["data"], found[BATCH_SIZE.name], f"{path}.{BATCH_SIZE.name}")
+        _refuse_no_step(Settings({**settings, **found}), f"{path}.{BATCH_SIZE.name}")
         self.parts |= own.parts
         return {**found, CODEBOOK.name: codebook}
 
-    def _codebook(self, given: Mapping[str, Any], settings: Mapping[str, Any], path: str) -> str:
+    def _codebook(self, given: Mapping[str, Any], before: Settings, path: str) -> str:
         """Kept where there is one, unless it is said otherwise, and where nothing else would round what it moves."""
-        is_there = bool(kept_formats(settings.get(STAGES, [])))
+        is_there = bool(before.compressed)
         codebook = given.get(CODEBOOK.name) or ("kept" if is_there else "free")
         if codebook == "kept" and not is_there:
             raise TrialError(path, f"nothing is compressed here any more: no {CODEBOOK.name} is there to keep")
-        rounded = [role for role in quantized_roles(settings) if role not in FLOWS]
+        rounded = [role for role in before.quantized_roles if role not in FLOWS]
         if codebook == "kept" and rounded:
             what = f"the trial rounds {' and '.join(rounded)}, which would part values that share a level"
             raise TrialError(path, f"{what}: write `{CODEBOOK.name}: free`")
@@ -255,16 +247,15 @@ class _Resolver:
         layers = self._layers(quantized)
         if not quantized and not layers:
             return {}
-        everywhere = [quantized, *exceptions(layers)]
-        is_stored = any(map(rounds_stored, everywhere))
-        if "master" in roles and is_stored:  # a second copy of what is float32 is none, unless it is coarser
+        there = {"quantize": quantized} | ({LAYERS: layers} if layers else {})
+        view = Settings(there)
+        if "master" in roles and view.rounds_stored:  # a second copy of what is float32 is none, unless it is coarser
             quantized["master"] = roles["master"]
-        read = [QUANTIZE_INIT] if is_stored or any(rounds(own, "master") for own in everywhere) else []
-        if any(rounds(own, "error", "gradient") for own in everywhere):
+        read = [QUANTIZE_INIT] if view.kept_roles else []
+        if {"error", "gradient"} & {*view.quantized_roles}:
             read.append(LOSS_SCALE)
         as_qtorch = {QUANTIZE_INIT.name: False} if self.given.get(COMPAT.name) == "qtorch" else {}
-        settings = {"quantize": quantized, **self._read(tuple(read), {**as_qtorch, **self.given})}
-        return settings | ({LAYERS: layers} if layers else {})
+        return there | self._read(tuple(read), {**as_qtorch, **self.given})
 
     def _ways(self) -> dict[str, dict[str, Any]]:
         """The roles that `forward` and `backward` are short for."""
@@ -283,7 +274,7 @@ class _Resolver:
         if "bias" in given:
             like = {name: value for name, value in weight.items() if name != AT.name}
             roles["bias"] = self._role("bias", given["bias"] if "format" in given["bias"] else like | given["bias"])
-        elif not stays(roles["weight"]):  # biases are no operands of a product
+        elif _is_operand(roles["weight"]):  # biases are none of a product
             roles["bias"] = self._role("bias", {"format": FLOAT32})
         else:
             roles["bias"], self.columns["quantize.bias"] = roles["weight"], self.columns["quantize.weight"]
@@ -305,7 +296,7 @@ class _Resolver:
         """One place: a bias that is named nowhere is like its weight."""
         found = {role: self._role(role, own, f"{LAYERS}.{place}.{role}") for role, own in given.items()}
         if "weight" in given and not {"bias"} & (given.keys() | self.given["quantize"].keys()):
-            found["bias"] = found["weight"] if stays(found["weight"]) else {"format": FLOAT32}
+            found["bias"] = {"format": FLOAT32} if _is_operand(found["weight"]) else found["weight"]
         return found
 
     def _role(self, role: str, given: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -314,7 +305,7 @@ class _Resolver:
         self.columns[path] = describe_role(given)
         if family == FLOAT32:
             return {"format": family}
-        self.parts |= {OPERANDS} if role == "weight" and not stays(given) else set()
+        self.parts |= {OPERANDS} if role == "weight" and _is_operand(given) else set()
         return self._format(role_parameters(role, family), given, path)
 
     def _format(self, parameters: tuple[Parameter, ...], given: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -336,13 +327,18 @@ class _Resolver:
         return settings
 
 
-def _refuse_no_step(data: Mapping[str, Any], batch_size: int, path: str) -> None:
-    count, _ = DATASETS[data["name"]].examples(data["split"])
-    if data["drop_last"] and batch_size > count:
+def _is_operand(role: Mapping[str, Any]) -> bool:
+    """Whether a role, checked or resolved, is rounded for a product alone."""
+    return role.get(AT.name) == OPERANDS
+
+
+def _refuse_no_step(settings: Settings, path: str) -> None:
+    count, _ = settings.examples
+    if settings.data.drop_last and settings.batch_size > count:
         raise TrialError(
             path,
-            f"no step would be taken: {data['name']} has {count:,} training examples, less than a batch of"
-            f" {batch_size:,}, and drop_last leaves out what is not a whole batch",
+            f"no step would be taken: {settings.data.name} has {count:,} training examples, less than a batch of"
+            f" {settings.batch_size:,}, and drop_last leaves out what is not a whole batch",
         )
 
 

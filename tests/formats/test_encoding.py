@@ -16,7 +16,7 @@ from qsweep.formats.declared import DETERMINISTIC
 from qsweep.formats.facts import facts, stored_bits
 from qsweep.formats.packing import CODED, Groups, from_file, packed, to_file
 from qsweep.rounding import quantize
-from qsweep.training.codebooks import groups_of
+from qsweep.training.codebooks import groups_in
 
 SCALED = (
     *("block8", "block2", "block16", "block1 compat=qtorch"),
@@ -54,9 +54,7 @@ def rounded(name: str, shape: tuple[int, ...], seed: int = 1) -> np.ndarray:
 
 
 def groups_for(name: str, shape: tuple[int, ...]) -> Groups:
-    fmt = parse(name)
-    own = {p.name: getattr(fmt, p.name) for p in fmt.parameters}
-    return groups_of({"format": fmt.family, **own}, shape)
+    return groups_in(parse(name), shape)
 
 
 # --- the count by hand ------------------------------------------------------------------------------------------------

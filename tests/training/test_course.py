@@ -63,14 +63,14 @@ def train(
     first: int | None = None,
 ) -> tuple[list[Outcome], Values, Course]:
     """Outcomes, final weights and the course of one stack."""
-    shared = trials[0].settings
-    model = build(shared["model"], sources or {}, DIGITS.shape, DIGITS.classes)
-    initialize(model, shared["init"], Stream(shared["seed"]))
+    shared = trials[0].view
+    model = build(shared.model, sources or {}, DIGITS.shape, DIGITS.classes)
+    initialize(model, shared.init, Stream(shared.seed))
     probe(model, DIGITS.shape, DIGITS.classes)
-    loss = shared["loss"]
+    loss = shared.loss
     net = plain_net(model, loss) if plain else stacked_net(model, len(trials), loss)
-    settings = [trial.settings for trial in trials]
-    all_of_it = load(DIGITS, folder, shared["data"]["split"])
+    settings = [trial.view for trial in trials]
+    all_of_it = load(DIGITS, folder, shared.data.split)
     examples = replace(
         all_of_it, train_images=all_of_it.train_images[:first], train_labels=all_of_it.train_labels[:first]
     )
@@ -205,7 +205,7 @@ def test_stack_that_goes_through_the_net_in_parts_gives_the_same_bits(
 ) -> None:
     trials = [trial(lr=0.1 / (i + 1), bitwidth=i + 3, epochs=2, **OPTIMIZERS[optimizer]) for i in range(5)]
     whole, values, _ = train(trials, data_folder)
-    monkeypatch.setattr("qsweep.training.course.PASS_MEMORY", size * memory(trials[0].settings))
+    monkeypatch.setattr("qsweep.training.course.PASS_MEMORY", size * memory(trials[0].view))
     parted, own, course = train(trials, data_folder)
     assert len(list(course._parts())) == math.ceil(5 / size)
     assert [o.epochs for o in parted] == [o.epochs for o in whole]
@@ -297,7 +297,7 @@ def test_quantize_init_quantizes_before_the_first_step_and_false_leaves_it(data_
         initialize(model, {"name": "normal", "std": 0.1}, Stream(0))
         probe(model, DIGITS.shape, DIGITS.classes)
         net = stacked_net(model, 1)
-        course = Course(net, model, [trial(quantize_init=flag).settings], DIGITS, load(DIGITS, data_folder))
+        course = Course(net, model, [trial(quantize_init=flag).view], DIGITS, load(DIGITS, data_folder))
         course.stepper.update = lambda *args: None  # type: ignore[method-assign]  # leave the weights as they start
         course.run()
         levels[flag] = len(net.values["linear1.weight"].unique())
@@ -366,7 +366,7 @@ def test_weights_under_a_moving_scale_that_lose_all_updates_say_so_and_name_mast
     stalled = measures["weight_stalled"]
     assert stalled is not None
     assert stalled > 0.9
-    lost = next(sentence for sentence in reasons(one.settings, measures) if "updates of its weights" in sentence)
+    lost = next(sentence for sentence in reasons(one.view, measures) if "updates of its weights" in sentence)
     assert "were lost to nearest rounding: master weights (`quantize.master: float32`), stochastic rounding" in lost
 
 
@@ -403,6 +403,6 @@ def test_a_relu_without_gate_lets_errors_through_where_one_with_it_blocks_them(d
             for name, parameter in model.named_parameters():
                 parameter.fill_(-1.0 if name.endswith("bias") else 0.0)
         net = stacked_net(model, 1, own.settings["loss"])
-        Course(net, model, [own.settings], DIGITS, load(DIGITS, data_folder)).run()
+        Course(net, model, [own.view], DIGITS, load(DIGITS, data_folder)).run()
         moved[output] = bool((net.values["linear1.bias"] != -1).any())
     assert moved == {"relu": False, "relu_ungated": True}

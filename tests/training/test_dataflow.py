@@ -114,10 +114,10 @@ def test_values_that_nothing_has_rounded_are_listed_where_a_product_takes_them(
 ) -> None:
     found = places(module(init, forward))
     assert f"input of o from {maker}" in listed(trial, found)
-    errors = trial(**OWN, quantize={"error": "fixed8f4"}).settings
+    errors = trial(**OWN, quantize={"error": "fixed8f4"}).view
     assert f"input of o from {maker}" in found.not_rounded(errors)
     operands = {"activation": {"format": "fixed8f4", "at": "operands"}}
-    assert not any("input of" in what for what in found.not_rounded(trial(**OWN, quantize=operands).settings))
+    assert not any("input of" in what for what in found.not_rounded(trial(**OWN, quantize=operands).view))
 
 
 CONVOLUTION_PATHS = {
@@ -149,7 +149,7 @@ def test_what_only_training_computes_is_listed(trial: Make) -> None:
 
 
 def listed(trial: Make, found: Places) -> tuple[str, ...]:
-    return found.not_rounded(trial(**OWN, quantize={"activation": "fixed8f4"}).settings)
+    return found.not_rounded(trial(**OWN, quantize={"activation": "fixed8f4"}).view)
 
 
 # --- a linear layer whose output goes elsewhere too ---------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_what_a_linear_layer_gives_is_on_the_grid_wherever_it_goes(
         DENSE, forward.replace("h = self.a(x.flatten(1))", "h = self.a(x.flatten(1))\nself.seen = h.detach()")
     )
     net = built(body).train(is_training)
-    settings = trial(**OWN, quantize={"activation": "fixed8f4"}, rounding="nearest").settings
+    settings = trial(**OWN, quantize={"activation": "fixed8f4"}, rounding="nearest").view
     flow = Flow(net, places_of(net, DIGITS.shape), Quantizers([settings], [{}], "cpu"))
     flow.start(slice(0, 1))
     net(torch.rand(16, *DIGITS.shape, generator=torch.Generator().manual_seed(0)))
@@ -220,8 +220,8 @@ def test_places_of_the_catalog_are_as_they_were(
     trial: Make, model: dict[str, object], outputs: tuple[str, ...]
 ) -> None:
     data = DATASETS["mnist"]
-    settings = trial(model=model, data="mnist", quantize={"activation": "fixed8f4"}).settings
-    found = places_of(build(settings["model"], {}, data.shape, data.classes), data.shape)
+    settings = trial(model=model, data="mnist", quantize={"activation": "fixed8f4"}).view
+    found = places_of(build(settings.model, {}, data.shape, data.classes), data.shape)
     assert found.outputs == outputs
     assert found.not_rounded(settings) == ()
 
@@ -271,9 +271,9 @@ IDLE = {
 def test_roles_and_parts_that_nothing_in_a_net_has_are_idle(
     trial: Make, init: str, forward: str, given: dict[str, Any], expected: tuple[str, ...]
 ) -> None:
-    assert places(module(init, forward)).idle(trial(**OWN, **given).settings) == expected
+    assert places(module(init, forward)).idle(trial(**OWN, **given).view) == expected
 
 
 def test_a_bias_that_follows_the_weight_is_not_asked_for(trial: Make) -> None:
-    assert asked(trial(quantize={"weight": "range"}).settings) == ("weight",)
-    assert asked(trial(quantize={"weight": "range", "bias": "range8"}).settings) == ("weight", "bias")
+    assert asked(trial(quantize={"weight": "range"}).view) == ("weight",)
+    assert asked(trial(quantize={"weight": "range", "bias": "range8"}).view) == ("weight", "bias")

@@ -52,12 +52,12 @@ def test_formats_whose_steps_depend_on_more_are_not_taken_for_such() -> None:
 def steps(given: dict[str, Any], count: int = 3) -> tuple[Values, Tensor]:
     """Some steps of LeNet on random images."""
     base = {"data": "mnist", "model": "lenet", "optimizer": "sgd", "lr": 0.05, "batch_size": 16}
-    settings = resolve({name: check(name, value) for name, value in {**base, **given}.items()}, 0).settings
+    settings = resolve({name: check(name, value) for name, value in {**base, **given}.items()}, 0).view
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (64, *MNIST.shape), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (64,), generator=generator)
-    model = build(settings["model"], {}, MNIST.shape, MNIST.classes)
-    initialize(model, settings["init"], Stream(0))
+    model = build(settings.model, {}, MNIST.shape, MNIST.classes)
+    initialize(model, settings.init, Stream(0))
     course = Course(plain_net(model), model, [settings], MNIST, Examples(images, labels, images, labels))
     totals = Totals(1)
     for chosen in list(course.batches(1))[:count]:
@@ -152,9 +152,9 @@ def test_what_is_rounded_before_the_first_parameter_is_rounded_in_each_trials_fo
 
     def trained(*fractions: int) -> Values:
         given = [{**base, "quantize": {"activation": f"fixed8f{fraction}"}} for fraction in fractions]
-        settings = [resolve({name: check(name, v) for name, v in own.items()}, 0).settings for own in given]
+        settings = [resolve({name: check(name, v) for name, v in own.items()}, 0).view for own in given]
         net = nn.Sequential(nn.Flatten(), first(), nn.Linear(64, 10))
-        initialize(net, settings[0]["init"], Stream(0))
+        initialize(net, settings[0].init, Stream(0))
         course = Course(
             stacked_net(net, len(settings)), net, settings, digits, Examples(images, labels, images, labels)
         )

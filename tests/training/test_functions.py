@@ -24,6 +24,7 @@ from qsweep.training.nets import Values, plain_net, stacked_net
 from qsweep.training.places import Places, places_of
 from qsweep.training.roles import Quantizers
 from qsweep.trial.key import Trial
+from qsweep.trial.settings import Settings
 
 Make = Callable[..., Trial]
 DIGITS = DATASETS["digits"]
@@ -62,10 +63,10 @@ def trained(body: str, make: Make, steps: int = 3, count: int = 1, **changed: An
     To nearest, as random bits are drawn by the names of places.
     """
     given = {**OWN, "batch_size": 16, "lr": 0.5, "init": "torch", "rounding": "nearest", **changed}
-    settings = [make(**given | ({} if count == 1 else {"momentum": 0.5 / (i + 1)})).settings for i in range(count)]
+    settings = [make(**given | ({} if count == 1 else {"momentum": 0.5 / (i + 1)})).view for i in range(count)]
     net = built(body)
-    initialize(net, settings[0]["init"], Stream(0))
-    is_stacking = stacks(settings[0]["model"], net, DIGITS.shape, DIGITS.classes)
+    initialize(net, settings[0].init, Stream(0))
+    is_stacking = stacks(settings[0].model, net, DIGITS.shape, DIGITS.classes)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 17, (64, *DIGITS.shape), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (64,), generator=generator)
@@ -218,7 +219,7 @@ def test_places_of_functions_are_named_after_the_module_that_calls_them() -> Non
     """
     found = places(body)
     assert found.outputs == ("relu()", "block.gelu()", "block.gelu()#2", "act", "relu()#2", "out")
-    assert found.layers({"layers": {"block.gelu()#2": "float32"}})
+    assert found.layers(Settings({"layers": {"block.gelu()#2": "float32"}}))
 
 
 def test_an_exception_at_a_function_leaves_it_in_float32(trial: Make) -> None:
@@ -281,10 +282,10 @@ def test_nets_of_the_catalog_need_no_watch_on_their_calls(
     attached: list[nn.Module] = []
     monkeypatch.setattr(Flow, "_attach_functions", lambda self: attached.append(self._net))
     data = DATASETS["mnist"]
-    settings = trial(model=model, data="mnist", quantize=ROLES).settings
+    settings = trial(model=model, data="mnist", quantize=ROLES).view
 
     def attach(hook: Callable[..., Any] | None = None) -> None:
-        net = build(settings["model"], {}, data.shape, data.classes)
+        net = build(settings.model, {}, data.shape, data.classes)
         if hook is not None:
             net.register_forward_hook(hook)
         Flow(net, places_of(net, data.shape), Quantizers([settings], [{}], "cpu"))
@@ -413,24 +414,24 @@ UNREACHED = {
 @pytest.mark.parametrize(("body", "role", "expected"), UNREACHED.values(), ids=UNREACHED.keys())
 def test_what_a_role_names_and_nothing_rounds_is_reported(trial: Make, body: str, role: str, expected: str) -> None:
     found = places(body)
-    asks = trial(**OWN, quantize={role: "fixed4f2"}).settings
+    asks = trial(**OWN, quantize={role: "fixed4f2"}).view
     assert expected in found.not_rounded(asks)
-    asks_nothing = trial(**OWN, quantize={}).settings
+    asks_nothing = trial(**OWN, quantize={}).view
     assert found.not_rounded(asks_nothing) == ()
 
 
 def test_operands_that_nothing_rounds_are_reported_where_operands_are_asked_for(trial: Make) -> None:
     body = module(HAND, GEMMS["@"])
     operands = {"activation": {"format": "fixed4f2", "at": "operands"}}
-    assert places(body).not_rounded(trial(**OWN, quantize=operands).settings) == ("operands of matmul()",)
+    assert places(body).not_rounded(trial(**OWN, quantize=operands).view) == ("operands of matmul()",)
     outputs = {"activation": "fixed4f2"}
-    assert places(body).not_rounded(trial(**OWN, quantize=outputs).settings) == ("output of the net from add()",)
+    assert places(body).not_rounded(trial(**OWN, quantize=outputs).view) == ("output of the net from add()",)
 
 
 def test_what_a_compression_names_and_does_not_reach_is_reported(trial: Make) -> None:
     body = module(HAND, GEMMS["F.linear"])
     stages = [{"compress": {"weight": "kmeans3"}}]
-    asks = trial(**OWN, quantize={}, stages=stages).settings
+    asks = trial(**OWN, quantize={}, stages=stages).view
     assert places(body).not_rounded(asks) == ("w (640 values)", "b (10 values)")
 
 
@@ -438,8 +439,8 @@ def test_what_a_compression_names_and_does_not_reach_is_reported(trial: Make) ->
 def test_nets_of_the_catalog_are_reached_whole(trial: Make, model: str) -> None:
     data = DATASETS["mnist"]
     everything = dict.fromkeys(("weight", "bias", "norm", "activation", "error", "gradient", "momentum"), "fixed8f4")
-    asks = trial(model=model, data="mnist", quantize=everything).settings
-    net = build(asks["model"], {}, data.shape, data.classes)
+    asks = trial(model=model, data="mnist", quantize=everything).view
+    net = build(asks.model, {}, data.shape, data.classes)
     assert places_of(net, data.shape).not_rounded(asks) == ()
 
 

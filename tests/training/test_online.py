@@ -15,7 +15,7 @@ from torch import nn
 
 from qsweep.data.catalog import DATASETS
 from qsweep.data.files import Examples, ensure, load
-from qsweep.formats import FAMILIES, make
+from qsweep.formats import FAMILIES, Unbounded, make
 from qsweep.formats.reference import goes_up
 from qsweep.kernels.chain_back import step
 from qsweep.kernels.streams import Stream
@@ -24,6 +24,7 @@ from qsweep.training import one_example
 from qsweep.trial.checks import check
 from qsweep.trial.key import NUMERICS, Trial
 from qsweep.trial.resolve import TrialError, resolve
+from qsweep.trial.settings import Quantization, Settings
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +64,7 @@ def new_model(settings: Mapping[str, Any]) -> nn.Module:
 
 
 def trained(trials: list[Trial], examples: Examples) -> one_example._Course:
-    course = one_example._Course(new_model(trials[0].settings), [t.settings for t in trials], DIGITS, examples)
+    course = one_example._Course(new_model(trials[0].settings), [t.view for t in trials], DIGITS, examples)
     for steps in course.parts():
         course.train(steps)
     return course
@@ -142,7 +143,12 @@ class Oracle:
     def step(self, t: int, example: int) -> bool:
         pixels = (self.examples.train_images[example].flatten().float() / 16).tolist()
         values = [
-            [one_example.rounded_to_nearest(np.array([v]), one_example.rules_of(self.roles)[2])[0] for v in pixels]
+            [
+                one_example.rounded_to_nearest(
+                    np.array([v]), one_example.rules_of(Settings(self.settings).quantize)[2]
+                )[0]
+                for v in pixels
+            ]
         ]
         last = len(self.weights) - 1
         for layer, matrix in enumerate(self.weights):
@@ -238,8 +244,8 @@ def test_each_role_may_be_fixed_or_float(fixed: str, output: str, examples: Exam
 @pytest.mark.parametrize("fraction", [0, 10])
 def test_a_step_leaves_a_bound_that_holds(lr: float, fraction: int) -> None:
     """By it the kernel knows where a float64 holds its sums; gradients are rounded before the learning rate."""
-    quantize = {role: {"format": "fraction", "fraction": 22, "rounding": "up"} for role in ("weight", "bias", "update")}
-    quantize["gradient"] = {"format": "fraction", "fraction": fraction, "rounding": "up"}
+    quantize = dict.fromkeys(("weight", "bias", "update"), Quantization(Unbounded(22), "up"))
+    quantize["gradient"] = Quantization(Unbounded(fraction), "up")
     rules = one_example.rules_of(quantize)
     x, error = np.full(9, 2.0**-4), np.full(3, 2.0**-22)
     x[-1] = 1.0
@@ -293,9 +299,7 @@ def test_a_trial_in_a_stack_gives_what_it_gives_alone(examples: Examples) -> Non
 
 
 def test_examples_come_in_a_new_order_when_all_were_seen(examples: Examples) -> None:
-    course = one_example._Course(
-        new_model(trial({}).settings), [trial({"iterations": 4000}).settings], DIGITS, examples
-    )
+    course = one_example._Course(new_model(trial({}).settings), [trial({"iterations": 4000}).view], DIGITS, examples)
     count = len(examples.train_labels)
     first = torch.cat([course._chosen(steps) for steps in course.parts()])
     assert sorted(first[:count].tolist()) == list(range(count))
@@ -346,7 +350,7 @@ def test_why_tells_which_updates_came_to_nothing(examples: Examples) -> None:
 def test_integers_of_a_known_number_of_bits_have_a_size(examples: Examples) -> None:
     for formats, bits in (("fixed5f4", 5 * (64 * 10 + 10)), ("fraction4", None)):
         own = trial({"quantize": {"weight": formats, "bias": formats}})
-        (found,) = one_example.run(new_model(own.settings), [own.settings], DIGITS, examples)
+        (found,) = one_example.run(new_model(own.settings), [own.view], DIGITS, examples)
         assert found.kept_sizes.get("model_bits") == bits
 
 

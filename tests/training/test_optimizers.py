@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from qsweep.kernels.optimizers import FORMULAS
-from qsweep.training.optimizers import Rows, Settings, update, update_eager
+from qsweep.training.optimizers import OptimizerStack, Rows, update, update_eager
 from qsweep.trial.optimizers import OPTIMIZERS as DECLARED
+from qsweep.trial.settings import OptimizerSettings
 
 F = np.float32
 
@@ -29,21 +30,25 @@ def test_every_optimizer_that_is_declared_has_a_formula_and_is_tested_below() ->
 def test_formula_keeps_as_many_tensors_as_its_declaration_lists(name: str) -> None:
     optimizer = OPTIMIZERS[name][0]
     numbers = tuple(F(number) for number in FORMULAS[name].numbers(optimizer, 1))
-    memory = tuple(torch.ones(1) for _ in DECLARED[name].remembers(optimizer))
+    memory = tuple(torch.ones(1) for _ in remembers(optimizer))
     assert len(FORMULAS[name].direction(torch.ones(1), memory, numbers)[1]) == len(memory)
 
 
 def remembers(optimizer: dict[str, Any]) -> tuple[str, ...]:
-    return DECLARED[optimizer["name"]].remembers(optimizer)
+    return OptimizerSettings.of(optimizer).memory
 
 
-Way = Callable[[Rows, Settings], None]
+def stack(optimizers: list[dict[str, Any]]) -> OptimizerStack:
+    return OptimizerStack([OptimizerSettings.of(optimizer) for optimizer in optimizers])
+
+
+Way = Callable[[Rows, OptimizerStack], None]
 WAYS = pytest.mark.parametrize("way", [update, update_eager])
 
 
 def steps(way: Way, optimizer: dict[str, Any], weight: torch.Tensor, gradients: list[torch.Tensor]) -> torch.Tensor:
     """Weights after one update a gradient."""
-    w, settings = weight.clone()[None], Settings([optimizer])
+    w, settings = weight.clone()[None], stack([optimizer])
     state = {name: torch.zeros_like(w) for name in remembers(optimizer)}
     for number, gradient in enumerate(gradients, start=1):
         settings.start(number)
@@ -174,7 +179,7 @@ def bits(rows: Rows) -> list[list[int]]:
 def test_kernels_give_the_bits_of_the_eager_operations(name: str) -> None:
     optimizers, found = OPTIMIZERS[name], []
     for way in (update, update_eager):
-        rows, settings = rows_of(optimizers[0], (3, 4099)), Settings(optimizers)
+        rows, settings = rows_of(optimizers[0], (3, 4099)), stack(optimizers)
         for step in (1, 2, 3):
             settings.start(step)
             way(rows, settings)
@@ -186,7 +191,7 @@ def test_kernels_give_the_bits_of_the_eager_operations(name: str) -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_update_of_rows_with_settings_of_their_own_equals_each_row_alone(way: Way, name: str) -> None:
     optimizers = OPTIMIZERS[name]
-    together, settings = rows_of(optimizers[0], (3, 19)), Settings(optimizers)
+    together, settings = rows_of(optimizers[0], (3, 19)), stack(optimizers)
     settings.start(2)
     way(together, settings)
     for row in range(3):

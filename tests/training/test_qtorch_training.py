@@ -24,6 +24,7 @@ from qsweep.training.places import places_of
 from qsweep.training.roles import Noise
 from qsweep.training.step import Stepper
 from qsweep.trial.key import Trial
+from qsweep.trial.settings import Settings
 
 with np.load(RECORDED / "qtorch_training.npz") as found:
     DATA = {name: found[name] for name in found.files}
@@ -86,7 +87,7 @@ def test_the_step_goes_from_recorded_gradients_to_recorded_weights(trial: Make, 
     assert settings["quantize_init"] is False
     net = build(settings["model"], {"d": NET}, (1, 8, 8), 10)
     values = {name: torch.from_numpy(DATA[f"{case}|init|{name}"].copy()) for name in PARAMETERS}
-    stepper = Stepper([settings], places_of(net, (1, 8, 8)), values)
+    stepper = Stepper([Settings(settings)], places_of(net, (1, 8, 8)), values)
     for step in range(STEPS):
         stepper.start(step + 1)
         gradients = {name: of(case, f"{name} gradient", "in")[step : step + 1].clone() for name in PARAMETERS}
@@ -122,5 +123,5 @@ def whole_run(trial: Make, seed: int, kind: str, folder: Path) -> float:
     digits = DATASETS["digits"]
     model = build(own.settings["model"], {}, digits.shape, digits.classes)
     initialize(model, own.settings["init"], Stream(seed))
-    (outcome,) = Course(stacked_net(model, 1), model, [own.settings], digits, load(digits, folder)).run()
+    (outcome,) = Course(stacked_net(model, 1), model, [own.view], digits, load(digits, folder)).run()
     return float(outcome.epochs[-1]["test_accuracy"])  # type: ignore[arg-type]

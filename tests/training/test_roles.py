@@ -25,6 +25,7 @@ from qsweep.training.flow import is_chain
 from qsweep.training.nets import Values, cross_entropy, plain_net, stacked_net
 from qsweep.training.places import places_of
 from qsweep.trial.key import Trial
+from qsweep.trial.settings import Settings
 
 Make = Callable[..., Trial]
 DIGITS = DATASETS["digits"]
@@ -60,7 +61,7 @@ def train(
     model = model_of(trials[0], sources or {})
     is_stacked = not plain and stacks(trials[0].settings["model"], model, DIGITS.shape, DIGITS.classes)
     net = stacked_net(model, len(trials)) if is_stacked else plain_net(model)
-    course = Course(net, model, [t.settings for t in trials], DIGITS, examples())
+    course = Course(net, model, [t.view for t in trials], DIGITS, examples())
     return course.run(), net.values, course
 
 
@@ -294,7 +295,7 @@ def test_outputs_are_rounded_where_roles_say_so_and_never_those_of_convolutions_
         ({"weight": "e4m3", "activation": {"format": "e4m3", "at": "operands"}}, {}, ()),
     ):
         more = {"layers": layers} if layers else {}
-        assert places.rounding(trial(quantize=asked, **more).settings) == rounding
+        assert places.rounding(trial(quantize=asked, **more).view) == rounding
 
 
 def test_exceptions_by_place_leave_the_ends_in_float32_or_give_them_other_formats(trial: Make) -> None:
@@ -376,8 +377,8 @@ FLOWING = "relu1 of shape (batch, 33); linear2 of shape (batch, 10)"
 def test_an_axis_that_values_lack_is_found_in_the_net_with_role_place_and_shape(
     trial: Make, given: Any, path: str, lacking: str
 ) -> None:
-    settings = trial(**{"rounding": "nearest", **given}).settings
-    net = build(settings["model"], {}, DIGITS.shape, DIGITS.classes)
+    settings = trial(**{"rounding": "nearest", **given}).view
+    net = build(settings.model, {}, DIGITS.shape, DIGITS.classes)
     with pytest.raises(UserError, match=rf"^{re.escape(path)}: .*: there is no axis [23] in {re.escape(lacking)}"):
         places_of(net, DIGITS.shape).check_axes(settings)
 
@@ -391,8 +392,8 @@ def test_an_axis_that_values_lack_is_found_in_the_net_with_role_place_and_shape(
     ],
 )
 def test_an_axis_that_values_have_is_no_mistake(trial: Make, quantize: Any) -> None:
-    settings = trial(rounding="nearest", quantize=quantize).settings
-    net = build(settings["model"], {}, DIGITS.shape, DIGITS.classes)
+    settings = trial(rounding="nearest", quantize=quantize).view
+    net = build(settings.model, {}, DIGITS.shape, DIGITS.classes)
     places_of(net, DIGITS.shape).check_axes(settings)
     train([trial_of(trial, "dense", quantize)])
 
@@ -436,7 +437,11 @@ def test_lenet_has_the_six_places_of_its_document_and_trains_with_all_roles(tria
     bars = torch.arange(28)[:, None] // 3 == labels[:, None, None]
     images = (255 * bars.expand(-1, -1, 28)).to(torch.uint8)[:, None]
     course = Course(
-        plain_net(model), model, [{**own.settings, "epochs": 20}], mnist, Examples(images, labels, images, labels)
+        plain_net(model),
+        model,
+        [Settings({**own.settings, "epochs": 20})],
+        mnist,
+        Examples(images, labels, images, labels),
     )
     (outcome,) = course.run()
     assert outcome.epochs[-1]["train_loss"] < 0.5 * outcome.epochs[0]["train_loss"]  # type: ignore[operator]
@@ -456,21 +461,21 @@ def test_weights_rounded_for_products_alone_are_counted_as_the_products_have_the
 @pytest.mark.parametrize("formats", [{}, {"activation": "block8", "error": "block8"}, {"error": "e5m2"}])
 def test_lenet_trains_to_the_bits_of_the_same_net_of_pytorchs_layers(trial: Make, formats: dict[str, str]) -> None:
     """Whose errors may not be overwritten, as a chain's of our own layers are."""
-    own = trial_of(trial, "dense", formats, data="mnist", model="lenet", lr=0.1).settings
+    own = trial_of(trial, "dense", formats, data="mnist", model="lenet", lr=0.1).view
     mnist = DATASETS["mnist"]
     generator = torch.Generator().manual_seed(3)
     images = torch.randint(0, 256, (192, 1, 28, 28), generator=generator, dtype=torch.uint8)
     labels = torch.randint(0, 10, (192,), generator=generator)
     found = []
     for is_own in (True, False):
-        net = build(own["model"], {}, mnist.shape, mnist.classes)
+        net = build(own.model, {}, mnist.shape, mnist.classes)
         assert is_chain(net)
         if not is_own:
             for place in ("relu1", "relu2", "relu3"):
                 setattr(net, place, nn.ReLU())
             net.pool1, net.pool2 = nn.MaxPool2d(2), nn.MaxPool2d(2)
             assert not is_chain(net)
-        initialize(net, own["init"], Stream(0))
+        initialize(net, own.init, Stream(0))
         course = Course(plain_net(net), net, [own], mnist, Examples(images, labels, images, labels))
         course.run()
         found.append(course.net.values)

@@ -13,14 +13,7 @@ from qsweep.formats import parse
 from qsweep.formats.packing import Groups, from_file, to_file
 from qsweep.training.sizes import kept_sizes, sizes, sqnr
 
-UNIFORM: dict[str, Any] = {
-    "format": "uniform",
-    "bitwidth": 2,
-    "symmetric": False,
-    "scaling": "computed",
-    "per": "tensor",
-    "axis": "auto",
-}
+UNIFORM = parse("uniform2")
 
 
 def told(is_compression: bool = True) -> dict[str, Any]:

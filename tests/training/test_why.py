@@ -13,13 +13,13 @@ from torch import Tensor
 from qsweep.formats import parse
 from qsweep.kernels.streams import Stream
 from qsweep.rounding import quantize
-from qsweep.training.optimizers import Rows, Settings, update_eager
+from qsweep.training.optimizers import OptimizerStack, Rows, update_eager
 from qsweep.training.places import Places
 from qsweep.training.roles import Noise
 from qsweep.training.step import Stepper
 from qsweep.training.why import Tally, different, is_watched, levels
 from qsweep.trial.key import Trial
-from qsweep.trial.optimizers import OPTIMIZERS as DECLARED
+from qsweep.trial.settings import OptimizerSettings
 
 NO_NOISE = Noise(Stream(0), 1, "cpu")
 Make = Callable[..., Trial]
@@ -46,7 +46,7 @@ def tensors(count: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def step(trials: list[Trial], tally: Tally | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     values, gradients = tensors(len(trials))
-    stepper = Stepper([t.settings for t in trials], Places((), (), ROLES, ()), values)
+    stepper = Stepper([t.view for t in trials], Places((), (), ROLES, ()), values)
     stepper.quantize(values, NO_NOISE)
     before = {name: value.clone() for name, value in values.items()}
     stepper.start(1)
@@ -71,8 +71,8 @@ def test_tally_has_the_counts_of_the_formulas_and_changes_no_bit(trial: Make, op
     for p, one in enumerate(trials):
         for place, role in ROLES.items():
             assert torch.equal(plain[place][p], after[place][p])
-            old, settings = before[place][p], one.settings["optimizer"]
-            update = by_hand(old, gradients[place][p], settings)
+            old, own = before[place][p], one.view.optimizer
+            update = by_hand(old, gradients[place][p], own)
             moved = old - update
             ends = (-0.5, 0.4375) if name == "range4" else (-2.0, 1.9375) if name == "fixed6f4" else (-0.5, 0.5)
             clipped = 0 if "wrap" in name else int(((moved < ends[0]) | (moved > ends[1])).sum())
@@ -85,11 +85,11 @@ def test_tally_has_the_counts_of_the_formulas_and_changes_no_bit(trial: Make, op
             assert torch.equal(after[place][p], quantize(moved, fmt, contraction=min(1, old.dim() - 1)))
 
 
-def by_hand(weight: Tensor, gradient: Tensor, settings: dict[str, Any]) -> Tensor:
+def by_hand(weight: Tensor, gradient: Tensor, own: OptimizerSettings) -> Tensor:
     """The update of a first step."""
-    names = DECLARED[settings["name"]].remembers(settings)
-    rows = Rows(weight[None].clone(), gradient[None].clone(), {name: torch.zeros_like(weight)[None] for name in names})
-    update_eager(rows, Settings([settings]), subtract=False)
+    memory = {name: torch.zeros_like(weight)[None] for name in own.memory}
+    rows = Rows(weight[None].clone(), gradient[None].clone(), memory)
+    update_eager(rows, OptimizerStack([own]), subtract=False)
     return rows.gradient[0]
 
 
@@ -141,7 +141,7 @@ def test_zeros_of_the_steps_roles_are_counted_of_what_was_not_0_before(trial: Ma
         tally = Tally(1, (role,), kept=())
         values, gradients = tensors(1)
         gradients = {place: g * 0.01 for place, g in gradients.items()}
-        stepper = Stepper([one.settings], Places((), (), ROLES, ()), values)
+        stepper = Stepper([one.view], Places((), (), ROLES, ()), values)
         stepper.start(1)
         nonzero = sum(int(torch.count_nonzero(g)) for g in gradients.values())
         stepper.update(values, gradients, NO_NOISE, slice(0, 1), tally)
@@ -174,7 +174,7 @@ def test_updates_too_small_for_any_code_are_stalled_though_the_scale_moves_all_v
     """Every weight shrinks by 0.1 %: under a scale that follows, no code can change."""
     one = trial(quantize={"weight": name}, rounding="nearest", lr=0.001)
     values, _ = tensors(1)
-    stepper = Stepper([one.settings], Places((), (), ROLES, ()), values)
+    stepper = Stepper([one.view], Places((), (), ROLES, ()), values)
     stepper.quantize(values, NO_NOISE)
     before = {place: value.clone() for place, value in values.items()}
     tally = Tally(1, ("weight", "bias"))
@@ -192,7 +192,7 @@ def test_updates_too_small_for_any_code_are_stalled_though_the_scale_moves_all_v
 def test_updates_that_change_codes_are_not_stalled(trial: Make, name: str) -> None:
     one = trial(quantize={"weight": name}, rounding="nearest", lr=1.0)
     values, _ = tensors(1)
-    stepper = Stepper([one.settings], Places((), (), ROLES, ()), values)
+    stepper = Stepper([one.view], Places((), (), ROLES, ()), values)
     stepper.quantize(values, NO_NOISE)
     tally = Tally(1, ("weight", "bias"))
     stepper.start(1)
@@ -209,7 +209,7 @@ def test_stalled_of_uniform_levels_counts_the_levels_that_are_the_same(trial: Ma
     tally = Tally(1, ("weight", "bias"))
     noise = Noise(Stream(0), 1, "cpu")
     values, gradients = tensors(1)
-    stepper = Stepper([one.settings], Places((), (), ROLES, ()), values)
+    stepper = Stepper([one.view], Places((), (), ROLES, ()), values)
     stepper.quantize(values, noise)
     before = {name: value.clone() for name, value in values.items()}
     stepper.start(2)

@@ -19,7 +19,6 @@ from qsweep.trial import resolve as resolving
 from qsweep.trial.checks import check
 from qsweep.trial.key import NUMERICS, Trial, canonical, key_of, stack_signature
 from qsweep.trial.parameters import ROLE_PARAMETERS
-from qsweep.trial.quantized import quantized_roles
 from qsweep.trial.resolve import TrialError, resolve
 from qsweep.trial.spelling import describe_choice, describe_role
 
@@ -568,7 +567,7 @@ def test_exceptions_by_place_are_part_of_the_key_and_roles_rounded_there_alone_a
     exceptions = {"linear1": {"activation": "e4m3"}, "linear2": "float32"}
     one = make(quantize={"weight": "block8"}, layers=exceptions)
     assert one.key != make(quantize={"weight": "block8"}).key
-    assert quantized_roles(one.settings) == ("weight", "bias", "activation")
+    assert one.view.quantized_roles == ("weight", "bias", "activation")
     assert one.columns["layers"] == canonical(exceptions)
     assert make(quantize={"weight": "block8"}, layers={}).key == make(quantize={"weight": "block8"}).key
 
