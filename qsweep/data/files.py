@@ -67,6 +67,8 @@ def _checked(dataset: DataSet, content: bytes) -> bytes:
     found = hashlib.sha256(content).hexdigest()
     if dataset.decoded and found != dataset.decoded:
         raise Failed(f"its images or labels are not {dataset.name}'s ({differ(found, dataset.decoded)})")
+    if (highest := max(content[-dataset.train - dataset.test :])) >= dataset.classes:
+        raise Failed(f"it has the label {highest}, but {dataset.name} is declared with {dataset.classes} classes")
     return content
 
 

@@ -12,15 +12,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsweep.kernels.optimizers import FORMULAS, Hyperparameters, kernel_of
-from qsweep.trial.optimizers import OPTIMIZERS
+from qsweep.kernels.optimizers import FORMULAS, Formula, Hyperparameters, kernel_of
+from qsweep.trial.optimizers import OPTIMIZERS, Optimizer
 from qsweep.trial.settings import OptimizerSettings
 
 State = Mapping[str, Tensor]
 """An optimizer's memory by name, each like the weights; it starts at 0 and is changed in place."""
 
-KERNELS = {name: kernel_of(FORMULAS[name]) for name in OPTIMIZERS}
-"""Each optimizer's kernel. So an optimizer without a formula is found when this module is imported, before any run."""
+
+def formula_of(optimizer: Optimizer) -> Formula:
+    """The formula of an optimizer that is declared.
+
+    Raises:
+        LookupError: there is none, or it does not fit the declaration.
+    """
+    name, formula = optimizer.name, FORMULAS.get(optimizer.name)
+    if formula is None:
+        raise LookupError(f"optimizer '{name}' is declared, but has no formula in qsweep.kernels.optimizers.FORMULAS")
+    try:
+        numbers = formula.numbers({p.name: p.default for p in optimizer.parameters}, 1)
+    except KeyError as error:
+        raise LookupError(f"the formula of optimizer '{name}' reads {error}, which its declaration lacks") from None
+    ones = torch.ones(1)
+    _, kept = formula.direction(ones, (ones,) * len(optimizer.memory), tuple(ones * number for number in numbers))
+    if len(kept) != len(optimizer.memory):
+        declared = ", ".join(optimizer.memory) or "none"
+        raise LookupError(f"the formula of optimizer '{name}' keeps {len(kept)} tensors, its declaration: {declared}")
+    return formula
+
+
+KERNELS = {optimizer.name: kernel_of(formula_of(optimizer)) for optimizer in OPTIMIZERS.values()}
+"""Each optimizer's kernel. So an optimizer that is half there is found when this module is imported."""
 
 
 class OptimizerStack:

@@ -50,6 +50,11 @@ class Optimizer:
     memory: tuple[str, ...] = ()
     numerics: int = 1
 
+    def __post_init__(self) -> None:
+        if lacking := {LR, WEIGHT_DECAY, L1}.difference(self.parameters):
+            names = ", ".join(sorted(p.name for p in lacking))
+            raise TypeError(f"optimizer '{self.name}': its parameters lack {names}, which every step reads")
+
 
 OPTIMIZERS = {
     optimizer.name: optimizer

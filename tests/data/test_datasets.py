@@ -6,9 +6,8 @@ import re
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+import sklearn.datasets
 
 from qsweep.data.catalog import DATASETS, PREPROCESS, SPLITS, DataSet
 
@@ -58,13 +57,14 @@ def test_raw_files_are_in_the_order_of_the_parts(name: str) -> None:
     assert dataset.parts == (47_040_000, 7_840_000, 60_000, 10_000)
 
 
-def test_digits_moments_are_those_of_its_training_pixels() -> None:
-    digits = DATASETS["digits"]
-    pixels = load_digits().data
-    unit = pixels[: digits.train] / digits.maximum
-    assert pixels.max() == digits.maximum
-    assert len(pixels) == digits.train + digits.test
-    assert ((round(float(np.mean(unit)), 4),), (round(float(np.std(unit)), 4),)) == (digits.mean, digits.std)
+@pytest.mark.parametrize("dataset", [d for d in DATASETS.values() if d.scikit_learn], ids=lambda d: d.name)
+def test_what_scikit_learn_brings_is_as_the_catalog_declares_it(dataset: DataSet) -> None:
+    images, labels = getattr(sklearn.datasets, dataset.scikit_learn)(return_X_y=True)
+    assert (len(images), images[0].size) == (dataset.train + dataset.test, dataset.features)
+    assert (images.max(), labels.max()) == (dataset.maximum, dataset.classes - 1)
+    unit = images[: dataset.train].reshape(dataset.train, dataset.shape[0], -1) / dataset.maximum
+    moments = unit.mean((0, 2)), unit.std((0, 2))
+    assert [tuple(round(float(m), 4) for m in own) for own in moments] == [dataset.mean, dataset.std]
 
 
 def test_catalog_imports_no_torch_and_no_numpy() -> None:

@@ -17,7 +17,7 @@ from test_data import giving, messages, old_array, only_file, sha256, tar, world
 
 from qsweep.data import sources
 from qsweep.data.catalog import DATASETS, DataSet
-from qsweep.data.files import add, decoded_file, ensure, load, preprocess, state
+from qsweep.data.files import _checked, add, decoded_file, ensure, load, preprocess, state
 from qsweep.errors import DataError
 
 __all__ = ["messages", "world"]
@@ -169,6 +169,13 @@ def test_large_archives_have_more_time() -> None:
     assert {d.name for d in DATASETS.values() if d.patience > 1} == {"cifar10", "cifar100"}
 
 
+def test_labels_beyond_the_declared_classes_are_refused_before_training() -> None:
+    dataset = dataclasses.replace(DATASETS["digits"], classes=9, decoded="")
+    (source,) = sources.sources(dataset, Path())
+    with pytest.raises(sources.Failed, match="it has the label 9, but digits is declared with 9 classes"):
+        _checked(dataset, source.read())
+
+
 def test_all_sources_in_the_catalog_exist() -> None:
     """An incomplete declaration fails here, not when the data set is downloaded."""
     from sklearn import datasets as of_scikit_learn
@@ -183,6 +190,7 @@ def test_all_sources_in_the_catalog_exist() -> None:
             assert package.client in sources.FETCHING
             assert package.layout in sources.LAYOUTS
             assert bool(package.folder) == (package.layout == "raw")
+            assert bool(package.sha256) == (package.layout == "mnist_pickle")
 
 
 def test_preprocess_standard_uses_a_mean_and_a_deviation_per_channel(tmp_path: Path) -> None:

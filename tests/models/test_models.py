@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import get_args
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -16,6 +17,9 @@ from qsweep.models import loading
 from qsweep.models.build import CORE, build, initialize, probe, stacks
 from qsweep.models.catalog import ARCHITECTURES, OUTPUT, Architecture
 from qsweep.models.layers import Dropout, ReLU, UngatedReLU
+from qsweep.models.shapes import TooSmallError, UnfitError
+from qsweep.parameter import BadValueError, Parameter
+from qsweep.training.one_example import OUTPUTS as ONLINE_OUTPUTS
 from qsweep.training.places import places_of
 from qsweep.training.roles import roles_of
 
@@ -64,6 +68,38 @@ def test_mlp_ends_with_its_output(output: str, expected: type[nn.Module] | None)
     net = build({"name": "mlp", "hidden": [9], "dropout": 0.0, "output": output}, {}, SHAPE, 10)
     assert dict(net.named_children()).get("relu2") is None if expected is None else type(net.relu2) is expected
     assert output in get_args(OUTPUT.type)
+
+
+def others(parameter: Parameter) -> Iterator[Any]:
+    """Values that a parameter takes besides its default."""
+    for value in (*get_args(parameter.type), 0.5, 5, [9], True, False):
+        with suppress(BadValueError):
+            if (checked := parameter.check(value)) != parameter.default:
+                yield checked
+
+
+def parts(architecture: Architecture, own: Mapping[str, Any], side: int) -> list[str]:
+    """The layers of a net, with their numbers; none where the parameters do not fit together."""
+    with suppress(TooSmallError, UnfitError):
+        net = build({"name": architecture.name, **own}, {}, (1, side, side), 10)
+        return [f"{m} {[v for v in vars(m).values() if isinstance(v, int | float)]}" for m in net.modules()]
+    return []
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES.keys())
+def test_every_parameter_that_an_architecture_declares_changes_its_net(architecture: Architecture) -> None:
+    """One that nothing reads would give trials other keys and the same results."""
+    defaults = {p.name: p.default for p in architecture.parameters}
+    bases = [defaults, *(defaults | {p.name: v} for p in architecture.parameters for v in others(p))]
+    for parameter in architecture.parameters:
+        changed = [(base, base | {parameter.name: v}) for base in bases for v in others(parameter)]
+        pairs = ((one, other, side) for side in (architecture.least(defaults), 64) for one, other in changed)
+        nets = ((parts(architecture, one, side), parts(architecture, other, side)) for one, other, side in pairs)
+        assert any(one and other and one != other for one, other in nets), parameter.name
+
+
+def test_every_output_that_a_model_can_have_trains_on_single_examples() -> None:
+    assert list(ONLINE_OUTPUTS) == list(get_args(OUTPUT.type))
 
 
 def test_cnn3_computes_the_net_of_its_document() -> None:

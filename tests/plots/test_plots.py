@@ -665,6 +665,25 @@ def test_entry_of_every_kind_with_all_its_fields_is_drawn(kind: PlotKind, tmp_pa
     assert ([path.name for path in drawn.paths], drawn.failures) == (["drawn.png", "drawn.pdf"], ())
 
 
+@pytest.mark.parametrize("kind", PLOT_KINDS.values(), ids=PLOT_KINDS.keys())
+def test_entry_of_every_kind_with_the_fields_that_it_needs_is_drawn(kind: PlotKind) -> None:
+    """Over a parameter, and over epochs where the kind declares that it can be."""
+    fields = {
+        "x": "lr",
+        kind.series: "zero",
+        kind.lowest: "bitwidth",
+        kind.metric: "test_accuracy",
+        "place": "a.weight",
+    }
+    axes: dict[str, list[Any]] = {"x": LR[:2], kind.series: [True, False], kind.lowest: BITS[:2]}
+    table = trials({fields[name]: values for name, values in axes.items() if name in kind.needs})
+    courses = history({key: [0.5, 0.25] for key in table["key"]})
+    for x in ("lr", "epoch") if kind.has_epochs else ("lr",):
+        entry = {"kind": kind.name, **{name: {**fields, "x": x}[name] for name in kind.needs}}
+        drawn = draw(table, courses, [entry], None, "title", counted(table))
+        assert (len(drawn.figures), drawn.failures) == (1, ()), x
+
+
 @pytest.mark.parametrize("kind", ["surface", "heatmap", "lines"])
 def test_long_names_and_many_values_are_laid_out_without_a_warning(kind: str) -> None:
     word = "a parameter with a very long name and $ signs in it"

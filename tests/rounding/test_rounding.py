@@ -20,8 +20,9 @@ from torch import Tensor
 
 from qsweep.errors import UserError
 from qsweep.formats import Fixed, Float, Float32, Floating, Format, Grid, Range, name_of, parse
-from qsweep.formats.names import CLASSES, example_of
+from qsweep.formats.names import CLASSES, FOREIGN_ROUNDINGS, example_of
 from qsweep.formats.qkeras import QKeras
+from qsweep.formats.reference import quantize_group
 from qsweep.kernels.modes import ModeNumbers
 from qsweep.kernels.modes import rounded as kernel_rounded
 from qsweep.kernels.roles import goes_up
@@ -675,6 +676,22 @@ def test_every_rule_that_families_declare_is_one_of_rounding() -> None:
     foreign = {f"{name} compat=qtorch" for name in ("fixed8f4", "e4m3", "block8")}
     assert {parse(name).rule for name in names | foreign} == {*WAYS, "kmeans"}
     assert set(qkeras.LAWS) == {cls for cls in CLASSES if issubclass(cls, QKeras)}
+
+
+@pytest.mark.parametrize("family", [cls.family for cls in CLASSES if not cls.is_learned])
+def test_every_family_rounds_in_all_its_modes_as_its_reference(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A family that is half there fails here, not in training."""
+    fmt = parse(example_of(family))
+    x = some(1, 1, 16)  # one group of every format
+    for mode in [mode for mode in MODES if not fmt.is_foreign or mode in FOREIGN_ROUNDINGS]:
+        stack = Stack([fmt], mode)
+        noise = noise_like(x[0].expand(stack.draws, 1, 16).squeeze(0)) if stack.draws else None
+        found = rounded_together(stack, x, noise)
+        assert_same(found, eager(stack, x, noise, monkeypatch), x)
+        assert stack.inside(x).shape == stack.same_codes(found, found).shape == x.shape
+        if not fmt.is_foreign and not isinstance(fmt, Float32):
+            drawn = None if noise is None else noise.flatten().tolist()
+            assert found.flatten().tolist() == quantize_group(x.flatten().tolist(), fmt, mode, drawn)
 
 
 def test_a_family_whose_rule_is_not_one_of_rounding_is_refused_when_it_is_to_round() -> None:

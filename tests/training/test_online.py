@@ -377,7 +377,7 @@ def test_a_test_set_is_measured_where_there_is_one(tmp_path: Path) -> None:
         ({"loss": "cross_entropy"}, "loss", "squared_error"),
         ({"preprocess": "centered"}, "preprocess", "a mean for each pixel"),
         ({"window": 41}, "window", "longer than 40 iterations"),
-        ({"model": "lenet", "data": "mnist"}, "model", "nets of dense layers"),
+        ({"model": "lenet", "data": "mnist"}, "model", "nets of linear layers"),
         ({"model": {"name": "mlp", "dropout": 0.2}}, "model.dropout", "no dropout"),
         ({"optimizer": "adam"}, "optimizer", "take sgd"),
         ({"momentum": 0.9}, "momentum", "plain sgd"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 import torch
 
 from qsweep.kernels.optimizers import FORMULAS
-from qsweep.training.optimizers import OptimizerStack, Rows, update, update_eager
+from qsweep.training.optimizers import OptimizerStack, Rows, formula_of, update, update_eager
+from qsweep.trial.optimizers import EPS, L1, LR, WEIGHT_DECAY, Optimizer
 from qsweep.trial.optimizers import OPTIMIZERS as DECLARED
 from qsweep.trial.settings import OptimizerSettings
 
@@ -26,12 +28,22 @@ def test_every_optimizer_that_is_declared_has_a_formula_and_is_tested_below() ->
     assert {examples[0]["name"] for examples in OPTIMIZERS.values()} == set(DECLARED)
 
 
-@pytest.mark.parametrize("name", DECLARED)
-def test_formula_keeps_as_many_tensors_as_its_declaration_lists(name: str) -> None:
-    optimizer = OPTIMIZERS[name][0]
-    numbers = tuple(F(number) for number in FORMULAS[name].numbers(optimizer, 1))
-    memory = tuple(torch.ones(1) for _ in remembers(optimizer))
-    assert len(FORMULAS[name].direction(torch.ones(1), memory, numbers)[1]) == len(memory)
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (Optimizer("lion", (LR, WEIGHT_DECAY, L1)), "optimizer 'lion' is declared, but has no formula"),
+        (Optimizer("adam", (LR, EPS, WEIGHT_DECAY, L1)), "the formula of optimizer 'adam' reads 'betas', which"),
+        (replace(DECLARED["rmsprop"], memory=("square", "mean")), "keeps 1 tensors, its declaration: square, mean"),
+    ],
+)
+def test_an_optimizer_that_is_half_there_is_refused_at_import(declared: Optimizer, message: str) -> None:
+    with pytest.raises(LookupError, match=message):
+        formula_of(declared)
+
+
+def test_an_optimizer_without_what_every_step_reads_is_not_declared() -> None:
+    with pytest.raises(TypeError, match="optimizer 'sgd': its parameters lack l1, weight_decay, which every step"):
+        Optimizer("sgd", (LR,))
 
 
 def remembers(optimizer: dict[str, Any]) -> tuple[str, ...]:
