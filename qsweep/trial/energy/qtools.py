@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qsweep.formats.words import Word
 from qsweep.trial.energy.model import Cost, Layer, Machine
@@ -41,7 +41,7 @@ class Fixed:
 
 
 def costs(layers: Sequence[Layer], source: Word, machine: Machine, accumulator: Word | None = None) -> list[Cost]:
-    """The costs of a chain of layers. Inputs and outputs are those of every layer; see `counted`.
+    """The costs of a chain of layers. Inputs and outputs are those of every layer; see `fused`.
 
     Args:
         accumulator: the word of all sums, as for the reference net; None for the words that follow from the operands.
@@ -53,16 +53,31 @@ def costs(layers: Sequence[Layer], source: Word, machine: Machine, accumulator: 
     return found
 
 
-def counted(found: Sequence[Cost], layers: Sequence[Layer]) -> int:
-    """The energy of a net in picojoules, cut to an integer: some parts of some layers, as if those were fused."""
-    parts = {
-        "products": ("inputs", "parameters", "operations"),
-        "activation": ("outputs",),
-        "norm": ("parameters",),
-        "pool": ("operations",),
-    }
-    pairs = zip(found, layers, strict=True)
-    return int(sum(round(getattr(cost, part), 2) for cost, layer in pairs for part in parts[layer.kind]))
+COUNTED = {
+    "products": ("inputs", "parameters", "operations"),
+    "activation": ("outputs",),
+    "norm": ("parameters",),
+    "pool": ("operations",),
+}
+"""The parts of a layer's energy that qtools adds up, as if the layer were fused with others; in hundredths of a pJ."""
+
+
+def fused(found: Sequence[Cost], layers: Sequence[Layer]) -> list[Cost]:
+    """The costs of layers without those parts that a total of qtools leaves out."""
+
+    def part(cost: Cost, layer: Layer, name: str) -> float:
+        return round(getattr(cost, name), 2) if name in COUNTED[layer.kind] else 0.0
+
+    return [
+        replace(
+            cost,
+            inputs=part(cost, layer, "inputs"),
+            parameters=part(cost, layer, "parameters"),
+            operations=part(cost, layer, "operations"),
+            outputs=part(cost, layer, "outputs"),
+        )
+        for cost, layer in zip(found, layers, strict=True)
+    ]
 
 
 def _cost(
@@ -82,6 +97,7 @@ def _cost(
         parameters=sum(_access(bits, machine, machine.weights_on) for bits in parameters),
         operations=operations,
         outputs=_access(layer.outputs * word.bits, machine, _memory(machine, is_last)),
+        bit_operations=layer.operations * layer.weight.bits * given.bits if layer.weight else 0,
         parameter_bits=sum(parameters),
         activation_bits=layer.outputs * word.bits,
     )

@@ -1,0 +1,115 @@
+"""The command `energy`: what one example costs on a processor, for each configuration of a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qsweep.cli.columns import aligned
+from qsweep.cli.command import Command
+from qsweep.cli.terminal import emit
+from qsweep.formats.words import Word, fixed, floating
+from qsweep.parameter import show
+from qsweep.spec.plan import Plan
+from qsweep.trial.energy import model, qtools
+from qsweep.trial.energy.model import Cost, Layer, Machine
+from qsweep.trial.energy.net import PIXEL, layers_of, source_of, with_words
+from qsweep.trial.energy.process import HOROWITZ, Memory, read_process
+from qsweep.trial.settings import Settings
+
+MEMORIES = ("sram", "dram", "registers")
+PARTS = ("inputs", "parameters", "operations", "outputs")
+NANO = 1e-3
+"""Picojoules in nanojoules."""
+INT8, INT32, FLOAT32 = fixed(-128, 127), fixed(-(1 << 31), (1 << 31) - 1), floating(32)
+
+
+@click.command(cls=Command)
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("-S", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter or an axis, as in `run`.")
+@click.option("--process", default=HOROWITZ, show_default=True, metavar="NAME", help="A process, or its YAML file.")
+@click.option("--weights-on", type=click.Choice(MEMORIES), default="sram", show_default=True, help="Of parameters.")
+@click.option("--activations-on", type=click.Choice(MEMORIES), default="sram", show_default=True, help="Of the rest.")
+@click.option("--min-sram", type=click.IntRange(0), default=0, metavar="BITS", help="The smallest SRAM that is built.")
+@click.option("--io", "is_loaded", is_flag=True, help="Read inputs from DRAM, and write outputs to it.")
+@click.option("--qtools", "as_qtools", is_flag=True, help="By the formulas of QKeras's qtools, errors included.")
+@click.option("--layers", "by_layer", is_flag=True, help="List each layer.")
+def energy(
+    spec: Path,
+    overrides: tuple[str, ...],
+    process: str,
+    weights_on: Memory,
+    activations_on: Memory,
+    min_sram: int,
+    is_loaded: bool,
+    as_qtools: bool,
+    by_layer: bool,
+) -> int:
+    """Estimate the energy that one example costs in inference. Nothing is trained.
+
+    One line per configuration of the spec, in nanojoules, with the same net in float32, and in 8 bits with 32-bit
+    accumulators, for comparison.
+    """
+    from qsweep.spec.file import read
+    from qsweep.spec.find import find
+    from qsweep.spec.plan import expand
+
+    path = find(str(spec), "configs")
+    plan = expand(read(path, overrides))
+    machine = Machine(read_process(process, path.parent), weights_on, activations_on, min_sram, is_loaded)
+    emit("\n".join(_lines(plan, machine, as_qtools, by_layer)))
+    return 0
+
+
+def _lines(plan: Plan, machine: Machine, as_qtools: bool, by_layer: bool) -> Iterator[str]:
+    nets = _nets(plan)
+    axes = [
+        i for i in range(len(plan.axes)) if all(len({_cell(row[i]) for row in rows}) == 1 for rows in nets.values())
+    ]
+    head = [plan.axes[i] for i in axes] or ["net"]
+    rows = [[*head, *(["layer"] if by_layer else []), "energy_nj", *PARTS, "bit_operations", "parameter_bits"]]
+    for (layers, source), points in nets.items():
+        place = [_cell(points[0][i]) for i in axes] or [plan.spec.name]
+        rows += [[*place, *row] for row in _rows(_costs(layers, source, machine, as_qtools), by_layer)]
+    for name, word, accumulator in (("float32", FLOAT32, FLOAT32), ("int8", INT8, INT32)):
+        for layers in {with_words(layers, word): None for layers, _ in nets}:
+            found = _costs(layers, PIXEL, machine, as_qtools, accumulator)
+            rows += [[f"all {name}", *[""] * (len(head) - 1), *row] for row in _rows(found, by_layer)]
+    yield aligned(rows)
+    yield f"\nnJ per example in inference. {machine.process.name}: {machine.process.source}"
+
+
+def _nets(plan: Plan) -> dict[tuple[tuple[Layer, ...], Word], list[tuple[Any, ...]]]:
+    """The nets of a plan, as the energy model takes them, each with the values of the axes at its points."""
+    own = {
+        trial.key: (layers_of(Settings(trial.settings)), source_of(Settings(trial.settings)))
+        for trial in plan.configurations
+    }
+    found: dict[tuple[tuple[Layer, ...], Word], list[tuple[Any, ...]]] = {}
+    for row in plan.rows:
+        if row.trial.key in own:
+            found.setdefault(own[row.trial.key], []).append(row.axes)
+    return found
+
+
+def _costs(
+    layers: Sequence[Layer], source: Word, machine: Machine, as_qtools: bool, accumulator: Word | None = None
+) -> list[Cost]:
+    if not as_qtools:
+        return model.costs(layers, source, machine, accumulator)
+    return qtools.fused(qtools.costs(layers, source, machine, accumulator), layers)
+
+
+def _rows(found: Sequence[Cost], by_layer: bool) -> Iterator[list[str]]:
+    total = model.summed(found)
+    for cost in [*found, total] if by_layer else [total]:
+        energies = [cost.energy, *(getattr(cost, part) for part in PARTS)]
+        sizes = [f"{cost.bit_operations:,}", f"{cost.parameter_bits:,}"]
+        yield [*([cost.name] if by_layer else []), *(f"{value * NANO:.4g}" for value in energies), *sizes]
+
+
+def _cell(value: object) -> str:
+    return value if isinstance(value, str) else "" if value is None else show(value)
