@@ -1,1 +1,1 @@
-"""Data sets: the catalog, where they come from, and the decoded files."""
+"""Data sets: the catalog, their sources, and the decoded files."""

@@ -38,7 +38,7 @@ class Architecture:
     numerics: int = 1
 
     def least(self, own: dict[str, Any]) -> int:
-        """The least height and width of an image."""
+        """The minimum height and width of an image."""
         sides = range(1, LARGEST)
         return sides[bisect_left(sides, True, key=lambda side: self._takes(side, own))]
 
@@ -62,7 +62,7 @@ def _mlp(shape: Shape, classes: int, own: Mapping[str, Any]) -> list[LayerShape]
 
 
 def _add_linear(chain: Chain, widths: list[int], rate: float = 0.0, first: int = 1) -> None:
-    """Linear layers, all but the last with dropout and ReLU, whose numbers begin at `first`."""
+    """Linear layers, all except the last with dropout and ReLU, numbered from `first`."""
     for number, outputs in enumerate(widths, start=1):
         chain.linear(f"linear{number}", outputs)
         if number < len(widths):

@@ -1,4 +1,4 @@
-"""The layers that nets of the catalog are made of, by shapes alone, and the chain that puts them together. No torch."""
+"""The layers of the catalog's nets, described by shapes only, and the chain that combines them. No torch."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 Shape = tuple[int, ...]
-"""Of one example: channels, height, width; or features."""
+"""The shape of one example: channels, height, width; or features."""
 Sides = tuple[int, int, int, int]
 """Zeros to the left and right of an image, above and below it, in the order of `torch.nn.functional.pad`."""
 
 
 class TooSmallError(ValueError):
-    """An image that a layer does not take."""
+    """An image is too small for a layer."""
 
 
 class UnfitError(ValueError):
-    """Parameters of a model that do not fit together, or do not fit the images; `parameter` is the one at fault."""
+    """Parameters of a model do not fit together or do not fit the images; `parameter` is the wrong one."""
 
     def __init__(self, parameter: str, message: str) -> None:
         self.parameter = parameter
@@ -25,7 +25,7 @@ class UnfitError(ValueError):
 
 @dataclass(frozen=True)
 class LayerShape:
-    """One layer: its place in the net. Each kind counts what it has; these counts are 0 where a kind has none."""
+    """One layer: its place in the net. Each kind overrides the counts that are not 0."""
 
     place: str
 
@@ -46,7 +46,7 @@ class LayerShape:
 
     @property
     def parameters(self) -> int:
-        """All that trains."""
+        """Number of trainable parameters."""
         return self.weights + self.biases + self.norms
 
     @property
@@ -94,7 +94,7 @@ class ConvolutionShape(LayerShape):
         height, width: of its output.
         stride: in both directions.
         sides: zeros around its input.
-        groups: parts of the channels that are convolved apart; a depthwise convolution has one per channel.
+        groups: number of channel groups that are convolved separately; one per channel for a depthwise convolution.
     """
 
     inputs: int
@@ -155,8 +155,8 @@ class DropoutShape(LayerShape):
     """Dropout.
 
     Attributes:
-        shape: of its mask for one example.
-        is_applied: whether this layer applies the mask, not a ReLU behind it.
+        shape: of the mask for one example.
+        is_applied: whether this layer applies the mask, not a later ReLU.
     """
 
     rate: float
@@ -166,19 +166,19 @@ class DropoutShape(LayerShape):
 
 @dataclass(frozen=True)
 class PoolShape(LayerShape):
-    """A 2×2 max-pool that halves the sides of the image. What is left over of an odd side is dropped."""
+    """A 2×2 max-pool that halves the sides of the image, rounded down."""
 
 
 @dataclass(frozen=True)
 class FlattenShape(LayerShape):
-    """Images as features."""
+    """Flattens images to features."""
 
 
 class Chain:
-    """Layers, each added behind the last one.
+    """Layers, each added after the last one.
 
     Attributes:
-        shape: of one example behind the last layer.
+        shape: of one example after the last layer.
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -196,7 +196,7 @@ class Chain:
         groups: int = 1,
         has_bias: bool = True,
     ) -> None:
-        """`same`: with as many zeros around the image that only the stride makes it smaller.
+        """Add a convolution; `same` pads the image so that only the stride reduces its size.
 
         Raises:
             TooSmallError: the kernel is larger than the image.
@@ -248,6 +248,6 @@ POOLED = 2
 
 
 def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after a side, as TensorFlow's `padding="same"` has them: the odd one comes after."""
+    """Zeros before and after a side, as in TensorFlow's `padding="same"`: an odd one comes after."""
     total = max((ceil(side / stride) - 1) * stride + kernel - side, 0)
     return total // 2, total - total // 2

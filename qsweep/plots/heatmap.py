@@ -126,7 +126,7 @@ def _ticks(axes: Sequence[Axes], picture: Picture) -> None:
 
 
 def _numbers(axes: Axes, picture: Picture, cells: Cells, colours: ScalarMappable) -> None:
-    """Each cell's value in it, where the cells are large enough."""
+    """Write each cell's value in it, if the cells are large enough."""
     across = page.room(axes, horizontal=True) / (axes.get_xlim()[1] + 0.5)
     up = page.room(axes, horizontal=False) / (axes.get_ylim()[1] + 0.5)
     spec = _number_format(picture, across)

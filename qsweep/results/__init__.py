@@ -1,1 +1,1 @@
-"""What trials gave: the store, the tables, and what is computed from them."""
+"""Results of trials: the store, the tables, and summaries computed from them."""

@@ -1,1 +1,1 @@
-"""Running sweeps: what is to be done, on which workers, and in what order."""
+"""Running sweeps: planning, scheduling and workers."""

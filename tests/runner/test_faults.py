@@ -60,7 +60,7 @@ def test_run_whose_store_is_deleted_reports_it_and_keeps_the_table(project: Proj
     shutil.rmtree(project.folder / "results")
     _, err = process.communicate(timeout=120)  # type: ignore[attr-defined]
     assert process.returncode == 2, err  # type: ignore[attr-defined]
-    assert "was deleted or replaced while this ran" in err
+    assert "was deleted or replaced during this run" in err
     assert "done" in {row["status"] for row in project.rows("long")}
 
 
