@@ -260,7 +260,7 @@ def test_source_that_can_not_be_read_is_reported(tmp_path: Path) -> None:
     text = "grid: {model: ['none.py:f', 'big.py:f', 'latin.py:f', 'folder.py:f']}"
     assert [line.split(": ", 2)[2] for line in read(text, tmp_path)[1]] == [
         "can't read 'none.py' beside this spec: No such file or directory",
-        "'big.py' is larger than 1 MB: this is no model's source",
+        "'big.py' is larger than 1 MB: this is not the source of a model",
         "'latin.py' is not Python text: invalid or missing encoding declaration",
         "'folder.py' is not a regular file",
     ]
