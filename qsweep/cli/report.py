@@ -85,6 +85,16 @@ def _in_brackets(text: str) -> str:
     return f" ({text})" if text else ""
 
 
+def short_groups(ahead: Outlook) -> Iterator[str]:
+    """The weights of each model that have fewer values than a group of their format."""
+    found: dict[str, dict[str, None]] = {}
+    for trial in ahead.plan.configurations:
+        if own := ahead.nets.of(trial):
+            found.setdefault(str(trial.columns["model"]), {}).update(dict.fromkeys(own.short_groups))
+    for model, texts in found.items():
+        yield from (f"short groups in {model}: {text}" for text in texts)
+
+
 def data(ahead: Outlook) -> Iterator[str]:
     """The missing data sets, where they would come from and how large they are."""
     for found in ahead.lacking:

@@ -106,7 +106,7 @@ def _dry_run(paths: Sequence[Path], options: Options) -> int:
             say(note)
         click.echo(report.counts(ahead))
         lines = (*report.stack_sizes(ahead), *report.failing(ahead), *report.places(ahead), *ahead.unmet.lines())
-        for line in (*lines, *report.data(ahead), *report.time(ahead)):
+        for line in (*lines, *report.short_groups(ahead), *report.data(ahead), *report.time(ahead)):
             click.echo(f"  {line}")
     if not all(data.has_source for ahead in found for data in ahead.lacking):
         return 2  # the exit code of the run itself

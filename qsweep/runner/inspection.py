@@ -182,5 +182,6 @@ def _case_of(trial: Trial) -> str:
     """A net and all settings that decide which parts are rounded."""
     settings, view = trial.settings, trial.view
     rounded = {role: own.at for role, own in view.quantize.items() if own.rounds}
-    of_axes = [settings.get("quantize"), settings.get(STAGES)] if view.names_axis else None
-    return canonical([_net_of(trial), rounded, settings.get(LAYERS), sorted(view.compressed_parts), of_axes])
+    is_grouped = view.names_axis or view.has_groups
+    formats = [settings.get("quantize"), settings.get(STAGES)] if is_grouped else None
+    return canonical([_net_of(trial), rounded, settings.get(LAYERS), sorted(view.compressed_parts), formats])

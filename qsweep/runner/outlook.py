@@ -181,7 +181,7 @@ def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
     here = environment.describe(environment.choose(options.device))
     records = _known(plan, options, here)
     trials = wanted(plan, records, Weights.beside(options.results, here), options)
-    shown = [t for t in plan.configurations if t.view.names_places or rounds_flows(t) or may_leave_parts_out(t)]
+    shown = [trial for trial in plan.configurations if _is_reported(trial)]
     nets = inspect([*to_inspect(trials), *shown], plan.spec, say)
     check_places(plan, nets)
     stacks = stacks_of(plan, trials, nets, options)
@@ -189,6 +189,11 @@ def look(plan: Plan, options: Options, say: Callable[[str], None]) -> Outlook:
     failing, unmet = [t for t in trials if nets.failing(t)], refuse_if_strict(plan, nets, records, options)
     absent = [found for data in data_of(plan, stacked(stacks)) if (found := lacking(data, data_folder()))]
     return Outlook(plan, folder_name(plan, options), known, stacks, pace, failing, nets, unmet, absent)
+
+
+def _is_reported(trial: Trial) -> bool:
+    """Whether something is reported of a trial's net: its places, short groups, or what nothing rounds."""
+    return trial.view.names_places or trial.view.has_groups or rounds_flows(trial) or may_leave_parts_out(trial)
 
 
 def data_of(plan: Plan, trials: Sequence[Trial]) -> list[DataSet]:

@@ -32,6 +32,7 @@ class Inspection:
         misfit: what the trial asks of this net that it lacks: a place of `layers`, an axis of a format; "" for nothing.
         not_rounded: what the trial's roles name and nothing rounds.
         idle: of what the trial asks to quantize, what nothing in the net has.
+        short_groups: the weights that have fewer values than a group of their format, in words.
     """
 
     failure: Mapping[str, Any] | None = None
@@ -43,6 +44,7 @@ class Inspection:
     misfit: str = ""
     not_rounded: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
+    short_groups: tuple[str, ...] = ()
 
 
 def inspect_net(trials: Sequence[Settings], sources: Mapping[str, str], limit: float) -> list[Inspection]:
@@ -92,6 +94,7 @@ def _inspection(settings: Settings, is_stacking: bool, places: Places) -> Inspec
         rounding=places.rounding(settings),
         not_rounded=places.not_rounded(settings),
         idle=places.idle(settings),
+        short_groups=places.short_groups(settings),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ from qsweep.models.layers import MaskedReLU, ReLU, UngatedReLU
 from qsweep.training.dataflow import DataFlow, Value
 from qsweep.training.functions import WITH_OPERANDS, FunctionCalls, Kind, closed_modules, first, own_functions
 from qsweep.training.nets import frozen_parameters
-from qsweep.training.roles import Layers, parts_of, place_of, role_at, roles_of
+from qsweep.training.roles import Layers, contraction_axis, parts_of, place_of, role_at, roles_of
+from qsweep.training.sizes import bits_of
 from qsweep.trial.idle import OF_NORMS
 from qsweep.trial.parameters import COMPRESS, LAYERS, STAGES
 from qsweep.trial.roles import AT, AT_ROLES, FLOWS, OPERANDS, ROLES, STORED
@@ -149,6 +151,17 @@ class Places:
             return any(role == what and is_rounded(what, place) for place, role in own)
         return any(is_rounded(what, place) and (role != "norm" or is_rounded(role, place)) for place, role in own)
 
+    def short_groups(self, settings: Settings) -> tuple[str, ...]:
+        """The weights that have fewer values along the groups of a trial's formats than a group has."""
+        ends = (self.products[0], self.products[-1]) if settings.has_float32_ends else ()
+        found: dict[str, None] = {}
+        for values in self.values:
+            for path, own in _formats_for(values, settings):
+                is_left_out = values.place in ends and path.startswith("quantize.")
+                if values.at == own.at and not is_left_out and not {*values.roles} & {*FLOWS}:
+                    found |= dict.fromkeys(_short_groups(values, own))
+        return tuple(found)
+
     def layers(self, settings: Settings) -> Layers:
         """A trial's exceptions, each by the names of places and roles.
 
@@ -218,6 +231,20 @@ def _formats_for(values: Values, settings: Settings) -> Iterator[tuple[str, Quan
         for part, own in stage.parts.items() if isinstance(stage, Compression) else ():
             if f"{COMPRESS} {part}" in values.roles:
                 yield f"{STAGES}.{index}.{COMPRESS}.{part}", own
+
+
+def _short_groups(values: Values, own: Quantization) -> Iterator[str]:
+    """The groups of a weight in a format, if they have fewer values than the format's."""
+    size, fmt = own.group_size, own.format
+    if not size:
+        return
+    axis = "auto" if own.axis is None else own.axis
+    found = grouping(name_of(fmt), values.shape, size, axis, contraction_axis(values.shape))
+    if found.width < size:
+        bits = bits_of(fmt, values.shape) if own.stays else None
+        per_value = "" if bits is None else f", {bits / math.prod(values.shape):.4g} bits per value"
+        count = "1 value" if found.width == 1 else f"{found.width} values"
+        yield f"{name_of(fmt)} on {values.what}: groups of {count}{per_value}"
 
 
 def lacks_axis(own: Quantization, shape: Sequence[int]) -> bool:

@@ -34,12 +34,12 @@ def kept_sizes(stored: Mapping[str, Format], shapes: Mapping[str, Sequence[int]]
     if not stored:
         return {}
     names = {STORED_AS: {name: name_of(fmt) for name, fmt in stored.items()}}
-    bits = [_bits(stored.get(name), tuple(shape)) for name, shape in shapes.items()]
+    bits = [bits_of(stored.get(name), tuple(shape)) for name, shape in shapes.items()]
     known = [own for own in bits if own is not None]
     return names | ({MODEL_BITS: sum(known)} if len(known) == len(bits) else {})
 
 
-def _bits(fmt: Format | None, shape: tuple[int, ...]) -> int | None:
+def bits_of(fmt: Format | None, shape: tuple[int, ...]) -> int | None:
     """Of a parameter as `packed` keeps it; None in a format that has no codes of a fixed length."""
     whole = FLOAT_BITS * math.prod(shape)
     if fmt is None:

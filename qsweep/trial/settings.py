@@ -129,6 +129,12 @@ class Quantization:
         found = getattr(self.format, "axis", None)
         return found if isinstance(found, int) else None
 
+    @property
+    def group_size(self) -> int:
+        """How many values along an axis share a scale or levels; 0 if that is not a number of values."""
+        found = getattr(self.format, "per", None)
+        return found if isinstance(found, int) else 0
+
 
 OF_ROLES = (ROUNDING, AT, CLIP)
 """What settings of a role or a compression have besides the format's parameters."""
@@ -331,8 +337,17 @@ class Settings:
     @property
     def names_axis(self) -> bool:
         """Whether some format names an axis by its number."""
-        everywhere = [*self.everywhere, *self._compressions()]
-        return any(own.axis is not None for roles in everywhere for own in roles.values())
+        return any(own.axis is not None for own in self._quantizations())
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether some format has a scale, or levels, for each group of so many values."""
+        return any(own.group_size for own in self._quantizations())
+
+    def _quantizations(self) -> Iterator[Quantization]:
+        """Those of all roles, places and compressions."""
+        for roles in (*self.everywhere, *self._compressions()):
+            yield from roles.values()
 
     # --- stages after the training ------------------------------------------------------------------------------------
 

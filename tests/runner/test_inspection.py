@@ -223,6 +223,19 @@ def test_what_a_net_lacks_is_reported_at_the_override_that_says_it(project: Proj
     assert "-S layers: layers.aa: unknown place 'aa'" in said
 
 
+def test_dry_run_lists_weights_with_fewer_values_than_a_group(project: Project) -> None:
+    net = "nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, classes))"
+    project.write("conv.py", f"from torch import nn\ndef net(shape, classes):\n    return {net}\n")
+    head = 'trial: {data: digits, model: "conv.py:net", epochs: 1}\nvariants:\n'
+    formats = "  a: {quantize: {weight: mxfp4}}\n  b: {stages: [{compress: {weight: nvfp4}}]}\n"
+    project.write("conv.yaml", head + formats)
+    found = [line for line in project.out("run", "conv.yaml", "-n").splitlines() if "short groups" in line]
+    assert found == [
+        "  short groups in conv.py:net: mxfp4 on 0.weight: groups of 1 value, 12 bits per value",
+        "  short groups in conv.py:net: nvfp4 on 0.weight: groups of 1 value, 12.44 bits per value",
+    ]
+
+
 def test_dry_run_lists_the_places_of_each_of_several_nets_and_says_which_fail(project: Project) -> None:
     project.write("two.py", TWO)
     project.write("two.yaml", OWN + "}\ngrid: {model.kind: [relu, tanh, pair], lr: [0.1, 0.2]}")

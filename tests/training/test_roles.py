@@ -24,6 +24,8 @@ from qsweep.training.course import Course, Outcome
 from qsweep.training.flow import is_chain
 from qsweep.training.nets import Values, cross_entropy, plain_net, stacked_net
 from qsweep.training.places import places_of
+from qsweep.training.roles import contraction_axis
+from qsweep.training.sizes import bits_of
 from qsweep.trial.key import Trial
 from qsweep.trial.settings import Settings
 
@@ -396,6 +398,46 @@ def test_an_axis_that_values_have_is_no_mistake(trial: Make, quantize: Any) -> N
     net = build(settings.model, {}, DIGITS.shape, DIGITS.classes)
     places_of(net, DIGITS.shape).check_axes(settings)
     train([trial_of(trial, "dense", quantize)])
+
+
+ON_LINEAR2 = "on linear2.weight: groups of 33 values"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"quantize": {"weight": "mxfp4"}}, ()),
+        ({"quantize": {"weight": "block4 per=64"}}, (f"block4 per=64 {ON_LINEAR2}, 4.242 bits per value",)),
+        (
+            {"quantize": {"weight": "mxfp4 axis=0"}},
+            ("mxfp4 axis=0 on linear2.weight: groups of 10 values, 4.8 bits per value",),
+        ),
+        ({"quantize": {"weight": "e4m3", "gradient": "block4 per=64"}}, (f"block4 per=64 {ON_LINEAR2}, 4.242 bits",)),
+        (
+            {"quantize": {"weight": "block4 per=64 at=operands"}},
+            ("block4 per=64 on the weight operand of linear2: groups of 33 values",),
+        ),
+        ({"quantize": {"weight": "block4 per=64"}, "layers": "float32_ends"}, ()),
+        ({"quantize": {"weight": "block4 per=64"}, "layers": {"linear2": "float32"}}, ()),
+        ({"quantize": {"activation": "block4 per=64"}}, ()),
+        ({"stages": [{"compress": {"weight": "kmeans4 per=64"}}]}, (f"kmeans4 per=64 {ON_LINEAR2}",)),
+    ],
+)
+def test_short_groups_are_those_of_weights_with_fewer_values_than_a_group(
+    trial: Make, given: Any, expected: tuple[str, ...]
+) -> None:
+    settings = trial(**{"quantize": {}, "rounding": "nearest", **given}).view
+    net = build(settings.model, {}, DIGITS.shape, DIGITS.classes)
+    found = places_of(net, DIGITS.shape).short_groups(settings)
+    assert len(found) == len(expected)
+    assert all(text.startswith(start) for text, start in zip(found, expected, strict=True))
+
+
+def test_groups_of_a_convolution_run_along_its_input_channels() -> None:
+    fmt, shape = parse("mxfp4"), (8, 1, 3, 3)
+    assert contraction_axis(shape) == 1
+    assert bits_of(fmt, shape) == 12 * 72
+    assert bits_of(fmt, (8, 32, 3, 3)) == 4.25 * 8 * 32 * 9
 
 
 def test_a_layer_called_twice_draws_for_each_of_its_products(trial: Make) -> None:
