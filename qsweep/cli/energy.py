@@ -18,7 +18,6 @@ from qsweep.trial.energy import model, qtools
 from qsweep.trial.energy.model import Cost, Layer, Machine
 from qsweep.trial.energy.net import PIXEL, layers_of, source_of, with_words
 from qsweep.trial.energy.process import HOROWITZ, Memory, read_process
-from qsweep.trial.settings import Settings
 
 MEMORIES = ("sram", "dram", "registers")
 PARTS = ("inputs", "parameters", "operations", "outputs")
@@ -84,10 +83,7 @@ def _lines(plan: Plan, machine: Machine, as_qtools: bool, by_layer: bool) -> Ite
 
 def _nets(plan: Plan) -> dict[tuple[tuple[Layer, ...], Word], list[tuple[Any, ...]]]:
     """The nets of a plan, as the energy model takes them, each with the values of the axes at its points."""
-    own = {
-        trial.key: (layers_of(Settings(trial.settings)), source_of(Settings(trial.settings)))
-        for trial in plan.configurations
-    }
+    own = {trial.key: (layers_of(trial.view), source_of(trial.view)) for trial in plan.configurations}
     found: dict[tuple[tuple[Layer, ...], Word], list[tuple[Any, ...]]] = {}
     for row in plan.rows:
         if row.trial.key in own:

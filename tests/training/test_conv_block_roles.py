@@ -61,9 +61,9 @@ def examples() -> Examples:
 
 
 def trained(own: Trial) -> tuple[Outcome, Course]:
-    model = build(own.settings["model"], {}, DIGITS.shape, DIGITS.classes)
-    initialize(model, own.settings["init"], Stream(own.seed))
-    course = Course(plain_net(model), model, [own.settings], DIGITS, examples())
+    model = build(own.view.model, {}, DIGITS.shape, DIGITS.classes)
+    initialize(model, own.view.init, Stream(own.seed))
+    course = Course(plain_net(model), model, [own.view], DIGITS, examples())
     return course.run()[0], course
 
 
@@ -80,7 +80,7 @@ def test_every_role_is_rounded_at_every_layer(trial: Make, net: str, rounding: s
     outcome, course = trained(own)
     assert (outcome.status, outcome.not_rounded) == ("done", ())
     assert is_chain(course.model)
-    assert course.places.rounding(own.settings) == course.places.outputs == expected
+    assert course.places.rounding(own.view) == course.places.outputs == expected
     assert {f"{role}_zero" for role in ROLES} <= outcome.epochs[-1].keys()
     assert course.stepper.masters.keys() == course.net.values.keys()
     fmt = parse("fixed10f6")
@@ -102,7 +102,7 @@ def test_operands_of_every_product_are_rounded(trial: Make, net: str) -> None:
     own = trial_of(trial, NETS[net][0], roles)
     outcome, course = trained(own)
     assert (outcome.status, outcome.not_rounded) == ("done", ())
-    shapes = cost.layers(own.settings)
+    shapes = cost.layers(own.view)
     assert shapes is not None
     assert list(course.places.products) == [layer.place for layer in shapes if layer.weights]
 
@@ -131,7 +131,7 @@ def test_dropout_masks_are_drawn_by_name_and_step(trial: Make) -> None:
 def test_sizes_are_those_of_the_layers(trial: Make, net: str) -> None:
     own = trial_of(trial, NETS[net][0], {"weight": "fixed4f2"})
     outcome, course = trained(own)
-    counts = {role: cost.count_of(role, own.settings) for role in ("weight", "bias", "norm")}
+    counts = {role: cost.count_of(role, own.view) for role in ("weight", "bias", "norm")}
     assert outcome.kept_sizes["model_bits"] == 4 * (counts["weight"] + counts["bias"]) + 32 * counts["norm"]
     assert sum(counts.values()) == sum(p.numel() for p in course.model.parameters())
 
@@ -140,15 +140,15 @@ def test_training_has_the_bits_of_the_same_net_of_pytorchs_layers(trial: Make) -
     """Whose errors may not be overwritten, as a chain's of our own layers are."""
     own = trial_of(trial, {**XNORNET, "dropout": 0.0}, {"activation": "fixed10f6", "error": "e5m2"})
     _, course = trained(own)
-    model = build(own.settings["model"], {}, DIGITS.shape, DIGITS.classes)
+    model = build(own.view.model, {}, DIGITS.shape, DIGITS.classes)
     for place in [name for name, _ in model.named_children()]:
         if "act" in place:
             setattr(model, place, nn.ReLU())
         elif place in ("mp_0", "mp_1_1"):
             setattr(model, place, nn.MaxPool2d(2))
     assert not is_chain(model)
-    initialize(model, own.settings["init"], Stream(own.seed))
-    other = Course(plain_net(model), model, [own.settings], DIGITS, examples())
+    initialize(model, own.view.init, Stream(own.seed))
+    other = Course(plain_net(model), model, [own.view], DIGITS, examples())
     other.run()
     for name, value in course.net.values.items():
         assert torch.equal(value, other.net.values[name]), name
