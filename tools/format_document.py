@@ -18,7 +18,7 @@ from qsweep.cli.format_pages import (
     parameter_rows,
 )
 from qsweep.formats import FAMILIES
-from qsweep.formats.declared import ROUNDING_LAWS
+from qsweep.formats.declared import ROUNDING_RULES
 
 
 def facts() -> str:
@@ -28,7 +28,7 @@ def facts() -> str:
 
 def rounding() -> str:
     """The rule of each rounding mode."""
-    rows = [[_code(mode), rule] for mode, rule in ROUNDING_LAWS.items()]
+    rows = [[_code(mode), rule] for mode, rule in ROUNDING_RULES.items()]
     return markdown([["mode", "which of a value's two neighbours it returns"], *rows])
 
 

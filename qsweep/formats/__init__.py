@@ -4,7 +4,7 @@ A format defines which numbers are representable; qsweep.rounding rounds tensors
 """
 
 from qsweep.formats.declared import BITWIDTH, COMPAT, FRACTION, ROUNDING, ROUNDINGS, SCALE, ZERO
-from qsweep.formats.elements import Floating, Grid, Law
+from qsweep.formats.elements import ElementType, Floating, Grid
 from qsweep.formats.family import Format
 from qsweep.formats.floats import Float
 from qsweep.formats.grids import Fixed, Float32, Range, Unbounded
@@ -35,6 +35,7 @@ __all__ = [
     "ZERO",
     "Binary",
     "Block",
+    "ElementType",
     "Fixed",
     "Float",
     "Float32",
@@ -42,7 +43,6 @@ __all__ = [
     "Format",
     "Grid",
     "KMeans",
-    "Law",
     "PowerOfTwo",
     "QKeras",
     "Range",

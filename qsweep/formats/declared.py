@@ -12,7 +12,7 @@ DETERMINISTIC = ("nearest", "away", "zero", "up", "down")
 MOST_RANDOM_BITS = 23
 ROUNDINGS = (*DETERMINISTIC, "stochastic", *(f"stochastic{n}" for n in range(1, MOST_RANDOM_BITS + 1)))
 """How a value between two neighbours is placed; a value that the format has never moves, whatever the mode."""
-ROUNDING_LAWS = {
+ROUNDING_RULES = {
     "nearest": "the nearer one, ties to the even code",
     "away": "the nearer one, ties away from zero",
     "zero": "the one toward zero (IEEE 754-2019, 4.3)",

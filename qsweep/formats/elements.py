@@ -89,4 +89,4 @@ class Floating:
                 k, exponent = full // 2, exponent + 1
 
 
-Law = Grid | Floating
+ElementType = Grid | Floating

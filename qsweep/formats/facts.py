@@ -63,7 +63,7 @@ def facts(fmt: Format) -> Facts:
     """The facts of a format, without a look at each of its numbers."""
     name, code = name_of(fmt), fmt.code
     if code is None:
-        return Facts(name, step=fmt.law.step if isinstance(fmt.law, Grid) else None)
+        return Facts(name, step=fmt.elements.step if isinstance(fmt.elements, Grid) else None)
     return Facts(
         name,
         bits=code.bits,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from qsweep.formats.codes import Coding
-from qsweep.formats.elements import Law
+from qsweep.formats.elements import ElementType
 from qsweep.formats.scale import Ends, Scale
 from qsweep.formats.words import Word, word_of
 from qsweep.parameter import Parameter
@@ -63,7 +63,7 @@ class Format(ABC):
         return None if self.code is None else word_of(self.code)
 
     @property
-    def law(self) -> Law | None:
+    def elements(self) -> ElementType | None:
         """The elements, if they are a grid or floating point and values are rounded by its rules."""
         return None
 

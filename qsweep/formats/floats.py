@@ -76,7 +76,7 @@ class Float(Format):
         return (1 << (self.exponent - 1)) - 1
 
     @property
-    def law(self) -> Floating:
+    def elements(self) -> Floating:
         ieee, nan = self.kind == "ieee", self.kind == "nan"
         top = self.bias if ieee else self.bias + 1
         largest = math.ldexp(2.0 - 2.0**-self.mantissa * (2 if nan else 1), top)
@@ -85,7 +85,7 @@ class Float(Format):
 
     @property
     def rule(self) -> str:
-        return "law" if self.compat == "none" else self.compat
+        return "elements" if self.compat == "none" else self.compat
 
     @property
     def is_foreign(self) -> bool:

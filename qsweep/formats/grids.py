@@ -104,13 +104,13 @@ class Unbounded(Format):
     parameters: ClassVar[tuple[Parameter, ...]] = (FRACTION,)
     summary: ClassVar[str] = "fixed point of any width: k/2^F, k any integer"
     examples: ClassVar[tuple[str, ...]] = ("fraction8",)
-    rule: ClassVar[str] = "law"
+    rule: ClassVar[str] = "elements"
     code: ClassVar[None] = None
 
     fraction: int
 
     @property
-    def law(self) -> Grid:
+    def elements(self) -> Grid:
         return Grid(0, 0, 2.0**-self.fraction, "unbounded")
 
 
@@ -150,13 +150,13 @@ class Fixed(Format):
             raise BadValueError("QPyTorch has no wrapping fixed point: overflow saturate or unbounded")
 
     @property
-    def law(self) -> Grid:
+    def elements(self) -> Grid:
         highest = (1 << (self.bitwidth - 1)) - 1
         return Grid(-highest if self.symmetric else -highest - 1, highest, 2.0**-self.fraction, self.overflow)
 
     @property
     def rule(self) -> str:
-        return "law" if self.compat == "none" else self.compat
+        return "elements" if self.compat == "none" else self.compat
 
     @property
     def is_foreign(self) -> bool:
@@ -164,9 +164,9 @@ class Fixed(Format):
 
     @property
     def code(self) -> IntegerCode | None:
-        law = self.law
-        has_ends = law.overflow != "unbounded"
-        return IntegerCode(self.bitwidth, law.lowest, law.highest, per_unit=1 / law.step) if has_ends else None
+        grid = self.elements
+        has_ends = grid.overflow != "unbounded"
+        return IntegerCode(self.bitwidth, grid.lowest, grid.highest, per_unit=1 / grid.step) if has_ends else None
 
 
 FAMILIES: tuple[type[Format], ...] = (Float32, Range, Fixed, Unbounded)

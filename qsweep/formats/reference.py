@@ -1,4 +1,4 @@
-"""The laws of all formats for one value, written to be read: slow, exact, and what the fast versions are tested by.
+"""The rounding rules of all formats for one value, written to be read: slow, exact, the oracle of the fast versions.
 
 Values are placed between their two neighbours in exact arithmetic (fractions), floating point by looking into the list
 of all its values. No torch; a value is a Python float that float32 can hold.
@@ -19,6 +19,7 @@ from qsweep.formats import (
     NVFP4,
     Binary,
     Block,
+    ElementType,
     Fixed,
     Float,
     Float32,
@@ -26,7 +27,6 @@ from qsweep.formats import (
     Format,
     Grid,
     KMeans,
-    Law,
     PowerOfTwo,
     QKeras,
     Range,
@@ -70,7 +70,7 @@ def quantize_group(
         case Range():
             return [_range(x, fmt, rounding, u) for x, u in pairs]
         case Fixed() | Unbounded() | Float():
-            return [place(x, fmt.law, rounding, u) for x, u in pairs]
+            return [place(x, fmt.elements, rounding, u) for x, u in pairs]
         case NVFP4():
             return _nvfp4(pairs, fmt, rounding)
     if not all(map(math.isfinite, xs)):
@@ -81,17 +81,19 @@ def quantize_group(
         return [_sign(x, u, fmt, xs, rounding) for x, u in pairs]
     assert isinstance(fmt, Block | MX | Uniform | PowerOfTwo)  # noqa: S101
     scale = scale_of(xs, fmt)
-    return [_scaled(x, scale, fmt.law, rounding, u) for x, u in pairs]
+    return [_scaled(x, scale, fmt.elements, rounding, u) for x, u in pairs]
 
 
 # --- between two neighbours -------------------------------------------------------------------------------------------
 
 
-def place(x: float, law: Law, rounding: str, noise: float) -> float:
+def place(x: float, elements: ElementType, rounding: str, noise: float) -> float:
     """One value rounded to a grid or to floating point."""
     if math.isnan(x):
         return x
-    return _to_grid(x, law, rounding, noise) if isinstance(law, Grid) else _to_floating(x, law, rounding, noise)
+    if isinstance(elements, Grid):
+        return _to_grid(x, elements, rounding, noise)
+    return _to_floating(x, elements, rounding, noise)
 
 
 def goes_up(part: Fraction, odd: bool, negative: bool, rounding: str, noise: float) -> bool:
@@ -120,53 +122,53 @@ def goes_up(part: Fraction, odd: bool, negative: bool, rounding: str, noise: flo
     return choices[rounding]
 
 
-def _to_grid(x: float, law: Grid, rounding: str, noise: float) -> float:
+def _to_grid(x: float, grid: Grid, rounding: str, noise: float) -> float:
     if math.isinf(x):
-        ends = {"saturate": law.highest * law.step if x > 0 else law.lowest * law.step, "wrap": math.nan}
-        return ends.get(law.overflow, x)
-    exact = Fraction(x) / Fraction(law.step)
+        ends = {"saturate": grid.highest * grid.step if x > 0 else grid.lowest * grid.step, "wrap": math.nan}
+        return ends.get(grid.overflow, x)
+    exact = Fraction(x) / Fraction(grid.step)
     lower = math.floor(exact)
     part = Fraction(float(exact - lower))  # in float64: a scale that is no power of two has made x inexact already
     k = lower + goes_up(part, lower % 2 == 1, x < 0, rounding, noise)
-    if law.overflow == "saturate":
-        k = min(max(k, law.lowest), law.highest)
-    elif law.overflow == "wrap":
-        k = (k - law.lowest) % (law.highest - law.lowest + 1) + law.lowest
-    return float(np.float32(k * law.step))
+    if grid.overflow == "saturate":
+        k = min(max(k, grid.lowest), grid.highest)
+    elif grid.overflow == "wrap":
+        k = (k - grid.lowest) % (grid.highest - grid.lowest + 1) + grid.lowest
+    return float(np.float32(k * grid.step))
 
 
 @cache
-def _positive(law: Floating) -> list[float]:
+def _positive(floating: Floating) -> list[float]:
     """0 and all values above it, so that the place in the list is the code; then the one that would come next."""
-    values = [0.0, *(v for v in law.values() if v > 0)]
-    return [*values, values[-1] + math.ldexp(1.0, _exponent(values[-1]) - law.mantissa)]
+    values = [0.0, *(v for v in floating.values() if v > 0)]
+    return [*values, values[-1] + math.ldexp(1.0, _exponent(values[-1]) - floating.mantissa)]
 
 
-def _to_floating(x: float, law: Floating, rounding: str, noise: float) -> float:
+def _to_floating(x: float, floating: Floating, rounding: str, noise: float) -> float:
     negative = math.copysign(1.0, x) < 0
-    values, magnitude = _positive(law), abs(x)
+    values, magnitude = _positive(floating), abs(x)
     if magnitude >= values[-1]:
-        return math.copysign(_overflow(x, law, rounding), x)
+        return math.copysign(_overflow(x, floating, rounding), x)
     code = bisect_right(values, magnitude) - 1
     smaller, larger = values[code], values[code + 1]
     part = Fraction(magnitude - smaller) / Fraction(larger - smaller)  # float64 has these differences exactly
-    odd = code % 2 == 1 if law.mantissa else code > 0  # a tie of two powers of two goes to the larger one
+    odd = code % 2 == 1 if floating.mantissa else code > 0  # a tie of two powers of two goes to the larger one
     if negative and part:
         grows = not goes_up(Fraction(float(1 - part)), not odd, True, rounding, noise)
     else:
         grows = goes_up(part, odd, False, rounding, noise)
     result = larger if grows else smaller
-    if result > law.largest:
-        result = _overflow(x, law, rounding)
-    if result == 0 and not law.has_zero:
-        result = law.smallest
-    return math.copysign(result, x) if law.has_zero or x else result
+    if result > floating.largest:
+        result = _overflow(x, floating, rounding)
+    if result == 0 and not floating.has_zero:
+        result = floating.smallest
+    return math.copysign(result, x) if floating.has_zero or x else result
 
 
-def _overflow(x: float, law: Floating, rounding: str) -> float:
+def _overflow(x: float, floating: Floating, rounding: str) -> float:
     """What is too large: in a mode that never goes away from zero here, the largest number (IEEE 754-2019, 7.4)."""
     inward = {"zero": True, "up": x < 0, "down": x > 0}.get(rounding, False)
-    return law.largest if inward and math.isfinite(x) else law.beyond
+    return floating.largest if inward and math.isfinite(x) else floating.beyond
 
 
 # --- range ------------------------------------------------------------------------------------------------------------
@@ -208,9 +210,9 @@ def scale_of(xs: Sequence[float], fmt: Block | MX | Uniform | PowerOfTwo) -> flo
         case PowerOfTwo():
             return fitting(nearest_power(largest) if isinstance(fmt.scaling, str) else fmt.scaling, 1.0)
     if isinstance(fmt.scaling, str):
-        scale = largest / fmt.law.highest
-        return fitting(next_power(scale), fmt.law.magnitude) if fmt.scaling == "po2" else scale
-    return fmt.scaling / fmt.law.highest
+        scale = largest / fmt.elements.highest
+        return fitting(next_power(scale), fmt.elements.magnitude) if fmt.scaling == "po2" else scale
+    return fmt.scaling / fmt.elements.highest
 
 
 def fitting(scale: float, magnitude: float) -> float:
@@ -235,18 +237,18 @@ def next_power(x: float) -> float:
     return math.ldexp(1.0, exponent - (fraction == 0.5))
 
 
-def _scaled(x: float, scale: float, law: Law, rounding: str, noise: float) -> float:
+def _scaled(x: float, scale: float, elements: ElementType, rounding: str, noise: float) -> float:
     def element(mode: str) -> float:
-        found = place(x / scale, law, mode, noise)
-        is_missing = isinstance(law, Grid) and found * scale <= -(2.0**128)  # then the lowest code is not used
-        return -law.largest if is_missing else found
+        found = place(x / scale, elements, mode, noise)
+        is_missing = isinstance(elements, Grid) and found * scale <= -(2.0**128)  # then the lowest code is not used
+        return -elements.largest if is_missing else found
 
     near = float(np.float32(element("nearest") * scale))
     return near if near == x else float(np.float32(element(rounding) * scale))  # what the format has never moves
 
 
 def _nvfp4(pairs: Sequence[tuple[float, float]], fmt: NVFP4, rounding: str) -> list[float]:
-    e4m3 = Float(4, 3, saturate=True).law
+    e4m3 = Float(4, 3, saturate=True).elements
     results: list[float] = []
     largest = max((abs(x) for x, _ in pairs), default=0.0)
     if fmt.tensor_scale and not all(math.isfinite(x) for x, _ in pairs):
@@ -260,14 +262,14 @@ def _nvfp4(pairs: Sequence[tuple[float, float]], fmt: NVFP4, rounding: str) -> l
             results += [math.nan] * len(block)
             continue
         scale = place(max(abs(x) for x, _ in block) / (6 * tensor), e4m3, "nearest", 0.0)
-        results += [_scaled(x, max(scale, e4m3.smallest) * tensor, fmt.law, rounding, u) for x, u in block]
+        results += [_scaled(x, max(scale, e4m3.smallest) * tensor, fmt.elements, rounding, u) for x, u in block]
     return results
 
 
 def _nvfp4_of_nvidia(pairs: Sequence[tuple[float, float]], fmt: NVFP4, rounding: str, largest: float) -> list[float]:
     """Every operation in float32, as NVIDIA's reference has it."""
     single, most = np.float32, np.finfo(np.float32).max
-    e4m3 = Float(4, 3, saturate=True).law
+    e4m3 = Float(4, 3, saturate=True).elements
     results: list[float] = []
     with np.errstate(all="ignore"):
         encode = min(single(2688) / single(largest), most)
@@ -279,7 +281,7 @@ def _nvfp4_of_nvidia(pairs: Sequence[tuple[float, float]], fmt: NVFP4, rounding:
             value = float(scale) * float(single(largest / 2688))
             for x, noise in block:
                 t = float(np.clip(single(x) * inverse, -6, 6))
-                near, element = place(t, fmt.law, "nearest", 0.0), place(t, fmt.law, rounding, noise)
+                near, element = place(t, fmt.elements, "nearest", 0.0), place(t, fmt.elements, rounding, noise)
                 results.append(float(single((near if float(single(near * value)) == x else element) * value)))
     return results
 
@@ -288,7 +290,7 @@ def _between(pairs: Sequence[tuple[float, float]], fmt: Uniform, rounding: str) 
     """Levels from the least to the greatest value."""
     xs = [x for x, _ in pairs]
     low, high = (min(xs), max(xs)) if isinstance(fmt.scaling, str) else (-fmt.scaling, fmt.scaling)
-    n = fmt.law.highest
+    n = fmt.elements.highest
 
     def level(k: int) -> float:
         return float(np.float32((low * (n - k) + high * k) / n))
@@ -323,7 +325,7 @@ def _sign(x: float, noise: float, fmt: Binary | Ternary, xs: Sequence[float], ro
         return scale * _binary(x / scale, rounding, noise)
     if rounding == "nearest":
         return scale * ((x > limit) - (x < -limit))
-    return _scaled(x, scale, fmt.law, rounding, noise)
+    return _scaled(x, scale, fmt.elements, rounding, noise)
 
 
 def _binary(t: float, rounding: str, noise: float) -> int:

@@ -35,7 +35,7 @@ from qsweep.formats.declared import (
     ZERO,
     bitwidth,
 )
-from qsweep.formats.elements import Floating, Grid, Law
+from qsweep.formats.elements import ElementType, Floating, Grid
 from qsweep.formats.family import Format
 from qsweep.formats.floats import Float
 from qsweep.formats.scale import E4M3Scale, Ends, GivenEnds, GivenScale, NumberScale, Per, PowerScale, Scale
@@ -108,7 +108,7 @@ class Block(Scaled):
             raise BadValueError("QPyTorch has no groups: per tensor or channel")
 
     @property
-    def law(self) -> Grid:
+    def elements(self) -> Grid:
         highest = max((1 << (self.bitwidth - 1)) - 1, 1)
         return Grid(-highest, highest)
 
@@ -128,7 +128,7 @@ class Block(Scaled):
     @property
     def code(self) -> IntegerCode:
         """QPyTorch's block1 has the values of block2."""
-        return IntegerCode(max(self.bitwidth, 2), self.law.lowest, self.law.highest, SIGN_FIRST)
+        return IntegerCode(max(self.bitwidth, 2), self.elements.lowest, self.elements.highest, SIGN_FIRST)
 
     @property
     def group_scale(self) -> PowerScale:
@@ -174,10 +174,10 @@ class MX(Scaled):
     axis: Axis = "auto"
 
     @property
-    def law(self) -> Law:
+    def elements(self) -> ElementType:
         if self.element == "int8":
             return Grid(-128, 127, 2.0**-6)
-        return self._float.law
+        return self._float.elements
 
     @property
     def _float(self) -> Float:
@@ -187,7 +187,7 @@ class MX(Scaled):
     @property
     def shift(self) -> int:
         """The scale of a group is 2^(E + shift)."""
-        return 1 - math.frexp(self.law.largest)[1]
+        return 1 - math.frexp(self.elements.largest)[1]
 
     @property
     def code(self) -> Coding:
@@ -238,8 +238,8 @@ class NVFP4(Scaled):
             raise BadValueError("nvfp4 with arithmetic nvidia has a tensor scale: leave tensor_scale out")
 
     @property
-    def law(self) -> Floating:
-        return Float(2, 1).law
+    def elements(self) -> Floating:
+        return Float(2, 1).elements
 
     @property
     def rule(self) -> str:
@@ -292,7 +292,7 @@ class Uniform(Scaled):
             raise BadValueError("uniform1 with symmetric has no value but 0: it needs 2 bits (or binary)")
 
     @property
-    def law(self) -> Grid:
+    def elements(self) -> Grid:
         if not self.symmetric:
             return Grid(0, (1 << self.bitwidth) - 1)
         highest = (1 << (self.bitwidth - 1)) - 1
@@ -307,11 +307,11 @@ class Uniform(Scaled):
     @property
     def code(self) -> IntegerCode:
         style = SIGNED if self.symmetric else UNSIGNED
-        return IntegerCode(self.bitwidth, self.law.lowest, self.law.highest, style)
+        return IntegerCode(self.bitwidth, self.elements.lowest, self.elements.highest, style)
 
     @property
     def group_scale(self) -> Scale:
-        highest = self.law.highest
+        highest = self.elements.highest
         if self.scaling == "po2":
             return PowerScale(self.per, element=highest, is_above=True)
         if isinstance(self.scaling, str):
@@ -383,7 +383,7 @@ class Ternary(Scaled):
     axis: Axis = "auto"
 
     @property
-    def law(self) -> Grid:
+    def elements(self) -> Grid:
         return Grid(-1, 1)
 
     @property
@@ -426,7 +426,7 @@ class PowerOfTwo(Scaled):
             raise BadValueError(f"po2 with scaling {self.scaling:g}: it needs a power of two, or computed")
 
     @property
-    def law(self) -> Floating:
+    def elements(self) -> Floating:
         """With the largest power 2^0."""
         exponents = (1 << (self.bitwidth - 1)) - self.zero
         return Floating(0, 1 - exponents, 1.0, 1.0, self.zero)
@@ -439,7 +439,7 @@ class PowerOfTwo(Scaled):
 
     @property
     def word(self) -> Word:
-        return power(self.law.least_exponent, 0, self.bitwidth)
+        return power(self.elements.least_exponent, 0, self.bitwidth)
 
     @property
     def group_scale(self) -> Scale:

@@ -1,4 +1,4 @@
-"""The element-wise laws of training, compiled for the CPU: one pass over memory instead of up to fourteen.
+"""The element-wise operations of training, compiled for the CPU: one pass over memory instead of up to fourteen.
 
 The bits are those of the tensor operations that run elsewhere (tests compare them): nothing is fused, reordered or
 assumed away (`fastmath` is off), and `numpy` as error model keeps IEEE division. All work in place, because a loop

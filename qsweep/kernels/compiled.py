@@ -22,12 +22,12 @@ Flags = NDArray[np.bool_]
 ZERO, ONE = np.float32(0), np.float32(1)
 
 
-def compiled(law: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
     """Compile at the first call and keep the code beside this file or in the user's cache, where one can be written."""
     try:
-        kernel = njit(law, cache=True, error_model="numpy")
+        kernel = njit(function, cache=True, error_model="numpy")
     except RuntimeError:  # numba found no folder to write to
-        return njit(law, error_model="numpy")
+        return njit(function, error_model="numpy")
     # numba knows kept code by the size and date of the file that its function stands in; what that calls may stand in
     # another one, and installed files may all have one date.
     kernel._cache._cache_file._source_stamp = _digest()
@@ -41,9 +41,9 @@ def _digest() -> str:
     return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
-def called(law: Callable[..., Any]) -> Any:
+def called(function: Callable[..., Any]) -> Any:
     """Compile what kernels call, with them."""
-    return njit(law, error_model="numpy")
+    return njit(function, error_model="numpy")
 
 
 def _bits_of(context: Any, value: Any) -> Any:

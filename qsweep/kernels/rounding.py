@@ -118,7 +118,7 @@ class Exponents(NamedTuple):
 
 @compiled
 def to_range(w: Floats, noise: Floats, first: int, ranges: Ranges, mode: ModeNumbers) -> None:
-    """The law of qsweep.formats.Range, in float32 as its document has it."""
+    """The rounding rule of qsweep.formats.Range, in float32 as its document has it."""
     for p in range(w.shape[0]):
         one = _range_of(ranges, first + p)
         if mode.number == 0:
@@ -161,7 +161,7 @@ def _level(r: np.float32, w: np.float32, one: Ranges) -> np.float32:
 
 @compiled
 def to_grid(w: Floats, noise: Floats, first: int, scales: Scales, grids: Grids, mode: ModeNumbers) -> None:
-    """Integers times a scale: the law of qsweep.formats.Grid."""
+    """Integers times a scale: the rounding rule of qsweep.formats.Grid."""
     width, exact = scales.width, scales.exact
     saturates = grids.overflow == SATURATE
     for p in range(w.shape[0]):
@@ -217,7 +217,7 @@ def _wrapped(r: Any, lowest: float, highest: float) -> Any:
 
 @compiled
 def to_floating(w: Floats, noise: Floats, first: int, scales: Scales, floatings: Floatings, mode: ModeNumbers) -> None:
-    """Floating point under a scale: the law of qsweep.formats.Floating."""
+    """Floating point under a scale: the rounding rule of qsweep.formats.Floating."""
     width, exact = scales.width, scales.exact
     for p in range(w.shape[0]):
         one = _floating_of(floatings, first + p)
@@ -299,7 +299,7 @@ def _float_of(t: Any, noise: Floats, i: int, one: Floatings, mode: ModeNumbers) 
 
 @compiled
 def exponent_scales(w: Floats, width: int, exponents: Exponents, scale: Doubles) -> None:
-    """The law of qsweep.rounding.scales.by_exponent: a power of two, times `unit`, for each `width` values of a row."""
+    """As qsweep.rounding.scales.by_exponent: a power of two, times `unit`, for each `width` values of a row."""
     for p in range(w.shape[0]):
         for group in range(scale.shape[1]):
             largest = _largest_pattern(w[p, group * width : (group + 1) * width].view(np.int32))

@@ -215,7 +215,7 @@ def _ends(fmt: Format) -> Band | None:
         end = 1 / fmt.scale
         return Band(-end, end, f"range ±1/scale = {_ends_text(-end, end).removeprefix('range ')}")
     if isinstance(fmt, Fixed) and fmt.overflow == "saturate":
-        low, high = fmt.law.lowest * fmt.law.step, fmt.law.highest * fmt.law.step
+        low, high = fmt.elements.lowest * fmt.elements.step, fmt.elements.highest * fmt.elements.step
         return Band(low, high, _ends_text(low, high).replace("range", f"range of {name_of(fmt)}"))
     return None
 

@@ -41,12 +41,12 @@ def _overflows(trial: Settings) -> Iterator[str]:
     for role in ROLES:
         own = _quantization_of(role, trial)
         fmt = own.format if own else None
-        if isinstance(fmt, Float) and fmt.exponent < WIDEST and not math.isfinite(fmt.law.beyond):
+        if isinstance(fmt, Float) and fmt.exponent < WIDEST and not math.isfinite(fmt.elements.beyond):
             roles.setdefault(fmt, []).append(PLURALS[role])
     for fmt, things in roles.items():
-        beyond = "NaN" if math.isnan(fmt.law.beyond) else "Inf"
+        beyond = "NaN" if math.isnan(fmt.elements.beyond) else "Inf"
         yield (
-            f"Values beyond ±{fmt.law.largest:g} become {beyond} in {name_of(fmt)}, the format of its"
+            f"Values beyond ±{fmt.elements.largest:g} become {beyond} in {name_of(fmt)}, the format of its"
             f" {_listed(things)}, which may be why it diverged: with `saturate: true` they become the largest value."
         )
 

@@ -29,7 +29,7 @@ __all__ = ["GRADIENTS", "Stack", "quantize"]
 Array = NDArray[np.float32]
 
 GRADIENTS = ("identity", "clipped")
-"""What the straight-through estimator passes back: the gradient itself, or 0 where the value was clipped."""
+"""Straight-through estimators: the gradient itself, or 0 where the value was clipped."""
 
 
 @overload
@@ -70,7 +70,7 @@ def quantize(
     """Round the values of `x` to a format: `quantize(x, "e4m3")`.
 
     Args:
-        x: float32, any shape: a tensor on any device, or a NumPy array, which gives a NumPy array.
+        x: float32, any shape: a tensor on any device, or a NumPy array; the result is of the same type.
         fmt: a format, or its name as in a spec.
         rounding: `nearest`, `away`, `zero`, `up`, `down`, `stochastic` or `stochasticN` with N from 1 to 23.
         noise: only for the stochastic modes: multiples of 2^-24 in [0, 1), float32, of x's shape; (draws, *shape) for
@@ -79,9 +79,9 @@ def quantize(
             or `clipped`, 0 where the value was clipped. QKeras's formats have their own instead of `identity`.
         contraction: the axis along which groups run, if the format has groups and does not set their axis: by default
             the last one. In training and compression it is axis 1 of a weight, its inputs, so `contraction=1` rounds
-            the weights (outputs, inputs, height, width) of a convolution as they do. An `x` of one axis takes that.
+            the weights (outputs, inputs, height, width) of a convolution as they do. A vector has only one axis.
         generator: draws the noise instead: a torch.Generator on x's device for a tensor, a numpy.random.Generator for
-            an array. It is left alone by modes that are not stochastic.
+            an array. Modes that are not stochastic do not use it.
 
     Returns:
         A new float32 tensor like `x`; `x` itself if the format is float32. The format defines what NaN and ±Inf
@@ -89,8 +89,8 @@ def quantize(
 
     Raises:
         Error: an unknown format, mode or gradient; an `x` that is neither a tensor nor an array, or not of float32;
-            noise that is missing, of another shape or given beside a generator; a generator of the other library; an
-            axis that `x` does not have. Except for formats, it is a TypeError and a ValueError, too.
+            noise that is missing, of the wrong shape or given along with a generator; a generator of the other library;
+            an axis that `x` does not have. Except for formats, it is also a TypeError and a ValueError.
     """
     if isinstance(fmt, str):
         fmt = parse(fmt)
@@ -146,7 +146,7 @@ NOISE_BITS = 24
 def _noise(
     x: Tensor | Array, fmt: Format, rounding: str, generator: torch.Generator | np.random.Generator
 ) -> Tensor | Array | None:
-    """The noise that rounding `x` takes, if it takes any, from integers: torch.rand has other steps on a GPU."""
+    """The noise for rounding `x`, if any, drawn as integers: torch.rand has a different resolution on a GPU."""
     expected = np.random.Generator if isinstance(x, np.ndarray) else torch.Generator
     if not isinstance(generator, expected):
         module = "numpy.random" if isinstance(x, np.ndarray) else "torch"
@@ -195,7 +195,7 @@ def _rounded(x: Tensor, stack: Stack, noise: Tensor | None, contraction: int) ->
 
 
 def _factor(x: Tensor, stack: Stack, gradient: str, contraction: int) -> Tensor | None:
-    """What the gradient is multiplied with; None for the identity."""
+    """What the gradient is multiplied by; None for the identity."""
     fmt = stack.formats[0]
     if isinstance(fmt, QKeras):
         return gradient_factor(x, fmt)
@@ -215,8 +215,8 @@ def _refuse(x: Tensor, stack: Stack, rounding: str, noise: Tensor | None) -> Non
     shape = _noise_shape(x, stack)
     if noise is None:
         raise BadValueError(
-            f"{rounding} rounding to {name} needs noise, uniform numbers in [0, 1): give `noise=torch.rand({shape})`, "
-            f"or of NumPy `noise=numpy.random.default_rng().random({shape}, 'float32')`, or what draws it: "
+            f"{rounding} rounding to {name} needs noise, uniform numbers in [0, 1): pass `noise=torch.rand({shape})`, "
+            f"or in NumPy `noise=numpy.random.default_rng().random({shape}, 'float32')`, or a generator: "
             "`generator=torch.Generator()` or `generator=numpy.random.default_rng()`"
         )
     if tuple(noise.shape) != shape or noise.dtype != torch.float32:

@@ -1,4 +1,4 @@
-"""The ways of rounding a stack of tensors whose values share scales, group by group."""
+"""Rounding a stack of tensors whose values share scales, group by group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from qsweep.formats import Grid, name_of
 from qsweep.formats.groups import LAST
 from qsweep.kernels import rounding as kernels
-from qsweep.rounding import laws, qkeras, qtorch, scales
+from qsweep.rounding import formulas, qkeras, qtorch, scales
 from qsweep.rounding.elements import Elements
 from qsweep.rounding.layout import Layout, channels_of, layout_of
 from qsweep.rounding.modes import Mode, noise_array
@@ -46,11 +46,11 @@ class OfGroups(Way):
 
     @abstractmethod
     def _same(self, old: Tensor, new: Tensor, layout: Layout, first: int) -> Tensor:
-        """Where groups round to one code under the scales of the new ones."""
+        """Where old and new groups round to the same code under the scales of the new ones."""
 
     @abstractmethod
     def _group_ends(self, groups: Tensor, layout: Layout, first: int) -> tuple[Tensor, Tensor]:
-        """The least and the greatest value of each group's format, (R, G)."""
+        """The smallest and the largest value of each group's format, (R, G)."""
 
     def same_codes(self, before: Tensor, after: Tensor, first: int, contraction: int) -> Tensor:
         if not self._shared.drifts:
@@ -72,7 +72,7 @@ class OfGroups(Way):
 
 
 class InGroups(OfGroups):
-    """One draw a value; rounding and comparing codes differ in the scales alone."""
+    """One random number per value; rounding and comparing codes differ only in the scales."""
 
     def _round(self, rows: Tensor, noise: Tensor | None, layout: Layout, first: int) -> None:
         groups = rows.view(len(rows), -1, layout.width)
@@ -80,14 +80,14 @@ class InGroups(OfGroups):
         groups.copy_(self._rounded(groups, groups, drawn, self._mode, layout, first))
 
     def _same(self, old: Tensor, new: Tensor, layout: Layout, first: int) -> Tensor:
-        codes = (self._rounded(values, new, None, laws.NEAREST, layout, first) for values in (old, new))
+        codes = (self._rounded(values, new, None, formulas.NEAREST, layout, first) for values in (old, new))
         return torch.eq(*codes)
 
     @abstractmethod
     def _rounded(
         self, groups: Tensor, like: Tensor, noise: Tensor | None, mode: Mode, layout: Layout, first: int
     ) -> Tensor:
-        """Groups rounded under the scales that `like` has, a new tensor."""
+        """A new tensor: `groups` rounded under the scales of `like`."""
 
     def _own(self, groups: Tensor, first: int) -> Sequence[Any]:
         """The formats of these rows."""
@@ -95,7 +95,7 @@ class InGroups(OfGroups):
 
 
 class UnderScale(OfGroups):
-    """To a grid or floating point under a scale of each group, by one of scales.RULES."""
+    """To a grid or floating point under a scale per group, by one of scales.RULES."""
 
     @property
     def _rule(self) -> scales.Rule:
@@ -111,7 +111,7 @@ class UnderScale(OfGroups):
 
     @cached_property
     def _nearest(self) -> Elements:
-        return Elements(self._formats, laws.NEAREST, self._device, self._has_kernels)
+        return Elements(self._formats, formulas.NEAREST, self._device, self._has_kernels)
 
     def _same(self, old: Tensor, new: Tensor, layout: Layout, first: int) -> Tensor:
         scale = self._scale(new, first)
@@ -122,23 +122,23 @@ class UnderScale(OfGroups):
         return codes[0] == codes[1]
 
     def _group_ends(self, groups: Tensor, layout: Layout, first: int) -> tuple[Tensor, Tensor]:
-        scale, own = self._scale(groups, first), [f.law for f in self._formats[first : first + len(groups)]]
-        highest = scales.column([law.highest if isinstance(law, Grid) else law.largest for law in own], self._device)
-        lowest = scales.column([law.lowest if isinstance(law, Grid) else -law.largest for law in own], self._device)
-        return scale * laws.lowest_under(scale, lowest, highest), scale * highest
+        scale, own = self._scale(groups, first), [f.elements for f in self._formats[first : first + len(groups)]]
+        highest = scales.column([e.highest if isinstance(e, Grid) else e.largest for e in own], self._device)
+        lowest = scales.column([e.lowest if isinstance(e, Grid) else -e.largest for e in own], self._device)
+        return scale * formulas.lowest_under(scale, lowest, highest), scale * highest
 
 
 class ToBlocks(UnderScale):
-    """To integers under shared exponents, by a kernel that finds scale and elements at once."""
+    """To integers under shared exponents, by a kernel that computes scale and elements in one pass."""
 
     @cached_property
     def keeps_parts(self) -> bool:  # type: ignore[override]
-        """So it is with blocks of whole tensors to nearest, whose ends are symmetric: rounding leaves the largest
-        magnitude its exponent, so that without it the step can only get finer, and a multiple of the coarser step below
-        2^(e+1) is at least two of the finer ones less than that: it is not clipped.
+        """True for blocks of whole tensors, rounded to nearest, with a symmetric range. Rounding keeps the exponent of
+        the largest magnitude, so that without that value the step can only get finer; and a multiple of the coarser
+        step below 2^(e+1) is at least two finer steps below it: it is not clipped.
         """
-        law = self._shared.law
-        return self._shared.per == "tensor" and self._mode == laws.NEAREST and bool(law.lowest == -law.highest)
+        grid = self._shared.elements
+        return self._shared.per == "tensor" and self._mode == formulas.NEAREST and bool(grid.lowest == -grid.highest)
 
     def round_rows(self, w: Tensor, out: Tensor, noise: Tensor | None, first: int) -> None:
         if w.numel():
@@ -195,19 +195,19 @@ class AsNvidia(UnderScale):
         numbers = [column[first : first + len(rows), :, None] for column in self._elements.numbers]
         m, e, top, over, least = numbers
         s, by = scale[..., None], encode[..., None]
-        groups.copy_(laws.to_floating(groups, drawn, self._mode, s, m, e, top, over, least, encode=by))
+        groups.copy_(formulas.to_floating(groups, drawn, self._mode, s, m, e, top, over, least, encode=by))
 
 
 class ToEnds(InGroups):
-    """To levels from the least to the greatest value of a group."""
+    """To levels from the smallest to the largest value of a group."""
 
     def _rounded(
         self, groups: Tensor, like: Tensor, noise: Tensor | None, mode: Mode, layout: Layout, first: int
     ) -> Tensor:
         own = self._own(groups, first)
         low, high = (end[..., None] for end in scales.span(like, own))
-        count = scales.column([f.law.highest for f in own], self._device)[..., None]
-        return laws.to_span(groups, noise, mode, low, high, count)
+        count = scales.column([f.elements.highest for f in own], self._device)[..., None]
+        return formulas.to_span(groups, noise, mode, low, high, count)
 
     def _group_ends(self, groups: Tensor, layout: Layout, first: int) -> tuple[Tensor, Tensor]:
         return scales.span(groups, self._own(groups, first))
@@ -224,7 +224,7 @@ class ToSigns(InGroups):
         self, groups: Tensor, like: Tensor, noise: Tensor | None, mode: Mode, layout: Layout, first: int
     ) -> Tensor:
         scale, _ = self._means(like, layout, first)
-        return laws.to_sign(groups, noise, mode, scale[..., None])
+        return formulas.to_sign(groups, noise, mode, scale[..., None])
 
     def _group_ends(self, groups: Tensor, layout: Layout, first: int) -> tuple[Tensor, Tensor]:
         scale, _ = self._means(groups, layout, first)
@@ -238,8 +238,8 @@ class ToThree(ToSigns):
         self, groups: Tensor, like: Tensor, noise: Tensor | None, mode: Mode, layout: Layout, first: int
     ) -> Tensor:
         scale, threshold = self._means(like, layout, first)
-        if mode == laws.NEAREST:
-            return laws.to_three(groups, scale[..., None], threshold[..., None])
+        if mode == formulas.NEAREST:
+            return formulas.to_three(groups, scale[..., None], threshold[..., None])
         result, safe = groups.clone(), torch.where(scale == 0, 1.0, scale)
         drawn = None if noise is None else noise.reshape(-1)
         self._elements.round(result.view(len(groups), -1), drawn, safe, first, exact=False)
@@ -267,11 +267,11 @@ class AsQkeras(OfGroups):
         return torch.ones_like(values, dtype=torch.bool)
 
     def _group_ends(self, groups: Tensor, layout: Layout, first: int) -> tuple[Tensor, Tensor]:
-        raise TypeError(f"{name_of(self._shared)} has no ends: its gradients have rules of their own")
+        raise TypeError(f"{name_of(self._shared)} has no clipping range: it defines its own gradients")
 
 
 def _put(mask: Tensor, layout: Layout, like: Tensor) -> Tensor:
-    """A mask of groups (R, G, width) as one of tensors (R, *shape)."""
+    """A mask of groups (R, G, width) as a mask of tensors (R, *shape)."""
     result = torch.empty(len(like), *layout.shape, device=like.device)
     layout.put(mask.float().view(len(like), -1), result)
     return result.view(like.shape) > 0

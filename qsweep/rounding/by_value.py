@@ -1,4 +1,4 @@
-"""The ways of rounding a stack value by value."""
+"""Rounding a stack value by value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from qsweep.formats import Float, Format, Grid, name_of
 from qsweep.kernels import rounding as kernels
-from qsweep.rounding import laws, qtorch
+from qsweep.rounding import formulas, qtorch
 from qsweep.rounding.modes import Mode, noise_array
 from qsweep.rounding.way import Way
 
@@ -29,16 +29,16 @@ class OfValues(Way):
 
     @abstractmethod
     def _end_values(self, fmt: Any) -> tuple[float, float]:
-        """The least and the greatest value of a format; ±Inf where nothing is clipped."""
+        """The smallest and the largest value of a format; ±Inf if nothing is clipped."""
 
     def ends(self, trial: int) -> tuple[float, float]:
-        """The least and the greatest value of a trial's format."""
+        """The smallest and the largest value of a trial's format."""
         low, high = self._ends
         return float(low[trial]), float(high[trial])
 
     @cached_property
     def _ends(self) -> tuple[Tensor, ...]:
-        """Those of all trials, (P,)."""
+        """Smallest and largest values of all trials' formats, (P,) each."""
         ends = zip(*map(self._end_values, self._formats), strict=True)
         return tuple(torch.tensor(e, dtype=torch.float32, device=self._device) for e in ends)
 
@@ -63,7 +63,7 @@ class ToRange(OfValues):
 
     @cached_property
     def _columns(self) -> tuple[Tensor, ...]:
-        """(P, 1) in float32; tensors also because CUDA divides by a Python number as by its reciprocal."""
+        """(P, 1) float32. Tensors, because CUDA divides by a Python number by multiplying with its reciprocal."""
         numbers = [(f.steps_per_unit, f.lowest, f.highest, not f.zero) for f in self._formats]
         return tuple(
             torch.tensor(c, dtype=torch.float32, device=self._device)[:, None] for c in zip(*numbers, strict=True)
@@ -79,46 +79,46 @@ class ToRange(OfValues):
             kernels.to_range(w.numpy(), noise_array(noise), first, self._ranges, self._mode.numbers)
         else:
             rows = slice(first, first + len(w))
-            w.copy_(laws.to_range(w, noise, self._mode, *[column[rows] for column in self._columns]))
+            w.copy_(formulas.to_range(w, noise, self._mode, *[column[rows] for column in self._columns]))
 
     def _end_values(self, fmt: Any) -> tuple[float, float]:
         return fmt.lowest * fmt.step, fmt.highest * fmt.step
 
 
-class ToLaw(OfValues):
-    """To a grid or floating point without a scale of the data."""
+class ToElements(OfValues):
+    """To a grid or floating point without a data-dependent scale."""
 
     @cached_property
     def _steps(self) -> Tensor:
-        """The scale of each: its step, (P, 1) float64."""
-        steps = [f.law.step if isinstance(f.law, Grid) else 1.0 for f in self._formats]
+        """The scale of each format: its step, (P, 1) float64."""
+        steps = [f.elements.step if isinstance(f.elements, Grid) else 1.0 for f in self._formats]
         return torch.tensor(steps, dtype=torch.float64, device=self._device)[:, None]
 
     def _round_rows(self, w: Tensor, noise: Tensor | None, first: int) -> None:
         self._elements.round(w, noise, self._steps[first : first + len(w)], first, exact=True)
 
     def _end_values(self, fmt: Any) -> tuple[float, float]:
-        law = fmt.law
-        if not isinstance(law, Grid):
-            return -law.largest, law.largest
-        return (law.lowest * law.step, law.largest) if law.overflow == "saturate" else (-math.inf, math.inf)
+        own = fmt.elements
+        if not isinstance(own, Grid):
+            return -own.largest, own.largest
+        return (own.lowest * own.step, own.largest) if own.overflow == "saturate" else (-math.inf, math.inf)
 
 
-class ToShorter(ToLaw):
+class ToShorter(ToElements):
     """To float32 with fewer mantissa bits, to nearest, by a kernel."""
 
     @staticmethod
     def fits(formats: Sequence[Format], mode: Mode) -> bool:
-        """Whether all are that."""
-        laws: list[Any] = [f.law for f in formats if isinstance(f, Float) and 0 < f.mantissa < MANTISSA]
-        is_alike = len(laws) == len(formats) and all(law.beyond == math.inf for law in laws)
-        return mode.number == 0 and is_alike and {law.least_exponent for law in laws} == {LEAST_EXPONENT}
+        """Whether all formats are float32 with fewer mantissa bits."""
+        shorter: list[Any] = [f.elements for f in formats if isinstance(f, Float) and 0 < f.mantissa < MANTISSA]
+        is_alike = len(shorter) == len(formats) and all(own.beyond == math.inf for own in shorter)
+        return mode.number == 0 and is_alike and {own.least_exponent for own in shorter} == {LEAST_EXPONENT}
 
     def _round_rows(self, w: Tensor, noise: Tensor | None, first: int) -> None:
         kernels.to_shorter(w.numpy(), first, self._elements.group.mantissa)
 
 
-class AsQtorch(ToLaw):
+class AsQtorch(ToElements):
     """Fixed and floating point by QPyTorch's rules."""
 
     @cached_property

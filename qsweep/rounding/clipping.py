@@ -1,4 +1,4 @@
-"""Where values are cut off before a format looks for their scale: fewer far ones, finer levels for all others."""
+"""Clipping values before a format computes their scale: fewer outliers, finer levels for all other values."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from qsweep.rounding import quantize
 from qsweep.rounding.layout import Layout, layout_of
 
 RATIOS = [1 - step / 50 for step in range(41)]
-"""Of the span that is left, those that `least_squares` tries: all of it, and less in steps of 2 %, down to a fifth."""
+"""Fractions of the span that `least_squares` tries: from all of it down to a fifth, in steps of 2 %."""
 
 
 def compressed(x: Tensor, fmt: Format, clip: float | str, contraction: int) -> Tensor:
-    """Values rounded to a format, those of each group cut off before.
+    """Clip the values of each group, then round them to a format.
 
     Args:
         x: float32, any shape.
-        clip: `none`; the percentage that is not cut off; or `least_squares`, the cut of which the summed squared error
-            is least, among RATIOS of a group's span (of formats that are not symmetric, around its middle).
-        contraction: the axis along which groups run, where the format leaves it open.
+        clip: `none`; the percentage of values that is not clipped; or `least_squares`, the range with the smallest sum
+            of squared errors, among RATIOS of a group's span (around its middle unless the format is symmetric).
+        contraction: the axis along which groups run, if the format does not set it.
     """
     if clip == "none" or not x.numel():
         return quantize(x, fmt, contraction=contraction)
@@ -31,11 +31,11 @@ def compressed(x: Tensor, fmt: Format, clip: float | str, contraction: int) -> T
 
 
 def _percentiles(x: Tensor, layout: Layout, kept: float) -> tuple[Tensor, Tensor]:
-    """The ends between which so many per cent of each group's values lie."""
+    """The range that holds `kept` per cent of each group's values: its ends, (G,) each."""
     groups, counts = _grouped(x, layout), layout.counts.to(x.device)
     ends = torch.empty(2, len(groups), device=x.device)
     rest = (1 - kept / 100) / 2
-    for count in counts.unique().tolist():  # the last group of a row may be shorter, and is filled up
+    for count in counts.unique().tolist():  # the last group of a row may be shorter; it is padded
         own = groups[counts == count, :count].double()
         for end, share in zip(ends, (rest, 1 - rest), strict=True):
             end[counts == count] = own.quantile(share, dim=1).float()
@@ -56,7 +56,7 @@ def _least_squares(x: Tensor, fmt: Format, layout: Layout, contraction: int) -> 
 
 
 def _ends(groups: Tensor, ratio: float, fmt: Format) -> tuple[Tensor, Tensor]:
-    """Both ends of a part of each group's span."""
+    """Both ends of a fraction of each group's span."""
     if fmt.rule == "ends":
         low, high = groups.amin(1), groups.amax(1)
         middle, half = (low + high) / 2, (high - low) / 2 * ratio

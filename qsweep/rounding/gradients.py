@@ -1,4 +1,4 @@
-"""The straight-through estimator: rounded values ahead, gradients that take no notice of it on the way back.
+"""The straight-through estimator: rounded values in the forward pass, gradients as if not rounded in the backward pass.
 
 Source: Bengio, Léonard & Courville, Estimating or Propagating Gradients Through Stochastic Neurons (2013).
 """
@@ -12,20 +12,20 @@ from torch import Tensor
 
 
 class StraightThrough(torch.autograd.Function):
-    """Gives `result` in place of x; the gradient of x is that of the result, times a factor where there is one."""
+    """Returns `result` for x; the gradient of x is that of the result, times the factor if there is one."""
 
     @staticmethod
     def forward(x: Tensor, result: Tensor, factor: Tensor | None) -> Tensor:
-        """Ahead: the rounded values."""
+        """The rounded values."""
         return result.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
-        """Keep the factor for the way back."""
+        """Save the factor for the backward pass."""
         ctx.factor = inputs[2]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """Back: the gradient of the rounded values."""
+        """The gradient of the rounded values, times the factor."""
         gradient = gradients[0]
         return gradient if ctx.factor is None else gradient * ctx.factor, None, None

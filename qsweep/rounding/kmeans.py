@@ -15,19 +15,19 @@ from qsweep.rounding.layout import Layout, layout_of
 Values = NDArray[np.float64]
 
 BINS = 1 << 16
-"""Of the histogram that stands for more different values than this: its bins, weighed, at the means of what is in
-them. Where most values lie near 0 and a few far away, the squared error is 1.000001 of that without bins
-(benchmarks/compress.py); a value a thousand times as far out as all others would leave these in a few bins."""
+"""Of the histogram that replaces more distinct values than this: weighted bins, each at the mean of its values. With
+most values near 0 and a few far away, the squared error is 1.000001 times that without bins (benchmarks/compress.py);
+one value a thousand times as far out as all others would leave these in a few bins."""
 STEPS, STARTS = 500, 4
-"""Of Lloyd's algorithm: steps at most, and starts of which the best counts."""
+"""Of Lloyd's algorithm: the maximum number of steps, and the number of starts of which the best is used."""
 
 
 def quantized(x: Tensor, fmt: KMeans, contraction: int) -> Tensor:
-    """A new tensor of the values of `x`, each the nearest level of its group. What is not finite makes its group NaN.
+    """A new tensor like `x`: each value the nearest level of its group. A NaN or an Inf makes its whole group NaN.
 
     Args:
         x: float32, any shape.
-        contraction: the axis along which groups run, where the format leaves it open.
+        contraction: the axis along which groups run, if the format does not set it.
     """
     layout = layout_of(fmt, x.shape, contraction)
     result = torch.empty(1, *layout.shape)
@@ -44,12 +44,12 @@ def _rounded(rows: Tensor, clusters: int, layout: Layout) -> Tensor:
 
 
 def nearest(values: Values, found: Values) -> Values:
-    """The nearest of some levels, in order, of each value; of two that are as near, the lower."""
+    """The nearest of sorted levels for each value; a tie goes to the lower one."""
     return found[np.searchsorted((found[1:] + found[:-1]) / 2, values)]
 
 
 def levels(values: Values, clusters: int) -> Values:
-    """The levels of finite values, in order: at most so many."""
+    """The levels of finite values, sorted: at most `clusters`."""
     different, counts = np.unique(values, return_counts=True)
     if len(different) <= clusters:
         return different
@@ -59,7 +59,7 @@ def levels(values: Values, clusters: int) -> Values:
 
 
 def _histogram(values: Values) -> tuple[Values, NDArray[np.int64]]:
-    """The means of what lies in each bin, and how many these are."""
+    """The mean and the number of the values in each bin that is not empty."""
     low, high = values.min(), values.max()
     bins = np.minimum(((values - low) / (high - low) * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)

@@ -1,4 +1,4 @@
-"""Which values share a scale: tensors cut into groups, each a run of one row, and put together again."""
+"""Which values share a scale: tensors split into groups, each a run of one row, and put together again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qsweep.formats.groups import LAST, Grouping, grouping
 
 
 class Layout(Grouping):
-    """The groups of tensors of one shape, without the dimension of trials in front, as tensors have them."""
+    """The groups of tensors of one shape, which leaves out the leading dimension of trials."""
 
     @cached_property
     def counts(self) -> Tensor:
@@ -32,7 +32,7 @@ class Layout(Grouping):
         return values.permute(0, *(d + 1 for d in self._order()))
 
     def rows(self, values: Tensor) -> Tensor:
-        """(P, G · width), contiguous, from tensors (P, *shape). What fills a group up is its last value once more."""
+        """(P, G · width), contiguous, from tensors (P, *shape). Short groups are padded with their last value."""
         lines = self._turned(values).reshape(len(values), -1, self.row)
         missing = self.in_row * self.width - self.row
         if missing:
@@ -40,20 +40,20 @@ class Layout(Grouping):
         return lines.reshape(len(values), -1).contiguous()
 
     def put(self, rows: Tensor, values: Tensor) -> None:
-        """Write rows, as `rows` gave them, back into tensors (P, *shape)."""
-        if rows.data_ptr() == values.data_ptr():  # they lie as rows do, and were rounded where they lie
+        """Write rows, in the order of `rows`, back into tensors (P, *shape)."""
+        if rows.data_ptr() == values.data_ptr():  # `rows` is a view of `values`, rounded in place
             return
         turned = self._turned(values)
         turned.copy_(rows.view(len(values), -1, self.in_row * self.width)[..., : self.row].reshape(turned.shape))
 
 
 def layout_of(fmt: Scaled | KMeans, shape: Sequence[int], contraction: int = LAST) -> Layout:
-    """The groups that a format makes of a tensor, as `grouping` has them."""
+    """The groups of a tensor in a format; see `grouping`."""
     return _layout(grouping(name_of(fmt), shape, fmt.per, fmt.axis, contraction))
 
 
 def channels_of(name: str, shape: Sequence[int], axis: int) -> Layout:
-    """A group for each index of an axis; errors name the format as it is called."""
+    """A group per index of an axis; `name` is the format's, for messages."""
     return _layout(grouping(name, shape, "channel", axis))
 
 

@@ -1,4 +1,4 @@
-"""Rounding modes by name, and rounding tensors to integers: the law under all others."""
+"""Rounding modes by name, and rounding tensors to integers, on which all other rounding builds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from qsweep.formats.declared import random_bits
-from qsweep.kernels import modes as formulas
+from qsweep.kernels import modes as kernels
 from qsweep.kernels.compiled import Floats
 
 NUMBERS = {"nearest": 0, "stochastic": 1, "zero": 2, "up": 3, "down": 4, "away": 5}
@@ -38,9 +38,9 @@ class Mode:
         return 2.0 ** (random_bits(self.name) or 0)
 
     @cached_property
-    def numbers(self) -> formulas.ModeNumbers:
-        """The same for the formulas, which kernels and tensors share."""
-        return formulas.ModeNumbers(self.number, self.shares)
+    def numbers(self) -> kernels.ModeNumbers:
+        """The same for the formulas that kernels and tensor operations share."""
+        return kernels.ModeNumbers(self.number, self.shares)
 
     @property
     def draws(self) -> bool:
@@ -48,18 +48,18 @@ class Mode:
         return self.number in (NUMBERS["stochastic"], LIMITED)
 
 
-_rounded = formulas.rounding(
+_rounded = kernels.rounding(
     torch.round, torch.floor, torch.ceil, torch.trunc,
     as_float=lambda condition: condition, signed=torch.copysign, drawn=lambda noise, _: noise,
 )  # fmt: skip
 
 
 def rounded(t: Tensor, noise: Tensor | None, mode: Mode) -> Tensor:
-    """The integers that t goes to (float32 or float64, as t is); noise in [0, 1) broadcasts against t."""
+    """t rounded to integers, in its dtype, float32 or float64; noise in [0, 1) broadcasts against t."""
     integers: Tensor = _rounded(t, noise, None, mode.numbers)
     return integers
 
 
 def noise_array(noise: Tensor | None) -> Floats:
-    """Noise as the kernels take it: empty where a mode draws none."""
+    """Noise as the kernels take it: empty if there is none."""
     return NO_NOISE if noise is None else noise.numpy()

@@ -1,6 +1,6 @@
 """QKeras's quantizers (0.9.0): their values and their straight-through gradients.
 
-A result is the level itself. QKeras's own forward pass gives x + (level - x), which float32 may round one bit beside
+A result is the level itself. QKeras's own forward pass gives x + (level - x), which float32 may round to one bit off
 the level. Exponents come from bits, not from a logarithm, and means from a sum in a fixed order, so that results don't
 depend on the device; QKeras's differ where log2 |x| is within float32's rounding of k + ½, and in the last bits of a
 computed alpha.
@@ -28,19 +28,19 @@ from qsweep.formats.qkeras import (
     StochasticBinary,
     StochasticTernary,
 )
-from qsweep.rounding.laws import exponent_of, power
+from qsweep.rounding.formulas import exponent_of, power
 
 EPSILON = 1e-7
 TERNARY_THRESHOLD = 0.33
 ROUNDS = 5
-"""How often a computed scale is fitted again."""
+"""How many times a computed scale is refitted."""
 Draws = Sequence[Tensor]
-"""Uniform numbers in [0, 1) like x, as many as the format's `draws`; none where it rounds to nearest."""
+"""Uniform numbers in [0, 1), `draws` tensors of x's shape; empty when rounding to nearest."""
 
 
 def quantized(x: Tensor, fmt: QKeras, draws: Draws) -> Tensor:
     """One tensor's channels (C, n) in their format: nearest without draws, stochastic with them."""
-    return LAWS[type(fmt)](x, fmt, draws)
+    return FORMULAS[type(fmt)](x, fmt, draws)
 
 
 def codes(x: Tensor, stored: Tensor, fmt: QKeras) -> Tensor:
@@ -70,7 +70,7 @@ def _bits(x: Tensor, fmt: QuantizedBits, draws: Draws) -> Tensor:
 
 
 def _bits_computed(x: Tensor, fmt: QuantizedBits, steps: float) -> Tensor:
-    """Symmetric, ties away from zero, stochastic rounding left aside."""
+    """Symmetric, ties away from zero, never stochastic."""
     count = 2.0 * (2 ** (fmt.bitwidth - 1) - 1)
 
     def integers(scale: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def _bits_computed(x: Tensor, fmt: QuantizedBits, steps: float) -> Tensor:
     for _ in range(ROUNDS):
         k = integers(scale)
         scale = _fitted(x, k, fmt.alpha)
-    return scale * steps * (k / steps)  # the last integers stand under a scale fitted after them
+    return scale * steps * (k / steps)  # the scale was fitted after the last integers
 
 
 def _relu(x: Tensor, fmt: QuantizedRelu, draws: Draws) -> Tensor:
@@ -100,7 +100,7 @@ def _relu(x: Tensor, fmt: QuantizedRelu, draws: Draws) -> Tensor:
 
 
 def _integers(p: Tensor, draws: Draws, precision: float) -> Tensor:
-    """p rounded to multiples of 1, ties to even; by chance to multiples of the precision."""
+    """p rounded to integers, ties to even; with draws, stochastically to multiples of the precision."""
     if not draws:
         return p.round()
     scale = torch.tensor(1.0 / precision, dtype=torch.float32, device=p.device)
@@ -128,19 +128,19 @@ def _power(magnitude: Tensor, fmt: QuantizedPo2 | QuantizedReluPo2, bits: int, d
     factor = 1
     if fmt.quadratic_approximation:
         capped, factor, highest = capped.double().sqrt().float(), 2, 2 * (highest // 2)
-    exponent = _exponent_by_chance(capped, draws[0]) if draws else _exponent(capped)
+    exponent = _stochastic_exponent(capped, draws[0]) if draws else _exponent(capped)
     exponent = factor * exponent.clamp(lowest, highest)
     return power(torch.where(magnitude < torch.tensor(EPSILON), lowest, exponent)).float()
 
 
 def _exponent(x: Tensor) -> Tensor:
-    """log2 x rounded to an integer: up from √2 · 2^e on."""
+    """log2 x rounded to an integer: up above √2 · 2^e."""
     below = exponent_of(x.double())
     return below + (x.double() > math.sqrt(2.0) * power(below))
 
 
-def _exponent_by_chance(x: Tensor, draw: Tensor) -> Tensor:
-    """One of the two powers of two around x, so that it is x on average. A power of two may move up to the next one."""
+def _stochastic_exponent(x: Tensor, draw: Tensor) -> Tensor:
+    """The exponent of one of the two powers of two around x, so that it is x on average; 2^e may become 2^(e+1)."""
     below = exponent_of(x.double())
     low = power(below).float()
     return below + (x >= draw * low + low)
@@ -175,7 +175,7 @@ def _ternary(x: Tensor, fmt: QKerasTernary, draws: Draws) -> Tensor:
 
 
 def _ternary_fitted(x: Tensor, alpha: float | str, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Levels, and the scale of each channel, fitted with the threshold at half of it."""
+    """Levels, and the scale of each channel, fitted with the threshold at half the scale."""
     scale = 2.0 * x.abs().amax(-1, keepdim=True) / 3.0
     if alpha == "auto_po2":
         scale = _nearest_exponent(scale)
@@ -191,11 +191,11 @@ def _ternary_fitted(x: Tensor, alpha: float | str, draws: Draws) -> tuple[Tensor
 def _stochastic_binary(x: Tensor, fmt: StochasticBinary, draws: Draws) -> Tensor:
     if not draws:
         return _binary(x, QKerasBinary(alpha=fmt.alpha), ())
-    return _alpha(fmt.alpha, x, _sign(x)) * _sign_by_chance(6.0 * x, _spread(x, fmt.alpha), draws[0])
+    return _alpha(fmt.alpha, x, _sign(x)) * _stochastic_sign(6.0 * x, _spread(x, fmt.alpha), draws[0])
 
 
 def _bernoulli(x: Tensor, fmt: Bernoulli, draws: Draws) -> Tensor:
-    sign = _sign_by_chance(6.0 * x, _spread(x, fmt.alpha), draws[0]) if draws else _sign(x)
+    sign = _stochastic_sign(6.0 * x, _spread(x, fmt.alpha), draws[0]) if draws else _sign(x)
     return _alpha(fmt.alpha, x, (_sign(x) + 1.0) / 2) * ((sign + 1.0) / 2)
 
 
@@ -211,12 +211,12 @@ def _stochastic_ternary(x: Tensor, fmt: StochasticTernary, draws: Draws) -> Tens
     normal, edge = x / spread, scale / (2.0 * spread)
     one = torch.ones_like(spread)
     signs = [
-        _sign_by_chance(8.0 * (normal + side * edge), one, draw) for side, draw in zip((-1, 1), draws, strict=False)
+        _stochastic_sign(8.0 * (normal + side * edge), one, draw) for side, draw in zip((-1, 1), draws, strict=False)
     ]
     return scale * ((signs[0] + signs[1]) / 2)
 
 
-def _sign_by_chance(x: Tensor, spread: Tensor, draw: Tensor) -> Tensor:
+def _stochastic_sign(x: Tensor, spread: Tensor, draw: Tensor) -> Tensor:
     """1 with probability sigmoid(x / spread), else -1."""
     return torch.where(torch.sigmoid((x / spread).double()) >= draw, 1.0, -1.0).float()
 
@@ -264,7 +264,7 @@ def _mean(x: Tensor) -> Tensor:
     return (total / count).float()
 
 
-LAWS: dict[type, Callable[[Tensor, Any, Draws], Tensor]] = {
+FORMULAS: dict[type, Callable[[Tensor, Any, Draws], Tensor]] = {
     QuantizedBits: _bits,
     QuantizedRelu: _relu,
     QuantizedPo2: _po2,
@@ -281,10 +281,10 @@ LAWS: dict[type, Callable[[Tensor, Any, Draws], Tensor]] = {
 
 
 def gradient_factor(x: Tensor, fmt: QKeras) -> Tensor | None:
-    """What the gradient is multiplied with on its way back; None for the identity.
+    """What the gradient is multiplied by; None for the identity.
 
     quantized_relu: that of the clipped ReLU. quantized_relu_po2: 1 above 0, up to max_value. A sign without alpha: the
-    derivative of tanh. All others: the identity, also where they clip.
+    derivative of tanh. All others: the identity, even where they clip.
     """
     match fmt:
         case QuantizedRelu():

@@ -1,8 +1,8 @@
-"""QPyTorch's quantizers bit for bit, their rules included: for results that are to be compared with its users' own.
+"""QPyTorch's quantizers bit for bit, for comparing results with those of its users.
 
 Its rules are not those of the formats of the same name (docs/formats.md says where they differ): nearest is to even in
 fixed point, away from zero in floating point and toward +∞ in blocks; NaN becomes the largest float; no exponent is
-kept for Inf. Transcribed from what its CPU kernels do (version 0.3.0), tested on values that they gave.
+reserved for Inf. Transcribed from its CPU kernels (version 0.3.0), tested on values that they returned.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SIGN, EXPONENT, FRACTION = -(2**31), 0x7F800000, 0x007FFFFF
 
 
 class Rows:
-    """Rows of values in QPyTorch's formats, a format each: by kernels on a CPU, else by the tensor operations below."""
+    """Rounds rows, each to a QPyTorch format of its own: by kernels on a CPU, else by the tensor operations below."""
 
     def __init__(self, formats: Sequence[Format]) -> None:
         self._formats = formats
 
     def elementwise(self, w: Tensor, noise: Tensor | None, first: int) -> None:
-        """Fixed and floating point, in place; w (R, n), noise (n,), `first`: the format of row 0."""
+        """Fixed and floating point, in place: w (R, n), noise (n,), `first` the index of row 0's format."""
         if w.device.type == "cpu" and isinstance(self._formats[0], Float):
             kernels.to_floating(w.numpy(), noise_array(noise), first, self._floats)
         else:
@@ -51,26 +51,26 @@ class Rows:
 
 
 def elementwise(w: Tensor, formats: Sequence[Format], noise: Tensor | None) -> Tensor:
-    """Rows of values, each row in its fixed or floating point."""
+    """Rows of values rounded to fixed or floating point, each in its own format."""
     if isinstance(formats[0], Fixed):
         return _fixed(w, [f for f in formats if isinstance(f, Fixed)], noise)
     return _float(w, [f for f in formats if isinstance(f, Float)], noise)
 
 
 def _fixed(w: Tensor, formats: Sequence[Fixed], noise: Tensor | None) -> Tensor:
-    """`fixed_point_quantize`: x + r in float32, minus ½ in float64; so sums that float32 rounds move by one step."""
+    """`fixed_point_quantize`: x + r in float32, minus ½ in float64; float32 may round the sum up to the next step."""
     step = _column([2.0**-f.fraction for f in formats], w)
     moved = (w.double() / step).float() + (0.5 if noise is None else noise)
     rounded = ((moved.double() - 0.5).round().float().double() * step).float()
     if formats[0].overflow == "unbounded":
         return rounded
-    lowest = _column([f.law.lowest * f.law.step for f in formats], w).float()
-    highest = _column([f.law.highest * f.law.step for f in formats], w).float()
+    lowest = _column([f.elements.lowest * f.elements.step for f in formats], w).float()
+    highest = _column([f.elements.highest * f.elements.step for f in formats], w).float()
     return torch.where(rounded > highest, highest, torch.where(rounded < lowest, lowest, rounded))
 
 
 def _float(w: Tensor, formats: Sequence[Float], noise: Tensor | None) -> Tensor:
-    """`float_quantize`: all exponents hold numbers; below the normal ones the least normal is added, then taken off."""
+    """`float_quantize`: no exponent is reserved; for subnormals the smallest normal is added, then subtracted."""
     mantissa = _integers([f.mantissa for f in formats], w)
     top = _integers([(1 << (f.exponent - 1)) + 127 for f in formats], w)
     least = _integers([2 - (1 << (f.exponent - 1)) for f in formats], w)
@@ -85,7 +85,7 @@ def _float(w: Tensor, formats: Sequence[Float], noise: Tensor | None) -> Tensor:
 
 
 def block(groups: Tensor, formats: Sequence[Block], noise: Tensor | None) -> Tensor:
-    """`block_quantize` of groups (P, G, width): 6 · 2^E is added, so that ties go toward +∞, then taken off."""
+    """`block_quantize` of groups (P, G, width): 6 · 2^E is added, so that ties go toward +∞, then subtracted."""
     width = _integers([f.bitwidth for f in formats], groups)
     top = groups.abs().amax(-1, keepdim=True).view(torch.int32) & EXPONENT
     base = top.view(torch.float32) * 6.0
@@ -96,7 +96,7 @@ def block(groups: Tensor, formats: Sequence[Block], noise: Tensor | None) -> Ten
 
 
 def _cut(bits: Tensor, mantissa: Tensor, noise: Tensor | None) -> Tensor:
-    """Float32 patterns cut to mantissa bits after half of what is cut, or a random part of it, was added."""
+    """Float32 patterns truncated to `mantissa` bits after adding half of the last bit kept, or a random part of it."""
     mask = (1 << (23 - mantissa)) - 1
     half = torch.where(mantissa < 23, 1 << (22 - mantissa).clamp(min=0), 0)
     added = half if noise is None else (noise * 2.0**24).int() >> (mantissa + 1)
@@ -104,7 +104,7 @@ def _cut(bits: Tensor, mantissa: Tensor, noise: Tensor | None) -> Tensor:
 
 
 def _kept(mantissa: Tensor) -> Tensor:
-    """The fraction of all ones in so many bits."""
+    """A fraction whose first `mantissa` bits are ones."""
     return FRACTION & ~((1 << (23 - mantissa)) - 1)
 
 

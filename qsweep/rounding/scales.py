@@ -1,7 +1,7 @@
-"""The scales of groups of values, as data-dependent formats define them: float64, one a group.
+"""The scales of groups of values, as data-dependent formats define them: float64, one per group.
 
-`groups` has the values of P trials as (P, G, width), the last group of a row filled up with its last value. Largest and
-least values, and sums of integers, are the same in any order, so a scale has the same bits on every device.
+`groups` has the values of P trials as (P, G, width), the last group of a row padded with its last value. Largest and
+smallest values, and sums of integers, are the same in any order, so a scale has the same bits on every device.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch import Tensor
 from qsweep.formats import MX, NVFP4, Block, Float, Grid, PowerOfTwo, Ternary, Uniform
 from qsweep.formats.scaled import Binary
 from qsweep.kernels import rounding as kernels
-from qsweep.rounding.laws import NEAREST, exponent_of, power, to_floating
+from qsweep.rounding.formulas import NEAREST, exponent_of, power, to_floating
 
 E8M0 = 127
 """Largest magnitude of an E8M0 scale's exponent."""
 UNBOUNDED = 1 << 20
 """More than any exponent."""
 BY_EXPONENT = {"exponent": UNBOUNDED, "e8m0": E8M0}
-"""How far the exponents of scales that follow the largest exponent go, by rule."""
+"""The largest magnitude of a shared exponent, by rule."""
 MEAN_BITS = 30
-"""A mean is taken of magnitudes in units of 2^(E - 30), E the exponent of the largest."""
+"""Means are computed from magnitudes in units of 2^(E - 30), E the exponent of the largest."""
 
 
 def largest_of(groups: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def column(values: Sequence[float], device: torch.device) -> Tensor:
 
 
 def by_exponent(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tensor:
-    """2^(E + shift) · unit, E the exponent of the largest magnitude, the unit that of the elements; it alone for 0."""
+    """2^(E + shift) · unit, E the exponent of the largest magnitude, `unit` the elements' step; `unit` for zeros."""
     own = exponents(formats)
     if groups.device.type != "cpu":
         return by_exponent_eager(groups, formats) * own.unit
@@ -56,13 +56,13 @@ def by_exponent(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tens
 def exponents(formats: Sequence[Block] | Sequence[MX]) -> kernels.Exponents:
     """Shared exponents for the kernels."""
     shifts = np.array([f.shift for f in formats])
-    law = formats[0].law
-    unit = law.step if isinstance(law, Grid) else 1.0  # the int8 of MX has one of its own
+    elements = formats[0].elements
+    unit = elements.step if isinstance(elements, Grid) else 1.0  # the int8 of MX has a step other than 1
     return kernels.Exponents(shifts, BY_EXPONENT.get(formats[0].rule, UNBOUNDED), unit)
 
 
 def by_exponent_eager(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tensor:
-    """The same by tensor operations, on any device."""
+    """`by_exponent` without the unit, by tensor operations, on any device."""
     largest = largest_of(groups)
     exponent = exponent_of(largest) + column([f.shift for f in formats], groups.device).long()
     farthest = BY_EXPONENT.get(formats[0].rule, UNBOUNDED)
@@ -72,26 +72,26 @@ def by_exponent_eager(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -
 
 
 def fitting(scale: Tensor, magnitudes: Sequence[float]) -> Tensor:
-    """Powers of two as scales, halved where float32 lacks what has the largest magnitude under them; NaN stays."""
+    """Powers of two as scales, halved where float32 cannot hold scale · largest magnitude of an element; NaN stays."""
     return torch.where(scale * column(magnitudes, scale.device) >= kernels.TOO_LARGE, scale / 2, scale)
 
 
 def by_largest(groups: Tensor, formats: Sequence[Uniform]) -> Tensor:
-    """What makes the largest magnitude, computed or given, the largest integer."""
-    largest = _told(groups, formats)
-    scale = largest / column([f.law.highest for f in formats], groups.device)
+    """The scale that maps the largest magnitude, computed or given, to the largest integer."""
+    largest = _largest_or_given(groups, formats)
+    scale = largest / column([f.elements.highest for f in formats], groups.device)
     return torch.where(largest == 0, 1.0, scale)
 
 
 def by_next_power(groups: Tensor, formats: Sequence[Uniform]) -> Tensor:
-    """The power of two from that on."""
-    largest = _told(groups, formats)
-    scale = next_power(largest / column([f.law.highest for f in formats], groups.device))
-    return torch.where(largest == 0, 1.0, fitting(scale, [f.law.magnitude for f in formats]))
+    """`by_largest` rounded up to a power of two."""
+    largest = _largest_or_given(groups, formats)
+    scale = next_power(largest / column([f.elements.highest for f in formats], groups.device))
+    return torch.where(largest == 0, 1.0, fitting(scale, [f.elements.magnitude for f in formats]))
 
 
 def span(groups: Tensor, formats: Sequence[Uniform]) -> tuple[Tensor, Tensor]:
-    """The least and the greatest level of each group, computed or given; NaN where a group has a NaN or an Inf."""
+    """The lowest and the highest level of each group, computed or given; NaN where a group has a NaN or an Inf."""
     scaling = formats[0].scaling
     if isinstance(scaling, str):
         low, high = groups.amin(-1).double(), groups.amax(-1).double()
@@ -104,12 +104,12 @@ def span(groups: Tensor, formats: Sequence[Uniform]) -> tuple[Tensor, Tensor]:
 
 def by_power(groups: Tensor, formats: Sequence[PowerOfTwo]) -> Tensor:
     """The power of two nearest to the largest magnitude, computed or given."""
-    largest = _told(groups, formats)
+    largest = _largest_or_given(groups, formats)
     return torch.where(largest == 0, 1.0, fitting(nearest_power(largest), [1.0] * len(formats)))
 
 
-def _told(groups: Tensor, formats: Sequence[Uniform] | Sequence[PowerOfTwo]) -> Tensor:
-    """The largest magnitude of each group, or the number that the format gives instead; NaN stays NaN."""
+def _largest_or_given(groups: Tensor, formats: Sequence[Uniform] | Sequence[PowerOfTwo]) -> Tensor:
+    """The largest magnitude of each group, or the format's own number; NaN stays NaN."""
     largest, scaling = largest_of(groups), formats[0].scaling
     return largest if isinstance(scaling, str) else torch.where(largest.isnan(), largest, scaling)
 
@@ -121,37 +121,37 @@ def nearest_power(x: Tensor) -> Tensor:
 
 
 def next_power(x: Tensor) -> Tensor:
-    """The least power of two that is not below x; NaN stays NaN."""
+    """The smallest power of two not below x; NaN stays NaN."""
     lower = power(exponent_of(x).clamp(-1022, 1022))
     return torch.where(x.isnan(), x, torch.where(x > lower, 2 * lower, lower))
 
 
 def by_e4m3(groups: Tensor, formats: Sequence[NVFP4]) -> Tensor:
-    """An e4m3 scale a group times a float32 scale a tensor."""
-    law, largest = Float(4, 3, saturate=True).law, largest_of(groups)
+    """An e4m3 scale per group times a float32 scale per tensor."""
+    elements, largest = Float(4, 3, saturate=True).elements, largest_of(groups)
     tensor = torch.ones_like(largest[:, :1])
     if formats[0].tensor_scale:
         tensor = (largest.amax(-1, keepdim=True) / (6 * 448)).float().double().clamp(min=2.0**-149)
     one = torch.ones_like(tensor)
-    numbers = (one * law.largest, one * law.largest, one * 0.0)
-    places = (one.long() * law.mantissa, one.long() * law.least_exponent)
+    numbers = (one * elements.largest, one * elements.largest, one * 0.0)
+    places = (one.long() * elements.mantissa, one.long() * elements.least_exponent)
     block = to_floating(largest / (6 * tensor), None, NEAREST, one, *places, *numbers).double()
-    return block.clamp(min=law.smallest) * tensor
+    return block.clamp(min=elements.smallest) * tensor
 
 
 def by_nvidia(groups: Tensor) -> tuple[Tensor, Tensor]:
-    """The scale of each group of nvfp4 as NVIDIA's reference has it, in float64, and what it multiplies values by.
+    """The scale of each nvfp4 group as in NVIDIA's reference, in float64, and the factor that it multiplies values by.
 
     Each step is one operation in float32, in the reference's order: 448 · 6 / max |x| and reciprocals of rounded
-    numbers, no quotient of x itself.
+    numbers; x itself is never divided.
     """
     largest = largest_of(groups).float()
     single, most = torch.ones_like(largest[:, :1]), torch.finfo(torch.float32).max
     everything = largest.amax(-1, keepdim=True)
     encode = (2688 * single / everything).clamp(max=most)  # tensors: a number over a tensor is its reciprocal first
-    law, one = Float(4, 3, saturate=True).law, single.double()
-    numbers = (one * law.largest, one * law.largest, one * 0.0)
-    places = (one.long() * law.mantissa, one.long() * law.least_exponent)
+    elements, one = Float(4, 3, saturate=True).elements, single.double()
+    numbers = (one * elements.largest, one * elements.largest, one * 0.0)
+    places = (one.long() * elements.mantissa, one.long() * elements.least_exponent)
     ratio = (largest / (6 * single) * encode).clamp(max=most)
     block = to_floating(ratio, None, NEAREST, one, *places, *numbers)
     inverse = (single / (block * (single / encode))).clamp(max=most)
@@ -162,7 +162,7 @@ def means(groups: Tensor, formats: Sequence[Binary] | Sequence[Ternary], counts:
     """The scale and the threshold of each group (0 for binary), from mean magnitudes.
 
     Args:
-        counts: values in each group (G,), without those that fill up the last one.
+        counts: values in each group (G,), without padding.
     """
     magnitudes, largest = groups.abs().double(), largest_of(groups)
     unit = power((exponent_of(largest) - MEAN_BITS).clamp(-1022, 1023))
@@ -180,10 +180,10 @@ def means(groups: Tensor, formats: Sequence[Binary] | Sequence[Ternary], counts:
         computed = (0.7 * mean(inside.expand_as(whole))).float().double()
         threshold = computed if isinstance(given, str) else torch.full_like(largest, given)
     above = inside & (magnitudes > threshold[..., None]) if isinstance(formats[0], Ternary) else inside.expand_as(whole)
-    return _told_mean(formats[0].scaling, mean(above), largest), threshold
+    return _scale_of_mean(formats[0].scaling, mean(above), largest), threshold
 
 
-def _told_mean(scaling: float | str, mean: Tensor, largest: Tensor) -> Tensor:
+def _scale_of_mean(scaling: float | str, mean: Tensor, largest: Tensor) -> Tensor:
     if not isinstance(scaling, str):
         return torch.where(largest.isnan(), largest, torch.tensor(scaling).double().to(largest.device))
     scale = mean.float().double()

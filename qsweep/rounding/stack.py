@@ -30,18 +30,18 @@ class Stack:
 
     @property
     def whole(self) -> bool:
-        """Whether a value depends on others of its tensor, so that only whole tensors can be rounded."""
+        """Whether the result of a value depends on others of its tensor, so that only whole tensors can be rounded."""
         return isinstance(self._way, OfGroups)
 
     @property
     def by_rows(self) -> bool:
-        """Whether `round_rows` can round it: value by value, or a row that is a whole tensor under one scale."""
+        """Whether `round_rows` applies: values round one by one, or each row is a whole tensor under one scale."""
         shared = self.formats[0]
         return not self.whole or (isinstance(shared, Scaled) and shared.per == "tensor")
 
     @property
     def keeps_parts(self) -> bool:
-        """Whether rounded values stay as they are when some of them, with zeros or without, are rounded again."""
+        """Whether rounding a subset of rounded values again, with zeros or without, leaves them unchanged."""
         return self._way.keeps_parts
 
     def is_like(self, other: Stack) -> bool:
@@ -50,7 +50,7 @@ class Stack:
 
     @property
     def draws(self) -> int:
-        """Number of uniform random numbers per value; if it is above 1, noise has it in front of the tensor's shape."""
+        """Number of uniform random numbers per value; above 1, it is the first dimension of noise."""
         return self.formats[0].draws if self.mode.draws else 0
 
     def round_rows(self, w: Tensor, noise: Tensor | None = None, first: int = 0, out: Tensor | None = None) -> None:
@@ -58,9 +58,9 @@ class Stack:
 
         Args:
             w: rows (R, n), float32, contiguous.
-            noise: (n,) for all rows, where the mode draws.
+            noise: (n,) for all rows, if the mode is stochastic.
             first: the format of row 0 among those of the stack.
-            out: where the rounded values go, apart from `w`; None: they take the place of `w`.
+            out: the result; in place if None.
         """
         self._way.round_rows(w, w if out is None else out, noise, first)
 
@@ -68,21 +68,21 @@ class Stack:
         """Round whole tensors whose values share scales, in place.
 
         Args:
-            values: (R, *shape), float32, lying in memory in any order.
-            noise: (*shape), where the mode draws.
-            contraction: the axis of the shape along which groups run, where the format leaves it open.
+            values: (R, *shape), float32, in any memory layout.
+            noise: (*shape), if the mode is stochastic.
+            contraction: the axis of the shape along which groups run, if the format does not set it.
         """
         self._way.round_whole(values, noise, first, contraction)
 
     def same_codes(self, before: Tensor, after: Tensor, first: int = 0, contraction: int = LAST) -> Tensor:
-        """Where stored values (R, *shape) have one code before and after a step: where both round to nearest alike
-        under the scales of what is stored after it. Where a scale does not drift, or a group has one value, which its
-        scale follows whole: where the values are equal.
+        """Where stored values (R, *shape) have the same code before and after a step: both round to the same nearest
+        element under the scales after the step. If the scale does not drift, or a group has a single value, which
+        determines its scale, the values themselves are compared.
         """
         return self._way.same_codes(before, after, first, contraction)
 
     def inside(self, values: Tensor, first: int = 0, contraction: int = LAST) -> Tensor:
-        """Where values are not clipped: between the least and the greatest value of their format, inclusive.
+        """Where values are not clipped: between the smallest and the largest value of their format, inclusive.
 
         Args:
             values: (R, *shape).
@@ -91,6 +91,6 @@ class Stack:
         return self._way.inside(values, first, contraction)
 
     def ends(self, trial: int) -> tuple[float, float]:
-        """The least and the greatest value of a trial's format, where values round one by one."""
+        """The smallest and the largest value of a trial's format, for formats that round values one by one."""
         assert isinstance(self._way, OfValues)  # noqa: S101
         return self._way.ends(trial)

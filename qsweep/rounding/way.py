@@ -1,4 +1,4 @@
-"""What each way of rounding a stack does."""
+"""The interface of all ways of rounding a stack."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ class Way(ABC):
     """How the formats of a stack round.
 
     Attributes:
-        keeps_parts: whether rounded values stay as they are when some of them, with zeros or without, are rounded
-            again.
+        keeps_parts: whether rounding a subset of rounded values again, with zeros or without, leaves them unchanged.
     """
 
     keeps_parts = False
@@ -46,10 +45,10 @@ class Way(ABC):
 
     @abstractmethod
     def inside(self, values: Tensor, first: int, contraction: int) -> Tensor:
-        """Where values (R, *shape) are between the least and the greatest value of their format, both ends in."""
+        """Where values (R, *shape) are between the smallest and the largest value of their format, inclusive."""
 
     def same_codes(self, before: Tensor, after: Tensor, first: int, contraction: int) -> Tensor:
-        """Where stored values (R, *shape) have one code before and after a step."""
+        """Where stored values (R, *shape) have the same code before and after a step."""
         return before == after
 
     @cached_property

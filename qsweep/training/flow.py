@@ -36,7 +36,7 @@ from qsweep.rounding import Stack
 from qsweep.training.functions import FunctionCalls, Kind, first, in_place_of, name_of, with_first
 from qsweep.training.gates import Gate, Pass, no_view, stacked, trials_in_front
 from qsweep.training.places import GIVING, Places, call_name
-from qsweep.training.products import Convolution, Dense, Law, Product
+from qsweep.training.products import Convolution, Linear, Operation, Product
 from qsweep.training.roles import Noise, Quantizers
 from qsweep.training.why import Tally
 from qsweep.trial.roles import FLOWS, OPERANDS
@@ -222,8 +222,8 @@ class Flow:
         """In place of a layer's forward."""
         self._calls[f"{place} product"] += 1
         call = call_name(place, self._calls[f"{place} product"])
-        law: Law = Dense() if isinstance(layer, nn.Linear) else Convolution.of(place, layer)
-        return self._multiplied(place, call, law, x, layer.weight, layer.bias)
+        op: Operation = Linear() if isinstance(layer, nn.Linear) else Convolution.of(place, layer)
+        return self._multiplied(place, call, op, x, layer.weight, layer.bias)
 
     def _product_function(
         self, place: str, call: str, function: Any, args: tuple[Any, ...], given: dict[str, Any]
@@ -231,16 +231,16 @@ class Flow:
         """In place of `F.linear` or `F.conv2d`; its output, rounded where that is a place."""
         if name_of(function) == "linear":
             own = LINEAR.bind(*args, **given).arguments
-            law: Law = Dense()
+            op: Operation = Linear()
         else:
             own = CONVOLUTION.bind(*args, **given).arguments
-            law = Convolution.called(place, own)
-        y = self._multiplied(place, call, law, own["input"], own["weight"], own.get("bias"))
+            op = Convolution.called(place, own)
+        y = self._multiplied(place, call, op, own["input"], own["weight"], own.get("bias"))
         return self._through(y, self._gate(call, "outputs")) if call in self._outputs else y
 
-    def _multiplied(self, place: str, call: str, law: Law, x: Tensor, w: Any, bias: Any) -> Tensor:
+    def _multiplied(self, place: str, call: str, op: Operation, x: Tensor, w: Any, bias: Any) -> Tensor:
         gate = self._gate(place, "operands")._replace(place=call)
-        result: Tensor = Product.apply(x, w, bias, gate, law, False)
+        result: Tensor = Product.apply(x, w, bias, gate, op, False)
         return result
 
 

@@ -256,11 +256,11 @@ def rules_of(quantize: Roles, evaluating: bool = False) -> Doubles:
     for role, own in quantize.items():
         if not own.rounds:
             continue
-        law, mode = own.format.law, Mode(own.rounding)
-        assert isinstance(law, Grid)  # noqa: S101  # of those that a trial with iterations takes
+        elements, mode = own.format.elements, Mode(own.rounding)
+        assert isinstance(elements, Grid)  # noqa: S101  # of those that a trial with iterations takes
         mode = Mode("nearest") if evaluating and mode.draws else mode
-        ends = (law.lowest, law.highest) if law.overflow == "saturate" else (-math.inf, math.inf)
-        rules[ROLES[role]] = 1, law.step, *ends, mode.number, mode.shares
+        ends = (elements.lowest, elements.highest) if elements.overflow == "saturate" else (-math.inf, math.inf)
+        rules[ROLES[role]] = 1, elements.step, *ends, mode.number, mode.shares
     return rules
 
 

@@ -18,7 +18,7 @@ from qsweep.training.gates import Gate, no_view, stacked, trials_in_front
 
 
 @dataclass(frozen=True)
-class Dense:
+class Linear:
     """The products of a dense layer, for tensors of all trials: x (P, …, in), w (P, out, in), errors (P, …, out)."""
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
@@ -115,7 +115,7 @@ class Convolution:
         return error.sum((1, *range(3, error.dim())))
 
 
-Law = Dense | Convolution
+Operation = Linear | Convolution
 BATCH, FEATURES = 0, 1
 OUTPUTS, INPUTS = 0, 1
 """The axes of operands (batch, features …) and weights (outputs, inputs …) along which products sum."""
@@ -125,46 +125,46 @@ class Product(torch.autograd.Function):
     """A layer's three products, each of operands rounded for it."""
 
     @staticmethod
-    def forward(x: Tensor, w: Tensor, bias: Tensor | None, gate: Gate, law: Law, is_stacked: bool) -> Tensor:
+    def forward(x: Tensor, w: Tensor, bias: Tensor | None, gate: Gate, op: Operation, is_stacked: bool) -> Tensor:
         values, weights = trials_in_front(x, is_stacked), trials_in_front(w, is_stacked)
         biases = None if bias is None else trials_in_front(bias, is_stacked)
-        flat = _two_axes(values, law)
+        flat = _two_axes(values, op)
         operand = gate.through("activation", flat, FEATURES, "forward")
-        y = law.forward(operand, gate.through("weight", weights, INPUTS, "forward"), biases)
-        shape = (*values.shape[:-1], y.shape[-1]) if isinstance(law, Dense) else tuple(y.shape)
+        y = op.forward(operand, gate.through("weight", weights, INPUTS, "forward"), biases)
+        shape = (*values.shape[:-1], y.shape[-1]) if isinstance(op, Linear) else tuple(y.shape)
         return no_view(y, shape if is_stacked else shape[1:])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, w, bias, ctx.gate, ctx.law, ctx.is_stacked = inputs
+        x, w, bias, ctx.gate, ctx.op, ctx.is_stacked = inputs
         ctx.has_bias = bias is not None
         ctx.save_for_backward(x, w)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, error: Tensor) -> tuple[Any, ...]:
-        gate, law = ctx.gate, ctx.law
+        gate, op = ctx.gate, ctx.op
         x, w, error = (trials_in_front(t, ctx.is_stacked) for t in (*ctx.saved_tensors, error))
-        flat, errors = _two_axes(x, law), _two_axes(error, law)
+        flat, errors = _two_axes(x, op), _two_axes(error, op)
         of_x = of_bias = None
         if ctx.needs_input_grad[0]:
             weights = gate.through("weight", w, OUTPUTS, "input")
-            of_x = law.of_input(gate.through("error", errors, FEATURES, "input"), weights, flat.shape).view(x.shape)
+            of_x = op.of_input(gate.through("error", errors, FEATURES, "input"), weights, flat.shape).view(x.shape)
         operand = gate.through("activation", flat, BATCH, "weight")
-        of_w = law.of_weight(gate.through("error", errors, BATCH, "weight"), operand, w.shape)
+        of_w = op.of_weight(gate.through("error", errors, BATCH, "weight"), operand, w.shape)
         if ctx.has_bias:
-            of_bias = law.of_bias(errors)
+            of_bias = op.of_bias(errors)
         found = (of_x, of_w, of_bias)
         return *(t if t is None or ctx.is_stacked else t[0] for t in found), None, None, None
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Any, x: Tensor, w: Tensor, bias: Tensor | None, gate: Gate, law: Law, is_stacked: bool
+        info: Any, in_dims: Any, x: Tensor, w: Tensor, bias: Tensor | None, gate: Gate, op: Operation, is_stacked: bool
     ) -> tuple[Tensor, int]:
         own = (None if t is None else stacked(info, t, dim) for t, dim in zip((x, w, bias), in_dims[:3], strict=True))
-        return Product.apply(*own, gate, law, True), 0
+        return Product.apply(*own, gate, op, True), 0
 
 
-def _two_axes(x: Tensor, law: Law) -> Tensor:
+def _two_axes(x: Tensor, op: Operation) -> Tensor:
     """What goes into a dense layer as (P, examples, features), tokens being examples."""
-    return x.flatten(1, -2) if isinstance(law, Dense) else x
+    return x.flatten(1, -2) if isinstance(op, Linear) else x

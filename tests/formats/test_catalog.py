@@ -1,4 +1,4 @@
-"""What the catalog says of formats: codes against other libraries and against the laws, facts against values, pages."""
+"""What the catalog says of formats: codes against other libraries and against rounding, facts against values, pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qsweep.cli.format_pages import format_list, format_page
 from qsweep.errors import UserError
 from qsweep.formats import FAMILIES, Floating, Grid, parse
 from qsweep.formats.codes import FloatCode, IntegerCode, codes, values
-from qsweep.formats.declared import ROUNDING_LAWS, ROUNDINGS
+from qsweep.formats.declared import ROUNDING_RULES, ROUNDINGS
 from qsweep.formats.facts import Facts, facts
 from qsweep.formats.numbers import as_float32, number, power
 from qsweep.plots import page
@@ -123,21 +123,21 @@ def test_codes_are_all_there_once_in_order_and_as_wide_as_told(name: str) -> Non
         assert all(same(code.decode(int(text.replace(" ", ""), 2)), v) for text, v in codes(code))
 
 
-# --- values against the laws that rounding goes by --------------------------------------------------------------------
+# --- values against those that rounding goes by -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_values_are_those_of_the_law(name: str) -> None:
+def test_values_are_those_of_rounding(name: str) -> None:
     fmt: Any = parse(name)
     found = values(fmt.code)
     if name.startswith("range"):
-        law = [as_float32(k / as_float32(fmt.steps_per_unit)) for k in range(fmt.lowest, fmt.highest + 1)]
+        expected = [as_float32(k / as_float32(fmt.steps_per_unit)) for k in range(fmt.lowest, fmt.highest + 1)]
     elif name == "binary":
-        law = [-1.0, 1.0]
+        expected = [-1.0, 1.0]
     else:
-        assert isinstance(fmt.law, Grid | Floating)
-        law = list(fmt.law.values())
-    assert found == law
+        assert isinstance(fmt.elements, Grid | Floating)
+        expected = list(fmt.elements.values())
+    assert found == expected
 
 
 @pytest.mark.parametrize("name", [name for name in SMALL if facts(parse(name)).scale is None])
@@ -307,8 +307,8 @@ def test_document_lines_of_prose_are_short() -> None:
         assert line.startswith("|") or len(line) <= 140, line
 
 
-def test_every_rounding_mode_has_a_law() -> None:
-    assert set(ROUNDING_LAWS) == {re.sub(r"\d+$", "N", mode) for mode in ROUNDINGS}
+def test_every_rounding_mode_has_a_rule() -> None:
+    assert set(ROUNDING_RULES) == {re.sub(r"\d+$", "N", mode) for mode in ROUNDINGS}
 
 
 @pytest.mark.parametrize(

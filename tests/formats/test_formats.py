@@ -291,7 +291,7 @@ def test_every_family_that_is_written_has_a_name_and_an_example_that_can_be_made
 
 @pytest.mark.parametrize("lacking", ["rule", "code"])
 def test_a_family_without_a_rounding_rule_or_a_code_can_not_be_made(lacking: str) -> None:
-    own = {"rule": "law", "code": None}
+    own = {"rule": "elements", "code": None}
     toy = type("Toy", (Format,), {name: value for name, value in own.items() if name != lacking})
     with pytest.raises(TypeError, match=f"abstract method '?{lacking}"):
         toy()
@@ -347,7 +347,7 @@ def test_range_spans_one_over_scale_without_the_upper_end(bitwidth: int, scale: 
     ],
 )
 def test_the_values_of_a_law_are_those_of_the_format(fmt: Fixed | Float | Block, values: list[float]) -> None:
-    assert list(fmt.law.values()) == values
+    assert list(fmt.elements.values()) == values
 
 
 @pytest.mark.parametrize(
@@ -367,4 +367,4 @@ def test_the_values_of_a_law_are_those_of_the_format(fmt: Fixed | Float | Block,
 def test_floats_end_where_their_standards_say(name: str, largest: float, normal: float, smallest: float) -> None:
     fmt = parse(name)
     assert isinstance(fmt, Float)
-    assert (fmt.law.largest, fmt.law.smallest_normal, fmt.law.smallest) == (largest, normal, smallest)
+    assert (fmt.elements.largest, fmt.elements.smallest_normal, fmt.elements.smallest) == (largest, normal, smallest)

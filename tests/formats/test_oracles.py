@@ -66,7 +66,7 @@ ML_DTYPES = {
 @pytest.mark.parametrize("name", ML_DTYPES)
 def test_ml_dtypes_rounds_as_nearest(name: str) -> None:
     fmt = float_of(name)
-    x = torch.cat([points(fmt.law, 7 if name == "bf16" else 1), patterns(65_537)])
+    x = torch.cat([points(fmt.elements, 7 if name == "bf16" else 1), patterns(65_537)])
     if fmt.kind == "finite":
         x = x[~x.isnan()]
     assert_same(quantize(x, fmt), cast(x, ML_DTYPES[name]), x)
@@ -77,7 +77,7 @@ def test_ml_dtypes_has_the_same_numbers(name: str) -> None:
     fmt = float_of(name)
     bits = 1 + fmt.exponent + fmt.mantissa
     every = np.arange(2**bits, dtype=np.uint8).view(ML_DTYPES[name]).astype(np.float64)
-    assert sorted(set(every[np.isfinite(every)])) == list(fmt.law.values())
+    assert sorted(set(every[np.isfinite(every)])) == list(fmt.elements.values())
 
 
 TORCH = {
@@ -91,12 +91,12 @@ TORCH = {
 @pytest.mark.parametrize("name", TORCH)
 def test_torch_rounds_as_nearest(name: str) -> None:
     fmt = float_of(name)
-    x = torch.cat([points(fmt.law, 7 if fmt.mantissa > 3 else 1), patterns(65_537)])
+    x = torch.cat([points(fmt.elements, 7 if fmt.mantissa > 3 else 1), patterns(65_537)])
     assert_same(quantize(x, fmt), x.to(TORCH[name]).float(), x)
 
 
 def test_numpy_float16_rounds_as_nearest() -> None:
-    x = torch.cat([points(parse("fp16").law, 3), patterns(65_537)])  # type: ignore[union-attr]
+    x = torch.cat([points(parse("fp16").elements, 3), patterns(65_537)])  # type: ignore[union-attr]
     assert_same(quantize(x, parse("fp16")), cast(x, np.float16), x)
 
 
@@ -138,7 +138,7 @@ def by_gfloat(x: Tensor, fmt: Float, mode: RoundMode, bits: Tensor | None = None
 
 @pytest.mark.parametrize("fmt", small_floats(), ids=name_of)
 def test_gfloat_rounds_every_float_up_to_8_bits_alike_in_all_modes(fmt: Float) -> None:
-    x = points(fmt.law)
+    x = points(fmt.elements)
     for ours, mode in GFLOAT_MODES.items():
         assert_same(quantize(x, fmt, ours), by_gfloat(x, fmt, mode), x)
 
@@ -148,7 +148,7 @@ def test_gfloat_rounds_wider_floats_alike_in_all_modes(name: str) -> None:
     fmt = float_of(name)
     x = patterns(100_003)
     if fmt.mantissa < 11:
-        x = torch.cat([x, points(fmt.law, 31)])
+        x = torch.cat([x, points(fmt.elements, 31)])
     for ours, mode in GFLOAT_MODES.items():
         assert_same(quantize(x, fmt, ours), by_gfloat(x, fmt, mode), x)
 
@@ -170,7 +170,7 @@ def test_gfloat_describes_the_standards_as_we_do(name: str, info: FormatInfo) ->
     assert {key: value for key, value in own.items() if key != "name"} == {
         k: v for k, v in vars(info).items() if k != "name"
     }
-    assert info.max == float_of(name).law.largest
+    assert info.max == float_of(name).elements.largest
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 16, 23])
@@ -178,7 +178,7 @@ def test_gfloat_describes_the_standards_as_we_do(name: str, info: FormatInfo) ->
 def test_gfloat_with_the_same_random_bits_is_stochastic_n(name: str, bits: int) -> None:
     """Its `StochasticFastest` goes away from 0 where distance + r / 2^N ≥ 1; ours with k for r = 2^N - 1 - k."""
     fmt = float_of(name)
-    x = points(fmt.law, 41 if name == "bf16" else 1)
+    x = points(fmt.elements, 41 if name == "bf16" else 1)
     noise = noise_like(x, bits)
     random = 2**bits - 1 - (noise.double() * 2**bits).floor()
     expected = by_gfloat(x, fmt, RoundMode.StochasticFastest, random, bits)
@@ -188,7 +188,7 @@ def test_gfloat_with_the_same_random_bits_is_stochastic_n(name: str, bits: int) 
 @pytest.mark.parametrize("name", ["e4m3", "e2m1"])
 def test_gfloat_with_each_of_16_random_numbers_is_stochastic4(name: str) -> None:
     fmt = float_of(name)
-    x = points(fmt.law)
+    x = points(fmt.elements)
     for k in range(16):
         expected = by_gfloat(x, fmt, RoundMode.StochasticFastest, torch.full_like(x, 15 - k), 4)
         assert_same(quantize(x, fmt, "stochastic4", torch.full_like(x, (k + 0.5) / 16)), expected, x)
@@ -339,7 +339,7 @@ FIXED = [(1, 0), (2, 1), (3, 5), (4, 2), (5, -2), (6, 3), (7, 6), (8, 4), (8, 7)
 def test_fixed_point_is_an_integer_over_a_power_of_two(bitwidth: int, fraction: int, overflow: str) -> None:
     fmt = Fixed(bitwidth, fraction, overflow=overflow)
     narrow = Fixed(min(bitwidth, 12), fraction)
-    x = points(narrow.law, 1 if bitwidth < 9 else 97)
+    x = points(narrow.elements, 1 if bitwidth < 9 else 97)
     x = x[x.isfinite()]
     low, count = -(2 ** (bitwidth - 1)), 2**bitwidth
     for mode in ("nearest", "away", "zero", "up", "down"):

@@ -143,14 +143,14 @@ FEWER = ("nearest", "up", "stochastic4")
 @pytest.mark.parametrize("fmt", small_floats(), ids=name_of)
 def test_every_code_of_every_float_up_to_8_bits(fmt: Float) -> None:
     """The flavours differ at their largest numbers alone: one of them is tried in all modes."""
-    assert_values_agree(points(fmt.law), fmt, MODES if (fmt.kind, fmt.saturate) == ("ieee", False) else FEWER)
+    assert_values_agree(points(fmt.elements), fmt, MODES if (fmt.kind, fmt.saturate) == ("ieee", False) else FEWER)
 
 
 @pytest.mark.parametrize("name", ["e4m3", "e5m2", "e3m2", "e2m3", "e2m1", "e3m4"])
 def test_standard_floats_are_in_the_flavours_of_their_standards(name: str) -> None:
     fmt = parse(name)
     assert isinstance(fmt, Float)
-    assert_values_agree(points(fmt.law), fmt, FEWER)
+    assert_values_agree(points(fmt.elements), fmt, FEWER)
 
 
 FIXED = [
@@ -163,7 +163,7 @@ FIXED = [
 
 @pytest.mark.parametrize("fmt", FIXED, ids=name_of)
 def test_every_code_of_fixed_point_up_to_8_bits(fmt: Fixed) -> None:
-    assert_values_agree(points(fmt.law), fmt)
+    assert_values_agree(points(fmt.elements), fmt)
 
 
 @pytest.mark.parametrize("bitwidth", range(1, 9))
@@ -183,14 +183,14 @@ def test_every_level_of_range_up_to_8_bits(bitwidth: int, scale: float, zero: bo
 def test_wider_floats_with_a_stride(name: str, stride: int) -> None:
     fmt = parse(name)
     assert isinstance(fmt, Float)
-    assert_values_agree(points(fmt.law, stride), fmt, ("nearest", "away", "down", "stochastic"))
+    assert_values_agree(points(fmt.elements, stride), fmt, ("nearest", "away", "down", "stochastic"))
 
 
 @pytest.mark.parametrize("name", ["fixed16f8", "fixed16f15 overflow=wrap", "fixed12f0 symmetric=true"])
 def test_wider_fixed_point_with_a_stride(name: str) -> None:
     fmt = parse(name)
     assert isinstance(fmt, Fixed)
-    assert_values_agree(points(fmt.law, 499), fmt)
+    assert_values_agree(points(fmt.elements, 499), fmt)
 
 
 def test_stochastic_range_compares_the_noise_with_the_distance_in_float32() -> None:
@@ -225,11 +225,12 @@ SCALED = [
 
 def codes(fmt: Format) -> Tensor:
     """Every code of a format under a scale (of wide ones each some-th), as `points` has them, between ±its largest."""
-    if fmt.law is None or name_of(fmt).startswith("ternary"):
+    if fmt.elements is None or name_of(fmt).startswith("ternary"):
         return torch.cat([torch.linspace(-2, 2, 65), torch.randn(60, generator=torch.Generator().manual_seed(1))])
-    x = points(fmt.law, max(1, len(list(fmt.law.values())) // 256))
-    x = x[x.abs() <= max(fmt.law.largest, 1.0)]
-    return x if fmt.law.largest <= 1 or not name_of(fmt).startswith("uniform") else x / 3  # a scale that is no power
+    x = points(fmt.elements, max(1, len(list(fmt.elements.values())) // 256))
+    x = x[x.abs() <= max(fmt.elements.largest, 1.0)]
+    # a uniform format's scale should not be a power of two
+    return x if fmt.elements.largest <= 1 or not name_of(fmt).startswith("uniform") else x / 3
 
 
 def groups_of(x: Tensor, width: int) -> list[Tensor]:

@@ -18,18 +18,18 @@ from qsweep import kernels
 from qsweep.kernels.compiled import compiled
 
 
-def law() -> Any:
+def function() -> Any:
     """A function whose source lies in no file, so that numba finds no folder to keep its code in."""
     scope: dict[str, Any] = {}
-    exec("def law(w):\n    w[0] = w[0] + w[1]\n", scope)  # noqa: S102  # a text of our own
-    return scope["law"]
+    exec("def function(w):\n    w[0] = w[0] + w[1]\n", scope)  # noqa: S102  # a text of our own
+    return scope["function"]
 
 
 def test_compiled_works_where_no_folder_can_keep_the_code() -> None:
     with pytest.raises(RuntimeError):
-        njit(law(), cache=True)
+        njit(function(), cache=True)
     w = np.array([1, 2], dtype=np.float32)
-    compiled(law())(w)
+    compiled(function())(w)
     assert w.tolist() == [3, 2]
 
 

@@ -34,10 +34,10 @@ def both_ways(x: Tensor, own: Tensor, lies_apart: bool = False) -> list[tuple[Te
     dropout, relu = layers()
     dropout.mask = own
     found = []
-    for law in (lambda z: relu(dropout(z)), lambda z: torch.relu(z * own)):
+    for function in (lambda z: relu(dropout(z)), lambda z: torch.relu(z * own)):
         leaf = x.clone().requires_grad_()
         start = (leaf * 1).transpose(-1, -2).contiguous().transpose(-1, -2) if lies_apart else leaf * 1
-        output = law(start)
+        output = function(start)
         error = torch.linspace(-1, 1, output.numel()).view_as(output)
         found.append((output.detach().clone(), torch.autograd.grad(output, leaf, error)[0]))
     return found

@@ -175,12 +175,12 @@ def test_up_is_down_of_the_other_sign(name: str) -> None:
 
 def gap(x: Tensor, fmt: Fixed | Float) -> Tensor:
     """The distance of the two numbers of the format around each x."""
-    law = fmt.law
-    if isinstance(law, Grid):
-        return torch.full_like(x, law.step, dtype=torch.float64)
-    assert isinstance(law, Floating)
+    elements = fmt.elements
+    if isinstance(elements, Grid):
+        return torch.full_like(x, elements.step, dtype=torch.float64)
+    assert isinstance(elements, Floating)
     exponent = torch.frexp(x.double())[1] - 1
-    return 2.0 ** (exponent.clamp(min=law.least_exponent) - law.mantissa).double()
+    return 2.0 ** (exponent.clamp(min=elements.least_exponent) - elements.mantissa).double()
 
 
 @given(st.lists(NEAR_ONE, min_size=1, max_size=40), FORMATS, MODE, SEEDS)
@@ -190,9 +190,9 @@ def test_the_error_is_at_most_half_a_step_or_in_other_modes_a_whole_one(
 ) -> None:
     assume(isinstance(fmt, Fixed | Float))
     assert isinstance(fmt, Fixed | Float)
-    law = fmt.law
+    own = fmt.elements
     x = torch.tensor(values)
-    x = x[(x <= law.largest) & (x >= (law.lowest * law.step if isinstance(law, Grid) else -law.largest))]
+    x = x[(x <= own.largest) & (x >= (own.lowest * own.step if isinstance(own, Grid) else -own.largest))]
     error = (quantize(x, fmt, mode, noise_like(x, seed)).double() - x.double()).abs()
     half = mode in ("nearest", "away")
     assert bool((error <= gap(x, fmt) / (2 if half else 1)).all())
@@ -613,7 +613,7 @@ def test_kernels_give_the_bits_of_the_tensor_operations_at_every_code(
         fmt = parse(name)
         assert isinstance(fmt, Fixed | Float)
         stack = Stack([fmt], mode)
-        x = points(fmt.law)[None]
+        x = points(fmt.elements)[None]
         noise = noise_like(x[0]) if stack.mode.draws else None
         assert_same(rounded_together(stack, x, noise), eager(stack, x, noise, monkeypatch), x)
 
@@ -675,7 +675,7 @@ def test_every_rule_that_families_declare_is_one_of_rounding() -> None:
     names = {*examples, *EVERY, *(name for own in STACKS.values() for name in own)}
     foreign = {f"{name} compat=qtorch" for name in ("fixed8f4", "e4m3", "block8")}
     assert {parse(name).rule for name in names | foreign} == {*WAYS, "kmeans"}
-    assert set(qkeras.LAWS) == {cls for cls in CLASSES if issubclass(cls, QKeras)}
+    assert set(qkeras.FORMULAS) == {cls for cls in CLASSES if issubclass(cls, QKeras)}
 
 
 @pytest.mark.parametrize("family", [cls.family for cls in CLASSES if not cls.is_learned])
@@ -747,7 +747,7 @@ def test_a_wrong_argument_is_an_error_of_qsweep_and_of_python(given: dict[str, A
 @pytest.mark.parametrize("name", EVERY)
 def test_stochastic_rounding_without_noise_is_refused(name: str) -> None:
     for rounding in ("stochastic", "stochastic4"):
-        with pytest.raises(ValueError, match=rf"{rounding} rounding to .* needs noise.*: give `noise=torch.rand\("):
+        with pytest.raises(ValueError, match=rf"{rounding} rounding to .* needs noise.*: pass `noise=torch.rand\("):
             quantize(torch.zeros(2), parse(name), rounding)
 
 

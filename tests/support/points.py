@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qsweep.formats import Float, Floating, Grid, Law
+from qsweep.formats import ElementType, Float, Floating, Grid
 
 MODES = ("nearest", "away", "zero", "up", "down", "stochastic", "stochastic1", "stochastic4")
 """Every rounding mode, with two of stochasticN."""
@@ -24,12 +24,13 @@ def small_floats() -> list[Float]:
     return [Float(e, m, *own) for e, m in SMALL_FLOATS for own in FLAVOURS]
 
 
-def points(law: Law, stride: int = 1) -> Tensor:
-    """The numbers of a law (each `stride`-th), the middles between neighbours, what is beyond and the odd ones, these
+def points(elements: ElementType, stride: int = 1) -> Tensor:
+    """All elements (each `stride`-th), the middles between neighbours, what is beyond and the odd ones, these
     three with their float32 neighbours; of both signs."""
-    values = np.array(list(law.values()))
+    values = np.array(list(elements.values()))
     middles = (values[:-1] + values[1:]) / 2
-    return with_neighbours(np.concatenate([middles[::stride], values[-2:], _beyond(law), ODD_ONES]), values[::stride])
+    special = np.concatenate([middles[::stride], values[-2:], _beyond(elements), ODD_ONES])
+    return with_neighbours(special, values[::stride])
 
 
 def with_neighbours(values: np.ndarray, alone: np.ndarray | None = None) -> Tensor:
@@ -46,16 +47,16 @@ def with_neighbours(values: np.ndarray, alone: np.ndarray | None = None) -> Tens
     return torch.from_numpy(patterns.view(np.float32).copy())
 
 
-def _beyond(law: Law) -> list[float]:
+def _beyond(elements: ElementType) -> list[float]:
     """Values at which overflow starts, and some wraps of an integer."""
-    if isinstance(law, Grid):
-        count = law.highest - law.lowest + 1
-        ends = [law.lowest, law.highest]
+    if isinstance(elements, Grid):
+        count = elements.highest - elements.lowest + 1
+        ends = [elements.lowest, elements.highest]
         turns = [0.5, 1, 1.5, 2, count - 0.5, count, count + 1, 7 * count, 7 * count + 2.5]
-        return [(end + turn) * law.step for end in ends for turn in turns]
-    assert isinstance(law, Floating)
-    gap = law.largest - sorted(law.values())[-2]
-    return [law.largest + gap * part for part in (0.25, 0.5, 0.75, 1, 2)] + [2 * law.largest]
+        return [(end + turn) * elements.step for end in ends for turn in turns]
+    assert isinstance(elements, Floating)
+    gap = elements.largest - sorted(elements.values())[-2]
+    return [elements.largest + gap * part for part in (0.25, 0.5, 0.75, 1, 2)] + [2 * elements.largest]
 
 
 def noise_like(x: Tensor, seed: int = 0) -> Tensor:

@@ -123,7 +123,7 @@ def test_rounding_that_may_change_something_is_not_left_out(given: dict[str, Any
         {"quantize": {"activation": "uniform8 per=channel", "error": "e5m2"}},
         {"quantize": {"activation": "binary"}},
     ],
-    ids=["block", "errors alone", "by chance", "scale of each channel", "own law of a tensor"],
+    ids=["block", "errors alone", "stochastic", "scale per channel", "own format of a tensor"],
 )
 def test_relus_rounded_where_they_lie_give_the_bits_of_relus_rounded_apart(
     given: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -46,7 +46,7 @@ def test_histogram_of_numbers_whose_bins_are_exact_is_numpys(bins: int, shape: t
 
 
 @pytest.mark.parametrize("bins", [7, 1000, 10_000])
-def test_histogram_counts_each_value_once_and_in_the_bin_of_its_law(bins: int) -> None:
+def test_histogram_counts_each_value_once_and_in_its_bin(bins: int) -> None:
     values = torch.randn(3000, generator=torch.Generator().manual_seed(0))
     found = histogram(values, bins)
     low, high = min(values.tolist()), max(values.tolist())

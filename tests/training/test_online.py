@@ -106,14 +106,14 @@ class Oracle:
         if not self.fixed(role):
             return float(np.float32(float(exact)))
         own = self.roles[role]
-        law = make(own["format"], own).law  # type: ignore[union-attr]
-        steps = Fraction(exact) / Fraction(law.step)
+        elements = make(own["format"], own).elements  # type: ignore[union-attr]
+        steps = Fraction(exact) / Fraction(elements.step)
         whole, part = math.floor(steps), steps - math.floor(steps)
         noise = self.draw(role, step, index)
         whole += goes_up(part, bool(whole % 2), whole < 0, own["rounding"], noise)
-        if law.overflow == "saturate":
-            whole = min(max(whole, law.lowest), law.highest)
-        return float(whole * Fraction(law.step))
+        if elements.overflow == "saturate":
+            whole = min(max(whole, elements.lowest), elements.highest)
+        return float(whole * Fraction(elements.step))
 
     def total(self, pairs: list[tuple[float, float]], one: str, other: str) -> Fraction | float:
         if self.fixed(one, other):

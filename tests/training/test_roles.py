@@ -230,18 +230,18 @@ def test_operands_of_each_product_are_rounded_along_the_axis_that_it_sums_over(t
 
     class Product(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor, law: Any) -> Tensor:
+        def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor, op: Any) -> Tensor:
             ctx.save_for_backward(x, w, b)
-            ctx.law = law
-            return law(q["activation"](x, 1), q["weight"](w, 1), b)
+            ctx.op = op
+            return op(q["activation"](x, 1), q["weight"](w, 1), b)
 
         @staticmethod
         def backward(ctx: Any, g: Tensor) -> Any:
             x, w, b = ctx.saved_tensors
             with torch.enable_grad():
                 at_x, at_w = x.clone().requires_grad_(), w.clone().requires_grad_()
-                of_x = torch.autograd.grad(ctx.law(at_x, q["weight"](w, 0), b), at_x, q["error"](g, 1))[0]
-                of_w = torch.autograd.grad(ctx.law(q["activation"](x, 0), at_w, b), at_w, q["error"](g, 0))[0]
+                of_x = torch.autograd.grad(ctx.op(at_x, q["weight"](w, 0), b), at_x, q["error"](g, 1))[0]
+                of_w = torch.autograd.grad(ctx.op(q["activation"](x, 0), at_w, b), at_w, q["error"](g, 0))[0]
             return of_x, of_w, g.sum((0, *range(2, g.dim()))) if b is not None else None, None
 
     model = model_of(own, {"d": CONVOLUTIONS})
@@ -250,8 +250,8 @@ def test_operands_of_each_product_are_rounded_along_the_axis_that_it_sums_over(t
             layer.forward = lambda x, m=layer: Product.apply(x, m.weight, m.bias, nn.functional.linear)
         elif isinstance(layer, nn.Conv2d):
             sides = getattr(layer, "sides", (0, 0, 0, 0))
-            law = lambda x, w, b, m=layer, s=sides: m._conv_forward(nn.functional.pad(x, s), w, b)  # noqa: E731
-            layer.forward = lambda x, m=layer, law=law: Product.apply(x, m.weight, m.bias, law)
+            op = lambda x, w, b, m=layer, s=sides: m._conv_forward(nn.functional.pad(x, s), w, b)  # noqa: E731
+            layer.forward = lambda x, m=layer, op=op: Product.apply(x, m.weight, m.bias, op)
     data = examples()
     order = Stream(own.seed).permutation(len(data.train_labels), "order", 1)
     logits = model(data.train_images[order].float() / 16)

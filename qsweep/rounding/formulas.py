@@ -1,7 +1,7 @@
-"""The laws of formats as tensor operations: what runs where there is no kernel, and the kernels' oracle.
+"""The rounding rules of formats as tensor operations: they run where there is no kernel, and are the kernels' oracle.
 
 Only + − × ÷ floor round min max, comparisons and bit patterns: the same bits on every device. All in float64 but
-`range`, which is float32's as its document has it. `w` has the values of P trials as rows, settings are columns.
+`to_range`, in float32 as its source defines it. `w` has the values of P trials as rows, settings are columns.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from qsweep.rounding.modes import Mode, rounded
 
 NEAREST = Mode("nearest")
 FARTHEST = 160
-"""No exponent of a float32 under a scale is larger; Inf would have 1024."""
+"""No exponent of a float32 divided by a scale is larger, except 1024 for Inf."""
 
 
 def to_range(
     w: Tensor, noise: Tensor | None, mode: Mode, per_unit: Tensor, lowest: Tensor, highest: Tensor, zeroless: Tensor
 ) -> Tensor:
-    """The law of qsweep.formats.Range; a result of 0 is +0."""
+    """The rounding rule of qsweep.formats.Range; a result of 0 is +0."""
     x = w * per_unit
     nearest = x.round() + 0.0
     r = nearest
@@ -33,7 +33,7 @@ def to_range(
 def to_grid(
     w: Tensor, noise: Tensor | None, mode: Mode, scale: Tensor, lowest: Tensor, highest: Tensor, overflow: str
 ) -> Tensor:
-    """The law of qsweep.formats.Grid under a scale, a power of two or not."""
+    """The rounding rule of qsweep.formats.Grid under a scale, a power of two or not."""
     lowest = lowest_under(scale, lowest, highest)
     t = w.double() / scale
     near = t.round() + 0.0
@@ -53,7 +53,7 @@ def lowest_under(scale: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
 
 
 def on_it(element: Tensor, scale: Tensor, w: Tensor) -> Tensor:
-    """Whether a value is the nearest element already, to float32's precision: then it never moves."""
+    """Whether a value already is the nearest element, to float32's precision: then it never moves."""
     return (element * scale).float() == w
 
 
@@ -69,11 +69,11 @@ def to_floating(
     smallest: Tensor,
     encode: Tensor | None = None,
 ) -> Tensor:
-    """The law of qsweep.formats.Floating under a scale; `smallest` is what becomes of 0, or 0.
+    """The rounding rule of qsweep.formats.Floating under a scale; `smallest` is what 0 becomes, or 0.
 
     Args:
-        encode: what values are multiplied by in float32, and then cut to the largest element, instead of being divided
-            by the scale.
+        encode: a factor: values are multiplied by it in float32, then clipped to the largest element, instead of being
+            divided by the scale.
     """
     numbers = mantissa, least, largest, beyond, smallest
     t = w.double() / scale if encode is None else torch.clamp((w * encode).double(), -largest, largest)
@@ -114,7 +114,7 @@ def power(exponent: Tensor) -> Tensor:
 
 
 def to_span(w: Tensor, noise: Tensor | None, mode: Mode, low: Tensor, high: Tensor, count: Tensor) -> Tensor:
-    """The law of qsweep.formats.Uniform from `low` to `high`; `count` steps lie between them."""
+    """The rounding rule of qsweep.formats.Uniform from `low` to `high`; `count` steps between them."""
 
     def level(k: Tensor) -> Tensor:
         return ((low * (count - k) + high * k) / count).float()
@@ -127,7 +127,7 @@ def to_span(w: Tensor, noise: Tensor | None, mode: Mode, low: Tensor, high: Tens
 
 
 def to_sign(w: Tensor, noise: Tensor | None, mode: Mode, scale: Tensor) -> Tensor:
-    """The law of qsweep.formats.Binary: -s or s."""
+    """The rounding rule of qsweep.formats.Binary: -s or s."""
     t = w.double() / scale
     if mode.draws or mode.name in ("up", "down"):
         k = 2 * rounded((t.clamp(-1.0, 1.0) + 1) / 2, noise, mode) - 1
@@ -137,7 +137,7 @@ def to_sign(w: Tensor, noise: Tensor | None, mode: Mode, scale: Tensor) -> Tenso
 
 
 def to_three(w: Tensor, scale: Tensor, threshold: Tensor) -> Tensor:
-    """The law of qsweep.formats.Ternary by its threshold: -s, 0 or s."""
+    """The rounding rule of qsweep.formats.Ternary by its threshold: -s, 0 or s."""
     x = w.double()
     k = torch.where(x > threshold, 1.0, torch.where(x < -threshold, -1.0, x * 0.0 + 0.0))
     return (k * scale).float()
