@@ -36,7 +36,7 @@ def to_blocks(w: Floats, out: Floats, noise: Floats, first: int, width: int, bit
         first: the trial of row 0.
         bits: of each trial's format, sign included, (P,).
     """
-    in_place = out is w
+    in_place = out.ctypes.data == w.ctypes.data
     for p in range(w.shape[0]):
         mantissa = np.int32(bits[first + p])
         kept = _kept(max(mantissa - np.int32(2), np.int32(0)))

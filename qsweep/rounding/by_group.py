@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -149,12 +150,13 @@ class ToBlocks(UnderScale):
 
     def _into(self, w: Tensor, out: Tensor, noise: Tensor | None, width: int, first: int) -> None:
         """Rows (R, n), `width` values each under one exponent, into `out`, which may be `w`."""
-        groups = self._exponents, self._elements.group, self._mode.numbers
-        kernels.to_blocks(w.numpy(), out.numpy(), noise_array(noise), first, width, *groups)
+        kernels.to_blocks(w.numpy(), out.numpy(), noise_array(noise), first, width, self._blocks, self._mode.numbers)
 
     @cached_property
-    def _exponents(self) -> kernels.Exponents:
-        return scales.exponents(self._formats)
+    def _blocks(self) -> kernels.Blocks:
+        grids = [f.elements for f in self._formats]
+        lowest, highest = np.array([float(g.lowest) for g in grids]), np.array([float(g.highest) for g in grids])
+        return kernels.Blocks(*scales.exponents(self._formats), lowest, highest)
 
 
 class ToQtorchBlocks(ToBlocks):

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from qsweep.formats import Format, Grid
@@ -24,9 +26,8 @@ class Elements:
         self._elements: list[Any] = [fmt.elements for fmt in formats]
         self._mode, self._device, self._has_kernels = mode, device, has_kernels
 
-    @cached_property
-    def numbers(self) -> tuple[Tensor, ...]:
-        """The parameters of each trial's elements, as columns (P, 1)."""
+    def _columns(self) -> list[NDArray[Any]]:
+        """The parameters of each trial's elements, (P,): integers as int64, all others as float64."""
         found: list[tuple[Any, ...]] = []
         for elements in self._elements:
             if isinstance(elements, Grid):
@@ -34,12 +35,18 @@ class Elements:
             else:
                 smallest = 0.0 if elements.has_zero else elements.smallest
                 found.append((elements.mantissa, elements.least_exponent, elements.largest, elements.beyond, smallest))
-        return tuple(column.to(self._device)[:, None] for column in _columns(found))
+        dtypes = [np.int64 if isinstance(value, int) else np.float64 for value in found[0]]
+        return [np.array(column, dtype) for column, dtype in zip(zip(*found, strict=True), dtypes, strict=True)]
+
+    @cached_property
+    def numbers(self) -> tuple[Tensor, ...]:
+        """The same for tensor operations, as columns (P, 1)."""
+        return tuple(torch.from_numpy(column)[:, None].to(self._device) for column in self._columns())
 
     @cached_property
     def group(self) -> Any:
-        """The same for the kernels: their Grids or Floatings."""
-        elements, columns = self._elements[0], [column.numpy()[:, 0] for column in self.numbers]
+        """The same for the kernels: their Grids or Floatings. Not made from tensors, which take longer to build."""
+        elements, columns = self._elements[0], self._columns()
         if isinstance(elements, Grid):
             lowest, highest = columns
             return kernels.Grids(lowest, highest, OVERFLOWS[elements.overflow])
@@ -71,9 +78,3 @@ class Elements:
             groups.copy_(formulas.to_grid(groups, drawn, self._mode, scale[..., None], *ends, elements.overflow))
         else:
             groups.copy_(formulas.to_floating(groups, drawn, self._mode, scale[..., None], *columns))
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[Tensor]:
-    """A tensor per column: integers as int64, all others as float64."""
-    dtypes = [torch.int64 if isinstance(value, int) else torch.float64 for value in rows[0]]
-    return [torch.tensor(column, dtype=d) for column, d in zip(zip(*rows, strict=True), dtypes, strict=True)]

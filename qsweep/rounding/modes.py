@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 import numpy as np
 import torch
@@ -37,15 +37,20 @@ class Mode:
     def shares(self) -> float:
         return 2.0 ** (random_bits(self.name) or 0)
 
-    @cached_property
+    @property
     def numbers(self) -> kernels.ModeNumbers:
         """The same for the formulas that kernels and tensor operations share."""
-        return kernels.ModeNumbers(self.number, self.shares)
+        return _numbers_of(self)
 
     @property
     def draws(self) -> bool:
         """Whether it needs random bits."""
         return self.number in (NUMBERS["stochastic"], LIMITED)
+
+
+@cache
+def _numbers_of(mode: Mode) -> kernels.ModeNumbers:
+    return kernels.ModeNumbers(mode.number, mode.shares)
 
 
 _rounded = kernels.rounding(

@@ -17,6 +17,7 @@ from torch import Tensor
 from qsweep.formats import MX, NVFP4, Block, Float, Grid, PowerOfTwo, Ternary, Uniform
 from qsweep.formats.scaled import Binary
 from qsweep.kernels import rounding as kernels
+from qsweep.kernels.compiled import Integers
 from qsweep.rounding.formulas import NEAREST, exponent_of, power, to_floating
 
 E8M0 = 127
@@ -44,21 +45,21 @@ def column(values: Sequence[float], device: torch.device) -> Tensor:
 
 def by_exponent(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tensor:
     """2^(E + shift) · unit, E the exponent of the largest magnitude, `unit` the elements' step; `unit` for zeros."""
-    own = exponents(formats)
+    numbers = exponents(formats)
     if groups.device.type != "cpu":
-        return by_exponent_eager(groups, formats) * own.unit
+        return by_exponent_eager(groups, formats) * numbers[-1]
     scale = np.empty(groups.shape[:2])
     rows = groups.view(len(groups), -1).numpy()
-    kernels.exponent_scales(rows, groups.shape[2], own, scale)
+    kernels.exponent_scales(rows, groups.shape[2], *numbers, scale)
     return torch.from_numpy(scale)
 
 
-def exponents(formats: Sequence[Block] | Sequence[MX]) -> kernels.Exponents:
-    """Shared exponents for the kernels."""
+def exponents(formats: Sequence[Block] | Sequence[MX]) -> tuple[Integers, int, float]:
+    """Shared exponents for the kernels: the shifts (P,), the largest magnitude of E + shift, and the elements' step."""
     shifts = np.array([f.shift for f in formats])
     elements = formats[0].elements
     unit = elements.step if isinstance(elements, Grid) else 1.0  # the int8 of MX has a step other than 1
-    return kernels.Exponents(shifts, BY_EXPONENT.get(formats[0].rule, UNBOUNDED), unit)
+    return shifts, BY_EXPONENT.get(formats[0].rule, UNBOUNDED), unit
 
 
 def by_exponent_eager(groups: Tensor, formats: Sequence[Block] | Sequence[MX]) -> Tensor:
