@@ -193,7 +193,7 @@ def test_name_with_other_digits_is_never_suggested(given: str) -> None:
         (
             "quantize",
             {"weight": {"format": "uniform4", "clip": 99}},
-            "it is for compressions, which cut values off",
+            "it is for compressions, which clip values",
         ),
         ("layers", {"a": {"weight": "uniform4 clip=99"}}, "it is for compressions, which cut"),
         ("quantize", {"gradient": "e4m3 at=operands"}, "for the roles weight, activation and error"),

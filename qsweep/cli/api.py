@@ -260,7 +260,7 @@ def list_formats(*names: str) -> pd.DataFrame:
 
     known = [facts(parse(each)) for each in names or SHOWN]
     columns = {
-        "bits": [own.bits_a_value for own in known],
+        "bits": [own.bits_per_value for own in known],
         **{field: [getattr(own, field) for own in known] for field in FIELDS},
         "inf": [own.has_inf for own in known],
         "nan": [own.nans > 0 for own in known],

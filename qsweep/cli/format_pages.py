@@ -61,7 +61,7 @@ def fact_rows(names: Iterable[str] = SHOWN) -> list[Sequence[str]]:
 
 def _fact_row(name: str, known: Facts) -> list[str]:
     numbers = [known.largest, None if known.is_symmetric else known.lowest, known.normal, known.subnormal, known.step]
-    bits = NONE if known.bits_a_value is None else f"{known.bits_a_value:g}"
+    bits = NONE if known.bits_per_value is None else f"{known.bits_per_value:g}"
     levels = NONE if known.levels is None else str(known.levels)
     shown = [NONE if each is None else power(each) for each in numbers]
     return [name, bits, levels, *shown, known.specials or NONE, NONE if known.scale is None else str(known.scale.per)]
@@ -176,7 +176,7 @@ def _equal(text: str, plain: str) -> str:
 def _scale_words(known: Facts, scale: Scale) -> str:
     if not isinstance(scale.per, int):
         return f"{scale.kind}, one per {scale.per}"
-    return f"{scale.kind}, one for {scale.per} values: {known.bits_a_value:g} bits per value"
+    return f"{scale.kind}, one for {scale.per} values: {known.bits_per_value:g} bits per value"
 
 
 def _value_lines(code: Coding | None) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""The codes of formats: which bits an element is kept in, and which number they stand for.
+"""The codes of formats: the bits of an element, and the number that they encode.
 
-Read off the fields of a code alone. The rounding rules have the numbers another way, and a test compares the two.
+Numbers are decoded from the fields of a code. The rounding rules define them independently; a test compares the two.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar
 from qsweep.formats.numbers import as_float32
 
 MOST_VALUES = 65_536
-"""Codes that are still listed one by one."""
+"""The largest number of codes that is listed."""
 
 SIGNED, SIGN_FIRST, UNSIGNED = "two's complement", "sign and magnitude", "unsigned"
 
@@ -23,7 +23,7 @@ class FloatCode:
     """A sign, an exponent field and a mantissa field.
 
     Attributes:
-        kind: what the codes at the top are: `ieee`, `nan` or `finite`, as in qsweep.formats.Float.
+        kind: what the highest codes are: `ieee`, `nan` or `finite`, as in qsweep.formats.Float.
         has_zero: whether the exponent field 0 holds 0 and subnormal numbers.
     """
 
@@ -39,7 +39,7 @@ class FloatCode:
 
     @property
     def fields(self) -> str:
-        """What the bits are, in words."""
+        """A description of the bits."""
         return f"1 sign, {self.exponent} exponent (bias {self.bias}), {self.mantissa} mantissa"
 
     def spell(self, code: int) -> str:
@@ -48,7 +48,7 @@ class FloatCode:
         return f"{digits[0]} {digits[1:cut]} {digits[cut:]}".rstrip()
 
     def decode(self, code: int) -> float:
-        """The number that a code stands for, or Inf, or NaN."""
+        """The number, Inf or NaN that a code encodes."""
         fraction = code % (1 << self.mantissa)
         field = (code >> self.mantissa) % (1 << self.exponent)
         return math.copysign(self._magnitude(field, fraction), -1.0 if code >> (self.bits - 1) else 1.0)
@@ -65,7 +65,7 @@ class FloatCode:
 
     @property
     def nans(self) -> int:
-        """Codes that are NaN."""
+        """The number of codes that are NaN."""
         return {"ieee": 2 * ((1 << self.mantissa) - 1), "nan": 2, "finite": 0}[self.kind]
 
     @property
@@ -80,7 +80,7 @@ class FloatCode:
 
     @property
     def levels(self) -> int:
-        """Different numbers; 0 counts once."""
+        """How many distinct numbers there are; 0 counts once."""
         return 2 * self.highest + 1 if self.has_zero else 2 * (self.highest + 1)
 
     @property
@@ -93,7 +93,7 @@ class FloatCode:
 
     @property
     def step(self) -> None:
-        """Neighbours are not equally far."""
+        """None: neighbours are not evenly spaced."""
 
     @property
     def normal(self) -> float:
@@ -102,17 +102,17 @@ class FloatCode:
 
     @property
     def subnormal(self) -> float | None:
-        """The smallest number above 0, where that is smaller still."""
+        """The smallest subnormal number above 0, if there are any."""
         return self.decode(1) if self.has_zero and self.mantissa else None
 
 
 @dataclass(frozen=True)
 class IntegerCode:
-    """An integer k, which stands for k / per_unit + offset in float32.
+    """An integer k, which encodes k / per_unit + offset in float32.
 
     Attributes:
-        style: how k is written: SIGNED, SIGN_FIRST, or UNSIGNED, where none is below 0.
-        has_zero: whether k = 0 is one of them.
+        style: how k is written: SIGNED, SIGN_FIRST, or UNSIGNED, if none is below 0.
+        has_zero: whether k = 0 is a code.
     """
 
     bits: int
@@ -129,12 +129,12 @@ class IntegerCode:
 
     @property
     def fields(self) -> str:
-        """What the bits are, in words."""
+        """A description of the bits."""
         return f"k from {self.least} to {self.most}, {self.style}" if not self.offset else "the sign, 1 for +"
 
     @property
     def step(self) -> float:
-        """From one level to the next."""
+        """The distance between neighbouring levels."""
         return as_float32(1.0 / self.per_unit)
 
     @property
@@ -150,7 +150,7 @@ class IntegerCode:
         return self.value(self.least)
 
     def value(self, k: int) -> float:
-        """The number that k stands for."""
+        """The number that k encodes."""
         return as_float32(k / self.per_unit + self.offset)
 
     def spell(self, k: int) -> str:
@@ -169,7 +169,7 @@ def float_code(exponent: int, mantissa: int, kind: str) -> FloatCode:
 
 
 def codes(code: Coding) -> Iterator[tuple[str, float]]:
-    """Every code and what it stands for, ascending, -0 before 0; NaN last."""
+    """Every code and its number, ascending, -0 before 0; NaN last."""
     if isinstance(code, IntegerCode):
         for k in range(code.least, code.most + 1):
             if k or code.has_zero:
@@ -183,7 +183,7 @@ def codes(code: Coding) -> Iterator[tuple[str, float]]:
 
 
 def values(code: Coding | None) -> list[float]:
-    """Every number that has a code, ascending, 0 once; none where there are more than 65,536 codes."""
+    """Every number that has a code, ascending, 0 once; none if there are more than 65,536 codes."""
     if code is None or 1 << code.bits > MOST_VALUES:
         return []
     return sorted({value + 0.0 for _, value in codes(code) if math.isfinite(value)})  # -0 + 0 is 0

@@ -1,4 +1,4 @@
-"""The parameters that formats are made of, and the mode names of rounding: declared once, for all families."""
+"""The parameters of formats and the names of rounding modes: declared once, for all families."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qsweep.parameter import Parameter
 DETERMINISTIC = ("nearest", "away", "zero", "up", "down")
 MOST_RANDOM_BITS = 23
 ROUNDINGS = (*DETERMINISTIC, "stochastic", *(f"stochastic{n}" for n in range(1, MOST_RANDOM_BITS + 1)))
-"""How a value between two neighbours is placed; a value that the format has never moves, whatever the mode."""
+"""How a value between two neighbours is rounded; representable values never change, whatever the mode."""
 ROUNDING_RULES = {
     "nearest": "the nearer one, ties to the even code",
     "away": "the nearer one, ties away from zero",
@@ -27,7 +27,7 @@ ROUNDING_RULES = {
         " truncated to N bits, as its probability; this biases values toward zero by up to 2^-N of a step"
     ),
 }
-"""The rounding rule of each mode; of a value between two neighbours it takes …"""
+"""The rounding rule of each mode: of the two neighbours of a value, it takes …"""
 ROUNDING = Parameter(
     "rounding",
     Literal[ROUNDINGS],
@@ -37,7 +37,7 @@ ROUNDING = Parameter(
 
 
 def random_bits(rounding: str) -> int | None:
-    """How many random bits a value takes: 0 for a deterministic mode, None for as many as there are."""
+    """How many random bits a value takes: 0 for a deterministic mode, None for all that noise has."""
     if rounding == "stochastic":
         return None
     return int(rounding.removeprefix("stochastic")) if rounding.startswith("stochastic") else 0
@@ -54,7 +54,7 @@ def _switch(name: str, expected: str, default: bool, **more: Any) -> Parameter:
 
 
 BITWIDTH = bitwidth(1, 24)
-"""What a trial can be told; each family has its own, narrower range."""
+"""The trial parameter; each family has its own, narrower range."""
 SCALE = Parameter(
     "scale",
     Annotated[float, Field(ge=2.0**-60, le=2.0**60)],

@@ -1,7 +1,7 @@
-"""Tensors as the codes of their elements and the scales of their groups, and back to the same float32 values.
+"""Encoding tensors as the codes of their elements and the scales of their groups, and decoding them, bit for bit.
 
-A tensor that was rounded to a format tells neither: both are found again from its values. What `encoded` gives was
-decoded once, and had every bit of the values.
+A rounded tensor holds neither: both are recovered from its values. What `encoded` returns was decoded once for a check,
+and matched every bit of the values.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from qsweep.formats.scale import E4M3Scale, GivenEnds, GivenScale, NumberScale, 
 Integers = NDArray[np.int64]
 Numbers = NDArray[np.float64]
 Scales = NDArray[Any]
-"""As they are stored: float32 numbers; E8M0 exponents or e4m3 codes as uint8; before the latter the bytes of the
-tensor's own float32. Empty where a format has none."""
+"""As stored: float32 numbers; E8M0 exponents or e4m3 codes as uint8, the latter after the bytes of the tensor's float32
+scale. Empty if a format has none."""
 
 EXPONENT_BIAS = 127
-"""Of the exponents of powers of two, as in E8M0."""
+"""Bias of the exponents of powers of two, as in E8M0."""
 HIGHEST_EXPONENT = 254
 """As stored; 255 is NaN."""
 E4M3 = float_code(4, 3, "nan")
 ONE = np.ones(1, dtype=np.float32)
 HALF = 0.5
-"""What `frexp` gives of a power of two."""
+"""The mantissa that `frexp` returns for a power of two."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,21 @@ class Encoded:
 
 
 def decoded(fmt: Format, own: Encoded, numbers: Integers) -> NDArray[np.float32]:
-    """The values that codes and scales stand for; `numbers` has the group of each value."""
+    """The values of codes and scales; `numbers` has the group of each value."""
     code, scale = fmt.code, fmt.group_scale
     assert code is not None  # noqa: S101
     if isinstance(scale, GivenEnds):
         m, n = scale.magnitude, _last(code)
         return np.asarray((-m * (n - own.codes) + m * own.codes) / n, dtype=np.float32)
     elements = _elements(code, own.codes)
-    with np.errstate(over="ignore", invalid="ignore"):  # scales of a damaged file, or those that are tried out
+    with np.errstate(over="ignore", invalid="ignore"):  # scales of a damaged file, or candidates
         if scale is not None:
             elements = elements * _factors(scale, own.scales, int(numbers.max()) + 1)[numbers]
         return elements.astype(np.float32)
 
 
 def _last(code: Coding) -> int:
-    """The greatest of codes that are counted from 0."""
+    """The highest of codes that count from 0."""
     assert isinstance(code, IntegerCode)  # noqa: S101
     return code.most
 
@@ -104,11 +104,11 @@ def _factors(scale: Scale, stored: Scales, count: int) -> Numbers:
         case E4M3Scale():
             of_tensor, of_groups = (stored[:4], stored[4:]) if scale.of_tensor else (ONE, stored)
             return _elements(E4M3, of_groups.astype(np.int64)) * float(of_tensor.view(np.float32)[0])
-    raise AssertionError(f"values are not kept under {scale.kind}")
+    raise AssertionError(f"values cannot be decoded under {scale.kind}")
 
 
 def scales_fit(fmt: Format, scales: Scales, count: int) -> bool:
-    """Whether these are the scales of so many groups."""
+    """Whether these can be the scales of `count` groups."""
     own = fmt.group_scale
     bits = count * own.bits + own.tensor_bits if own else 0
     dtype = np.float32 if own and isinstance(own, NumberScale) else np.uint8
@@ -119,7 +119,7 @@ def scales_fit(fmt: Format, scales: Scales, count: int) -> bool:
 
 
 def encoded(fmt: Format, values: NDArray[np.float32], numbers: Integers) -> Encoded | None:
-    """Codes and scales that give every bit of these values back; None where they are not those of the format.
+    """Codes and scales that decode to exactly these values; None if the values are not those of the format.
 
     Args:
         values: (N,), not empty.
@@ -138,7 +138,7 @@ def encoded(fmt: Format, values: NDArray[np.float32], numbers: Integers) -> Enco
 def _with_prefix(
     fmt: Format, of_tensor: Scales, largest: Numbers, values: NDArray[np.float32], numbers: Integers
 ) -> Encoded | None:
-    """Each group under the first of its possible scales that gives its values back."""
+    """Encode each group under the first candidate scale that decodes to its values."""
     found = np.zeros(len(largest), dtype=bool)
     kept: Scales | None = None
     for scales in _group_scales(fmt, of_tensor, largest):
@@ -153,18 +153,18 @@ def _with_prefix(
 
 
 def _tensor_scales(fmt: Format, largest: float) -> Iterator[Scales]:
-    """What the scale of the whole tensor can have been, likeliest first; nothing where there is none."""
+    """Candidates for the scale of the whole tensor, likeliest first; an empty one if it has none."""
     if not (isinstance(fmt.group_scale, E4M3Scale) and fmt.group_scale.of_tensor):
         yield np.zeros(0, dtype=np.uint8)
         return
     assert fmt.code is not None  # noqa: S101
     middle = np.array([largest / (fmt.code.largest * E4M3.largest)], dtype=np.float32).view(np.int32)
-    for ulps in (0, 1, -1, 2, -2):  # the largest value was rounded to float32, and tells its scale but for these
+    for ulps in (0, 1, -1, 2, -2):  # the largest value was rounded to float32: the scale is within 2 ulps
         yield np.maximum(middle + np.int32(ulps), 0).astype(np.int32).view(np.uint8)
 
 
 def _group_scales(fmt: Format, of_tensor: Scales, largest: Numbers) -> Iterator[Scales]:
-    """What the scales of groups can have been, likeliest first, from their largest magnitudes after rounding."""
+    """Candidates for the scales of groups, likeliest first, from their largest magnitudes after rounding."""
     match fmt.group_scale:
         case E4M3Scale():
             unit = float(of_tensor.view(np.float32)[0]) if of_tensor.size else 1.0
@@ -174,7 +174,7 @@ def _group_scales(fmt: Format, of_tensor: Scales, largest: Numbers) -> Iterator[
             yield largest.astype(np.float32)
         case PowerScale() as own:
             first = _exponents(own, largest)
-            for more in (0, 1, -1):  # -128 of mxint8 is one power above others; stochastic rounding may end below one
+            for more in (0, 1, -1):  # -128 of mxint8 is one power higher; stochastic rounding may end one lower
                 stored = np.clip(first + more + EXPONENT_BIAS, 0, HIGHEST_EXPONENT)
                 yield np.where(largest == 0, EXPONENT_BIAS, stored).astype(np.uint8)
         case _:
@@ -182,7 +182,7 @@ def _group_scales(fmt: Format, of_tensor: Scales, largest: Numbers) -> Iterator[
 
 
 def _exponents(scale: PowerScale, largest: Numbers) -> Integers:
-    """Of the powers of two that groups share, where their largest values were rounded to nearest."""
+    """Exponents of the groups' powers of two, if their largest values were rounded to nearest."""
     mantissa, above = np.frexp(largest / scale.element)
     is_power = mantissa == HALF
     return np.asarray(above - (is_power if scale.is_above else 1), dtype=np.int64)
@@ -197,7 +197,7 @@ def _nearest(fmt: Format, scales: Scales, values: NDArray[np.float32], numbers: 
         return np.clip(np.rint((wide + m) * n / (2 * m)), 0, n).astype(np.int64)
     if scale is not None:
         factors = _factors(scale, scales, int(numbers.max()) + 1)[numbers]
-        zero = np.copysign(1.0, wide)  # under the scale 0 each element is 0
+        zero = np.copysign(1.0, wide)  # under a scale of 0 each element is 0
         wide = np.where(factors == 0, zero, wide / np.where(factors == 0, 1.0, factors))
     if isinstance(code, FloatCode):
         return _float_codes(code, wide)
@@ -208,7 +208,7 @@ def _nearest(fmt: Format, scales: Scales, values: NDArray[np.float32], numbers: 
 
 
 def _float_codes(code: FloatCode, elements: Numbers) -> Integers:
-    """Of the nearest finite numbers, ties to even."""
+    """The codes of the nearest finite numbers, ties to even."""
     magnitude, least = np.abs(elements), (1 if code.has_zero else 0) - code.bias
     exponent = np.maximum(np.where(magnitude == 0, least, np.frexp(magnitude)[1] - 1), least).astype(np.int64)
     whole = np.rint(np.ldexp(magnitude, code.mantissa - exponent)).astype(np.int64)  # the leading 1 included

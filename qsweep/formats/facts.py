@@ -1,4 +1,4 @@
-"""What follows from the codes of a format: how many numbers it has, how large, how small, under which scale."""
+"""Facts that follow from the codes of a format: how many numbers it has, their range, their scale."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from qsweep.formats.scaled import Scaled
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of a format. Numbers are in units of its scale, where it has one; None is what it does not have.
+    """The facts of a format. Numbers are in units of its scale, if it has one; None is what it does not have.
 
     Attributes:
         bits: of one element.
-        fields: what these bits are, in words.
-        levels: different numbers; 0 counts once.
+        fields: a description of these bits.
+        levels: how many distinct numbers; 0 counts once.
         normal: the smallest normal number.
-        subnormal: the smallest number above 0, where that is smaller still.
-        step: between neighbours, where all of them are equally far.
-        nans: codes that are NaN.
+        subnormal: the smallest subnormal number above 0.
+        step: between neighbours, if evenly spaced.
+        nans: how many codes are NaN.
     """
 
     name: str
@@ -42,25 +42,25 @@ class Facts:
     scale: Scale | None = None
 
     @property
-    def bits_a_value(self) -> float | None:
-        """With the value's part of the scale, where a known number of values share it."""
+    def bits_per_value(self) -> float | None:
+        """Including the value's part of the scale, if a known number of values share it."""
         if self.bits is None or self.scale is None or not isinstance(self.scale.per, int):
             return self.bits
         return self.bits + self.scale.bits / self.scale.per
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether the lowest is minus the largest."""
+        """Whether the lowest number is minus the largest."""
         return self.largest is None or self.lowest is None or self.lowest == -self.largest
 
     @property
     def specials(self) -> str:
-        """Inf and NaN, where there are codes for them."""
+        """Inf and NaN, as far as there are codes for them."""
         return " ".join(["Inf"] * self.has_inf + ["NaN"] * (self.nans > 0))
 
 
 def facts(fmt: Format) -> Facts:
-    """The facts of a format, without a look at each of its numbers."""
+    """The facts of a format, without listing its numbers."""
     name, code = name_of(fmt), fmt.code
     if code is None:
         return Facts(name, step=fmt.elements.step if isinstance(fmt.elements, Grid) else None)
@@ -81,15 +81,15 @@ def facts(fmt: Format) -> Facts:
 
 
 def stored_bits(fmt: Format, shape: Sequence[int], contraction: int = LAST) -> int | None:
-    """The bits of a tensor in a format: of its values' codes, and of the scales of its groups.
+    """The bits of a tensor in a format: the codes of its values and the scales of its groups.
 
-    None of formats that have no code of so many bits.
+    None for formats without a code of a fixed length.
 
     Args:
-        contraction: the axis along which groups run, where the format leaves it open.
+        contraction: the axis along which groups run, if the format does not set it.
 
     Raises:
-        ValueError: the tensor lacks the axis that the format names.
+        ValueError: the tensor does not have the format's axis.
     """
     code, own, count = fmt.code, fmt.group_scale, math.prod(shape)
     if code is None:

@@ -1,4 +1,4 @@
-"""The base class of format families: everything that the rest of qsweep asks of a family, declared once.
+"""The base class of format families: everything that the rest of qsweep needs to know of a family.
 
 A family is a frozen dataclass that inherits from `Format`. Required members are abstract, so a family without a code or
 a rounding rule cannot be instantiated.
@@ -69,7 +69,7 @@ class Format(ABC):
 
     @property
     def group_scale(self) -> Scale | None:
-        """What the elements of a group are multiplied by."""
+        """The scale that the elements of a group are multiplied by; None if there is none."""
         return None
 
     @property
@@ -82,17 +82,17 @@ class Format(ABC):
 
     @property
     def has_given_ends(self) -> bool:
-        """Whether the range is given and does not follow the values."""
+        """Whether the range is given rather than computed from the values."""
         return self.group_scale is None or self.group_scale.bits == 0
 
     @property
     def drifts(self) -> bool:
-        """Whether stored values change with the scale of their group while their codes stay."""
+        """Whether stored values can change with the scale of their group while their codes stay."""
         return False
 
     @property
-    def is_foreign(self) -> bool:
-        """Whether the rules are another library's; then only that library's rounding modes are available."""
+    def is_emulated(self) -> bool:
+        """Whether it emulates another library; then only that library's rounding modes are available."""
         return False
 
     @property

@@ -30,15 +30,16 @@ class Float(Format):
       - `standard`: OCP's where it defines these E and M, else `ieee`. So `e4m3` ends at 448, and
         `e4m3 flavour=ieee` at 240.
 
-    Values are rounded first and checked for overflow afterwards (IEEE 754, 4.3 and 7.4): rounding to nearest gives Inf
-    from half a step above the largest number on, rounding toward zero never does. Without Inf, overflow gives NaN.
-    `saturate` gives the largest number instead, for ±Inf too; a format without Inf and NaN always saturates. NaN stays
-    NaN, even where the format has no code for it. Zeros keep their sign.
+    Values are rounded first and checked for overflow afterwards (IEEE 754, 4.3 and 7.4): rounding to nearest returns
+    Inf from half a step above the largest number on, rounding toward zero never. Without Inf, overflow returns NaN.
+    `saturate` returns the largest number instead, for ±Inf too; a format without Inf and NaN always saturates. NaN
+    stays NaN, even where the format has no code for it. Zeros keep their sign.
 
     Sources: IEEE 754-2019; OCP 8-bit Floating Point Specification 1.0 (2023); OCP Microscaling Formats 1.0 (2023).
 
     Raises:
-        BadValueError: QPyTorch's rules with a flavour but `standard`; 8 exponent bits with a flavour but `ieee`.
+        BadValueError: QPyTorch's rules with a flavour other than `standard`; 8 exponent bits with one other than
+            `ieee`.
     """
 
     family: ClassVar[str] = "float"
@@ -60,9 +61,11 @@ class Float(Format):
 
     def __post_init__(self) -> None:
         if self.compat == "qtorch" and (self.flavour != "standard" or self.saturate):
-            raise BadValueError("QPyTorch's floating point has its own rounding rule: no flavour, no saturate")
+            raise BadValueError("QPyTorch's floating point has its own rounding rule: leave out flavour and saturate")
         if self.exponent == WIDEST and self.kind != "ieee":
-            raise BadValueError(f"{self.kind} with {WIDEST} exponent bits has numbers that float32 lacks: flavour ieee")
+            raise BadValueError(
+                f"{self.kind} with {WIDEST} exponent bits exceeds the range of float32: use flavour ieee"
+            )
 
     @property
     def kind(self) -> str:
@@ -88,7 +91,7 @@ class Float(Format):
         return "elements" if self.compat == "none" else self.compat
 
     @property
-    def is_foreign(self) -> bool:
+    def is_emulated(self) -> bool:
         return self.compat != "none"
 
     @property

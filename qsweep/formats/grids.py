@@ -28,7 +28,7 @@ class Float32(Format):
 
     rule: ClassVar[str] = "none"
     code: ClassVar[FloatCode] = float_code(8, 23, "ieee")
-    is_coded: ClassVar[bool] = False  # it is stored as it is
+    is_coded: ClassVar[bool] = False  # it is stored as float32
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class Range(Format):
 
     @property
     def lowest(self) -> int:
-        """The least integer level, k = -2^(b-1)."""
+        """The lowest integer level, k = -2^(b-1)."""
         return -(1 << (self.bitwidth - 1))
 
     @property
     def highest(self) -> int:
-        """The greatest integer level, k = 2^(b-1) - 1."""
+        """The highest integer level, k = 2^(b-1) - 1."""
         return -self.lowest - 1
 
     @property
@@ -87,7 +87,7 @@ class Range(Format):
 
     @property
     def code(self) -> IntegerCode:
-        """Without a zero level 0 is left out, but for one bit, where the formula keeps it."""
+        """0 is not a code without a zero level, except at one bit, where the formula keeps it."""
         per_unit, has_zero = as_float32(self.steps_per_unit), self.zero or self.bitwidth == 1
         return IntegerCode(self.bitwidth, self.lowest, self.highest, per_unit=per_unit, has_zero=has_zero)
 
@@ -159,7 +159,7 @@ class Fixed(Format):
         return "elements" if self.compat == "none" else self.compat
 
     @property
-    def is_foreign(self) -> bool:
+    def is_emulated(self) -> bool:
         return self.compat != "none"
 
     @property

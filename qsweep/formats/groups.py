@@ -17,8 +17,8 @@ class Grouping:
     """The groups of tensors of one shape.
 
     Attributes:
-        shape: of a tensor, one dimension at least.
-        per: `tensor`, `channel`, or how many values along the axis are a group.
+        shape: of a tensor, at least one dimension.
+        per: `tensor`, `channel`, or how many values along the axis form a group.
         axis: of the channels, or along which groups run; counted from 0.
     """
 
@@ -28,19 +28,19 @@ class Grouping:
 
     @cached_property
     def row(self) -> int:
-        """Values of what is cut into groups: the tensor, a channel, or a line along the axis."""
+        """How many values a row has, which is split into groups: the tensor, a channel, or a line along the axis."""
         if self.per == "tensor":
             return math.prod(self.shape)
         return self.shape[self.axis] if isinstance(self.per, int) else math.prod(self.shape) // self.shape[self.axis]
 
     @cached_property
     def width(self) -> int:
-        """Values of a group; the last one of a row may have fewer."""
+        """Values per group; the last group of a row may have fewer."""
         return max(1, min(self.per, self.row) if isinstance(self.per, int) else self.row)
 
     @cached_property
     def in_row(self) -> int:
-        """Groups of a row."""
+        """Groups per row."""
         return -(-self.row // self.width)
 
     @cached_property
@@ -49,27 +49,27 @@ class Grouping:
 
     @property
     def count(self) -> int:
-        """Groups of a tensor."""
+        """Groups per tensor."""
         return self.row_count * self.in_row
 
 
 def grouping(name: str, shape: Sequence[int], per: int | str, axis: int | str, contraction: int = LAST) -> Grouping:
-    """The groups that a format makes of a tensor.
+    """The groups of a tensor in a format.
 
     Args:
-        name: of the format, for errors.
-        axis: as the format names it, `auto` where it leaves it open.
-        contraction: the axis along which a product sums, along which groups run where the axis is open.
+        name: the format's, for errors.
+        axis: the format's; `auto` if it does not set one.
+        contraction: the axis along which a matrix product sums; groups run along it if `axis` is `auto`.
 
-    A tensor of one axis has no other to choose: it takes that, whichever the format names.
+    A vector has only one axis, which is used whatever the format sets.
 
     Raises:
-        BadValueError: the tensor has several axes, and lacks the one that the format names.
+        BadValueError: the tensor has several axes, but not the format's.
     """
     dims = tuple(shape) or (1,)
     if not isinstance(axis, int):
         axis = contraction if isinstance(per, int) else 0
-    if len(dims) == 1:  # biases beside weights: they take the axis that they have, whichever is named
+    if len(dims) == 1:  # biases beside weights: they have only one axis
         axis = 0
     if not -len(dims) <= axis < len(dims):
         raise BadValueError(f"{name}: a tensor of shape {tuple(shape)} has no axis {axis}")

@@ -14,7 +14,7 @@ from qsweep.parameter import Parameter
 CLUSTERS = Parameter(
     "clusters",
     Annotated[int, Field(ge=1, le=2**16)],
-    "an integer from 1 to 65536 (levels at most; fewer where there are fewer different values)",
+    "an integer from 1 to 65536 (the most levels; fewer if there are fewer distinct values)",
 )
 
 
@@ -22,8 +22,8 @@ CLUSTERS = Parameter(
 class KMeans(Format):
     """N levels that k-means finds per tensor, channel or group; each value becomes the nearest one.
 
-    Each level is the mean of its values: a local minimum of the summed squared error, which moving any single level
-    cannot reduce. Where there are fewer different values than N, each is a level, and nothing changes.
+    Each level is the mean of its values: a local minimum of the sum of squared errors, which moving any single level
+    cannot reduce. If there are fewer distinct values than N, each is a level, and nothing changes.
 
     Without `clusters`, a trial's `bitwidth` B gives 2^B levels.
 

@@ -26,16 +26,16 @@ FAMILIES: dict[str, type[Format]] = {cls.family: cls for cls in CLASSES}
 """Every family by its name, in the order in which they are shown."""
 
 WORDS = {word: (cls.family, preset) for cls in CLASSES for word, preset in cls.words.items()}
-"""Names that stand for a family with some of its parameters."""
+"""Short names for a family with some of its parameters."""
 EXAMPLES = tuple(name for cls in OWN for name in cls.examples)
-"""What a message offers."""
+"""Suggested in messages."""
 CALL = re.compile(r"([A-Za-z]\w*)\(([^()]*)\) ?(.*)")
 PYTHON = {"None": "none", "True": True, "False": False}
-"""What Python's own words mean in a call, as other libraries print them."""
-FOREIGN_ROUNDINGS = ("nearest", "stochastic")
-"""The modes of QPyTorch and QKeras."""
+"""Python's literals in a call, as other libraries print them."""
+EMULATED_ROUNDINGS = ("nearest", "stochastic")
+"""The rounding modes of QPyTorch and QKeras."""
 NAMES = (*EXAMPLES, *WORDS)
-"""Words, and examples of those with numbers."""
+"""Short names, those with numbers as examples."""
 
 
 def parameters_of(family: str) -> tuple[Parameter, ...]:
@@ -54,7 +54,7 @@ def make(family: str, parameters: Mapping[str, Any]) -> Format:
 
 
 def split_name(text: str, others: Iterable[Parameter] = ()) -> tuple[str, dict[str, Any]]:
-    """A name as its family and the parameters that it sets: `block8 per=32` → ("block", {"bitwidth": 8, "per": 32}).
+    """Split a name into family and parameters: `block8 per=32` → ("block", {"bitwidth": 8, "per": 32}).
 
     Args:
         others: parameters allowed after the first word besides the family's own (a role's rounding).
@@ -99,7 +99,7 @@ def _split_word(word: str) -> tuple[str, dict[str, Any]]:
 
 
 def _with_numbers(word: str) -> Iterator[str]:
-    """The names of all families with the numbers of a word, where it has as many: `rnge5` is near to range5."""
+    """Names of all families with the numbers of a word, if their counts match, so that `rnge5` is close to range5."""
     numbers = re.findall(r"[0-9]{1,4}", word)
     for cls in CLASSES:
         names = re.findall(r"\{(\w+)\}", cls.short)
@@ -109,12 +109,12 @@ def _with_numbers(word: str) -> Iterator[str]:
 
 @cache
 def _pattern(short: str) -> re.Pattern[str]:
-    """What `fixed{bitwidth}f{fraction}` matches: `fixed8f7`, `fixed8f-2`."""
+    """The pattern of a short name: `fixed{bitwidth}f{fraction}` matches `fixed8f7` and `fixed8f-2`."""
     return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>-?[0-9]{1,9})", short))
 
 
 def _arguments(family: str, call: str) -> Iterator[tuple[str, object]]:
-    """What stands in parentheses, in the order of the family's parameters or by name: `4, 0, alpha='auto'`."""
+    """The arguments in parentheses, in the order of the family's parameters or by name: `4, 0, alpha='auto'`."""
     words = [word.strip() for word in call.split(",")] if call.strip() else []
     names = [p.name for p in parameters_of(family)]
     switches = {p.name for p in parameters_of(family) if p.type is bool}
@@ -130,7 +130,7 @@ def _assignment(word: str, known: Mapping[str, Parameter]) -> tuple[str, object]
     if not equals:
         near = f"; did you mean '{meant}'?" if (meant := as_assignment(word, known)) else ""
         raise BadValueError(
-            f"found '{cut(word)}' behind a format's name, expected parameters as in 'block8 per=32'{near}"
+            f"found '{cut(word)}' after a format's name, expected parameters as in 'block8 per=32'{near}"
         )
     with suppress(ValueError):
         return name, json.loads(value)
@@ -138,9 +138,8 @@ def _assignment(word: str, known: Mapping[str, Parameter]) -> tuple[str, object]
 
 
 def as_assignment(word: str, known: Mapping[str, Parameter]) -> str:
-    """What is meant by a word without `=`: `symmetric=true` by `symmetric`, `rounding=stochastic` by `stochastic`.
-
-    "" where that is not clear.
+    """The assignment that a word without `=` means: `symmetric=true` for `symmetric`, `rounding=stochastic` for
+    `stochastic`; "" if that is not clear.
     """
     name, _, value = word.partition(":")
     name = name if name in known else nearest(name, tuple(known))
@@ -156,14 +155,14 @@ def _words_of(parameter: Parameter) -> set[object]:
 
 
 def no_parameter(owner: str, name: str, known: Collection[str]) -> str:
-    """That a format has no parameter of a name: where it belongs or what is near, and all that the format has."""
+    """The message for an unknown parameter: where it belongs or a similar name, and the parameters of the format."""
     has = f" (it has: {', '.join(known)})" if known else " (it has none)"
     near = did_you_mean(name, known, "parameter") or misplaced(name)
     return f"'{cut(owner)}' has no parameter '{cut(name)}'{near}{has}"
 
 
 def misplaced(name: str) -> str:
-    """Of a parameter that exists: `; ` and where it belongs. "" of any other name."""
+    """`; ` and where a parameter belongs that exists elsewhere; "" for any other name."""
     if name in BESIDES:
         return f"; {BESIDES[name]}"
     families = [family for family in FAMILIES if name in {p.name for p in parameters_of(family)}]
@@ -171,15 +170,15 @@ def misplaced(name: str) -> str:
 
 
 BESIDES = {
-    "clip": "it is for compressions, which cut values off: `stages: [{compress: {weight: {format: …, clip: …}}}]`",
+    "clip": "it is for compressions, which clip values: `stages: [{compress: {weight: {format: …, clip: …}}}]`",
     "at": "it is for the roles weight, activation and error, which can be rounded at the operands of products",
     "rounding": "it is for roles; compressions round to nearest, and in Python it is an argument of quantize",
 }
-"""What stands beside a format in some places, and belongs to none."""
+"""Parameters given next to a format in some places, but not the format's."""
 
 
 def _check(known: Mapping[str, Parameter], preset: Mapping[str, Any], word: str, name: str, value: object) -> Any:
-    """A parameter's value, where it is one of those known and not set by the word in front already."""
+    """Check the value of a known parameter that the short name does not already set."""
     if name not in known:
         raise BadValueError(no_parameter(word, name, tuple(known)))
     if name in preset:
@@ -191,7 +190,7 @@ def _check(known: Mapping[str, Parameter], preset: Mapping[str, Any], word: str,
 
 
 def pattern_of(family: str) -> str:
-    """A regular expression for the names of a family, parameters behind the word included; for other tools too."""
+    """A regular expression for the names of a family, including parameters, that other tools can use."""
     word = re.sub(r"\?P<\w+>", "?:", _pattern(FAMILIES[family].short).pattern)
     words = [name for name, (of, _) in WORDS.items() if of == family]
     return rf"^(?:{'|'.join([family, word, *words])}|{family}\([^()]*\))(?: [a-z_]+=[^ ]+)*$"
@@ -201,10 +200,10 @@ def check_rounding(fmt: Format, rounding: str) -> None:
     """Refuse a rounding mode that a format does not have.
 
     Raises:
-        BadValueError: an unknown mode; formats by another library's rules have only that library's modes.
+        BadValueError: an unknown mode; formats that emulate another library have only that library's modes.
     """
-    if rounding not in ROUNDINGS or (fmt.is_foreign and rounding not in FOREIGN_ROUNDINGS):
-        allowed = FOREIGN_ROUNDINGS if fmt.is_foreign else (*DETERMINISTIC, "stochastic", "stochasticN")
+    if rounding not in ROUNDINGS or (fmt.is_emulated and rounding not in EMULATED_ROUNDINGS):
+        allowed = EMULATED_ROUNDINGS if fmt.is_emulated else (*DETERMINISTIC, "stochastic", "stochasticN")
         raise BadValueError(f"{name_of(fmt)} has no rounding '{cut(rounding)}' (one of: {', '.join(allowed)})")
 
 
@@ -212,7 +211,7 @@ def parse(text: str) -> Format:
     """The format of a complete name: `range4`, `fixed8f7 overflow=wrap`, `mxfp4`, `float32`.
 
     Args:
-        text: the name, as a spec and a table have it; `qsweep formats` lists families and their parameters.
+        text: the name, as in specs and tables; `qsweep formats` lists families and their parameters.
 
     Returns:
         A frozen dataclass, equal for names that mean the same.
@@ -238,7 +237,7 @@ def a(name: str) -> str:
 
 
 def example_of(family: str) -> str:
-    """A name of a family with its numbers."""
+    """An example of a family's name, including its numbers."""
     cls = FAMILIES[family]
     return (*cls.examples, *cls.words)[0]
 
@@ -254,12 +253,12 @@ def name_of(fmt: Format) -> str:
 
 def spell(family: str, given: Mapping[str, Any]) -> str:
     """The name of a family with some parameters: `range`, `range4`, `range4 scale=8.0`."""
-    word, told = _word(family, given)
-    return " ".join([word, *(f"{name}={_value(value)}" for name, value in given.items() if name not in told)])
+    word, included = _word(family, given)
+    return " ".join([word, *(f"{name}={_value(value)}" for name, value in given.items() if name not in included)])
 
 
 def _word(family: str, given: Mapping[str, Any]) -> tuple[str, set[str]]:
-    """The first word, and the parameters that it tells."""
+    """The first word, and the parameters that it sets."""
     known = {p.name: p.default for p in parameters_of(family)} | dict(given)
     for word, preset in FAMILIES[family].words.items():
         if all(known[name] == value for name, value in preset.items()):

@@ -1,4 +1,4 @@
-"""Numbers as short as they can be written without saying something else."""
+"""The shortest exact spelling of numbers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import struct
 from fractions import Fraction
 
 SHORT = 9
-"""Characters of a plain decimal; what needs more is written with a power of two."""
+"""Maximum length of a plain decimal; longer ones are written with a power of two."""
 FEW_DIGITS = 10**5
 
 
 def number(value: float) -> str:
-    """A float32 number: `448`, `0.0625`, `7·2^-9`; `0.1` for the float32 next to it."""
+    """A float32 number: `448`, `0.0625`, `7·2^-9`; `0.1` for the float32 nearest to it."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else f"{'-' if value < 0 else ''}Inf"
     plain = f"{value:.{SHORT}g}"
@@ -26,13 +26,13 @@ def number(value: float) -> str:
 
 
 def power(value: float) -> str:
-    """A number, a power of two below 1 always as such: `2^-2`."""
+    """A number; powers of two below 1 always as powers: `2^-2`."""
     factor, exponent = odd_part(value)
     return f"2^{exponent}" if value > 0 and factor == 1 and exponent < 0 else number(value)
 
 
 def odd_part(value: float) -> tuple[int, int]:
-    """The odd f and the e of |value| = f · 2^e; 0 and 0 of 0."""
+    """The odd f and the e of |value| = f · 2^e; 0 and 0 for 0."""
     if value == 0:
         return 0, 0
     above, below = abs(value).as_integer_ratio()
@@ -41,7 +41,7 @@ def odd_part(value: float) -> tuple[int, int]:
 
 
 def _as_float32(value: float) -> str:
-    """The fewest digits that lead back to this float32."""
+    """The fewest digits that round to this float32."""
     return next(text for digits in range(1, 18) if as_float32(float(text := f"{value:.{digits}g}")) == value)
 
 

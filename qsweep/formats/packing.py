@@ -1,9 +1,9 @@
-"""Compressed weights as a file: packed codes and the levels that they stand for, in safetensors; and back.
+"""Packing compressed weights into a safetensors file, as codes and their levels, and reading them back.
 
-A tensor in a format whose elements have codes is packed as these codes and the scales of its groups, which takes
-`stored_bits` of the format. Every other one, and one that has left its format, is packed in the smallest way that gives
-every value back: codes between the two ends of each group (level k of n is (lo · (n - k) + hi · k) / n, as the format
-`uniform` has them), codes into a codebook of each group, or into one for all of it, or as the float32 that it is.
+A tensor in a format whose elements have codes is packed as these codes and the scales of its groups, in
+`stored_bits` of the format. Any other tensor, or one whose values are no longer those of its format, is packed in the
+smallest lossless way: codes between the two ends of each group (level k of n is (lo · (n - k) + hi · k) / n, as in the
+format `uniform`), codes into a codebook per group or per tensor, or float32.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ FLOAT_BITS = 32
 
 @dataclass(frozen=True)
 class Groups:
-    """Which values of a tensor have a scale or levels of their own: `tensor`, `channel`, or runs of so many.
+    """Which values of a tensor share a scale or levels: `tensor`, `channel`, or runs of this length.
 
     Attributes:
         axis: of the channels, or along which groups run; counted from 0.
-        format: that the values were rounded to, where it is known.
+        format: that the values were rounded to, if known.
     """
 
     per: int | str = "tensor"
@@ -46,7 +46,7 @@ class Groups:
     format: Format | None = None
 
     def numbers(self, shape: Sequence[int]) -> NDArray[np.int64]:
-        """The number of each value's group, of a tensor of this shape."""
+        """The index of each value's group in a tensor of this shape."""
         if self.per == "tensor":
             return np.zeros(tuple(shape), dtype=np.int64)
         along = np.arange(shape[self.axis]).reshape([-1 if d == self.axis else 1 for d in range(len(shape))])
@@ -60,13 +60,13 @@ class Groups:
 
 @dataclass(frozen=True)
 class Packed:
-    """A tensor as it is kept.
+    """A tensor as stored.
 
     Attributes:
-        codes: of each value, row-major; none of one kept as it is.
+        codes: of each value, row-major; none if kept as float32.
         bits: of a code.
-        levels: the two ends or all levels of each group, (G, n); of one in the codes of its format, its scales; of one
-            kept as it is, its values.
+        levels: the two ends or all levels of each group, (G, n); in the codes of its format, its scales; kept as
+            float32, its values.
     """
 
     kind: str
@@ -76,14 +76,14 @@ class Packed:
 
     @property
     def total_bits(self) -> int:
-        """Of its codes and levels."""
+        """The bits of codes and levels."""
         return self.codes.size * self.bits + self.levels.nbytes * 8
 
     @property
-    def bits_a_value(self) -> float:
-        """As `tensors.csv` has it: of a code; in the codes of a format, with a value's part of the scales.
+    def bits_per_value(self) -> float:
+        """As in `tensors.csv`: the bits of a code; in the codes of a format, including a value's part of the scales.
 
-        All that a value takes, in any kind, is `total_bits` by the number of values.
+        All bits per value, for any kind, are `total_bits` divided by the number of values.
         """
         if self.kind == CODED:
             return self.total_bits / self.codes.size
@@ -91,7 +91,7 @@ class Packed:
 
     @property
     def entropy_bits(self) -> float:
-        """The same, if an ideal entropy coder had made the codes shorter (Shannon 1948)."""
+        """`total_bits` if an ideal entropy coder had compressed the codes (Shannon 1948)."""
         counts = np.unique(self.codes, return_counts=True)[1]
         return float(-(counts * np.log2(counts / counts.sum())).sum()) + self.levels.nbytes * 8
 
@@ -100,7 +100,7 @@ class Packed:
 
 
 def packed(values: NDArray[np.float32], groups: Groups) -> Packed:
-    """A tensor in the codes of its format, or else in the smallest way that gives every value back."""
+    """Pack a tensor in the codes of its format, or else in the smallest lossless way."""
     if groups.format is not None and groups.format.is_coded and values.size:
         flat, numbers = np.ascontiguousarray(values).reshape(-1), groups.numbers(values.shape).reshape(-1)
         if own := encoded(groups.format, flat, numbers):
@@ -126,7 +126,7 @@ def _ways(values: NDArray[np.float32], groups: Groups) -> Iterator[Packed]:
 
 
 def _with_codebook(flat: NDArray[np.float32], numbers: NDArray[np.int64]) -> Packed:
-    """Levels are told apart by their bits, so that -0 and NaN come back too."""
+    """Levels are distinguished by their bits, so that -0 and NaN are restored too."""
     pairs, inverse = np.unique((numbers << FLOAT_BITS) + flat.view(np.uint32).astype(np.int64), return_inverse=True)
     owners = pairs >> FLOAT_BITS
     first = np.searchsorted(owners, np.arange(owners[-1] + 1))
@@ -138,16 +138,16 @@ def _with_codebook(flat: NDArray[np.float32], numbers: NDArray[np.int64]) -> Pac
 
 
 MOST_WITHOUT_CODES = 1 << 24
-"""Values of a tensor whose groups have one level each: its shape then says how much memory a reader needs, not its
-codes, and a damaged shape must not ask for more than this."""
+"""Most values of a tensor whose groups have one level each: its shape, not its codes, then determines how much memory a
+reader needs, and a damaged shape must not ask for more than this."""
 
 
 MOST_BITS = 16
-"""Of codes between two ends."""
+"""Most bits of codes between two ends."""
 
 
 def _between_ends(flat: NDArray[np.float32], numbers: NDArray[np.int64]) -> Iterator[Packed]:
-    """With the fewest bits that give all values back, if any do."""
+    """With the fewest bits that restore all values, if any do."""
     count = int(numbers.max()) + 1
     low, high = np.full(count, np.inf), np.full(count, -np.inf)
     np.minimum.at(low, numbers, flat)
@@ -174,9 +174,9 @@ def _levels_between(
 
 
 def to_file(tensors: Mapping[str, Array], groups: Mapping[str, Groups]) -> bytes:
-    """Weights as the content of a file: those that have groups are packed, all others kept as they are."""
+    """The content of a file: weights that have groups are packed, all others stored as they are."""
     kept: dict[str, Array] = {}
-    told: dict[str, Any] = {}
+    about: dict[str, Any] = {}
     for name, values in tensors.items():
         own = packed(values, groups[name]) if name in groups else None
         if own is None or own.kind == WHOLE:
@@ -184,18 +184,18 @@ def to_file(tensors: Mapping[str, Array], groups: Mapping[str, Groups]) -> bytes
             continue
         kept[f"{name}.codes"], kept[f"{name}.levels"] = _to_bytes(own.codes, own.bits), own.levels
         per_group = groups[name] if own.kind == CODED or len(own.levels) > 1 else Groups()
-        told[name] = {
+        about[name] = {
             "kind": own.kind, "bits": own.bits, "shape": values.shape, "per": per_group.per, "axis": per_group.axis,
         }  # fmt: skip
         if own.kind == CODED and per_group.format is not None:
-            told[name]["format"] = name_of(per_group.format)
+            about[name]["format"] = name_of(per_group.format)
     return _in_order(
-        save(kept, {"format": FORMAT, "version": str(VERSION), "packed": json.dumps(told, sort_keys=True)})
+        save(kept, {"format": FORMAT, "version": str(VERSION), "packed": json.dumps(about, sort_keys=True)})
     )
 
 
 def _in_order(content: bytes) -> bytes:
-    """The same file with its header's names in order: safetensors writes metadata in another one each time."""
+    """The same file with the names in its header sorted: safetensors writes metadata in varying order."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return content[:8] + header.encode().ljust(end - 8) + content[end:]
@@ -208,7 +208,7 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
         path: the file.
 
     Returns:
-        NumPy arrays by parameter name (`linear1.weight`), in the shapes and bits of training; what was packed is
+        NumPy arrays by parameter name (`linear1.weight`), in the shapes and bits of training; packed weights are
         unpacked. `torch.from_numpy` of each makes a state_dict.
 
     Raises:
@@ -226,7 +226,7 @@ def load_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 
 def from_file(content: bytes) -> dict[str, Array]:
-    """The weights in a file, by name, packed ones too: the same as went in, every bit.
+    """The weights in a file by name, packed ones included, bit for bit.
 
     Raises:
         ValueError: the file was not written by `to_file`, or it was damaged.
@@ -234,7 +234,7 @@ def from_file(content: bytes) -> dict[str, Array]:
     about = _described(content)
     try:
         tensors = load(content)
-    except (SafetensorError, TypeError, KeyError, AttributeError) as error:  # types that numpy lacks end in these
+    except (SafetensorError, TypeError, KeyError, AttributeError) as error:  # raised for types that NumPy does not have
         raise _malformed(str(error)) from None
     return tensors | {name: _unpacked(name, own, tensors) for name, own in about.items()}
 
@@ -244,7 +244,7 @@ def _malformed(found: str) -> ValueError:
 
 
 def _described(content: bytes) -> dict[str, Any]:
-    """What a file's header says of its packed tensors."""
+    """The description of packed tensors in a file's header."""
     length = int.from_bytes(content[:8], "little")
     header = _json(content[8 : 8 + length])
     if not isinstance(header, dict):
@@ -261,7 +261,7 @@ def _described(content: bytes) -> dict[str, Any]:
 
 
 def _json(text: object) -> Any:
-    """What a text in JSON says; None if it is not JSON."""
+    """The value of a JSON text; None if it is not JSON."""
     try:
         return json.loads(text) if isinstance(text, str | bytes) else None
     except (ValueError, RecursionError):
@@ -269,9 +269,9 @@ def _json(text: object) -> Any:
 
 
 def _unpacked(name: str, own: Any, tensors: dict[str, Array]) -> Array:
-    """One packed tensor; its codes and levels are taken out of `tensors`.
+    """Unpack one tensor; its codes and levels are removed from `tensors`.
 
-    Everything is checked against the bytes that are there before anything of the stated size is allocated.
+    Everything is checked against the bytes in the file before anything of the stated size is allocated.
     """
     codes, levels = tensors.pop(f"{name}.codes", None), tensors.pop(f"{name}.levels", None)
     kind, bits, shape, groups = _header(name, own)
@@ -310,7 +310,7 @@ def _decoded(
 
 
 def _header(name: str, own: Any) -> tuple[str, int, tuple[int, ...], Groups]:
-    """What the header says of one packed tensor, each entry of its type and within its range."""
+    """The header's description of one packed tensor, with types and ranges checked."""
     if not isinstance(own, dict) or own.keys() - {"format"} != {"kind", "bits", "shape", "per", "axis"}:
         raise _malformed(f"{name}: {own!r:.80}")
     kind, bits, shape, per, axis = (own[entry] for entry in ("kind", "bits", "shape", "per", "axis"))
@@ -328,7 +328,7 @@ def _header(name: str, own: Any) -> tuple[str, int, tuple[int, ...], Groups]:
 
 
 def _format(name: str, own: dict[str, Any], kind: Any, bits: Any) -> Format | None:
-    """That a tensor has the codes of; None of one that is packed otherwise."""
+    """The format whose codes a tensor has; None if it is packed otherwise."""
     text = own.get("format")
     if kind != CODED and text is None:
         return None
@@ -342,7 +342,7 @@ def _format(name: str, own: dict[str, Any], kind: Any, bits: Any) -> Format | No
 
 
 MOST_DIMENSIONS = 64
-"""That an array of numpy has."""
+"""The most dimensions of a NumPy array."""
 
 
 def _is_integer(value: Any, least: int, most: int = 2**62) -> bool:
@@ -350,7 +350,7 @@ def _is_integer(value: Any, least: int, most: int = 2**62) -> bool:
 
 
 def _to_bytes(codes: NDArray[np.int64], bits: int) -> NDArray[np.uint8]:
-    """Codes of so many bits, one after the other, most significant bit first."""
+    """Codes of `bits` bits each, back to back, most significant bit first."""
     shifts = np.arange(bits - 1, -1, -1)
     return np.packbits(((codes[:, None] >> shifts) & 1).astype(np.uint8))
 

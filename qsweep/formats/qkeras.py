@@ -1,8 +1,8 @@
 """QKeras's quantizers by their names, for comparisons with it: `quantized_bits(4,0,1,alpha='auto')` parses.
 
 Their rules are those of QKeras 0.9.0, surprises included; docs/formats.md lists them. Its `binary` and `ternary` are
-`qkeras_binary` and `qkeras_ternary` here, since they differ from ours. A channel is an index of `axis`: QKeras takes
-the last axis of a Keras kernel (inputs, outputs), which is the first of a PyTorch weight (outputs, inputs).
+`qkeras_binary` and `qkeras_ternary` here, since they differ from qsweep's. A channel is an index of `axis`: QKeras
+takes the last axis of a Keras kernel (inputs, outputs), which is the first of a PyTorch weight (outputs, inputs).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from qsweep.parameter import BadValueError, Parameter
 
 Alpha = float | str
 AUTO = ("auto", "auto_po2")
-"""What alpha is called where it is computed."""
+"""The names of a computed alpha."""
 
 QKERAS_BITWIDTH = bitwidth(1, 16)
 PO2_BITWIDTH = bitwidth(2, 8)
@@ -62,11 +62,11 @@ QKERAS_THRESHOLD = Parameter(
 
 
 class QKeras(Format):
-    """What QKeras's quantizers have in common."""
+    """The base class of QKeras's quantizers."""
 
     rule: ClassVar[str] = "qkeras"
     code: ClassVar[None] = None
-    is_foreign: ClassVar[bool] = True
+    is_emulated: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ class QKerasTernary(QKeras):
 
     def __post_init__(self) -> None:
         if self.alpha in AUTO and self.threshold != "none":
-            raise BadValueError(f"qkeras_ternary with alpha {self.alpha} has a threshold of its own: leave it out")
+            raise BadValueError(f"qkeras_ternary with alpha {self.alpha} computes its own threshold: leave it out")
 
     @property
     def drifts(self) -> bool:

@@ -41,13 +41,13 @@ HALF = Fraction(1, 2)
 
 
 def quantize_value(x: float, fmt: Format, rounding: str = "nearest", noise: float = 0.0) -> float:
-    """One value rounded into a format: a tensor of one element.
+    """One value rounded to a format, as a tensor of one element.
 
     Args:
         noise: a multiple of 2^-24 in [0, 1), for the stochastic modes.
 
     Raises:
-        ValueError: a format by the rules of another library, whose own results are the reference.
+        ValueError: a format that emulates another library, whose own results are the reference.
     """
     return quantize_group([x], fmt, rounding, [noise])[0]
 
@@ -55,13 +55,13 @@ def quantize_value(x: float, fmt: Format, rounding: str = "nearest", noise: floa
 def quantize_group(
     xs: Sequence[float], fmt: Format, rounding: str = "nearest", noise: Sequence[float] | None = None
 ) -> list[float]:
-    """The values that share one scale, rounded into a format; without a scale, each by itself.
+    """Values that share one scale, rounded to a format; without a scale, each by itself.
 
     Args:
         xs: of `nvfp4` a whole tensor of one row, in blocks of 16; of all others one group.
     """
     if isinstance(fmt, QKeras | KMeans) or getattr(fmt, "compat", "none") != "none":
-        raise ValueError(f"{name_of(fmt)} has the rules of another library: what that gives is its reference")
+        raise ValueError(f"{name_of(fmt)} emulates another library, whose results are its reference")
     drawn = noise if noise is not None else [0.0] * len(xs)
     pairs = list(zip(xs, drawn, strict=True))
     match fmt:
@@ -97,7 +97,7 @@ def place(x: float, elements: ElementType, rounding: str, noise: float) -> float
 
 
 def goes_up(part: Fraction, odd: bool, negative: bool, rounding: str, noise: float) -> bool:
-    """Whether a value goes to its upper neighbour.
+    """Whether a value is rounded to its upper neighbour.
 
     Args:
         part: its distance from the lower neighbour, in [0, 1), of that between the two.
@@ -106,7 +106,7 @@ def goes_up(part: Fraction, odd: bool, negative: bool, rounding: str, noise: flo
     if part == 0:
         return False
     bits = random_bits(rounding)
-    if bits:  # the larger magnitude, by as many bits of the distance as there are random ones
+    if bits:  # the larger magnitude, by as many bits of the distance as there are random bits
         away = 1 - part if negative else part
         grows = math.floor(Fraction(noise) * 2**bits) < math.floor(away * 2**bits)
         return bool(grows != negative)
@@ -128,7 +128,7 @@ def _to_grid(x: float, grid: Grid, rounding: str, noise: float) -> float:
         return ends.get(grid.overflow, x)
     exact = Fraction(x) / Fraction(grid.step)
     lower = math.floor(exact)
-    part = Fraction(float(exact - lower))  # in float64: a scale that is no power of two has made x inexact already
+    part = Fraction(float(exact - lower))  # in float64: a scale that is not a power of two has made x inexact already
     k = lower + goes_up(part, lower % 2 == 1, x < 0, rounding, noise)
     if grid.overflow == "saturate":
         k = min(max(k, grid.lowest), grid.highest)
@@ -139,7 +139,7 @@ def _to_grid(x: float, grid: Grid, rounding: str, noise: float) -> float:
 
 @cache
 def _positive(floating: Floating) -> list[float]:
-    """0 and all values above it, so that the place in the list is the code; then the one that would come next."""
+    """0 and all values above it, so that an index is a code; then the value that would come next."""
     values = [0.0, *(v for v in floating.values() if v > 0)]
     return [*values, values[-1] + math.ldexp(1.0, _exponent(values[-1]) - floating.mantissa)]
 
@@ -166,7 +166,7 @@ def _to_floating(x: float, floating: Floating, rounding: str, noise: float) -> f
 
 
 def _overflow(x: float, floating: Floating, rounding: str) -> float:
-    """What is too large: in a mode that never goes away from zero here, the largest number (IEEE 754-2019, 7.4)."""
+    """The result of overflow; the largest number in modes that round toward zero here (IEEE 754-2019, 7.4)."""
     inward = {"zero": True, "up": x < 0, "down": x > 0}.get(rounding, False)
     return floating.largest if inward and math.isfinite(x) else floating.beyond
 
@@ -175,7 +175,7 @@ def _overflow(x: float, floating: Floating, rounding: str) -> float:
 
 
 def _range(w: float, fmt: Range, rounding: str, noise: float) -> float:
-    """x, and its distance from the lower level, are taken in float32, as the document does; what follows is exact."""
+    """x and its distance from the lower level are computed in float32, as in the source; the rest is exact."""
     if math.isnan(w):
         return w
     per_unit = np.float32(fmt.steps_per_unit)
@@ -216,7 +216,7 @@ def scale_of(xs: Sequence[float], fmt: Block | MX | Uniform | PowerOfTwo) -> flo
 
 
 def fitting(scale: float, magnitude: float) -> float:
-    """A power of two as scale, halved where float32 lacks what has the largest magnitude under it."""
+    """A power of two as scale, halved if float32 cannot hold scale · largest magnitude of an element."""
     return scale if scale * magnitude < 2.0**128 else scale / 2
 
 
@@ -226,13 +226,13 @@ def _exponent(x: float) -> int:
 
 
 def nearest_power(x: float) -> float:
-    """The power of two nearest to x above 0; a tie goes to the larger one."""
+    """The power of two nearest to x, x > 0; a tie goes to the larger one."""
     fraction, exponent = math.frexp(x)
     return math.ldexp(1.0, exponent - (fraction < 0.75))
 
 
 def next_power(x: float) -> float:
-    """The least power of two that is not below x above 0."""
+    """The smallest power of two not below x, x > 0."""
     fraction, exponent = math.frexp(x)
     return math.ldexp(1.0, exponent - (fraction == 0.5))
 
@@ -244,7 +244,7 @@ def _scaled(x: float, scale: float, elements: ElementType, rounding: str, noise:
         return -elements.largest if is_missing else found
 
     near = float(np.float32(element("nearest") * scale))
-    return near if near == x else float(np.float32(element(rounding) * scale))  # what the format has never moves
+    return near if near == x else float(np.float32(element(rounding) * scale))  # representable values never change
 
 
 def _nvfp4(pairs: Sequence[tuple[float, float]], fmt: NVFP4, rounding: str) -> list[float]:
@@ -267,7 +267,7 @@ def _nvfp4(pairs: Sequence[tuple[float, float]], fmt: NVFP4, rounding: str) -> l
 
 
 def _nvfp4_of_nvidia(pairs: Sequence[tuple[float, float]], fmt: NVFP4, rounding: str, largest: float) -> list[float]:
-    """Every operation in float32, as NVIDIA's reference has it."""
+    """Every operation in float32, as in NVIDIA's reference."""
     single, most = np.float32, np.finfo(np.float32).max
     e4m3 = Float(4, 3, saturate=True).elements
     results: list[float] = []
@@ -287,7 +287,7 @@ def _nvfp4_of_nvidia(pairs: Sequence[tuple[float, float]], fmt: NVFP4, rounding:
 
 
 def _between(pairs: Sequence[tuple[float, float]], fmt: Uniform, rounding: str) -> list[float]:
-    """Levels from the least to the greatest value."""
+    """Levels from the smallest to the largest value."""
     xs = [x for x, _ in pairs]
     low, high = (min(xs), max(xs)) if isinstance(fmt.scaling, str) else (-fmt.scaling, fmt.scaling)
     n = fmt.elements.highest
@@ -309,7 +309,7 @@ def _between(pairs: Sequence[tuple[float, float]], fmt: Uniform, rounding: str) 
 
 
 def _sign(x: float, noise: float, fmt: Binary | Ternary, xs: Sequence[float], rounding: str) -> float:
-    """Binary and ternary: what is chosen is -1, 0 or 1."""
+    """Binary and ternary: elements -1, 0 or 1."""
     threshold = fmt.threshold if isinstance(fmt, Ternary) else 0.0
     limit = float(np.float32(0.7 * mean_magnitude(xs))) if isinstance(threshold, str) else threshold
     kept = [v for v in xs if isinstance(fmt, Binary) or abs(v) > limit]

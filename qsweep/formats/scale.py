@@ -15,7 +15,7 @@ class GivenScale:
     """A scale set by the format, so that nothing of it is stored.
 
     Attributes:
-        per: what shares one scale: `tensor`, `channel`, or a number of values.
+        per: which values share one scale: `tensor`, `channel`, or a number of values.
         magnitude: the magnitude set by the format.
         element: the element with this magnitude.
     """
@@ -43,7 +43,7 @@ class GivenEnds:
 
 @dataclass(frozen=True)
 class Ends:
-    """The least and the greatest value of a group; the codes are counted from one to the other."""
+    """The smallest and the largest value of a group; the codes are counted from one to the other."""
 
     kind: ClassVar[str] = "lo and hi, two float32 numbers"
     bits: ClassVar[int] = 2 * FLOAT32
@@ -95,15 +95,15 @@ class E4M3Scale:
 
     @property
     def kind(self) -> str:
-        """What it is, in words."""
+        """A description."""
         return "an e4m3 number" + ", times a float32 of the tensor" * self.of_tensor
 
     @property
     def tensor_bits(self) -> int:
-        """Of the scale that the whole tensor has beside those of its groups."""
+        """The bits of the scale of the whole tensor."""
         return FLOAT32 * self.of_tensor
 
 
 Scale = GivenScale | GivenEnds | Ends | NumberScale | PowerScale | E4M3Scale
-"""Each has `kind`, what it is in words; `bits`, that it takes; `per`, what shares one: `tensor`, `channel` or a number
-of values; and `tensor_bits`, of another scale that the whole tensor has beside them."""
+"""Each has `kind`, a description; its size in `bits`; `per`, which values share one: `tensor`, `channel` or a number of
+values; and `tensor_bits`, the size of an additional scale of the whole tensor."""

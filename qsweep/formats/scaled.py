@@ -3,12 +3,12 @@
 The scale s of a group is computed from its values, x / s is rounded to an element, and the result is element · s. This
 is computed in float64, and the result is rounded to float32 once. Where s is a power of two, only the rounding to an
 element is inexact. A computed scale that no standard defines is halved where a value under it is not representable in
-float32. A group with a NaN or an Inf has no scale, and all of it becomes NaN. A group of zeros does not change, where
+float32. A group with a NaN or an Inf has no scale, and all of it becomes NaN. A group of zeros does not change, if
 the format has a 0.
 
-A scale `drifts` where it follows the values in steps finer than a factor of two, or is the whole magnitude of a value:
-then stored values change while their codes stay the same. With powers of two, an unchanged value kept its place
-on the grid.
+A scale `drifts` if it follows the values in steps finer than a factor of two, or is the whole magnitude of a value:
+then stored values change while their codes stay the same. Under powers of two, an unchanged value also keeps its
+place on the grid.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from qsweep.formats.words import SIGN, Word, power
 from qsweep.parameter import BadValueError, Parameter
 
 MXINT8 = "mxint8"
-"""The part that mxint8 has beside `mx`: near 2^127 its scales were half of those of the standard before."""
+"""A part of the arithmetic that only mxint8 has: near 2^127 its scales once were half those of the standard."""
 
 BLOCK_BITWIDTH = bitwidth(1, 24)
 UNIFORM_BITWIDTH = bitwidth(1, 16)
@@ -59,7 +59,7 @@ Scaling = float | str
 
 
 class Scaled(Format):
-    """Formats whose elements stand under scales of the data."""
+    """Formats whose elements are multiplied by scales."""
 
     @property
     @abstractmethod
@@ -69,7 +69,7 @@ class Scaled(Format):
     @property
     @abstractmethod
     def axis(self) -> Axis:
-        """Of the channels, or along which groups run; `auto` where that is left open."""
+        """The axis of the channels, or along which groups run; `auto` if not set."""
 
     @property
     @abstractmethod
@@ -122,7 +122,7 @@ class Block(Scaled):
         return "exponent" if self.compat == "none" else f"{self.compat} blocks"
 
     @property
-    def is_foreign(self) -> bool:
+    def is_emulated(self) -> bool:
         return self.compat != "none"
 
     @property
@@ -260,7 +260,7 @@ class NVFP4(Scaled):
 
 @dataclass(frozen=True)
 class Uniform(Scaled):
-    """2^B evenly spaced levels from the least to the greatest value; or, `symmetric`, 2^B - 1 around 0.
+    """2^B evenly spaced levels from the smallest to the largest value; or, `symmetric`, 2^B - 1 around 0.
 
     From lo to hi: level k = (lo · (n - k) + hi · k) / n with n = 2^B - 1, so both ends are levels, but 0 need not be.
     Symmetric: k · s with s = max |x| / (2^(B-1) - 1) and |k| ≤ 2^(B-1) - 1, like int8 in hardware.
@@ -276,7 +276,7 @@ class Uniform(Scaled):
     family: ClassVar[str] = "uniform"
     short: ClassVar[str] = "uniform{bitwidth}"
     parameters: ClassVar[tuple[Parameter, ...]] = (UNIFORM_BITWIDTH, SYMMETRIC, SCALING, PER, AXIS)
-    summary: ClassVar[str] = "2^B levels from the least to the greatest value; symmetric: integers times a scale"
+    summary: ClassVar[str] = "2^B levels from the smallest to the largest value; symmetric: integers times a scale"
     examples: ClassVar[tuple[str, ...]] = ("uniform8",)
 
     bitwidth: int
@@ -433,7 +433,7 @@ class PowerOfTwo(Scaled):
 
     @property
     def code(self) -> FloatCode:
-        """A sign, and the power counted from the smallest: there is no customary code."""
+        """A sign, and the power counted from the smallest: there is no standard code."""
         field = self.bitwidth - 1
         return FloatCode(field, 0, "finite", (1 << field) - 1, self.zero)
 
@@ -447,11 +447,11 @@ class PowerOfTwo(Scaled):
 
 
 HALF = 0.5
-"""What `frexp` gives of a power of two."""
+"""The mantissa that `frexp` returns for a power of two."""
 
 
 def _mean_scale(per: Per, scaling: Scaling) -> Scale:
-    """That of signs: the magnitude itself."""
+    """The scale of signs: the magnitude itself."""
     if not isinstance(scaling, str):
         return GivenScale(per, scaling)
     return PowerScale(per) if scaling == "po2" else NumberScale(per)

@@ -59,7 +59,7 @@ BIT = Word("bit", 1, 0, 1, is_signed=False)
 
 
 def word_of(code: Coding) -> Word:
-    """The word of an element with this code, in units of the format's scale where it has one."""
+    """The word of an element with this code, in units of the format's scale if it has one."""
     if isinstance(code, FloatCode):
         return floating(code.bits)
     if (code.least, code.most) in ((-1, 1), (0, 1)):
@@ -74,7 +74,7 @@ HALF = 0.5
 
 
 def as_fixed(word: Word) -> Word:
-    """The fixed-point word that holds all values of a word which is not floating point."""
+    """The fixed-point word that holds all values of a word that is not floating point."""
     if word.kind != "power":
         return fixed(word.lowest, word.highest, word.fraction)
     largest = 1 << (word.highest - word.lowest)

@@ -94,7 +94,7 @@ def _row(name: str, part: str, fmt: Format, before: Values, after: Values, group
         "values": after.size,
         "distinct_before": len(np.unique(before)),
         "distinct": len(np.unique(after)),
-        "bits_a_value": kept.bits_a_value,
+        "bits_a_value": kept.bits_per_value,
         "bits": kept.total_bits,
         "entropy_bits": math.ceil(kept.entropy_bits),
         "sqnr": sqnr(before.astype(np.float64), after.astype(np.float64)),

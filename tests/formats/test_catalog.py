@@ -210,7 +210,7 @@ def test_bits_a_value_count_the_scale_that_a_group_shares() -> None:
         "binary per=64": 1.5,
         "e4m3": 8,
     }
-    assert {name: facts(parse(name)).bits_a_value for name in told} == told
+    assert {name: facts(parse(name)).bits_per_value for name in told} == told
 
 
 def test_formats_without_a_list_have_no_facts_but_their_name_and_step() -> None:

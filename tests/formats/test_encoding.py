@@ -119,7 +119,7 @@ def test_packed_bits_are_codes_and_scales_counted_one_by_one(name: str) -> None:
         expected = counted(name, shape)
         assert (own.kind, own.total_bits) == (CODED, expected), shape
         assert stored_bits(parse(name), shape, contraction(shape)) == expected
-        assert own.bits_a_value == expected / max(values.size, 1)
+        assert own.bits_per_value == expected / max(values.size, 1)
         content = to_file({"w": values}, {"w": groups})
         found = from_file(content)["w"]
         assert (found.shape, found.tobytes()) == (values.shape, values.tobytes())
@@ -139,12 +139,12 @@ def test_packed_bits_are_codes_and_scales_counted_one_by_one(name: str) -> None:
 def test_bits_of_a_value_are_those_of_its_code_and_its_part_of_the_scale(
     name: str, shape: tuple[int, ...], bits_a_value: float
 ) -> None:
-    assert packed(rounded(name, shape), groups_for(name, shape)).bits_a_value == bits_a_value
+    assert packed(rounded(name, shape), groups_for(name, shape)).bits_per_value == bits_a_value
 
 
 @pytest.mark.parametrize("name", ["mxfp4", "nvfp4 tensor_scale=false", "block8 per=16", "binary per=64", "fixed8f6"])
 def test_the_catalog_states_the_bits_that_whole_groups_take(name: str) -> None:
-    assert facts(parse(name)).bits_a_value == packed(rounded(name, (4, 64)), groups_for(name, (4, 64))).bits_a_value
+    assert facts(parse(name)).bits_per_value == packed(rounded(name, (4, 64)), groups_for(name, (4, 64))).bits_per_value
 
 
 @given(

@@ -121,7 +121,7 @@ def test_names_are_read_as_qkeras_writes_them() -> None:
     [
         ("quantized_bits(1,0,1,alpha=auto)", "of one bit has no step to scale"),
         ("quantized_relu(4,0,0.3)", "needs a power of two up to 1"),
-        ("qkeras_ternary(auto,0.5)", "has a threshold of its own"),
+        ("qkeras_ternary(auto,0.5)", "computes its own threshold"),
         ("stochastic_ternary", "needs an alpha, as in 'stochastic_ternary(auto)'"),
         ("quantized_bits(4,0,1,1,1,1,1)", "has more than 6 parameters"),
     ],

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from qsweep.errors import UserError
 from qsweep.formats import Fixed, Float, Float32, Floating, Format, Grid, Range, name_of, parse
-from qsweep.formats.names import CLASSES, FOREIGN_ROUNDINGS, example_of
+from qsweep.formats.names import CLASSES, EMULATED_ROUNDINGS, example_of
 from qsweep.formats.qkeras import QKeras
 from qsweep.formats.reference import quantize_group
 from qsweep.kernels.modes import ModeNumbers
@@ -683,13 +683,13 @@ def test_every_family_rounds_in_all_its_modes_as_its_reference(family: str, monk
     """A family that is half there fails here, not in training."""
     fmt = parse(example_of(family))
     x = some(1, 1, 16)  # one group of every format
-    for mode in [mode for mode in MODES if not fmt.is_foreign or mode in FOREIGN_ROUNDINGS]:
+    for mode in [mode for mode in MODES if not fmt.is_emulated or mode in EMULATED_ROUNDINGS]:
         stack = Stack([fmt], mode)
         noise = noise_like(x[0].expand(stack.draws, 1, 16).squeeze(0)) if stack.draws else None
         found = rounded_together(stack, x, noise)
         assert_same(found, eager(stack, x, noise, monkeypatch), x)
         assert stack.inside(x).shape == stack.same_codes(found, found).shape == x.shape
-        if not fmt.is_foreign and not isinstance(fmt, Float32):
+        if not fmt.is_emulated and not isinstance(fmt, Float32):
             drawn = None if noise is None else noise.flatten().tolist()
             assert found.flatten().tolist() == quantize_group(x.flatten().tolist(), fmt, mode, drawn)
 
