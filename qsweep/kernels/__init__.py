@@ -2,8 +2,8 @@
 
 The bits are those of the tensor operations that run elsewhere (tests compare them): nothing is fused, reordered or
 assumed away (`fastmath` is off), and `numpy` as error model keeps IEEE division. All work in place, because a loop
-whose input and output might overlap is not vectorized: 0.3 instead of 1.8 ns a value.
+whose input and output might overlap is not vectorized: 0.3 instead of 1.8 ns per value.
 
-What belongs together goes into kernels as one NamedTuple, which callers build once: each costs a call about half a
-microsecond, and numba keeps code for one by its module and name, so that it must stand in a file that can be imported.
+Related arguments are passed to kernels as one NamedTuple, which callers build once: each costs about half a microsecond
+per call. Numba caches code by the module and name of a NamedTuple, so it must be defined in an importable file.
 """

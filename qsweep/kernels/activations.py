@@ -1,4 +1,4 @@
-"""Activation functions, forward and back."""
+"""Activation functions, forward and backward."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def masked_relu(x: Floats, mask: Floats) -> None:
 
 @compiled
 def masked_relu_back(error: Floats, output: Floats, mask: Floats) -> None:
-    """The error (P, n) of x from that of `output` = relu(mask · x), in place."""
+    """Turn the error (P, n) of `output` = relu(mask · x) into that of x, in place. An error is a grad_output."""
     for p in range(error.shape[0]):
         for i in range(len(mask)):
             masked = error[p, i] * mask[i]
@@ -25,7 +25,7 @@ def masked_relu_back(error: Floats, output: Floats, mask: Floats) -> None:
 
 @compiled
 def relu(x: Floats, passing: Flags) -> None:
-    """max(x, 0) of values (n,), in place, and where errors pass on their way back: not where x <= 0; NaN stays."""
+    """max(x, 0) of values (n,), in place, and where errors pass backward: not where x <= 0; NaN stays."""
     for i in range(len(x)):
         passing[i] = not x[i] <= ZERO
         x[i] = ZERO if x[i] < ZERO else x[i]
@@ -33,6 +33,6 @@ def relu(x: Floats, passing: Flags) -> None:
 
 @compiled
 def relu_back(error: Floats, passing: Flags) -> None:
-    """The error (n,) of a ReLU's input from that of its output, in place."""
+    """Turn the error (n,) of a ReLU's output into that of its input, in place."""
     for i in range(len(error)):
         error[i] = error[i] if passing[i] else ZERO

@@ -1,7 +1,7 @@
-"""What the kernels of single-example training work on: a chain of dense layers, and the values that pass through it.
+"""The data of single-example training: a chain of linear layers, and the values that pass through it.
 
-The parameters of a trial lie in one array: of each layer a matrix (inputs + 1, outputs), whose last row are the biases,
-the weights of an input that is always 1. Its values too: the inputs of each layer, and that 1 behind them.
+The parameters of a trial are one array: for each layer a matrix (inputs + 1, outputs), whose last row is the biases,
+the weights of an input that is always 1. So are its values: the inputs of each layer, followed by that 1.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from qsweep.kernels.compiled import Doubles, Floats, Integers, called
 
 
 class Batch(NamedTuple):
-    """Examples, one after the other.
+    """Examples, in order.
 
     Attributes:
         images: (T, features), uint8.
-        starts, pixels: those of example t that may be other than 0 are pixels[starts[t]:starts[t + 1]].
+        starts, pixels: the pixels of example t that may be non-zero are pixels[starts[t]:starts[t + 1]].
         labels: (T,).
     """
 
@@ -34,9 +34,9 @@ class Net(NamedTuple):
     Attributes:
         widths: of the input and of each layer.
         output: what follows the last layer (LINEAR, RELU, UNGATED).
-        table: (channels, 256), what a pixel's byte is to the net.
+        table: (channels, 256), the net's input for a pixel's byte.
         lr: the learning rate.
-        rules: what each role rounds to (qsweep.kernels.roles).
+        rules: how each role is rounded (qsweep.kernels.roles).
     """
 
     widths: Integers
@@ -47,7 +47,7 @@ class Net(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """All weights and biases of a trial, and their master copies, or none."""
+    """All weights and biases of a trial, and their master weights, if any."""
 
     weights: Doubles
     masters: Doubles
@@ -57,9 +57,9 @@ class Draws(NamedTuple):
     """Random numbers in [0, 1).
 
     Attributes:
-        numbers: (T, values), or (values,) of one step: of each role that draws, one per parameter or per output of a
+        numbers: (T, values), or (values,) of one step: for each stochastic role, one per parameter or per output of a
             layer.
-        offsets: where those of each role begin; -1 of one that draws none.
+        offsets: where those of each role begin; -1 if it draws none.
     """
 
     numbers: Any
@@ -67,7 +67,7 @@ class Draws(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What each example gave before its step, (T,): whether its label was predicted, its loss, and the prediction."""
+    """Results of each example before its step, (T,): whether its label was predicted, its loss, and the prediction."""
 
     hits: Any
     losses: Doubles
@@ -75,14 +75,14 @@ class Results(NamedTuple):
 
 
 class Room(NamedTuple):
-    """What one example fills.
+    """Buffers for one example.
 
     Attributes:
-        values, errors: of all layers one after the other.
+        values, errors: of all layers in order.
         active: the indices of the values that are not 0.
-        many: how many these are in each layer.
-        reach: (layers, 2), how far parameters reach (`is_within`).
-        moves: (2, parameters), updates, and what they give.
+        many: how many active values each layer has.
+        reach: (layers, 2), bounds of parameters (`is_within`).
+        moves: (2, parameters), updates, and the updated parameters.
     """
 
     values: Doubles
@@ -94,12 +94,12 @@ class Room(NamedTuple):
 
 
 LINEAR, RELU, UNGATED = range(3)
-"""What follows the last layer: nothing, a ReLU, or a ReLU that lets all errors through."""
+"""What follows the last layer: nothing, a ReLU, or a ReLU that passes all errors backward."""
 
 
 @called
 def room(widths: Integers, parameters: int) -> Room:
-    """Room for one example; how far parameters reach is to be looked up."""
+    """Buffers for one example, with the bounds of parameters not yet computed."""
     count = 0
     for width in widths:
         count += width + 1
@@ -111,24 +111,24 @@ def room(widths: Integers, parameters: int) -> Room:
 
 @called
 def part(drawn: Floats, offset: int, start: int, count: int) -> Floats:
-    """Some of a role's draws, where there are any."""
+    """A slice of a role's random numbers, if it has any."""
     return drawn[offset + start : offset + start + count] if offset >= 0 else drawn[:0]
 
 
 @called
 def matrix_of(parameters: Doubles, start: int, inputs: int, outputs: int) -> Doubles:
-    """A layer's parameters; none where there are none."""
+    """A layer's parameters as a matrix; empty if `parameters` is."""
     rows = inputs + 1 if len(parameters) else 0
     return parameters[start : start + rows * outputs].reshape(rows, outputs)
 
 
 @called
 def is_within(limit: float, reach: Doubles, matrix: Doubles, master: Doubles) -> Any:
-    """Whether a layer's parameters surely are below a limit.
+    """Whether a layer's parameters are known to be below a limit.
 
     Args:
-        reach: a bound of their magnitudes, which each step moves on, and what it was when it was last looked up: it is
-            looked up again where that may help.
+        reach: a bound of their magnitudes, which each step raises, and the bound when it was last computed; it is
+            recomputed when that may help.
     """
     if reach[0] >= limit and not reach[0] < 2.0 * reach[1]:
         reach[:] = max(largest_of(matrix), largest_of(master))

@@ -1,4 +1,4 @@
-"""One example's way back through a chain of dense layers: errors from layer to layer, and each layer's step."""
+"""The backward pass of one example through a chain of linear layers: errors layer by layer, and each layer's step."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from qsweep.kernels.roles import (
 )
 
 ROUNDED_UP = 1.0 + 2.0**-20
-"""What keeps a bound one in spite of its own rounding, and of roles in float32."""
+"""A margin that keeps a bound valid despite its own rounding and that of roles in float32."""
 
 
 @called
 def errors_of(outputs: Doubles, label: int, output: int, errors: Doubles) -> float:
-    """The errors at the outputs, o - y, where the ReLU lets them through; and the loss, half the sum of squares."""
+    """The errors at the outputs, o - y, where the ReLU passes them; returns the loss, half the sum of squares."""
     loss = 0.0
     for i in range(len(outputs)):
         error = outputs[i] - (1.0 if i == label else 0.0)
@@ -47,7 +47,7 @@ def errors_of(outputs: Doubles, label: int, output: int, errors: Doubles) -> flo
 
 @called
 def backward(net: Net, parameters: Parameters, draws: Draws, room: Room, counts: Integers) -> bool:
-    """Errors from layer to layer, and each layer's step; whether nothing overflowed."""
+    """Compute errors from layer to layer and take each layer's step; returns whether nothing overflowed."""
     widths, rules, lr = net.widths, net.rules, net.lr
     (weights, masters), (numbers, offsets) = parameters, draws
     values, errors, active, many, reach, moves = room
@@ -74,7 +74,7 @@ def backward(net: Net, parameters: Parameters, draws: Draws, room: Room, counts:
 def _errors_before(
     error: Doubles, chosen: Any, matrix: Doubles, before: Doubles, drawn: Floats, rules: Doubles, counts: Integers
 ) -> bool:
-    """The errors of a layer's inputs, rounded, where the ReLU before it was open; whether none overflowed."""
+    """The errors of a layer's inputs, rounded, where the ReLU before it passes them; whether none overflowed."""
     unit = unit_of(rules, WEIGHT, ERROR)
     before[:] = 0.0
     for j in chosen:
@@ -96,8 +96,8 @@ def _errors_before(
     return True
 
 
-# Within a layer, arguments stay positional: groups of arrays that are taken apart for each layer of each example made a
-# trial 5 to 10 % slower, as numba counts references to what it takes out of a tuple.
+# Within a layer, arguments stay positional: tuples of arrays that are unpacked for each layer of each example made a
+# trial 5 to 10 % slower, as numba counts references to what it unpacks.
 
 
 @called
@@ -105,7 +105,7 @@ def step(
     x: Doubles, error: Doubles, chosen: Any, lr: float, rules: Doubles, matrix: Doubles, master: Doubles, start: int,
     drawn: Any, offsets: Integers, moves: Doubles, reach: Doubles, counts: Integers,
 ) -> Any:  # fmt: skip
-    """The step of a layer's parameters where it moves them; whether nothing overflowed."""
+    """The step of the layer's parameters that change; returns whether nothing overflowed."""
     rows, columns = chosen[:-1], _not_zero(error)
     total = (len(rows) + 1) * len(columns)
     if total == 0:
@@ -144,14 +144,14 @@ def _not_zero(error: Doubles) -> Any:
 
 @called
 def _greatest(values: Doubles, chosen: Any) -> float:
-    """The largest magnitude of some values."""
+    """The largest magnitude of the chosen values."""
     greatest = 0.0
     for i in chosen:
         greatest = max(greatest, abs(values[i]))
     return greatest
 
 
-# What moves lies output by output, an output's weights in the order of their rows; all biases come last.
+# Parameters that change are stored output by output, an output's weights in the order of their rows; biases come last.
 
 
 @called
@@ -169,7 +169,7 @@ def _gradients(x: Doubles, error: Doubles, rows: Any, columns: Any, moved: Doubl
 def _wide_gradients(
     x: Doubles, error: Doubles, rows: Any, columns: Any, moved: Doubles, drawn: Floats, rules: Doubles
 ) -> None:
-    """The same where a float64 may not hold them, rounded."""
+    """The same if a float64 may not hold them, rounded."""
     unit, at = unit_of(rules, ACTIVATION, ERROR), 0
     for column in columns:
         own = steps_of(error[column], rules, ERROR)
@@ -184,7 +184,7 @@ def _wide_gradients(
 
 @called
 def _taken(drawn: Floats, offset: int, rows: Any, columns: Any, start: int, matrix: Doubles) -> Floats:
-    """A role's draws of what moves, where there are any."""
+    """A role's random numbers for the parameters that change, if it has any."""
     if offset < 0:
         return drawn[:0]
     (last, outputs), at = matrix.shape, 0
@@ -214,7 +214,7 @@ def _replace(
     moved: Doubles, after: Doubles, rows: Any, columns: Any, matrix: Doubles, master: Doubles, start: int,
     rules: Doubles, drawn: Any, offsets: Integers, counts: Integers,
 ) -> None:  # fmt: skip
-    """Subtract from the master, or from weights and biases, and round what that gives."""
+    """Subtract the updates from the master weights, or from weights and biases, and round the result."""
     copies = master if len(master) else matrix
     _take(copies, rows, columns, after)
     for k in range(len(moved)):
@@ -232,7 +232,7 @@ def _replace(
 
 @called
 def _take(copies: Doubles, rows: Any, columns: Any, values: Doubles) -> None:
-    """The parameters that move."""
+    """Gather the parameters that change."""
     count, biases, last = len(rows), len(rows) * len(columns), len(copies) - 1
     for c in range(len(columns)):
         column = columns[c]
@@ -252,7 +252,7 @@ def _put(
     bias: Any,
     counts: Integers,
 ) -> None:
-    """Put what was moved into its place, and count the moves."""
+    """Write the changed parameters back, and count the changes."""
     count, biases, last = len(rows), len(rows) * len(columns), len(copies) - 1
     if counts.size:
         before = np.empty(len(after))

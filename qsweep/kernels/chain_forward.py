@@ -1,4 +1,4 @@
-"""One example on its way through a chain of dense layers: from its pixels to the outputs."""
+"""The forward pass of one example through a chain of linear layers: from its pixels to the outputs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from qsweep.kernels.roles import ACTIVATION, EXACT, WEIGHT, from_units, overflow
 
 @called
 def take_pixels(image: Any, pixels: Any, table: Doubles, values: Doubles, active: Any) -> int:
-    """The values of some pixels; the indices of those that are not 0, and of the 1 behind them; how many these are."""
+    """Write the values of pixels, and the indices of non-zero ones and of the 1 after them; how many indices."""
     count, size = 0, len(image) // len(table)
     for i in pixels:
         values[i] = table[i // size, image[i]] if len(table) > 1 else table[0, image[i]]
-        active[count] = i  # overwritten by the next one where it is 0: no branch to guess
+        active[count] = i  # overwritten by the next one if it is 0: no branch to mispredict
         count += values[i] != 0.0
     active[count], values[len(image)] = len(image), 1.0
     return count + 1
@@ -25,7 +25,7 @@ def take_pixels(image: Any, pixels: Any, table: Doubles, values: Doubles, active
 
 @called
 def forward(net: Net, parameters: Parameters, draws: Draws, room: Room, counts: Integers) -> bool:
-    """Whether no sum overflowed."""
+    """Compute all layers; returns whether no sum overflowed."""
     widths, rules = net.widths, net.rules
     (weights, masters), (numbers, offsets) = parameters, draws
     values, active, many, reach, output = room.values, room.active, room.many, room.reach, net.output
@@ -56,7 +56,7 @@ def forward(net: Net, parameters: Parameters, draws: Draws, room: Room, counts: 
 
 @called
 def _sum(x: Doubles, chosen: Any) -> float:
-    """Of the magnitudes of some values."""
+    """The sum of the chosen magnitudes."""
     total = 0.0
     for j in chosen:
         total += abs(x[j])
@@ -65,7 +65,7 @@ def _sum(x: Doubles, chosen: Any) -> float:
 
 @called
 def _products(x: Doubles, chosen: Any, matrix: Doubles, out: Doubles) -> None:
-    """A layer's sums of products, in the order of its inputs; four at a time, as a loop over outputs has its price."""
+    """A layer's sums of products, in the order of its inputs; four at a time, as a loop over outputs has overhead."""
     out[:] = 0.0
     whole = len(chosen) // 4 * 4
     for k in range(0, whole, 4):
@@ -83,7 +83,7 @@ def _products(x: Doubles, chosen: Any, matrix: Doubles, out: Doubles) -> None:
 def _wide_products(
     x: Doubles, chosen: Any, matrix: Doubles, out: Doubles, drawn: Floats, rules: Doubles, counts: Integers
 ) -> bool:
-    """The same where a float64 may not hold the sums, rounded; whether none overflowed."""
+    """The same if a float64 may not hold the sums, rounded; returns whether none overflowed."""
     _products(x, chosen, matrix, out)
     unit = unit_of(rules, ACTIVATION, WEIGHT)
     largest = 0.0

@@ -1,4 +1,4 @@
-"""What all kernels have in common: how they are compiled, their arrays, and the bits of a number as an integer."""
+"""Shared by all kernels: compilation, array types, and the bits of a number as an integer."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile at the first call and keep the code beside this file or in the user's cache, where one can be written."""
+    """Compile at the first call, and cache the code next to this file or in the user's cache, if either is writable."""
     try:
         kernel = njit(function, cache=True, error_model="numpy")
     except RuntimeError:  # numba found no folder to write to
         return njit(function, error_model="numpy")
-    # numba knows kept code by the size and date of the file that its function stands in; what that calls may stand in
-    # another one, and installed files may all have one date.
+    # numba validates cached code by the size and date of the function's file; what it calls may be in another file,
+    # and installed files may all have the same date.
     kernel._cache._cache_file._source_stamp = _digest()
     return kernel
 
 
 @cache
 def _digest() -> str:
-    """Of the text of all kernels."""
+    """A hash of the source of all kernels."""
     texts = (path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
     return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
 def called(function: Callable[..., Any]) -> Any:
-    """Compile what kernels call, with them."""
+    """Compile a function together with the kernels that call it."""
     return njit(function, error_model="numpy")
 
 
@@ -74,6 +74,6 @@ float_of_bits: Any = intrinsic(_float_of_bits)
 
 @njit(inline="always")
 def copy(source: Floats, target: Floats) -> None:
-    """Values of one row into another that lies apart."""
+    """Copy values of one row to another that does not overlap."""
     for i in range(len(source)):
         target[i] = source[i]

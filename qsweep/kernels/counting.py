@@ -1,4 +1,4 @@
-"""Counts that say why a trial learns or does not."""
+"""Counts that explain why a trial learns or does not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HASH = np.int64(2654435761)
 
 @compiled
 def outside(w: Floats, low: float, high: float) -> int:
-    """How many of the values (n,) lie below `low` or above `high`."""
+    """How many of the values (n,) are below `low` or above `high`."""
     count = 0
     for i in range(len(w)):
         count += (w[i] < low) | (w[i] > high)
@@ -23,7 +23,7 @@ def outside(w: Floats, low: float, high: float) -> int:
 
 @compiled
 def moves(before: Floats, after: Floats, updates: Floats) -> tuple[int, int]:
-    """How many updates are not 0, and how many of them left the value alone."""
+    """How many updates are non-zero, and how many of them did not change the value."""
     moving, stalled = 0, 0
     for i in range(len(before)):
         moves = updates[i] != ZERO
@@ -34,12 +34,12 @@ def moves(before: Floats, after: Floats, updates: Floats) -> tuple[int, int]:
 
 @compiled
 def distinct(values: Floats, slots: Any, found: int) -> int:
-    """Add values to a set by open addressing; how many are in it then, or one more than half of its slots.
+    """Add values to a set by open addressing; returns its size, at most one more than half of its slots.
 
     Args:
         values: (n,).
         slots: the set, int64, of 2^17 slots with -1 for an empty one; NaN counts by its bits, -0 as 0.
-        found: how many are in it already.
+        found: its size before.
     """
     patterns = values.view(np.uint32)
     mask = len(slots) - 1

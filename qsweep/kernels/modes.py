@@ -24,7 +24,7 @@ class ModeNumbers(NamedTuple):
 
 
 NEAREST, STOCHASTIC = ModeNumbers(0, 1.0), ModeNumbers(1, 1.0)
-"""The usual modes. Kernels write their loops out for them, as a constant mode lets a loop be vectorized."""
+"""The common modes. Kernels have separate loops for them, as a loop with a constant mode can be vectorized."""
 
 Operation = Callable[..., Any]
 
@@ -39,13 +39,13 @@ def rounding(
 
     Args:
         to_even: the nearest integer, a tie to the even one.
-        as_float: 1 or 0 of a condition, to be added to floats of either width.
-        signed: a magnitude with the sign of a number. The sign of 0 is open, as all callers overwrite it.
+        as_float: 1 or 0 for a condition, to be added to floats of either width.
+        signed: a magnitude with the sign of a number. The sign of 0 is undefined, as all callers overwrite it.
         drawn: the random number of value `i` in `noise`.
     """
 
     def rounded(t: Any, noise: Any, i: Any, mode: ModeNumbers) -> Any:
-        """The integer that t goes to, float32 or float64 as t is; only modes that draw look at the noise, in [0, 1)."""
+        """t rounded to an integer, in its dtype, float32 or float64; only stochastic modes read noise, in [0, 1)."""
         if mode.number == 0:
             return to_even(t)
         if mode.number == 1:
@@ -80,4 +80,4 @@ def _drawn(noise: Floats, i: int) -> Any:
 
 
 rounded: Any = njit(rounding(np.rint, np.floor, np.ceil, np.trunc, np.float32, _signed, _drawn), inline="always")
-"""That of kernels: t is a number, the noise an array, which may be empty where a mode does not draw."""
+"""For kernels: t is a number, the noise an array, which may be empty if the mode is not stochastic."""

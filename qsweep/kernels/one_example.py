@@ -1,10 +1,11 @@
-"""Training on one example at a time: a chain of dense layers, each role in fixed point or in float32.
+"""Training on one example at a time: a chain of linear layers, each role in fixed point or in float32.
 
-Numbers are float64 that hold multiples of a step. A sum of products of two fixed-point roles is exact: it is taken in
-float64 where the magnitudes stay below 2^53 units, in int64 where they do not, and from 2^62 on it overflows. What is 0
-(pixels, activations behind a ReLU, errors that it blocks) takes no part: its products are exactly 0.
+Numbers are float64 that hold multiples of a step. A sum of products of two fixed-point roles is exact: it is computed
+in float64 while magnitudes stay below 2^53 units, otherwise in int64, and it overflows from 2^62 on. Zeros (pixels,
+activations after a ReLU, errors that it blocks) are skipped: their products are exactly 0. An error is the gradient of
+the loss by a layer's output, its grad_output.
 
-`chain` has what these kernels work on, `chain_forward` and `chain_back` an example's way through the net and back.
+`chain` has the data types, `chain_forward` and `chain_back` the forward and the backward pass.
 """
 
 from __future__ import annotations
@@ -20,24 +21,24 @@ from qsweep.kernels.compiled import Doubles, Integers, compiled
 from qsweep.kernels.roles import round_role
 
 DONE, NOT_FINITE, OVERFLOW = range(3)
-"""How a course ends."""
+"""How training ends."""
 
 
 @compiled
 def train(
     batch: Batch, net: Net, parameters: Parameters, draws: Draws, watched: int, results: Results, counts: Integers
 ) -> tuple[int, int]:
-    """Train one trial on some examples in turn, in place.
+    """Train one trial on examples one by one, in place.
 
     Args:
         watched: the first of the steps that are counted.
 
     Returns:
-        How it ended (DONE, NOT_FINITE, OVERFLOW), and the step that it ended at.
+        How it ended (DONE, NOT_FINITE, OVERFLOW), and at which step.
     """
     own, nothing = room(net.widths, len(parameters.weights)), np.empty((len(net.rules), 0), np.int64)
     last = len(own.values) - net.widths[-1] - 1
-    # Taken out once, as each time costs.
+    # Unpacked once: each attribute access in the loop costs time.
     images, starts, all_pixels, labels = batch
     hits, losses, predicted = results
     values, active, many, table, output = own.values, own.active, own.many, net.table, net.output
@@ -45,24 +46,24 @@ def train(
     outputs, errors = own.values[last:-1], own.errors[last:-1]
     for t in range(len(labels)):
         drawn, label = Draws(numbers[t], offsets), labels[t]
-        told = counts if t >= watched else nothing
+        own_counts = counts if t >= watched else nothing
         pixels = all_pixels[starts[t] : starts[t + 1]]
         many[0] = take_pixels(images[t], pixels, table, values, active)
-        if not forward(net, parameters, drawn, own, told):
+        if not forward(net, parameters, drawn, own, own_counts):
             return OVERFLOW, t
         predicted[t] = first_largest(outputs)
         hits[t] = predicted[t] == label
         losses[t] = errors_of(outputs, label, output, errors)
         if not np.isfinite(losses[t]):
             return NOT_FINITE, t
-        if not backward(net, parameters, drawn, own, told):
+        if not backward(net, parameters, drawn, own, own_counts):
             return OVERFLOW, t
     return DONE, len(labels)
 
 
 @compiled
 def evaluate(batch: Batch, net: Net, weights: Doubles, results: Results) -> None:
-    """The same without a step; no rule draws."""
+    """The forward pass alone, for each example; no rule is stochastic."""
     own, nothing = room(net.widths, 0), np.empty((len(net.rules), 0), np.int64)
     parameters, drawn = Parameters(weights, weights[:0]), Draws(np.empty(0, np.float32), np.full(len(net.rules), -1))
     last = len(own.values) - net.widths[-1] - 1
@@ -78,7 +79,7 @@ def evaluate(batch: Batch, net: Net, weights: Doubles, results: Results) -> None
 
 @compiled
 def find_pixels(images: Any, is_dense: bool, starts: Integers, pixels: Any) -> None:
-    """The pixels of each image that are not 0, or all of them: what `train` takes."""
+    """The non-zero pixels of each image, or all of them, as `train` takes them."""
     count = 0
     for t in range(len(images)):
         starts[t] = count

@@ -1,8 +1,8 @@
 """The formula of each optimizer, and the kernels that take a step with it.
 
-A formula is written once, in + − × ÷ and `sqrt`, and runs both ways: compiled, on one float32 after the other, and on
+A formula is written once, in + − × ÷ and `sqrt`, and runs both compiled, on one float32 after the other, and on
 whole tensors where no kernel runs. It never uses fused forms (torch's `add(alpha=)`, lerp, addcmul), which round once
-where these operations round twice. So both give the same bits, and the bits of a row depend on that row alone.
+where these operations round twice. So both compute the same bits, and the bits of a row depend on that row alone.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Formula:
     """How one optimizer turns gradients into directions.
 
     Attributes:
-        direction: (gradient, memory, numbers) → (direction, memory). The gradient has weight decay in it; the direction
-            is multiplied by the learning rate afterwards. The memory is as the optimizer's declaration lists it, 0
+        direction: (gradient, memory, numbers) → (direction, memory). The gradient includes weight decay; the direction
+            is multiplied by the learning rate afterwards. The memory is in the order of the optimizer's declaration, 0
             before the first step.
         numbers: (the optimizer's settings, step) → what `direction` computes with, in float64, rounded once to float32.
             Steps count from 1.
@@ -39,7 +39,7 @@ class Formula:
 
 
 def sqrt(x: Any) -> Any:
-    """The square root of a tensor, correctly rounded: eager float32 `sqrt` is not everywhere."""
+    """The square root of a tensor, correctly rounded: eager float32 `sqrt` is not on all devices."""
     return x.double().sqrt().float()
 
 
@@ -49,7 +49,7 @@ def _compiled_sqrt(x: Any) -> Any:
 
 
 def power(base: float, exponent: int) -> float:
-    """base^exponent by repeated squaring: `pow` of the C library is not the same everywhere."""
+    """base^exponent by repeated squaring: the C library's `pow` varies between platforms."""
     result = 1.0
     while exponent:
         if exponent & 1:
@@ -64,7 +64,7 @@ def power(base: float, exponent: int) -> float:
 
 @register_jitable
 def sgd(gradient: Number, memory: Numbers, numbers: Numbers) -> tuple[Number, Numbers]:
-    """Gradient descent; momentum as in PyTorch: v = μ·v + g, without dampening. Nothing is kept where μ is 0."""
+    """Gradient descent; momentum as in PyTorch: v = μ·v + g, without dampening. Nothing is kept if μ is 0."""
     if len(memory) == 0:
         return gradient, memory
     velocity = memory[0] * numbers[0] + gradient
@@ -116,7 +116,7 @@ FORMULAS = {
 
 
 class Hyperparameters(NamedTuple):
-    """What the kernels compute with, of P trials: float32 (P,).
+    """The numbers that kernels compute with, of P trials: float32 (P,).
 
     Attributes:
         lr, decay: learning rates and weight decay.
@@ -136,11 +136,11 @@ def kernel_of(formula: Formula) -> Callable[..., None]:
     def step(
         w: Floats, g: Floats, memory: tuple[Floats, ...], first: int, own: Hyperparameters, subtract: bool
     ) -> None:
-        """Take a step with weights `w`, or put the update in the place of the gradients.
+        """Take a step with weights `w`, or replace the gradients with the updates.
 
         Args:
-            w, g, memory: rows (R, n) of weights, gradients and what is remembered, contiguous.
-            first: number of the trial of row 0.
+            w, g, memory: rows (R, n) of weights, gradients and the optimizer's memory, contiguous.
+            first: the trial of row 0.
         """
         for p in range(w.shape[0]):
             lr, decay, numbers = own.lr[first + p], own.decay[first + p], _at(own.numbers, first + p)
@@ -160,7 +160,7 @@ def _decayed(w: np.float32, g: np.float32, decay: np.float32) -> np.float32:
     return g + w * decay if decay != ZERO else g
 
 
-# Of tuples with as many arrays as an optimizer has: numba unrolls a recursion over a tuple, but no loop over one.
+# For tuples with as many arrays as an optimizer has: numba unrolls recursion over a tuple, but not a loop over one.
 
 
 def _at(arrays: Any, where: Any) -> Any: ...

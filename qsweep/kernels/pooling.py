@@ -1,4 +1,4 @@
-"""Max-pooling of images that lie channels-last, in windows of 2×2 that do not overlap."""
+"""Max-pooling of channels-last images in non-overlapping windows of 2×2."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from numba import njit
 
 from qsweep.kernels.compiled import ZERO, Floats, compiled
 
-# The index within a window is a byte and the channels are the inner loop: 0.6 ns a value, where the int64 of PyTorch's
-# own takes 1.6.
+# The index within a window is a byte and the channels are the inner loop: 0.6 ns per value, compared with
+# 1.6 ns for PyTorch's int64 indices.
 
 
 @compiled
@@ -35,14 +35,14 @@ def _window(a: Floats, b: Floats, c: Floats, d: Floats, out: Floats, chosen: Any
 
 @njit(inline="always")
 def _larger(best: Any, which: Any, value: Any, index: Any) -> Any:
-    """The first of equal values stays, as PyTorch has it; the last NaN counts."""
+    """Of equal values the first is chosen, as in PyTorch; of NaNs the last."""
     is_larger = (value > best) | (value != value)
     return (value if is_larger else best), (index if is_larger else which)
 
 
 @compiled
 def largest_back(error: Floats, chosen: Any, out: Floats) -> None:
-    """The errors (N, H, W, C) of `largest`'s input: those of its output where they were chosen, else 0."""
+    """The errors (N, H, W, C) of `largest`'s input: those of its output for the chosen values, else 0."""
     for n in range(out.shape[0]):
         for h in range(error.shape[1]):
             for w in range(error.shape[2]):

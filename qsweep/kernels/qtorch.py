@@ -1,4 +1,4 @@
-"""QPyTorch's rounding, by its own rules (qsweep.rounding.qtorch has them as tensor operations)."""
+"""QPyTorch's rounding, bit for bit (qsweep.rounding.qtorch has it as tensor operations)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qsweep.kernels.compiled import Floats, Integers, compiled, copy, float_of_p
 
 SIGN, EXPONENT, FRACTION = np.int32(-(2**31)), np.int32(0x7F800000), np.int32(0x007FFFFF)
 DRAWS = np.float32(2.0**24)
-"""Values that a random number can have."""
+"""How many values a random number can have."""
 
 
 class Floatings(NamedTuple):
@@ -50,7 +50,7 @@ def to_blocks(w: Floats, out: Floats, noise: Floats, first: int, width: int, bit
 
 @njit(inline="always")
 def _largest_exponent(patterns: Any) -> np.int32:
-    """The exponent of the largest magnitude, where it stands among the bits."""
+    """The exponent of the largest magnitude, in its place among the bits."""
     largest = np.int32(0)
     for i in range(len(patterns)):
         exponent = patterns[i] & EXPONENT
@@ -74,7 +74,7 @@ def _block(row: Floats, noise: Floats, mantissa: np.int32, top: np.int32, kept: 
 
 @njit(inline="always")
 def _within(moved: np.float32, top: np.int32, kept: np.int32) -> Any:
-    """The largest magnitude in place of what has a larger exponent."""
+    """The largest magnitude instead of values with a larger exponent."""
     found = pattern_of(moved)
     return float_of_pattern((found & SIGN) | top | kept if (found & EXPONENT) > top else found)
 
@@ -108,7 +108,7 @@ def _floating(row: Floats, noise: Floats, one: Floatings, nearest: bool) -> None
 
 @njit(inline="always")
 def _cut(bits: np.int32, mantissa: np.int32, noise: Floats, i: int, nearest: bool) -> Any:
-    """A float32 pattern cut to mantissa bits after half of what is cut, or a random part of it, was added."""
+    """A float32 pattern truncated to `mantissa` bits after adding half of the last bit kept, or a random part of it."""
     mask = (np.int32(1) << (np.int32(23) - mantissa)) - np.int32(1)
     if nearest:
         added = np.int32(1) << (np.int32(22) - mantissa) if mantissa < 23 else np.int32(0)
@@ -119,7 +119,7 @@ def _cut(bits: np.int32, mantissa: np.int32, noise: Floats, i: int, nearest: boo
 
 @njit(inline="always")
 def _kept(mantissa: np.int32) -> Any:
-    """The fraction of all ones in so many bits."""
+    """A fraction whose first `mantissa` bits are ones."""
     return FRACTION & ~((np.int32(1) << (np.int32(23) - mantissa)) - np.int32(1))
 
 

@@ -1,4 +1,4 @@
-"""Random bits: Philox, counter-based, so that any draw can be made by itself."""
+"""Random bits by Philox, a counter-based generator, so that each draw is independent of all others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qsweep.kernels.compiled import Floats, compiled
 MULTIPLIERS = np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157)
 WEYL = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B)
 WORDS = 1024
-"""Random words that are drawn before they become numbers: few enough to stay in the first-level cache."""
+"""Random words drawn at a time before conversion to numbers: few enough to stay in the first-level cache."""
 LOW_24_BITS, SHARE = np.int32(0xFFFFFF), np.float32(2.0**-24)
 
 
@@ -23,12 +23,12 @@ def uniforms(out: Floats, key: Any) -> None:
     """Multiples of 2^-24 in [0, 1) from Philox4x64-10 (Salmon et al. 2011), as numpy's bit generator of that name.
 
     Args:
-        out: filled from its beginning on: 8 numbers a block, two from each of its words, the low half first.
+        out: filled from the beginning: 8 numbers per block, two from each of its words, the low half first.
         key: two words, uint64. The counter of the first block is 1.
     """
     words = np.empty(WORDS, np.uint64)
     halves = words.view(np.int32)
-    for start in range(0, len(out), 2 * WORDS):  # words first, numbers after them: only so are both loops fast
+    for start in range(0, len(out), 2 * WORDS):  # all words first, then numbers: both loops are only fast if separate
         numbers = out[start : start + 2 * WORDS]
         for block in range((len(numbers) + 7) // 8):
             _philox(words[block * 4 : block * 4 + 4], np.uint64(start // 8 + block + 1), key[0], key[1])

@@ -1,5 +1,5 @@
-"""How the values of a role are rounded where trials train on one example at a time: in fixed point of any width, or in
-float32. Numbers are float64 that hold multiples of the role's step."""
+"""Rounding the values of a role when training on one example at a time: to fixed point of any width, or to float32.
+Numbers are float64 that hold multiples of the role's step."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from qsweep.kernels.compiled import Doubles, Floats, Integers, called
 from qsweep.kernels.modes import NEAREST, STOCHASTIC, ModeNumbers, rounded
 
 WEIGHT, BIAS, ACTIVATION, ERROR, GRADIENT, UPDATE, MASTER = (np.int64(i) for i in range(7))
-"""Rows of the rules, the offsets and the counts: one a role. Of a type: for a plain number each function would be
-compiled anew."""
+"""Rows of the rules, the offsets and the counts: one per role. They are int64: for Python integers each function would
+be recompiled."""
 IS_FIXED, STEP, LOWEST, HIGHEST, MODE, SHARES = range(6)
-"""Columns of the rules: whether a role is in fixed point (else float32), its step (else 0), the least and the greatest
+"""Columns of the rules: whether a role is in fixed point (else float32), its step (else 0), the lowest and the highest
 integer, the number of the rounding mode (qsweep.rounding.modes) and its shares."""
 SEEN, CLIPPED, ZEROS, MOVES, STALLED = range(5)
-"""Columns of the counts: values other than 0 that are rounded, those beyond the ends, those that become 0; updates
-other than 0 of what is kept, and those that left it as it was."""
+"""Columns of the counts: rounded non-zero values, those out of range, those that became 0; non-zero updates of stored
+values, and those lost to rounding."""
 EXACT, WIDE = 2.0**53, 2.0**62
-"""From how many units on a float64, an accumulator of 64 bits, no longer holds a sum."""
+"""How many units a sum may reach at most in a float64, and in a 64-bit accumulator."""
 
 
 @called
 def unit_of(rules: Doubles, one: Any, other: Any) -> Any:
-    """The unit of products of two roles, in which they are integers; Inf where one is no fixed point."""
+    """The unit of products of two roles, in which they are integers; Inf if one is not fixed point."""
     return rules[one, STEP] * rules[other, STEP] if rules[one, IS_FIXED] and rules[other, IS_FIXED] else np.inf
 
 
 @called
 def overflows(largest: float, unit: float, rules: Doubles, role: Any) -> Any:
-    """Whether magnitudes are too many units for the accumulator, or too many steps for the role that takes them."""
+    """Whether magnitudes have too many units for the accumulator, or too many steps for their role."""
     return np.inf > unit <= largest / WIDE or (rules[role, IS_FIXED] > 0.0 and largest >= EXACT * rules[role, STEP])
 
 
@@ -47,7 +47,7 @@ def total_step(rules: Doubles) -> float:
 
 @called
 def finest_step(rules: Doubles) -> float:
-    """The least step of the parameters; Inf where all are float32."""
+    """The finest step of the parameters; Inf if all are float32."""
     finest = np.inf
     for role in (WEIGHT, BIAS, MASTER):
         finest = min(finest, rules[role, STEP]) if rules[role, IS_FIXED] else finest
@@ -56,8 +56,8 @@ def finest_step(rules: Doubles) -> float:
 
 @called
 def stays_on(rules: Doubles) -> Any:
-    """Whether weights and biases are some still when an update is subtracted from them: steps of one are steps of the
-    other, and there are no ends."""
+    """Whether weights and biases stay representable when an update is subtracted: its step is a multiple of theirs, and
+    their range is unbounded."""
     is_fixed = rules[WEIGHT, IS_FIXED] > 0.0 and rules[BIAS, IS_FIXED] > 0.0 and rules[UPDATE, IS_FIXED] > 0.0
     has_ends = min(rules[WEIGHT, HIGHEST], rules[BIAS, HIGHEST]) < np.inf
     return is_fixed and not has_ends and rules[UPDATE, STEP] >= max(rules[WEIGHT, STEP], rules[BIAS, STEP])
@@ -77,7 +77,7 @@ def steps_of(value: float, rules: Doubles, role: Any) -> Any:
 
 @called
 def round_role(values: Doubles, drawn: Floats, rules: Doubles, role: Any, counts: Integers) -> None:
-    """Round the values of a role, in place, and count what that does where it is counted."""
+    """Round the values of a role in place; count clipped values and zeros if `counts` is not empty."""
     if counts.size:
         _count(values, rules, role, counts, 1)
     mode = mode_of(rules, role)
@@ -96,7 +96,7 @@ def round_role(values: Doubles, drawn: Floats, rules: Doubles, role: Any, counts
 
 @njit(inline="always")
 def _fix(values: Doubles, drawn: Floats, rules: Doubles, role: Any, mode: ModeNumbers) -> None:
-    """Written out for the usual modes above, as constants let the loop be vectorized."""
+    """Called with constants for the common modes above, so that the loop is vectorized."""
     step, low, high = rules[role, STEP], rules[role, LOWEST], rules[role, HIGHEST]
     inverse = 1.0 / step
     for i in range(len(values)):
@@ -108,7 +108,7 @@ def _fix(values: Doubles, drawn: Floats, rules: Doubles, role: Any, mode: ModeNu
 
 @called
 def _count(values: Doubles, rules: Doubles, role: Any, counts: Integers, sign: int) -> None:
-    """Before the rounding what is not 0, and what it will clip; after it, what is not 0 is no longer missing."""
+    """Before rounding (sign 1) count non-zero and out-of-range values; after it (-1) subtract those still non-zero."""
     low, high = rules[role, LOWEST] * rules[role, STEP], rules[role, HIGHEST] * rules[role, STEP]
     some, beyond = 0, 0
     for i in range(len(values)):
@@ -122,7 +122,7 @@ def _count(values: Doubles, rules: Doubles, role: Any, counts: Integers, sign: i
 
 @called
 def from_units(total: int, unit: float, drawn: Floats, i: int, rules: Doubles, role: Any) -> Any:
-    """An accumulator's units in the format of a role."""
+    """Round an accumulator's units to the format of a role."""
     if not rules[role, IS_FIXED]:
         return np.float64(np.float32(np.float64(total) * unit))
     shift, reached = 0, unit
@@ -138,8 +138,8 @@ def from_units(total: int, unit: float, drawn: Floats, i: int, rules: Doubles, r
 
 @called
 def goes_up(whole: int, part: float, drawn: Floats, i: int, mode: ModeNumbers) -> Any:
-    """Whether `whole` + `part`, `part` in [0, 1), goes to the integer above: qsweep.kernels.modes.rounded, of what a
-    float64 would not hold."""
+    """Whether `whole` + `part`, `part` in [0, 1), is rounded up: qsweep.kernels.modes.rounded for numbers that a
+    float64 cannot hold."""
     negative, (number, shares) = whole < 0, mode
     if number == 0:
         return part > 0.5 or (part == 0.5 and whole & 1 == 1)
@@ -153,6 +153,6 @@ def goes_up(whole: int, part: float, drawn: Floats, i: int, mode: ModeNumbers) -
         return False
     if number == 5:
         return part > 0.5 or (part == 0.5 and not negative)
-    if negative:  # the magnitude's part is what is missing to the next integer
+    if negative:  # the fraction of the magnitude is 1 - part
         return part > 0.0 and not np.floor(drawn[i] * shares) < np.floor((1.0 - part) * shares)
     return np.floor(drawn[i] * shares) < np.floor(part * shares)

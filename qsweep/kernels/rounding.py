@@ -1,4 +1,4 @@
-"""Rounding: to the range of document 000, to integers and to floating point under scales, and the scales of blocks."""
+"""Rounding to qsweep.formats.Range, and to integers and floating point under scales; the scales of blocks."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from qsweep.kernels.compiled import (
 from qsweep.kernels.modes import NEAREST, STOCHASTIC, ModeNumbers, rounded
 
 FARTHEST = 160
-"""No exponent of a float32 under a scale is larger; Inf would have 1024."""
+"""No exponent of a float32 divided by a scale is larger, except 1024 for Inf."""
 INFINITE = np.int32(0x7F800000)
 """The bits of an infinite float32."""
 TOO_LARGE = 2.0**128
-"""The first power of two that float32 lacks."""
+"""The smallest power of two out of range of float32."""
 SIGN = np.int64(-(2**63))
-"""The sign of a float64 among its bits."""
+"""The sign bit of a float64."""
 LEAST = 2.0**-126
-"""The least float32 that is no subnormal."""
+"""The smallest normal float32."""
 SATURATE, WRAP, UNBOUNDED = range(3)
-"""What becomes of integers beyond the ends of a grid: the nearest end, their lowest bits, or nothing."""
+"""What integers out of range of a grid become: the nearest end, their lowest bits, or themselves."""
 CHUNK = 8192
-"""Values that are copied before they are rounded where they lie: few enough to stay in the first-level cache."""
+"""How many values are copied before they are rounded in place: few enough to stay in the first-level cache."""
 
 
 class Ranges(NamedTuple):
-    """What qsweep.formats.Range has of its own: of P trials as arrays (P,), or of one as numbers; all float32.
+    """The parameters of qsweep.formats.Range: of P trials as arrays (P,), or of one as numbers; all float32.
 
     Attributes:
         per_unit: steps per 1.
         lowest, highest: the integers at the ends.
-        zeroless: 1 where 0 is no level, else 0.
+        zeroless: 1 if 0 is not a level, else 0.
     """
 
     per_unit: Any
@@ -54,11 +54,11 @@ class Ranges(NamedTuple):
 
 
 class Grids(NamedTuple):
-    """What qsweep.formats.Grid has of its own: of P trials as arrays (P,), or of one as numbers; the ends are float64.
+    """The parameters of qsweep.formats.Grid: of P trials as arrays (P,), or of one as numbers; the ends are float64.
 
     Attributes:
         lowest, highest: the integers at the ends.
-        overflow: what becomes of integers beyond them, the same for all: SATURATE, WRAP, or UNBOUNDED.
+        overflow: what integers out of range become, the same for all: SATURATE, WRAP, or UNBOUNDED.
     """
 
     lowest: Any
@@ -67,13 +67,13 @@ class Grids(NamedTuple):
 
 
 class Floatings(NamedTuple):
-    """What qsweep.formats.Floating has of its own: of P trials as arrays (P,), or of one as numbers.
+    """The parameters of qsweep.formats.Floating: of P trials as arrays (P,), or of one as numbers.
 
     Attributes:
         mantissa, least: mantissa bits and the least exponent, int64.
         largest: the largest number, float64.
-        beyond: what becomes of numbers beyond it, float64.
-        smallest: what becomes of 0, or 0, float64.
+        beyond: what larger numbers become, float64.
+        smallest: what 0 becomes, or 0, float64.
     """
 
     mantissa: Any
@@ -87,9 +87,9 @@ class Scales(NamedTuple):
     """The scales under which rows are rounded.
 
     Attributes:
-        scale: (R, G) float64, one of each group of a row.
+        scale: (R, G) float64, one per group of a row.
         width: how many values a group has.
-        exact: whether all are powers of two, so that dividing is multiplying and what is on the grid stays there.
+        exact: whether all are powers of two, so that division is multiplication and representable values stay.
     """
 
     scale: Doubles
@@ -116,14 +116,14 @@ class Blocks(NamedTuple):
     highest: Doubles
 
 
-# In all kernels `w` has rows (R, n) that are rounded in place, `noise` (n,) is empty where the mode draws none, and
+# In all kernels `w` has rows (R, n) that are rounded in place, `noise` (n,) is empty unless the mode is stochastic, and
 # `first` is the trial of row 0. A group is a slice of a row, indexed from 0: with any other index the loops are not
 # vectorized (0.7 against 4.3 ns).
 
 
 @compiled
 def to_range(w: Floats, noise: Floats, first: int, ranges: Ranges, mode: ModeNumbers) -> None:
-    """The rounding rule of qsweep.formats.Range, in float32 as its document has it."""
+    """The rounding rule of qsweep.formats.Range, in float32 as in its source."""
     for p in range(w.shape[0]):
         one = _range_of(ranges, first + p)
         if mode.number == 0:
@@ -136,14 +136,14 @@ def to_range(w: Floats, noise: Floats, first: int, ranges: Ranges, mode: ModeNum
 
 @njit(inline="always")
 def _range_of(trials: Ranges, p: int) -> Ranges:
-    """What one trial has."""
+    """One trial's parameters."""
     per_unit, lowest, highest, zeroless = trials
     return Ranges(per_unit[p], lowest[p], highest[p], zeroless[p])
 
 
 @njit(inline="always")
 def _range_row(row: Floats, noise: Floats, one: Ranges, mode: ModeNumbers) -> None:
-    """One row; written out for the usual modes above, as constants let the loop be vectorized."""
+    """One row; called with constants for the common modes, so that the loop is vectorized."""
     for i in range(len(row)):
         x = row[i] * one.per_unit
         nearest = np.rint(x) + ZERO
@@ -157,7 +157,7 @@ def _range_row(row: Floats, noise: Floats, one: Ranges, mode: ModeNumbers) -> No
 
 @njit(inline="always")
 def _level(r: np.float32, w: np.float32, one: Ranges) -> np.float32:
-    """The level of a rounded value: one step from 0 by the sign of w where 0 is none, then clipped; NaN stays."""
+    """The level of a rounded value: ±1 by the sign of w instead of 0 if 0 is not a level, then clipped; NaN stays."""
     sign = (ONE if w > ZERO else ZERO) - (ONE if w < ZERO else ZERO)
     r = r + (sign * one.zeroless if r == ZERO else ZERO)
     r = one.lowest if r < one.lowest else r
@@ -208,13 +208,13 @@ def _grid_row(row: Floats, noise: Floats, scale: float, exact: bool, grid: Grids
 
 @njit(inline="always")
 def _lowest(lowest: float, highest: float, scale: float) -> float:
-    """The lowest integer whose value float32 has: -128 of MX's int8 under 2^127 would be -2^128."""
+    """The lowest integer whose value is representable in float32: -128 of MX's int8 under 2^127 would be -2^128."""
     return -highest if lowest * scale <= -TOO_LARGE else lowest
 
 
 @njit(inline="always")
 def _wrapped(r: Any, lowest: float, highest: float) -> Any:
-    """The lowest bits of an integer in two's complement. Exact: 2^W divides all that is too large for a float64."""
+    """The lowest bits of an integer in two's complement. Exact: 2^W divides any integer that a float64 cannot hold."""
     count = highest - lowest + 1.0
     rest = r - np.floor(r / count) * count
     return rest - count if rest > highest else rest
@@ -243,7 +243,7 @@ def to_floating(w: Floats, noise: Floats, first: int, scales: Scales, floatings:
 
 @njit(inline="always")
 def _floating_of(trials: Floatings, p: int) -> Floatings:
-    """What one trial has."""
+    """One trial's parameters."""
     mantissa, least, largest, beyond, smallest = trials
     return Floatings(mantissa[p], least[p], largest[p], beyond[p], smallest[p])
 
@@ -264,7 +264,7 @@ def _float_row(row: Floats, noise: Floats, scale: float, exact: bool, one: Float
 
 @compiled
 def to_shorter(w: Floats, first: int, mantissa: Integers) -> None:
-    """Floating point with the exponents of float32, Inf included, to nearest: patterns cut to fewer bits."""
+    """Floating point with the exponents of float32, Inf included, to nearest: patterns truncated to fewer bits."""
     for p in range(w.shape[0]):
         cut = np.int32(23 - mantissa[first + p])
         _shorter_row(w[p], cut, (np.int32(1) << cut) - np.int32(1))
@@ -282,7 +282,7 @@ def _shorter_row(row: Floats, cut: np.int32, mask: np.int32) -> None:
 
 @njit(inline="always")
 def _float_of(t: Any, noise: Floats, i: int, one: Floatings, mode: ModeNumbers) -> Any:
-    """The floating-point number that t goes to."""
+    """t rounded to a floating-point number."""
     exponent = ((bits_of(t) >> 52) & 0x7FF) - 1023
     exponent = exponent if exponent > one.least else one.least  # min and max of integers: no longer vectorized
     exponent = exponent if exponent < FARTHEST else FARTHEST
@@ -362,9 +362,9 @@ def to_blocks(w: Floats, out: Floats, noise: Floats, first: int, width: int, blo
 
 @njit(inline="always")
 def _single_row(row: Floats, scale: np.float32, low: np.float32, high: np.float32) -> None:
-    """`_grid_row` to nearest, in float32: exact, as the scale and its inverse are powers of two and no subnormals.
+    """`_grid_row` to nearest, in float32: exact, as the scale and its inverse are powers of two, not subnormal.
 
-    A value that underflows on its way to an integer goes to 0 in either.
+    A value that underflows before rounding becomes 0 in either.
     """
     inverse = ONE / scale
     for i in range(len(row)):

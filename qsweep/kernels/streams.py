@@ -1,7 +1,7 @@
 """Random bits as a pure function of (seed, stage, purpose, place, step).
 
-No draw depends on which others are made, so trials of one seed share their init, batches, masks and noise whatever else
-differs between them, one draw serves a whole stack, and differences between settings are paired. The bits come from
+No draw depends on other draws, so trials with the same seed share init, batches, masks and noise whatever else differs
+between them, one draw serves a whole stack, and differences between settings are paired. The bits come from
 Philox4x64-10 (Salmon et al. 2011), keyed by SHA-256, on the host: they are the same on every device.
 """
 
@@ -33,7 +33,7 @@ class Stream:
         return np.random.Philox(key=self._key(purpose, place, step))
 
     def uniform(self, shape: tuple[int, ...], purpose: str, place: str, step: int) -> Tensor:
-        """Multiples of 2^-24 in [0, 1), float32: all that float32 can tell apart evenly."""
+        """Multiples of 2^-24 in [0, 1), float32: the finest even spacing in float32."""
         numbers = torch.empty(shape, dtype=torch.float32)
         uniforms(numbers.view(-1).numpy(), self._key(purpose, place, step))
         return numbers

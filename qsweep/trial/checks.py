@@ -1,4 +1,4 @@
-"""The check of one value: a trial parameter or dotted path, from any spelling of a spec to its one spelling."""
+"""The check of one value: a trial parameter or dotted path, from any spelling in a spec to the canonical one."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from qsweep.trial.parameters import (
 from qsweep.trial.roles import AT, AT_ROLES, FLOAT32, ROLES
 
 OWNERS = ("trial", "grid", "zip", "training", "params", "spec")
-"""What people write before a parameter's name; a parameter has none."""
+"""Prefixes that people write before a parameter's name; there is none."""
 DEFAULT_OWNERS = tuple(NAMED)
-"""Parameters beside which stand others that belong to them: `optimizer.lr` is lr."""
+"""Parameters whose own parameters are written next to them: `optimizer.lr` is lr."""
 OWNED = {
     **{
         p.name: f"it is a role's: write `quantize: {{weight: {{format: …, {p.name}: …}}}}`"
@@ -55,19 +55,19 @@ OWNED = {
     **{
         p.name: f"it is the {what}'s: write `{what}: {{name: {name}, {p.name}: …}}`, or `{what}.{p.name}` for an axis"
         for what, choices in CHOICES.items()
-        for name, own in reversed(choices.items())  # the first that has it is named
+        for name, own in reversed(choices.items())  # the first that has it wins
         for p in own
     },
     **{role: f"it is a role: write `quantize: {{{role}: …}}`, or `quantize.{role}` for an axis" for role in ROLES},
 }
-"""Where names belong that stand somewhere else in a trial."""
+"""Where names belong that are not top-level parameters of a trial."""
 
 Checker = Callable[[object], Any]
-"""Gives a value in its one spelling, or raises BadValueError."""
+"""Returns a value in its canonical spelling, or raises BadValueError."""
 
 
 def check(path: str, value: object, open_model: bool = False) -> Any:
-    """The value of a trial parameter or dotted path in its one spelling: `range4` → {"format": "range", "bitwidth": 4}.
+    """A trial parameter's or dotted path's value, in canonical spelling: `range4` → {"format": "range", "bitwidth": 4}.
 
     Raises:
         BadValueError: an unknown name, or a value that it does not take.
@@ -76,10 +76,10 @@ def check(path: str, value: object, open_model: bool = False) -> Any:
 
 
 def checker(path: str, open_model: bool = False) -> Checker:
-    """What checks the values of a trial parameter or dotted path.
+    """The function that checks values of a trial parameter or dotted path.
 
     Args:
-        open_model: whether a model may be meant whose parameters only its function knows.
+        open_model: whether the model may be one whose parameters only its function knows.
 
     Raises:
         BadValueError: an unknown name.
@@ -101,7 +101,7 @@ def checker(path: str, open_model: bool = False) -> Checker:
 
 
 def parameter_named(name: str) -> str:
-    """The trial parameter or dotted path that a name is, or that its owner has under it; "" where there is none."""
+    """The trial parameter or dotted path of a name, on its own or within its owner; "" if there is none."""
     if name in TRIAL_NAMES:
         return name
     inside = [f"{what}.{p.name}" for what, choices in CHOICES.items() for own in choices.values() for p in own]
@@ -109,7 +109,7 @@ def parameter_named(name: str) -> str:
 
 
 def _unknown_parameter(path: str) -> str:
-    """The message for a path that no trial parameter has: where its last part belongs, or the nearest name."""
+    """The message for an unknown path: where its last part belongs, or the nearest name."""
     first, dot, rest = path.partition(".")
     if dot and first in (STAGES, LAYERS):
         instead = f"list alternatives under `variants`, each with its own `{first}`"
@@ -174,14 +174,14 @@ def _check_parameters(known: Mapping[str, Parameter], owner: str, given: Mapping
 
 
 def _check_own(name: str, value: object) -> Any:
-    """A parameter of an open model: any value, since only its function knows better."""
+    """A parameter of an open model: any value, since only its function knows its parameters."""
     if name in ("name", "source") or not name.isidentifier():
         raise BadValueError(f"'{cut(name)}' can't be the name of a model's parameter")
     return as_integers(value)
 
 
 def _choice_part_checker(what: str, name: str, open_model: bool) -> Checker:
-    """Of a dotted path into a model or init; which one it goes to is only known when the trial is resolved."""
+    """The checker of a dotted path into a model or init; which one it is, is only known when the trial is resolved."""
     if what == "model" and open_model:
         _check_own(name, None)
         return as_integers
@@ -228,7 +228,7 @@ def _check_role(role: str, value: object) -> dict[str, Any]:
 
 def _role_parameters(role: str, family: str) -> tuple[Parameter, ...]:
     if family in LEARNED:
-        raise BadValueError(f"{family} finds its levels once, in values that are there: for {COMPRESS}, not for a role")
+        raise BadValueError(f"{family} computes its levels once, from trained values: for {COMPRESS}, not for a role")
     return role_parameters(role, family)
 
 
@@ -238,8 +238,8 @@ def _check_format(
     """A format: a short name, or a mapping with `format` and parameters.
 
     Args:
-        parameters: of a family, all that it takes here.
-        besides: those among them that are no family's own.
+        parameters: all parameters of a family that are allowed here.
+        besides: those among them that are not the format's.
     """
     given = {"format": value} if isinstance(value, str) else value
     if not isinstance(given, Mapping) or not isinstance(given.get("format"), str):
@@ -253,7 +253,7 @@ def _check_format(
 
 
 def _check_layers(value: object) -> Any:
-    """Exceptions by place: roles with formats of their own, or all of a place in float32."""
+    """Exceptions by place: other formats for roles, or float32 for the whole place."""
     if isinstance(value, str):
         return _one_of("word for layers", (FLOAT32_ENDS,), value)
     if not isinstance(value, Mapping):
@@ -266,11 +266,11 @@ STAGE_EXPECTED = f"a mapping with one of {COMPRESS}, {RETRAIN}, such as {{{COMPR
 
 
 MAX_STAGES = 100
-"""Each stage is a trial of its own, with a key and a record."""
+"""Each stage is a separate trial, with a key and a record."""
 
 
 def _check_stages(value: object) -> list[dict[str, Any]]:
-    """What comes after the training, in order."""
+    """The stages after training, in order."""
     if not isinstance(value, list):
         raise BadValueError(f"found {show(value)}, expected a list of stages, each {STAGE_EXPECTED}")
     if len(value) > MAX_STAGES:
@@ -294,9 +294,9 @@ def _check_stage(value: object) -> dict[str, Any]:
 
 
 def _check_compressed(part: str, value: object) -> dict[str, Any]:
-    """The format that a part of the model is compressed to. It rounds to nearest."""
+    """The format that a part of the model is compressed to, rounding to nearest."""
     if part not in COMPRESSIBLE and misplaced(part):
-        raise BadValueError(f"'{part}' stands beside a format: `{COMPRESS}: {{weight: {{format: …, {part}: …}}}}`")
+        raise BadValueError(f"'{part}' goes next to a format: `{COMPRESS}: {{weight: {{format: …, {part}: …}}}}`")
     _one_of("part to compress", COMPRESSIBLE, part)
     return _check_format(value, compression_parameters, (CLIP,))
 

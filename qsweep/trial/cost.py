@@ -1,4 +1,4 @@
-"""What a trial costs, from its settings alone: the work of training it and the memory that it takes. No torch."""
+"""The cost of a trial, from its settings alone: training work and memory. No torch."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from qsweep.trial.roles import FLOWS
 from qsweep.trial.settings import Settings
 
 EVALUATION_BATCH = 1000
-"""Examples a batch in evaluation. Fixed, in file order: how a test set is cut shows in the 7th digit of a mean loss."""
+"""Examples per batch in evaluation. Fixed, in file order: batching changes the 7th digit of a mean loss."""
 
 BYTES = 4
-TENSORS_A_WEIGHT = 3
-"""The weights, their gradients, and the largest state that an optimizer in the catalog keeps beside the first."""
-TENSORS_AN_ACTIVATION = 5
-"""Of each activation in training: before and after the ReLU, after dropout, and two gradients on the way back."""
+TENSORS_PER_WEIGHT = 3
+"""Weights, gradients, and the largest additional state of any optimizer in the catalog."""
+TENSORS_PER_ACTIVATION = 5
+"""Per activation in training: before and after the ReLU, after dropout, and two gradients in the backward pass."""
 
 ASSUMED_MEMORY = 256 * 1024 * 1024
-"""Bytes allowed for a trial of an open model."""
+"""Bytes assumed for a trial of an open model."""
 
 
 def layers(settings: Settings) -> list[LayerShape] | None:
-    """The layers of a trial's net; None for an open model: only running it would tell."""
+    """The layers of a trial's net; None for an open model, which would have to be run."""
     known, data = settings.architecture, settings.data_set
     if known is None:
         return None
@@ -28,7 +28,7 @@ def layers(settings: Settings) -> list[LayerShape] | None:
 
 
 def count_of(role: str, settings: Settings) -> int | None:
-    """How many values of a role a trial's net keeps; None of an open model, and of what flows through a net."""
+    """How many values of a role a trial's net stores; None for an open model, and for activations and errors."""
     shapes = layers(settings)
     if shapes is None or role in FLOWS:
         return None
@@ -41,7 +41,7 @@ def count_of(role: str, settings: Settings) -> int | None:
 
 
 def ends_in_convolution(settings: Settings) -> bool:
-    """Whether the output of a net of the catalog is that of a convolution, which no role rounds."""
+    """Whether a net of the catalog ends in a convolution, whose output no role rounds."""
     shapes = [layer for layer in layers(settings) or () if layer.activations or isinstance(layer, ReLUShape)]
     return bool(shapes) and isinstance(shapes[-1], ConvolutionShape)
 
@@ -55,18 +55,18 @@ def work(settings: Settings) -> float:
 
 
 def memory(settings: Settings) -> int | None:
-    """Bytes that one more trial of a stack takes at most; None for an open model."""
+    """Upper bound of bytes per additional trial of a stack; None for an open model."""
     shapes = layers(settings)
     if not shapes:
         return None
-    weights = sum(layer.parameters for layer in shapes) * TENSORS_A_WEIGHT
+    weights = sum(layer.parameters for layer in shapes) * TENSORS_PER_WEIGHT
     if settings.iterations:
         return 2 * BYTES * weights
     activations = sum(layer.activations for layer in shapes)
-    training = min(settings.batch_size, settings.data_set.train) * TENSORS_AN_ACTIVATION
+    training = min(settings.batch_size, settings.data_set.train) * TENSORS_PER_ACTIVATION
     return int(BYTES * (weights + activations * max(training, 2 * EVALUATION_BATCH)))
 
 
 def stack_fits(settings: Settings, available: int) -> int:
-    """How many trials like this one train in so many bytes; at least 1."""
+    """How many trials like this one fit in the available bytes; at least 1."""
     return max(1, available // (memory(settings) or ASSUMED_MEMORY))

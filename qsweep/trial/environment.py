@@ -1,4 +1,4 @@
-"""The environment: what besides the trial decides its bits. Found without importing torch."""
+"""The environment: all besides the trial that determines its bits. Detected without importing torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qsweep.errors import UserError
 AVX512 = {"avx512f", "avx512vl", "avx512bw", "avx512dq", "fma"}
 AVX2 = {"avx2", "fma"}
 CAPABILITIES = {"default": "DEFAULT", "avx2": "AVX2", "avx512": "AVX512"}
-"""What ATEN_CPU_CAPABILITY may say; torch takes its word, and no other spelling."""
+"""Values of ATEN_CPU_CAPABILITY that torch accepts, in exactly this spelling."""
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -33,8 +33,8 @@ qsweep.training.matrix_products for vectors."""
 def fix_products() -> None:
     """Make MKL's products independent of alignment, in this process and in those that it starts.
 
-    Call it before torch is imported: afterwards it does nothing, and `describe` says so. A value that the user has set
-    stays, and names another environment.
+    Call it before torch is imported: afterwards it has no effect, and `describe` shows this. A value set by the user is
+    kept, and makes another environment.
     """
     if "torch" not in sys.modules:
         os.environ.setdefault(MKL_MODE, ALIGNMENT_FREE)
@@ -42,10 +42,10 @@ def fix_products() -> None:
 
 @contextmanager
 def as_in_workers(backend: str) -> Iterator[None]:
-    """Describe, and pass on, the mode that MKL has where a backend trains.
+    """Describe, and pass on, MKL's mode in the processes in which a backend trains.
 
-    In a program that has loaded torch before, it is not fixed any more for trials that train in this process
-    (`serial`), which are then in another environment. Workers have it whatever this process has.
+    In a program that has already imported torch, the mode can no longer be set for trials that train in this process
+    (`serial`), which then have another environment. Workers always have it.
     """
     fix_products()
     before = os.environ.get(MKL_MODE)
@@ -82,19 +82,19 @@ def check_variables() -> None:
 
 
 def _products(mode: str) -> str:
-    """MKL's mode; nothing where torch has no MKL, as on Arm."""
+    """MKL's mode; nothing if torch has no MKL, as on Arm."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return ""
     return f"{MKL_MODE}={_printable(mode)}"
 
 
 def _printable(value: str) -> str:
-    """A value of the user's as it may stand in a record: what MKL understands has no other characters."""
+    """A user's value with unusual characters replaced, for records; MKL's modes have no others."""
     return re.sub(r"[^A-Za-z0-9_,.]", "?", value)[:40]
 
 
 def choose(device: str) -> str:
-    """`auto` made definite: cuda where there is a GPU, else cpu.
+    """Resolve `auto`: cuda if there is a GPU, else cpu.
 
     Raises:
         UserError: cuda was asked for and there is none.
@@ -104,7 +104,7 @@ def choose(device: str) -> str:
     if device == "cuda" and not _has_gpu():
         raise UserError(
             "--device cuda: no NVIDIA GPU answers here (nvidia-smi finds none), or this torch is built without CUDA; "
-            "leave --device out, or say --device cpu"
+            "leave --device out, or use --device cpu"
         )
     return device
 
@@ -132,7 +132,7 @@ def _cpu_model() -> str:
 
 
 def _capability() -> str:
-    """The instruction set that torch's kernels take, by torch's own rule (ATEN_CPU_CAPABILITY names another)."""
+    """The instruction set of torch's kernels, by torch's own rule (ATEN_CPU_CAPABILITY overrides it)."""
     flags = set(_cpu_info().get("flags", "").split())
     found = "AVX512" if flags >= AVX512 else "AVX2" if flags >= AVX2 else "DEFAULT"
     return CAPABILITIES.get(os.environ.get("ATEN_CPU_CAPABILITY", ""), found)

@@ -18,11 +18,11 @@ from qsweep.trial.roles import FLOAT32, OPERANDS
 from qsweep.trial.settings import Settings, complete
 
 STALLED = "stalled"
-"""The part of trials that keep values under a scale that drifts: `stalled` counted values before, not codes."""
+"""Part of trials that keep values under a scale that drifts: `stalled` once counted values, not codes."""
 LOST = "lost"
-"""The part of trials with roles whose values do not stay: `zero` counted what was 0 before rounding too."""
+"""Part of trials with roles whose values are not stored: `zero` once counted values that were 0 before rounding too."""
 CODED_SIZES = "coded_sizes"
-"""The part of trials that compress to a format with element codes: sizes counted levels before, not scales."""
+"""Part of trials that compress to a format with element codes: sizes once counted levels, not scales."""
 
 NUMERICS = {
     "step": 1,
@@ -36,7 +36,7 @@ NUMERICS = {
     LOST: 1,
     **{architecture.name: architecture.numerics for architecture in ARCHITECTURES.values()},
     # 2: functions are rounded, frozen parameters stay, modules keep their evaluation mode
-    "source": 3,  # linear layers are rounded whose outputs go elsewhere than into an activation function
+    "source": 3,  # linear layers whose outputs do not only go into an activation function are rounded
     "torchvision": 3,  # likewise
     **{dataset.name: dataset.numerics for dataset in DATASETS.values()},
     "histogram": 1,
@@ -46,11 +46,11 @@ NUMERICS = {
     RETRAIN: 1,
 }
 """Version of the arithmetic of each part. Raise one on purpose when a change alters that part's results: the keys of
-all trials that use it change, and nothing is taken from the store that would come out otherwise today."""
+all trials that use it change, so that outdated results in the store are not reused."""
 
 STACKING = frozenset(p.name for p in (*PLAIN.values(), *ROLE_PARTS.values()) if p.stacks)
 SWITCHES = ("momentum", "weight_decay")
-"""Stacking parameters whose 0 leaves a part of the step out: in a stack all use that part, or none does."""
+"""Stacking parameters that turn off a part of the step at 0: in a stack all trials use that part, or none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class Trial:
     """One resolved set of parameters.
 
     Attributes:
-        settings: what the trial uses, as plain JSON values, seed and numerics included: all that a worker gets.
-        columns: what of it a table shows, by the names that a spec uses.
+        settings: what the trial uses, as plain JSON values, including seed and numerics: all that a worker needs.
+        columns: what tables show, by the names in specs.
         key: SHA-256 of the canonical JSON of `settings`.
-        bases: the trials that end before each of its stages, the training first; none where it has no stages.
+        bases: the trials that end before each of its stages, training first; none if it has no stages.
     """
 
     settings: dict[str, Any]
@@ -71,7 +71,7 @@ class Trial:
 
     @property
     def view(self) -> Settings:
-        """The settings by their meaning."""
+        """A typed view of the settings."""
         return Settings(self.settings)
 
     @property
@@ -79,7 +79,7 @@ class Trial:
         return int(self.settings["seed"])
 
     def with_seeds(self, seeds: Iterable[int]) -> Iterator[Trial]:
-        """The same trial under other seeds; all but the seeds and keys are the same objects."""
+        """The same trial with other seeds; everything but seeds and keys is shared."""
         stages = [(one, *_around_seed(one.settings)) for one in (*self.bases, self)]
         for seed in seeds:
             found: list[Trial] = []
@@ -89,7 +89,7 @@ class Trial:
             yield found[-1]
 
     def role(self, role: str) -> Mapping[str, Any]:
-        """All that a role uses: its format, and each parameter of it, wherever that is set."""
+        """Everything a role uses: its format and all parameters, wherever they are set."""
         absent = {} if role == "master" else {"format": FLOAT32}
         own: dict[str, Any] = self.settings.get("quantize", {}).get(role, absent)
         return complete(role_parameters(role, own["format"]), own) if own else own
@@ -106,10 +106,10 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fals
 
 
 def canonical(value: object) -> str:
-    """The one JSON text of a value: sorted names, no spaces, shortest numbers, ASCII.
+    """The canonical JSON text of a value: sorted names, no spaces, shortest numbers, ASCII.
 
     Raises:
-        ValueError: NaN or Inf is in it.
+        ValueError: it contains NaN or Inf.
     """
     return _encode(value)
 
@@ -120,7 +120,7 @@ def key_of(settings: Mapping[str, Any]) -> str:
 
 
 def _around_seed(settings: Mapping[str, Any]) -> tuple[str, str]:
-    """The canonical JSON of settings before and after the seed: most trials of a plan differ by nothing else."""
+    """The canonical JSON of settings before and after the seed: most trials of a plan differ only in the seed."""
     names = sorted(settings)
     members = [f"{canonical(name)}:{canonical(settings[name])}" for name in names]
     at = names.index("seed")

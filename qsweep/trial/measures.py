@@ -7,16 +7,16 @@ from collections.abc import Collection
 from qsweep.trial.roles import KEPT, PLURALS, ROLES
 
 NOT_ROUNDED = "not_rounded"
-"""What a trial's roles name and nothing rounds in its net: a column where there is something."""
+"""What a trial's roles name but nothing in its net rounds; the column is left out if empty."""
 METRICS = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
 WHY = ("clipped", "zero", "levels", "stalled")
 """What is reported for each quantized role, in columns such as `weight_stalled`: the fraction of values out of range
-before rounding; of what is kept the fraction that is 0, of all else the fraction of non-zero values that became
-0; the number of different values; and, of what is kept, the fraction of non-zero updates that left the stored code as
-it was."""
+before rounding; for stored values the fraction that is 0, for others the fraction of non-zero values that became 0;
+the number of distinct values; and, for stored values, the fraction of non-zero updates that did not change the stored
+code."""
 WHY_OF_FLOWS = WHY[:3]
 CLASSES = "predicted_classes"
-"""How many classes the net predicts at all on the test set."""
+"""How many distinct classes the net predicts on the test set."""
 
 
 def why_columns(roles: Collection[str]) -> tuple[str, ...]:
@@ -27,7 +27,7 @@ def why_columns(roles: Collection[str]) -> tuple[str, ...]:
 
 MODEL_BITS = "model_bits"
 STORED_AS = "stored"
-"""What a record's `run` calls the formats of the parameters that training keeps rounded, by name."""
+"""In a record's `run`: the formats, by name, of the parameters that training keeps rounded."""
 SIZES = (MODEL_BITS, "compressed_bytes")
 """The size of a model: the bits of all its parameters (codes, scales and levels where they are quantized), and
 the bytes of the exported file of a compressed one."""
@@ -36,9 +36,9 @@ MEASURES = (*METRICS, *SIZES, *why_columns(ROLES))
 SECONDS = "seconds"
 """The measure in timings.csv."""
 DRAWN = (*MEASURES, SECONDS)
-"""All that can be drawn."""
+"""All measures that can be plotted."""
 SHARES = ("accuracy", "clipped", "zero", "stalled")
-"""How measures end that are fractions, drawn in per cent."""
+"""Suffixes of measures that are fractions, plotted in per cent."""
 
 
 def _why_labels(role: str) -> dict[str, str]:
@@ -61,7 +61,7 @@ LABELS = {
     "compressed_bytes": "bytes of the packed model",
     SECONDS: "seconds per trial",
 }
-"""What can be drawn, in words."""
+"""Descriptions of all measures."""
 
 
 def is_share(measure: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which trials can train on one example at a time, by `iterations` instead of epochs: nets of dense layers."""
+"""Which trials can train on one example at a time, with `iterations` instead of epochs: nets of linear layers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from qsweep.trial.parameters import BATCH_SIZE, EPOCHS, LAYERS, LOSS_SCALE, QUAN
 from qsweep.trial.settings import OptimizerSettings, Quantization, Settings
 
 ROLES = ("weight", "bias", "activation", "error", "gradient", "update", "master")
-"""What such a trial can round."""
+"""The roles that such a trial can round."""
 MOST_FRACTION = 26
-"""Products of two such numbers are multiples of 2^-52: what is cut off from them is exact in a float64."""
+"""Products of two such numbers are multiples of 2^-52: the rounding error is exact in a float64."""
 
 Problem = tuple[str, str]
 """A parameter, and what is wrong with it."""
 
 
 def problems(settings: Settings, given: Mapping[str, Any]) -> Iterator[Problem]:
-    """Why a trial with iterations can't be.
+    """The problems of a trial with iterations.
 
     Args:
-        settings: what it uses.
+        settings: the trial's.
         given: the parameters as they were given.
     """
     yield from _course(settings, given)
@@ -38,7 +38,7 @@ def problems(settings: Settings, given: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _course(settings: Settings, given: Mapping[str, Any]) -> Iterator[Problem]:
     if EPOCHS.name in given:
-        yield EPOCHS.name, "iterations stand in place of epochs: leave one of them out"
+        yield EPOCHS.name, "iterations replace epochs: leave one of them out"
     if given.get(BATCH_SIZE.name, 1) != 1:
         yield BATCH_SIZE.name, f"found {given[BATCH_SIZE.name]}, expected 1: an iteration is one example"
     if settings.data.preprocess == "centered":
@@ -56,7 +56,7 @@ def _course(settings: Settings, given: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _unread(settings: Settings, given: Mapping[str, Any]) -> Iterator[Problem]:
-    """What only other trials read."""
+    """Parameters that only other trials use."""
     if given.get("drop_last"):
         yield "drop_last", "a trial with iterations has no batches, so that none is dropped: leave it out"
     if settings.loss_scale != LOSS_SCALE.default:
@@ -103,7 +103,7 @@ def _role(role: str, own: Quantization, given: Mapping[str, Any]) -> Iterator[Pr
 
 
 def _shift(settings: Settings) -> Iterator[Problem]:
-    """A learning rate is a shift where what it multiplies and what it gives are integers."""
+    """A learning rate is a shift if gradients and updates are integers."""
     lr = settings.optimizer.lr
     if {"gradient", "update"} <= {*settings.quantized_roles} and frexp(lr)[0] != 0.5:
-        yield "lr", f"found {lr}, expected a power of two (2^-7 = 0.0078125): of integer gradients it is a shift"
+        yield "lr", f"found {lr}, expected a power of two (2^-7 = 0.0078125): for integer gradients it is a shift"

@@ -1,4 +1,4 @@
-"""The optimizers: their parameters and what they remember. Their formulas stand in qsweep.kernels.optimizers."""
+"""The optimizers: their parameters and their state. Their formulas are in qsweep.kernels.optimizers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WEIGHT_DECAY = Parameter(
 L1 = Parameter(
     "l1",
     NOT_NEGATIVE,
-    "a number, 0 or above (l1 · Σ|w| over all parameters is added to the loss that is descended)",
+    "a number, 0 or above (l1 · Σ|w| over all parameters is added to the loss)",
     default=0.0,
     stacks=True,
     as_before=0.0,
@@ -39,9 +39,9 @@ class Optimizer:
     """An optimizer by name.
 
     Attributes:
-        parameters: all that it takes. The step of every optimizer reads `lr`, `weight_decay` and `l1`: the formula gets
-            a gradient with decay and penalty in it, and gives a direction, which the learning rate multiplies.
-        memory: the tensors like the weights that it keeps from step to step, in the order of its formula.
+        parameters: all that it takes. The step of every optimizer uses `lr`, `weight_decay` and `l1`: the formula
+            takes a gradient that includes decay and penalty, and returns a direction for the learning rate to multiply.
+        memory: its state from step to step, tensors like the weights, in the order of its formula.
         numerics: version of its arithmetic; raise it on purpose when a change alters results (see qsweep.trial.key).
     """
 

@@ -1,4 +1,4 @@
-"""What a trial can be told: its parameters, the catalogs that some of them choose from, and the check of one value."""
+"""The parameters of a trial, and the catalogs that some of them choose from."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ DATA_PARAMETERS = (
     Parameter("split", Literal[SPLITS], " or ".join(SPLITS), default=None),
     Parameter("drop_last", bool, "true or false (whether an incomplete last batch is left out)", default=None),
 )
-"""Their default is the data set's own."""
+"""Their defaults are the data set's."""
 
 DATA: dict[str, tuple[Parameter, ...]] = {
     name: tuple(replace(p, default=getattr(dataset, p.name)) for p in DATA_PARAMETERS)
@@ -93,7 +93,7 @@ TRAINING_PARAMETERS = (LOSS, EPOCHS, BATCH_SIZE, HISTOGRAM)
 ITERATIONS = Parameter(
     "iterations",
     Annotated[int, Field(ge=1, le=1_000_000_000)],
-    "an integer from 1 to 1000000000 (examples, one a step: in place of epochs)",
+    "an integer from 1 to 1000000000 (examples, one per step, instead of epochs)",
     default=None,
 )
 WINDOW = Parameter(
@@ -103,24 +103,24 @@ WINDOW = Parameter(
     default=1001,
 )
 ONLINE_PARAMETERS = (LOSS, ITERATIONS, WINDOW)
-"""Of a trial that trains on one example at a time."""
+"""Parameters of trials that train on one example at a time."""
 
 FIXED: Final = "fixed"
 WAYS = {"forward": ("weight", "activation"), "backward": ("error", "gradient", "update")}
-"""What `forward: fixed` and `backward: fixed` are short for: roles as integers with `fraction` fractional bits."""
+"""The roles that `forward: fixed` and `backward: fixed` set: as integers with `fraction` fractional bits."""
 FIXED_POINT = Unbounded.family
 WAY_PARAMETERS = tuple(
     Parameter(
         way,
         Literal["fixed", "float"],
-        f"fixed (short for {FIXED_POINT} in the roles {', '.join(roles)}, where they are not named) or float",
+        f"fixed (short for {FIXED_POINT} in the roles {', '.join(roles)}, unless named) or float",
         default=None,
     )
     for way, roles in WAYS.items()
 )
 
 ROLE_DEFAULTS = (BITWIDTH, FRACTION, ROUNDING, SCALE, ZERO, COMPAT)
-"""Trial-level parameters that reach a role whose format has one of that name and does not set it itself."""
+"""Trial-level parameters that apply to roles whose format has such a parameter and does not set it."""
 
 PLAIN = listing(
     (
@@ -134,67 +134,67 @@ PLAIN = listing(
         LOSS_SCALE,
     )
 )
-"""Parameters whose value is one plain value."""
+"""Parameters with a plain value."""
 
 NAMED = {"data": DATA, "optimizer": {o.name: o.parameters for o in OPTIMIZERS.values()}}
-"""Parameters whose value is a name; what they decide on stands beside them (`optimizer: adam`, `betas: [0.9, 0.9]`)."""
+"""Parameters whose value is a name; what they choose has its parameters next to it (`optimizer: adam`, `betas: …`)."""
 
 CHOICES = {"model": {a.name: a.parameters for a in ARCHITECTURES.values()}, "init": INITS}
 """Parameters whose value is a name, or a mapping of a name and parameters of its own."""
 
 LEARNED = tuple(name for name, cls in FAMILIES.items() if cls.is_learned)
-"""Families that no role takes: their levels are found once, in what is there."""
+"""Families for compression only: their levels are computed once, from trained values."""
 ROLE_PARAMETERS = {f: (*parameters_of(f), ROUNDING) for f in FAMILIES if f not in LEARNED} | {FLOAT32: ()}
 """What a role of each family takes: the format's own parameters, and how to round to it."""
 
 ROLE_PARTS = listing(p for own in ROLE_PARAMETERS.values() for p in own) | listing(ROLE_DEFAULTS)
-"""All that a role of some family takes, each in its widest range: which family it goes to is known with the trial."""
+"""All parameters of roles, each in its widest range: the family is only known when the trial is resolved."""
 
 
 def role_parameters(role: str, family: str) -> tuple[Parameter, ...]:
-    """What a role takes in a family's format."""
+    """The parameters of a role in a family's format."""
     own = ROLE_PARAMETERS[family]
     return (*own, AT) if own and role in AT_ROLES else own
 
 
 def compression_parameters(family: str) -> tuple[Parameter, ...]:
-    """What a compression to a family takes: the format's own parameters, and where values are cut off before."""
+    """The parameters of a compression to a family: the format's own, and how values are clipped first."""
     own = parameters_of(family)
     return (*own, CLIP) if own and family not in LEARNED else own
 
 
 def role_paths(role: str) -> dict[str, Parameter]:
-    """All that a role takes, by dotted paths."""
+    """All parameters of a role, by dotted paths."""
     parts = ROLE_PARTS | ({AT.name: AT} if role in AT_ROLES else {})
     return {f"quantize.{role}.{name}": p for name, p in parts.items()}
 
 
 LAYERS = "layers"
 FLOAT32_ENDS = "float32_ends"
-"""In place of exceptions by name: the first and the last dense or convolution layer stay in float32."""
+"""Instead of exceptions by name: the first and the last linear or convolution layer stay in float32."""
 
 STAGES = "stages"
 """What happens to the trained model, in order: a list of `{compress: …}` and `{retrain: …}`."""
 COMPRESS: Final = "compress"
 RETRAIN: Final = "retrain"
 COMPRESSIBLE = ("weight", "bias", "norm_scale", "norm_shift")
-"""What can be compressed, each in a format of its own; what is not named is left as it is."""
+"""The parts that can be compressed, each to its own format; parts that are not named stay unchanged."""
 CLIP = Parameter(
     "clip",
     Annotated[float, Field(ge=50, lt=100)] | Literal["none", "least_squares"],
-    "none, the percentage of a group's values that is not cut off (from 50, half of the rest at either end), or"
-    " least_squares (the least squared error of 41 ranges with one middle)",
+    "none, the percentage of a group's values that is not clipped (from 50; half of the rest at either end), or"
+    " least_squares (the smallest squared error among 41 ranges with the same middle)",
     default="none",
 )
-"""Where a compression cuts values off before it looks for their scale or levels."""
+"""How a compression clips values before it computes their scale or levels."""
 CODEBOOK = Parameter(
     "codebook",
     Literal["kept", "free"],
-    "kept (values that were compressed to one level stay one: levels move) or free",
+    "kept (values compressed to the same level stay equal: levels are trained) or free",
     default=None,
 )
 RETRAINING = listing((EPOCHS, BATCH_SIZE, *(p for o in OPTIMIZERS.values() for p in o.parameters)))
-"""Parameters that retraining may have of its own, beside its `optimizer`; all others are the trial's."""
+"""Parameters that retraining may set besides its `optimizer`; all others are the trial's."""
 
 DEFAULTS: dict[str, Any] = {"optimizer": "sgd", "init": {"name": "torch"}, "model": {}, "quantize": {}}
 TRIAL_NAMES = ("data", "model", "init", "optimizer", "quantize", LAYERS, STAGES, *PLAIN)

@@ -1,4 +1,4 @@
-"""What counts as trained, and the lowest value of an axis at which that is reached."""
+"""Which accuracy counts as reached, and the lowest value of an axis that reaches it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from qsweep.parameter import BadValueError
 
 DEFAULT_REACH = "95%"
 ACCURACIES = ("test_accuracy", "train_accuracy")
-"""What can be reached, the first that there is."""
+"""The accuracy to reach: the first that a trial has."""
 SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?) ?%")
 
 
 @dataclass(frozen=True)
 class Reach:
-    """What has to be reached: an accuracy, or a share of the best of those trials that do not read the axis."""
+    """The target: an accuracy, or a fraction of the best trial that does not use the axis."""
 
     value: float
     is_share: bool
 
     def target(self, references: Iterable[float]) -> float:
-        """The accuracy to reach; NaN where a share is asked for and there is no reference."""
+        """The accuracy to reach; NaN for a fraction without a reference."""
         best = max((r for r in references if not math.isnan(r)), default=math.nan)
         return self.value * best if self.is_share else self.value
 
@@ -50,16 +50,16 @@ def read_reach(text: object) -> Reach:
 
 
 def mean(accuracies: Sequence[float]) -> float:
-    """Over the seeds of one place; NaN where one of them, NaN, diverged: such a place reaches nothing."""
+    """The mean over seeds; NaN if one of them diverged (NaN): such a point reaches nothing."""
     return math.fsum(accuracies) / len(accuracies)
 
 
 @dataclass(frozen=True)
 class Edge:
-    """Where trials begin to reach what is asked, going up an axis.
+    """Where trials start to reach the target, going up an axis.
 
     Attributes:
-        lowest: the least value that reaches it; None where none does.
+        lowest: the lowest value that reaches it; None if none does.
         fails: values above it that do not.
     """
 
@@ -68,7 +68,7 @@ class Edge:
 
 
 def edge(accuracies: Mapping[float, float], target: float) -> Edge:
-    """The edge in the accuracies at the values of an axis; NaN, for what diverged, reaches nothing."""
+    """The edge, from the accuracy at each value of an axis; NaN, a diverged trial, reaches nothing."""
     reached = [value for value, accuracy in accuracies.items() if accuracy >= target]
     if not reached:
         return Edge(None)

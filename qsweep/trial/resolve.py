@@ -1,7 +1,7 @@
-"""From checked parameters to the trial that they mean.
+"""Resolving checked parameters to a trial.
 
-Parameters that were checked one by one (qsweep.trial.checks) are resolved to what the trial really uses: each role to
-its format's own parameters, each optimizer and model to its own. What nothing reads is left out, so that it can't
+Parameters that were checked one by one (qsweep.trial.checks) are resolved to what the trial actually uses: each role
+to its format's parameters, each optimizer and model to its own. Unused parameters are left out, so that they can't
 change the key.
 """
 
@@ -53,7 +53,7 @@ REACHING = frozenset(p.name for p in ROLE_DEFAULTS)
 
 
 class TrialError(ValueError):
-    """A set of parameters that is no trial; `path` says which one is at fault."""
+    """A set of parameters that is not a valid trial; `path` is the parameter at fault."""
 
     def __init__(self, path: str, message: str) -> None:
         self.path = path
@@ -61,7 +61,7 @@ class TrialError(ValueError):
 
 
 def resolve(parameters: Mapping[str, Any], seed: int, sources: Mapping[str, Any] | None = None) -> Trial:
-    """The trial that checked parameters mean.
+    """The trial of checked parameters.
 
     Args:
         parameters: trial parameters as `check` returns them, nested (`{"model": {"name": …}}`).
@@ -74,7 +74,7 @@ def resolve(parameters: Mapping[str, Any], seed: int, sources: Mapping[str, Any]
 
 
 class _Resolver:
-    """Builds settings and columns side by side, so that a column exists exactly where something reads it."""
+    """Builds settings and columns together, so that a column exists exactly if something uses it."""
 
     def __init__(self, given: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
         self.given = given
@@ -107,7 +107,7 @@ class _Resolver:
         return self._with_stages(settings, self.given.get(STAGES) or [])
 
     def _with_stages(self, settings: dict[str, Any], stages: list[dict[str, Any]]) -> Trial:
-        """The trial of all stages, and those that end before each of them: a prefix is a trial like any other."""
+        """The trial of all stages; its bases are the trials that end before each stage."""
         columns, bases = self.columns, list[Trial]()
         if stages:
             columns[STAGES] = describe_stages(stages)
@@ -120,7 +120,7 @@ class _Resolver:
         return bases[-1]
 
     def _stage(self, stage: Mapping[str, Any], index: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """A stage with all that it uses: a compression the formats' own parameters, a retraining the trial's."""
+        """A stage with all parameters that it uses: a compression's from its formats, a retraining's from the trial."""
         ((kind, given),) = stage.items()
         self.parts.add(kind)
         path = f"{STAGES}.{index}.{kind}"
@@ -157,20 +157,20 @@ class _Resolver:
         return {**found, CODEBOOK.name: codebook}
 
     def _codebook(self, given: Mapping[str, Any], before: Settings, path: str) -> str:
-        """Kept where there is one, unless it is said otherwise, and where nothing else would round what it moves."""
+        """Kept if there is one, unless set otherwise; an error if the trial would round the retrained values."""
         is_there = bool(before.compressed)
         codebook = given.get(CODEBOOK.name) or ("kept" if is_there else "free")
         if codebook == "kept" and not is_there:
-            raise TrialError(path, f"nothing is compressed here any more: no {CODEBOOK.name} is there to keep")
+            raise TrialError(path, f"nothing is compressed at this stage: there is no {CODEBOOK.name} to keep")
         rounded = [role for role in before.quantized_roles if role not in FLOWS]
         if codebook == "kept" and rounded:
-            what = f"the trial rounds {' and '.join(rounded)}, which would part values that share a level"
+            what = f"the trial rounds {' and '.join(rounded)}, which would separate values that share a level"
             raise TrialError(path, f"{what}: write `{CODEBOOK.name}: free`")
         return str(codebook)
 
     def _read(self, parameters: tuple[Parameter, ...], given: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        """The values of parameters; those that mean "as before this parameter existed" are no part of the settings, and
-        in no table where a spec does not name them."""
+        """The values of parameters. Those that mean "as before this parameter existed" are left out of the settings,
+        and of tables unless a spec names them."""
         settings = {}
         for p, name, column in _with_columns(parameters, prefix):
             value = given.get(name, p.default)
@@ -223,7 +223,7 @@ class _Resolver:
             raise TrialError(f"model.{error.parameter}", str(error)) from None
 
     def _own_spelling(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Beside an open model, `check` could not know whose parameter a dotted name is."""
+        """With open models allowed, `check` cannot tell whose parameter a dotted name is: check it now."""
         known = listing(CHOICES["model"][given["name"]])
         checked = dict(given)
         for name in known.keys() & given.keys():
@@ -249,7 +249,7 @@ class _Resolver:
             return {}
         there = {"quantize": quantized} | ({LAYERS: layers} if layers else {})
         view = Settings(there)
-        if "master" in roles and view.rounds_stored:  # a second copy of what is float32 is none, unless it is coarser
+        if "master" in roles and view.rounds_stored:  # float32 master weights of float32 weights are none
             quantized["master"] = roles["master"]
         read = [QUANTIZE_INIT] if view.kept_roles else []
         if {"error", "gradient"} & {*view.quantized_roles}:
@@ -258,7 +258,7 @@ class _Resolver:
         return there | self._read(tuple(read), {**as_qtorch, **self.given})
 
     def _ways(self) -> dict[str, dict[str, Any]]:
-        """The roles that `forward` and `backward` are short for."""
+        """The roles that `forward` and `backward` set."""
         found: dict[str, dict[str, Any]] = {}
         for way, roles in WAYS.items():
             if way in self.given:
@@ -268,20 +268,20 @@ class _Resolver:
         return found
 
     def _roles(self, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Each role that is named, weights, and biases, which are like them."""
+        """All named roles, weights, and biases, which default to the weights' format."""
         weight = {"format": FLOAT32, **given.get("weight", {})}
         roles = {"weight": self._role("weight", weight)}
         if "bias" in given:
             like = {name: value for name, value in weight.items() if name != AT.name}
             roles["bias"] = self._role("bias", given["bias"] if "format" in given["bias"] else like | given["bias"])
-        elif _is_operand(roles["weight"]):  # biases are none of a product
+        elif _is_operand(roles["weight"]):  # biases are not operands of a product
             roles["bias"] = self._role("bias", {"format": FLOAT32})
         else:
             roles["bias"], self.columns["quantize.bias"] = roles["weight"], self.columns["quantize.weight"]
         return roles | {role: self._role(role, given[role]) for role in ROLES[2:] if role in given}
 
     def _layers(self, quantized: Mapping[str, Any]) -> Any:
-        """The exceptions of places. Their columns are one."""
+        """The exceptions by place, in one column."""
         given = self.given.get(LAYERS)
         if not given or (not quantized and given == FLOAT32_ENDS):
             return None
@@ -293,14 +293,14 @@ class _Resolver:
         return layers
 
     def _layer(self, place: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """One place: a bias that is named nowhere is like its weight."""
+        """The exceptions at one place: a bias that is not named anywhere is like its weight."""
         found = {role: self._role(role, own, f"{LAYERS}.{place}.{role}") for role, own in given.items()}
         if "weight" in given and not {"bias"} & (given.keys() | self.given["quantize"].keys()):
             found["bias"] = {"format": FLOAT32} if _is_operand(found["weight"]) else found["weight"]
         return found
 
     def _role(self, role: str, given: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-        """All that a role uses."""
+        """All parameters that a role uses."""
         family, path = given["format"], path or f"quantize.{role}"
         self.columns[path] = describe_role(given)
         if family == FLOAT32:
@@ -309,7 +309,7 @@ class _Resolver:
         return self._format(role_parameters(role, family), given, path)
 
     def _format(self, parameters: tuple[Parameter, ...], given: Mapping[str, Any], path: str) -> dict[str, Any]:
-        """A format's parameters: its own, then those that reach it from the trial."""
+        """A format's parameters: its own, then those set for the whole trial."""
         family = given["format"]
         reached: list[Parameter] = []
         own: list[Parameter] = []
@@ -328,7 +328,7 @@ class _Resolver:
 
 
 def _is_operand(role: Mapping[str, Any]) -> bool:
-    """Whether a role, checked or resolved, is rounded for a product alone."""
+    """Whether a role, checked or resolved, is only rounded as an operand."""
     return role.get(AT.name) == OPERANDS
 
 
@@ -337,8 +337,8 @@ def _refuse_no_step(settings: Settings, path: str) -> None:
     if settings.data.drop_last and settings.batch_size > count:
         raise TrialError(
             path,
-            f"no step would be taken: {settings.data.name} has {count:,} training examples, less than a batch of"
-            f" {settings.batch_size:,}, and drop_last leaves out what is not a whole batch",
+            f"no step would be taken: {settings.data.name} has {count:,} training examples, fewer than a batch of"
+            f" {settings.batch_size:,}, and drop_last leaves out an incomplete batch",
         )
 
 
@@ -358,10 +358,10 @@ def _with_columns(parameters: tuple[Parameter, ...], prefix: str) -> list[tuple[
 def _made(settings: Mapping[str, Any], path: str, reached: Collection[str]) -> Format:
     """The format of a role or a compression.
 
-    A trial's bitwidth need not be one that a role's family has, nor do good parameters make a format together.
+    A trial's bitwidth may be out of range for a role's family, and valid parameters may not be valid together.
 
     Args:
-        reached: the parameters that come from the trial.
+        reached: the parameters that were set for the whole trial.
     """
     family = settings["format"]
     at = path

@@ -1,7 +1,7 @@
-"""What a trial uses, by its meaning: a typed, read-only view of the settings that its key is made of.
+"""What a trial uses: a typed, read-only view of the settings that its key is computed from.
 
-The settings are a dict of plain JSON values. What an older one lacks means what was so before the parameter existed,
-and that is looked up here alone. Keys, stacks and tables, which go by names, read the dict itself.
+The settings are a dict of plain JSON values. A parameter that an older dict lacks has its value from before it existed,
+which is looked up only here. Keys, stacks and tables, which go by names, read the dict itself.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from qsweep.trial.parameters import (
 from qsweep.trial.roles import AT, FLOAT32, KEPT, OPERANDS, ROLES, STORED
 
 Given = Mapping[str, Any]
-"""Settings, or a part of them, as a key has them."""
+"""Settings, or a part of them, as in a key."""
 
 
 def complete(parameters: Iterable[Parameter], given: Given) -> dict[str, Any]:
-    """Settings with those that they lack, each at the value that means "as before"."""
+    """Settings completed with missing parameters, each at the value that means "as before"."""
     return {p.name: p.as_before for p in parameters if p.as_before is not ALWAYS} | dict(given)
 
 
@@ -51,7 +51,7 @@ class Data:
     Attributes:
         name: of a data set in the catalog.
         preprocess: how pixels become inputs, one of qsweep.data.catalog.PREPROCESS.
-        split: which examples are for the test, one of qsweep.data.catalog.SPLITS.
+        split: which examples are the test set, one of qsweep.data.catalog.SPLITS.
         drop_last: whether an incomplete last batch is left out.
     """
 
@@ -67,8 +67,8 @@ class OptimizerSettings:
 
     Attributes:
         name: of an optimizer in the catalog.
-        lr: the learning rate, above 0: what a direction is multiplied by.
-        weight_decay: 0 or above; so many times the weight is added to its gradient.
+        lr: the learning rate, above 0, which multiplies a direction.
+        weight_decay: 0 or above; this multiple of a weight is added to its gradient.
         l1: 0 or above; the gradient of l1 · Σ|w| is added.
         own: all its parameters by name, as its formula reads them.
     """
@@ -87,20 +87,20 @@ class OptimizerSettings:
 
     @property
     def memory(self) -> tuple[str, ...]:
-        """The tensors that it keeps from step to step: memory that a parameter of the same name turns off is none."""
+        """The tensors that it keeps from step to step: without memory that a parameter of the same name turns off."""
         return tuple(name for name in OPTIMIZERS[self.name].memory if self.own.get(name, 1))
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """What a role is rounded to, or a part of a model that is compressed.
+    """The rounding of a role, or the compression of a part of a model.
 
     Attributes:
-        format: float32 for values that are left as they are.
-        rounding: of a role, the mode, one of qsweep.formats.ROUNDINGS.
-        at: of a role, where: `outputs` of layers, or `operands` of the products of linear and convolution layers.
-        clip: of a compression, where values are cut off before: `none`, `least_squares`, or the percentage of a group's
-            values that is not cut off, from 50 up to, not including, 100.
+        format: float32 for values that are not rounded.
+        rounding: a role's mode, one of qsweep.formats.ROUNDINGS.
+        at: where a role is rounded: `outputs` of layers, or `operands` of products of linear and convolution layers.
+        clip: how a compression clips values first: `none`, `least_squares`, or the percentage of a group's values that
+            is not clipped, from 50 up to, not including, 100.
     """
 
     format: Format
@@ -120,12 +120,12 @@ class Quantization:
 
     @property
     def stays(self) -> bool:
-        """Whether rounded values are what is stored, not operands of a product alone."""
+        """Whether rounded values are stored, not only operands of a product."""
         return self.at != OPERANDS
 
     @property
     def axis(self) -> int | None:
-        """The axis of channels or groups, where the format names one by its number."""
+        """The axis of channels or groups, if the format sets one by number."""
         found = getattr(self.format, "axis", None)
         return found if isinstance(found, int) else None
 
@@ -137,7 +137,7 @@ class Quantization:
 
 
 OF_ROLES = (ROUNDING, AT, CLIP)
-"""What settings of a role or a compression have besides the format's parameters."""
+"""Parameters of a role or a compression besides the format's."""
 
 
 @cache  # the trials of a grid have few of them
@@ -147,7 +147,7 @@ def _quantization(items: tuple[tuple[str, Any], ...]) -> Quantization:
 
 
 Roles = Mapping[str, Quantization]
-"""Roles, or the parts of a compression, each with what it is rounded to."""
+"""Roles, or the parts of a compression, each with its rounding."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Retraining:
     """A stage that trains on.
 
     Attributes:
-        keeps_levels: whether values that were compressed to one level stay one, and levels move.
+        keeps_levels: whether values compressed to the same level stay equal, so that levels are trained.
     """
 
     optimizer: OptimizerSettings
@@ -171,16 +171,16 @@ class Retraining:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that a trial uses. `given` is the dict that this is a view of; each part is read when it is asked for."""
+    """Everything a trial uses. `given` is the dict that this is a view of; parts are read lazily."""
 
     given: Given
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Settings, (self.given,)  # what was read of it is no part of a message
+        return Settings, (self.given,)  # cached parts are not pickled
 
     @property
     def seed(self) -> int:
-        """From it come initial weights, the order of examples, dropout masks and the random bits of rounding."""
+        """Determines initial weights, the order of examples, dropout masks and the random bits of rounding."""
         return int(self.given["seed"])
 
     # --- data and net -------------------------------------------------------------------------------------------------
@@ -206,12 +206,12 @@ class Settings:
 
     @property
     def architecture(self) -> Architecture | None:
-        """None of an open model, a user's own or a library's."""
+        """None for an open model, a user's own or a library's."""
         return architecture_of(self.model)
 
     @property
     def source(self) -> Any:
-        """The identity of the user's own file that the net comes from (see qsweep.models.imports); None of others."""
+        """The identity of the user's own file that the net comes from (see qsweep.models.imports); None for others."""
         return self.model.get("source")
 
     @property
@@ -243,22 +243,22 @@ class Settings:
 
     @property
     def epochs(self) -> int:
-        """Passes over the training set, from 1; there are none where there are iterations."""
+        """Passes over the training set, from 1; not with iterations."""
         return int(self.given[EPOCHS.name])
 
     @property
     def batch_size(self) -> int:
-        """Examples per step, from 1; there is none where there are iterations."""
+        """Examples per step, from 1; not with iterations."""
         return int(self.given[BATCH_SIZE.name])
 
     @property
     def iterations(self) -> int:
-        """Of a trial that trains on one example at a time, how many, from 1; 0 of others."""
+        """Steps of a trial that trains on one example at a time, from 1; 0 for others."""
         return int(self.given.get(ITERATIONS.name, 0))
 
     @property
     def window(self) -> int:
-        """Of such a trial, the last iterations over which training accuracy and loss are means, from 1."""
+        """With iterations, over how many of the last ones training accuracy and loss are means, from 1."""
         return int(self.given[WINDOW.name])
 
     @property
@@ -270,17 +270,17 @@ class Settings:
 
     @property
     def quantize_init(self) -> bool:
-        """Whether stored values are rounded before the first step; not where none are rounded."""
+        """Whether stored values are rounded before the first step; False if none are rounded."""
         return bool(self.given.get(QUANTIZE_INIT.name, False))
 
     @cached_property
     def quantize(self) -> Roles:
-        """The roles that have a format in the whole net; others are left in float32."""
+        """The roles that have a format in the whole net; others stay in float32."""
         return _roles(self.given.get("quantize", {}))
 
     @cached_property
     def layers(self) -> Mapping[str, Roles | None]:
-        """Roles that have another format at some places, by place; None where a whole place is left in float32."""
+        """Roles that have another format at some places, by place; None for a place that stays in float32."""
         given = self.given.get(LAYERS, {})
         if given == FLOAT32_ENDS:
             return {}
@@ -288,33 +288,33 @@ class Settings:
 
     @property
     def has_float32_ends(self) -> bool:
-        """Whether the first and the last linear or convolution layer are left in float32."""
+        """Whether the first and the last linear or convolution layer stay in float32."""
         return bool(self.given.get(LAYERS) == FLOAT32_ENDS)
 
     @property
     def names_places(self) -> bool:
-        """Whether something is said of single places."""
+        """Whether there are exceptions for single places."""
         return LAYERS in self.given
 
     @property
     def everywhere(self) -> list[Roles]:
-        """The roles of the whole net, then those of each place that has some of its own."""
+        """The roles of the whole net, then those of each place with exceptions."""
         return [self.quantize, *(own for own in self.layers.values() if own is not None)]
 
     def rounded(self) -> Iterator[tuple[str, Quantization]]:
-        """Each role that is not in float32, with what it is rounded to: in the whole net, then at single places."""
+        """Each role that is not in float32, with its rounding: in the whole net, then at single places."""
         for roles in self.everywhere:
             yield from ((role, own) for role, own in roles.items() if own.rounds)
 
     @property
     def quantized_roles(self) -> tuple[str, ...]:
-        """What is rounded anywhere, in the order of the roles."""
+        """The roles that are rounded anywhere, in order."""
         found = {role for role, _ in self.rounded()}
         return tuple([role for role in ROLES if role in found])
 
     @property
     def kept_roles(self) -> tuple[str, ...]:
-        """Of what is rounded, the roles whose rounded values stay: none that is rounded for products alone."""
+        """The roles whose rounded values are stored: none that is rounded only as an operand."""
         found = {role for role, own in self.rounded() if own.stays}
         return tuple([role for role in KEPT if role in found])
 
@@ -336,12 +336,12 @@ class Settings:
 
     @property
     def names_axis(self) -> bool:
-        """Whether some format names an axis by its number."""
+        """Whether some format sets an axis by number."""
         return any(own.axis is not None for own in self._quantizations())
 
     @property
     def has_groups(self) -> bool:
-        """Whether some format has a scale, or levels, for each group of so many values."""
+        """Whether some format has a scale, or levels, per group of a number of values."""
         return any(own.group_size for own in self._quantizations())
 
     def _quantizations(self) -> Iterator[Quantization]:
@@ -353,7 +353,7 @@ class Settings:
 
     @cached_property
     def stages(self) -> tuple[Compression | Retraining, ...]:
-        """What happens to the trained model, in order."""
+        """The stages after training, in order."""
         return tuple([_stage(stage) for stage in self.given.get(STAGES, ())])
 
     @property

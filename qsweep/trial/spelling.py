@@ -1,4 +1,4 @@
-"""Checked parameters in one word or so, as a spec would say them and tables show them."""
+"""Checked parameters as short text, as in specs and tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qsweep.trial.roles import FLOAT32
 
 
 def describe_role(role: Mapping[str, Any]) -> str:
-    """A checked role in one word or so: `range`, `range4`, `range4 scale=8.0`."""
+    """A checked role as short text: `range`, `range4`, `range4 scale=8.0`."""
     if role["format"] == FLOAT32:
         return FLOAT32
     return spell(role["format"], {name: value for name, value in role.items() if name != "format"})
@@ -28,7 +28,7 @@ def _stage_words(kind: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def describe_layers(given: Any) -> str:
-    """Checked exceptions as a spec would say them: `float32_ends`, `{"linear1":{"error":"e5m2"}}`."""
+    """Checked exceptions as in a spec: `float32_ends`, `{"linear1":{"error":"e5m2"}}`."""
     if isinstance(given, str):
         return given
     layers = {
@@ -39,7 +39,7 @@ def describe_layers(given: Any) -> str:
 
 
 def describe_choice(choice: Mapping[str, Any]) -> str:
-    """A checked model or init in one word or so: `mlp`, `mlp hidden=[64,64]`."""
+    """A checked model or init as short text: `mlp`, `mlp hidden=[64,64]`."""
     return _described(choice["name"], {name: value for name, value in choice.items() if name != "name"})
 
 

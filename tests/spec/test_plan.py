@@ -418,7 +418,7 @@ def test_metrics_that_stay_empty_are_reported_before_training(tmp_path: Path) ->
 
 def test_drop_last_without_a_full_batch_is_refused_where_the_batch_size_is_set(tmp_path: Path) -> None:
     text = "trial: {data: digits, model: softmax, drop_last: true%s}\n"
-    expected = "no step would be taken: digits has 1,500 training examples, less than a batch of 1,501"
+    expected = "no step would be taken: digits has 1,500 training examples, fewer than a batch of 1,501"
     assert expected in wrong(tmp_path, text % ", batch_size: 1501")[0]
     assert wrong(tmp_path, text % ", batch_size: 1501")[0].startswith("mine.yaml:1:56: trial.batch_size: ")
     lines = wrong(tmp_path, text % "" + "grid: {batch_size: [1000, 1500, 1501, 2000]}")

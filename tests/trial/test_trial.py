@@ -636,7 +636,7 @@ def test_retraining_has_the_trials_own_parameters_unless_it_sets_them() -> None:
             "stages.0.compress.weight",
             "fraction: fixed8f7$",
         ),
-        ([{"retrain": {"codebook": "kept"}}], "stages.0.retrain.codebook", "nothing is compressed here any more"),
+        ([{"retrain": {"codebook": "kept"}}], "stages.0.retrain.codebook", "nothing is compressed at this stage"),
         ([{"retrain": {"alpha": 0.5}}], "stages.0.retrain.alpha", "sgd has no alpha"),
         (
             [
@@ -645,7 +645,7 @@ def test_retraining_has_the_trials_own_parameters_unless_it_sets_them() -> None:
                 {"retrain": {"codebook": "kept"}},
             ],
             "stages.2.retrain.codebook",
-            "nothing is compressed here any more",
+            "nothing is compressed at this stage",
         ),
     ],
 )
@@ -669,7 +669,7 @@ def test_a_codebook_is_kept_as_long_as_there_is_one() -> None:
 @pytest.mark.parametrize("roles", [{"weight": "range4"}, {"gradient": "e5m2"}, {"momentum": "bf16"}])
 def test_a_codebook_is_not_kept_where_a_role_would_part_its_values(roles: dict[str, str]) -> None:
     stages = [{"compress": {"weight": "uniform4"}}, {"retrain": {}}]
-    with pytest.raises(TrialError, match="which would part values that share a level: write `codebook: free`"):
+    with pytest.raises(TrialError, match="which would separate values that share a level: write `codebook: free`"):
         make(quantize=roles, momentum=0.5, scale=1, bitwidth=4, stages=stages)
     make(quantize={"activation": "fixed8f4", "error": "e5m2"}, stages=stages)
 
