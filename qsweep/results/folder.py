@@ -118,6 +118,7 @@ def write(folder: Path, plan: Plan, spec_owner: str, records: Mapping[str, Recor
         "spec": {"name": plan.spec.name, "path": spec_owner, "overrides": dict(plan.spec.overrides)},
         "plan": {"digest": plan.digest, "rows": len(plan.rows), "keys": [trial.key for trial in plan.trials]},
         "sources": plan.spec.digests,
+        **({"data": plan.spec.data_identities} if plan.spec.data else {}),
         "records": recorded["records"] if is_current else _summary(plan, records),
         "tables": {"source": source, "files": current.digests(folder)},
         "run": dict(origin),

@@ -51,13 +51,14 @@ def check_needs(plans: Sequence[Plan], options: Options, say: Callable[[str], No
 
 
 def get_data(plan: Plan, trials: Sequence[Trial], say: Callable[[str], None]) -> None:
-    """Download the missing data sets that trials of a plan need.
+    """Download the missing data sets that trials of a plan need, and store the user's own.
 
     Raises:
         UserError: one of them is not available.
     """
+    own = {data.name: data.decode for data in plan.spec.data.values()}
     for dataset in data_of(plan, trials):
-        ensure(dataset, data_folder(), say)
+        ensure(dataset, data_folder(), say, own.get(dataset.name))
 
 
 def _check_folders(paths: Sequence[Path], plans: Sequence[Plan], options: Options) -> None:

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qsweep.data.catalog import DATASETS, DataSet
+from qsweep.data.catalog import DataSet
 from qsweep.data.files import Lacking, data_folder, lacking
 from qsweep.errors import UserError, unknown
 from qsweep.parameter import show
@@ -199,7 +199,8 @@ def _is_reported(trial: Trial) -> bool:
 def data_of(plan: Plan, trials: Sequence[Trial]) -> list[DataSet]:
     """The data sets that trials need; those of the whole plan for a search, which chooses further trials later."""
     needing = plan.trials if trials and plan.spec.search else trials
-    return [DATASETS[name] for name in sorted({trial.view.data.name for trial in needing})]
+    by_name = {trial.view.data.name: trial.view for trial in needing}
+    return [by_name[name].data_set for name in sorted(by_name)]
 
 
 def stacked(stacks: Sequence[Stack]) -> list[Trial]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qsweep.data.decode import read_own
+from qsweep.data.own import Asked, OwnData, is_own, kept_data
 from qsweep.errors import cut
 from qsweep.models.catalog import SOURCE, is_open
 from qsweep.models.imports import Source, read_kept, read_source
@@ -83,6 +85,7 @@ class BlockReader:
 
     Attributes:
         sources: the users' Python files that define models, by their names in the spec.
+        data: the users' own data sets, by their spelling.
     """
 
     def __init__(self, mistakes: Mistakes, overrides: Mapping[str, Any], folder: Path) -> None:
@@ -91,6 +94,7 @@ class BlockReader:
         self.folder = folder
         self.open_model = _names_open_model([mistakes.document.value, *overrides.values()])
         self.sources: dict[str, Source] = {}
+        self.data: dict[str, OwnData] = {}
 
     def blocks(self, top: Mapping[str, Any]) -> tuple[Block, ...]:
         """The block at the top of a spec, and those of `also`, which start from the trial of the first."""
@@ -150,7 +154,26 @@ class BlockReader:
         if name in SEED_NAMES:
             raise BadValueError(SEEDS_ELSEWHERE)
         check = checker(name, self.open_model)
+        if name == "data":
+            return self._with_data(check)
         return self._with_source(check) if name == "model" else check
+
+    def _with_data(self, check: Checker) -> Checker:
+        """A check of data that also reads users' own."""
+
+        def with_data(value: object) -> Any:
+            data = check(value)
+            if is_own(data) and data not in self.data:
+                asked = Asked.of(data)
+                self.data[data] = kept_data(self.folder, data) or read_own(asked, self._path(asked))
+            return data
+
+        return with_data
+
+    def _path(self, asked: Asked) -> Path:
+        """Beside the spec; of data that -S sets, which may be for a spec of another folder, or else here."""
+        path = self.folder / asked.path
+        return path if path.exists() or "data" not in self.overrides else Path(asked.path)
 
     def _with_source(self, check: Checker) -> Checker:
         """A check of models that also reads users' files."""
@@ -230,7 +253,7 @@ class BlockReader:
         """Report the overrides that are valid neither for an axis of a block nor for a parameter."""
         for name in [name for name in self.overrides if name not in swept]:
             good = self._value(name, self.overrides[name], (OVERRIDE, name))
-            if not good and isinstance(self.overrides[name], list | dict):
+            if not good and isinstance(self.overrides[name], list | dict) and not is_own(self.overrides[name]):
                 self.mistakes.add((OVERRIDE, name), "it is not an axis of this spec, so it takes one value")
 
     # exclude and only
@@ -250,7 +273,7 @@ class BlockReader:
 
 def as_list(name: str, given: object) -> str:
     """The hint for several values of -S that are not written as a list: `0.1,0.01`."""
-    values = re.split(r"[,; ]+", given.strip(",; ")) if isinstance(given, str) else []
+    values = re.split(r"[,; ]+", given.strip(",; ")) if isinstance(given, str) and not is_own(given) else []
     return f"; write several values as a list: -S '{name}=[{cut(', '.join(values))}]'" if len(values) > 1 else ""
 
 

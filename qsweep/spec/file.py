@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from qsweep.data.own import OwnData
 from qsweep.errors import SpecError, UserError, cut, unknown
 from qsweep.models.imports import Source
 from qsweep.parameter import BadValueError, show
@@ -62,6 +63,7 @@ class Spec:
         stack: maximum trials per stack, if the spec sets it: 1 to measure time.
         overrides: the values set with -S, by name.
         sources: the users' Python files that define models, by their names in the spec.
+        data: the users' own data sets, by their spelling.
     """
 
     name: str
@@ -73,12 +75,18 @@ class Spec:
     plots: tuple[Mapping[str, Any], ...]
     overrides: Mapping[str, Any]
     sources: Mapping[str, Source]
+    data: Mapping[str, OwnData]
     document: Document = field(repr=False)
 
     @cached_property
     def digests(self) -> dict[str, str | dict[str, Any]]:
         """The identity of each source in the settings of trials, by the file's name in the spec."""
         return {file: source.identity for file, source in self.sources.items()}
+
+    @cached_property
+    def data_identities(self) -> dict[str, Mapping[str, Any]]:
+        """The identity of each of the user's data sets in the settings of trials, by its spelling."""
+        return {spelling: own.identity for spelling, own in self.data.items()}
 
     @cached_property
     def texts(self) -> dict[str, str]:
@@ -157,6 +165,7 @@ class _Reader:
             plots=self._plots(top),
             overrides=self.overrides,
             sources=reader.sources,
+            data=reader.data,
             document=self.document,
         )
         self._check_size(spec, self._whole(top, "max_trials") or MAX_TRIALS)

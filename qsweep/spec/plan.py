@@ -106,7 +106,7 @@ class _Expansion:
 
     def _trial(self, block: Block, point: Point, seed: int) -> Trial | None:
         try:
-            return resolve(point.parameters, seed, self.spec.digests)
+            return resolve(point.parameters, seed, {**self.spec.digests, **self.spec.data_identities})
         except TrialError as error:
             self.mistakes.add(self._place_of(error.path, block, point), str(error))
             return None

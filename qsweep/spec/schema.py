@@ -7,10 +7,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from qsweep.data.own import KINDS
 from qsweep.formats import FAMILIES
 from qsweep.formats.names import pattern_of
 from qsweep.models.catalog import LIBRARY, SOURCE
-from qsweep.parameter import Parameter
+from qsweep.parameter import REQUIRED, Parameter
 from qsweep.spec.axes import GENERATORS, MAX_VALUES, USAGE
 from qsweep.spec.file import MAX_SEED, MAX_SEEDS_BY_NUMBER, MAX_TRIALS, NAME
 from qsweep.spec.plots import PLOT_KINDS, RANGE, REACH, PlotKind
@@ -135,6 +136,7 @@ def _parameters() -> Schema:
     roles = {role: _ref(_role_definition(role)) for role in ROLES}
     return {
         **{name: {"enum": list(values)} for name, values in NAMED.items()},
+        "data": _data(),
         **{name: _choice(name) for name in CHOICES},
         **_schemas(PLAIN.values()),
         "quantize": _object(roles, description="the format of each role; others stay in float32"),
@@ -175,6 +177,19 @@ def _choice(what: str) -> Schema:
     open_model = {"type": "object", "properties": {"name": {"anyOf": [source, library]}}, "required": ["name"]}
     open_model["properties"] |= {"source": False}  # type: ignore[operator]
     return {"anyOf": [names, source, library, *mappings, open_model]}
+
+
+def _data() -> Schema:
+    mappings = [
+        _object({"name": {"const": kind}, **_schemas(own)}, required=["name", *_required(own)])
+        for kind, own in KINDS.items()
+    ]
+    spelled: Schema = {"type": "string", "pattern": f"^({'|'.join(KINDS)}):."}
+    return {"anyOf": [{"enum": list(NAMED["data"])}, spelled, *mappings]}
+
+
+def _required(parameters: Iterable[Parameter]) -> list[str]:
+    return [p.name for p in parameters if p.default is REQUIRED]
 
 
 def _layers(roles: dict[str, Schema]) -> Schema:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from qsweep.data import own
 from qsweep.errors import LISTED, cut, few, nearest, unknown
 from qsweep.formats import ROUNDING, split_name
 from qsweep.formats.learned import CLUSTERS
@@ -95,6 +96,8 @@ def checker(path: str, open_model: bool = False) -> Checker:
         return _check_layers
     if head == STAGES:
         return _check_stages
+    if head == "data":
+        return _check_data
     if head in CHOICES:
         return partial(_check_choice, head)
     return partial(_one_of, head, tuple(NAMED[head])) if head in NAMED else PLAIN[head].check
@@ -134,6 +137,12 @@ def _one_of(what: str, allowed: tuple[str, ...], value: object) -> str:
     if value not in allowed:
         raise BadValueError(unknown(what, value, allowed))
     return value
+
+
+def _check_data(value: object) -> str:
+    """The name of a data set, or a user's own in its one spelling: `npz:mine.npz`."""
+    has_path = isinstance(value, Mapping) and isinstance(value.get("name"), str) and {"file", "folder"} & value.keys()
+    return own.check(value) if own.is_own(value) or has_path else _one_of("data", tuple(NAMED["data"]), value)
 
 
 def _check_choice(what: str, value: object) -> dict[str, Any]:

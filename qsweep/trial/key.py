@@ -13,7 +13,7 @@ from qsweep.formats import FAMILIES
 from qsweep.formats.scaled import MXINT8
 from qsweep.models.catalog import ARCHITECTURES
 from qsweep.trial.optimizers import OPTIMIZERS
-from qsweep.trial.parameters import COMPRESS, LAYERS, PLAIN, RETRAIN, ROLE_PARTS, role_parameters
+from qsweep.trial.parameters import COMPRESS, LAYERS, OWN_DATA, PLAIN, RETRAIN, ROLE_PARTS, role_parameters
 from qsweep.trial.roles import FLOAT32, OPERANDS
 from qsweep.trial.settings import Settings, complete
 
@@ -39,6 +39,7 @@ NUMERICS = {
     "source": 3,  # linear layers whose outputs do not only go into an activation function are rounded
     "torchvision": 3,  # likewise
     **{dataset.name: dataset.numerics for dataset in DATASETS.values()},
+    OWN_DATA: 1,
     "histogram": 1,
     OPERANDS: 1,
     COMPRESS: 1,

@@ -28,6 +28,7 @@ def problems(settings: Settings, given: Mapping[str, Any]) -> Iterator[Problem]:
         settings: the trial's.
         given: the parameters as they were given.
     """
+    yield from _data(settings)
     yield from _course(settings, given)
     yield from _net(settings)
     yield from _optimizer(settings.optimizer)
@@ -36,13 +37,18 @@ def problems(settings: Settings, given: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _shift(settings)
 
 
+def _data(settings: Settings) -> Iterator[Problem]:
+    if settings.data_set.dtype != "uint8":
+        yield "data", f"iterations look inputs up by pixel value: expected uint8 data, found {settings.data_set.dtype}"
+    if settings.data.preprocess == "centered":
+        yield "preprocess", "iterations take preprocess unit or standard: `centered` has a mean for each pixel"
+
+
 def _course(settings: Settings, given: Mapping[str, Any]) -> Iterator[Problem]:
     if EPOCHS.name in given:
         yield EPOCHS.name, "iterations replace epochs: leave one of them out"
     if given.get(BATCH_SIZE.name, 1) != 1:
         yield BATCH_SIZE.name, f"found {given[BATCH_SIZE.name]}, expected 1: an iteration is one example"
-    if settings.data.preprocess == "centered":
-        yield "preprocess", "iterations take preprocess unit or standard: `centered` has a mean for each pixel"
     if settings.loss != SQUARED_ERROR:
         yield "loss", f"iterations take `loss: {SQUARED_ERROR}`: {settings.loss} has no form in integers"
     if settings.window > settings.iterations:

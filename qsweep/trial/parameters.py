@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
-from qsweep.data.catalog import DATASETS, PREPROCESS, SPLITS
+from qsweep.data.catalog import DATASETS, PREPROCESS, SPLITS, DataSet
 from qsweep.formats import (
     BITWIDTH,
     COMPAT,
@@ -63,6 +63,10 @@ DATA: dict[str, tuple[Parameter, ...]] = {
     name: tuple(replace(p, default=getattr(dataset, p.name)) for p in DATA_PARAMETERS)
     for name, dataset in DATASETS.items()
 }
+
+OWN_DATA = "own_data"
+"""A user's own data set, whose name is its digest."""
+OWN_DATA_PARAMETERS = tuple(replace(p, default=getattr(DataSet, p.name)) for p in DATA_PARAMETERS)
 
 HISTOGRAM = Parameter(
     "histogram",

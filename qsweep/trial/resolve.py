@@ -11,7 +11,8 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
-from qsweep.data.catalog import DATASETS
+from qsweep.data.catalog import DATASETS, DataSet
+from qsweep.data.own import data_set, is_own
 from qsweep.formats import BITWIDTH, COMPAT, ROUNDING, Format, check_rounding, make, parameters_of, spell
 from qsweep.formats.learned import CLUSTERS
 from qsweep.formats.names import a, example_of
@@ -35,6 +36,8 @@ from qsweep.trial.parameters import (
     LOSS_SCALE,
     NAMED,
     ONLINE_PARAMETERS,
+    OWN_DATA,
+    OWN_DATA_PARAMETERS,
     PLAIN,
     QUANTIZE_INIT,
     RETRAIN,
@@ -65,7 +68,7 @@ def resolve(parameters: Mapping[str, Any], seed: int, sources: Mapping[str, Any]
 
     Args:
         parameters: trial parameters as `check` returns them, nested (`{"model": {"name": …}}`).
-        sources: identity of each user's Python file that `model` may name.
+        sources: identity of each user's Python file that `model` may name, and of each data set of the user's own.
 
     Raises:
         TrialError: a parameter that the trial needs is missing.
@@ -86,7 +89,7 @@ class _Resolver:
         is_online = self.given.get(ITERATIONS.name) is not None
         parameters = ONLINE_PARAMETERS if is_online else TRAINING_PARAMETERS
         settings: dict[str, Any] = {
-            "data": self._named("data"),
+            "data": self._data(),
             "model": self._model(),
             "init": self._choice("init", self.given["init"]),
             "optimizer": self._named("optimizer"),
@@ -101,7 +104,7 @@ class _Resolver:
                 raise TrialError(path, problem)
         else:
             view = Settings(settings)
-            _refuse_no_step(view, BATCH_SIZE.name)
+            self._refuse_no_step(view, BATCH_SIZE.name)
             self.parts |= {STALLED} if view.keeps_drifting else set()
             self.parts |= {LOST} if set(view.quantized_roles) - set(view.kept_roles) else set()
         return self._with_stages(settings, self.given.get(STAGES) or [])
@@ -152,9 +155,18 @@ class _Resolver:
         if unread := given.keys() - own.columns.keys() - {CODEBOOK.name}:
             name = min(unread)
             raise TrialError(f"{path}.{name}", f"{found['optimizer']['name']} has no {name}")
-        _refuse_no_step(Settings({**settings, **found}), f"{path}.{BATCH_SIZE.name}")
+        self._refuse_no_step(Settings({**settings, **found}), f"{path}.{BATCH_SIZE.name}")
         self.parts |= own.parts
         return {**found, CODEBOOK.name: codebook}
+
+    def _refuse_no_step(self, settings: Settings, path: str) -> None:
+        count, _ = settings.examples
+        if settings.data.drop_last and settings.batch_size > count:
+            raise TrialError(
+                path,
+                f"no step would be taken: {self.given['data']} has {count:,} training examples, fewer than a batch of"
+                f" {settings.batch_size:,}, and drop_last leaves out an incomplete batch",
+            )
 
     def _codebook(self, given: Mapping[str, Any], before: Settings, path: str) -> str:
         """Kept if there is one, unless set otherwise; an error if the trial would round the retrained values."""
@@ -193,6 +205,18 @@ class _Resolver:
         name = self.columns[what] = given.get("name", DEFAULTS[what].get("name"))
         return {"name": name, **self._read(CHOICES[what][name], given, f"{what}.")}
 
+    def _data(self) -> dict[str, Any]:
+        name: Any = self.given.get("data")
+        if not is_own(name):
+            return self._named("data")
+        self.columns["data"] = name
+        self.parts.add(OWN_DATA)
+        return {**self.sources[name], **self._read(OWN_DATA_PARAMETERS, self.given)}
+
+    def _data_set(self) -> DataSet | None:
+        name = self.given.get("data", "")
+        return data_set(self.sources[name]) if is_own(name) else DATASETS.get(name)
+
     def _model(self) -> dict[str, Any]:
         given = self.given["model"]
         if "name" not in given:
@@ -207,7 +231,7 @@ class _Resolver:
         return own
 
     def _refuse_unfit_images(self, model: dict[str, Any]) -> None:
-        architecture, data = ARCHITECTURES[model["name"]], DATASETS.get(self.given.get("data", ""))
+        architecture, data = ARCHITECTURES[model["name"]], self._data_set()
         if data is None:
             return
         _, height, width = data.shape
@@ -217,7 +241,8 @@ class _Resolver:
             least = architecture.least(model)
             raise TrialError(
                 "model",
-                f"{model['name']} needs images of {least}×{least} pixels at least, {data.name} has {height}×{width}",
+                f"{model['name']} needs images of {least}×{least} pixels at least, {self.given['data']} has"
+                f" {height}×{width}",
             ) from None
         except UnfitError as error:
             raise TrialError(f"model.{error.parameter}", str(error)) from None
@@ -330,16 +355,6 @@ class _Resolver:
 def _is_operand(role: Mapping[str, Any]) -> bool:
     """Whether a role, checked or resolved, is only rounded as an operand."""
     return role.get(AT.name) == OPERANDS
-
-
-def _refuse_no_step(settings: Settings, path: str) -> None:
-    count, _ = settings.examples
-    if settings.data.drop_last and settings.batch_size > count:
-        raise TrialError(
-            path,
-            f"no step would be taken: {settings.data.name} has {count:,} training examples, fewer than a batch of"
-            f" {settings.batch_size:,}, and drop_last leaves out an incomplete batch",
-        )
 
 
 def _remedy(family: str, name: str, path: str) -> str:

@@ -7,11 +7,12 @@ which is looked up only here. Keys, stacks and tables, which go by names, read t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from typing import Any
 
 from qsweep.data.catalog import DATASETS, DataSet
+from qsweep.data.own import data_set
 from qsweep.formats import ROUNDING, Float32, Format, make
 from qsweep.models.catalog import OUTPUT, Architecture, architecture_of
 from qsweep.parameter import ALWAYS, Parameter
@@ -49,7 +50,7 @@ class Data:
     """The examples that a trial sees.
 
     Attributes:
-        name: of a data set in the catalog.
+        name: of a data set in the catalog, or the digest of a user's own, `sha256:…`.
         preprocess: how pixels become inputs, one of qsweep.data.catalog.PREPROCESS.
         split: which examples are the test set, one of qsweep.data.catalog.SPLITS.
         drop_last: whether an incomplete last batch is left out.
@@ -187,11 +188,12 @@ class Settings:
 
     @cached_property
     def data(self) -> Data:
-        return Data(**self.given["data"])
+        return Data(**{part.name: self.given["data"][part.name] for part in fields(Data)})
 
     @property
     def data_set(self) -> DataSet:
-        return DATASETS[self.given["data"]["name"]]
+        given = self.given["data"]
+        return DATASETS[given["name"]] if given["name"] in DATASETS else data_set(given)
 
     @property
     def examples(self) -> tuple[int, int]:
