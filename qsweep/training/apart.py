@@ -1,8 +1,8 @@
-"""Calls in a process of their own: what touches users' code runs there, and leaves nothing behind.
+"""Calls in a separate process: users' code runs there and leaves nothing behind.
 
-A server process imports what the calls need, and runs no code of a user's. It forks a child for each call, so that each
-starts from the same clean state at once, waits for its result, and then ends all that the child has started. A call
-that crashes, leaves, hangs or changes a global setting so does no harm to any other, nor to the caller.
+A server process imports what the calls need, and runs no user code. It forks a child for each call, so that each
+starts from the same clean state at once, waits for its result, and then ends all processes that the child has started.
+So a call that crashes, exits, hangs or changes a global setting does not affect any other call, nor the caller.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ import qsweep
 from qsweep.models.imports import search_path
 
 LENGTH = struct.Struct("!Q")
-"""What stands before each message: its bytes."""
+"""The header of each message: its length in bytes."""
 PIECE = 1 << 20
 LOOK_SECONDS = 0.1
-"""How often the server looks whether a child has ended that leaves its pipe open."""
+"""How often the server checks whether a child has ended but left its pipe open."""
 STOP_SECONDS = 5.0
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # prctl.h
 PROGRAM = """import sys, json; sys.path[:] = json.loads(sys.argv[1])
@@ -41,22 +41,22 @@ from qsweep.training.apart import serve; serve(int(sys.argv[2]), *sys.argv[3:])"
 
 
 class LostError(Exception):
-    """A call gave no result: its process ended first, or raised something else than an error."""
+    """A call returned no result: its process ended first, or the call raised an exception."""
 
 
 class OutOfTimeError(Exception):
-    """A call took longer than it may."""
+    """A call exceeded its time limit."""
 
 
 # --- the caller -------------------------------------------------------------------------------------------------------
 
 
 def call(function: Callable[..., Any], *given: Any, prepare: Callable[[], None], limit: float | None = None) -> Any:
-    """What a function gives, called in a process of its own.
+    """Call a function in a separate process and return its result.
 
     Args:
-        prepare: done once by the server, for all calls: what takes long to import. It may start no thread, and run no
-            code of a user's.
+        prepare: called once by the server, for all calls, to import what takes long. It must not start threads or run
+            user code.
         limit: wall seconds, from when the server is ready.
 
     Raises:
@@ -69,12 +69,12 @@ def call(function: Callable[..., Any], *given: Any, prepare: Callable[[], None],
         found = server.ask(pickle.dumps((function, given)), limit)
         is_over = True
     except (OSError, EOFError):
-        raise LostError("the process that was to run it has ended") from None
+        raise LostError("the process that should run it has ended") from None
     finally:  # also when a signal's handler raises: the server ends what it has started
         if not is_over:
             _server.cache_clear()
             server.stop()
-    is_good, value = pickle.loads(found)  # noqa: S301  # of our own child, through a pipe of our own
+    is_good, value = pickle.loads(found)  # noqa: S301  # from our own child, through our own pipe
     if not is_good:
         raise LostError(value)
     return value
@@ -96,7 +96,7 @@ class _Server:
         return _receive(self._socket, None if limit is None else time.monotonic() + limit)
 
     def stop(self) -> None:
-        """End the server, which ends what it has started."""
+        """End the server, which ends all that it has started."""
         self._socket.close()
         try:
             self._process.wait(STOP_SECONDS)
@@ -114,7 +114,7 @@ def start_server(descriptor: int, prepare: Callable[[], None]) -> subprocess.Pop
 
 @cache
 def _server(prepare: Callable[[], None]) -> _Server:
-    """The server of this process, which is kept for the next call: it takes long to start."""
+    """The server of this process, kept for later calls because it takes long to start."""
     server = _Server(prepare)
     atexit.register(server.stop)
     return server
@@ -150,7 +150,7 @@ def serve(descriptor: int, module: str, prepare: str) -> None:
     """Answer calls until the caller has ended. It runs on one thread, so that it may fork."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal; the driver decides what is kept
     with suppress(OSError):
-        os.dup2(2, 1)  # what a user's code prints is not the command's output
+        os.dup2(2, 1)  # user code's output is not the command's output
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     getattr(importlib.import_module(module), prepare)()
     with socket.socket(fileno=descriptor) as connection, suppress(EOFError, OSError):
@@ -161,7 +161,7 @@ def serve(descriptor: int, module: str, prepare: str) -> None:
 
 
 def _answer(connection: socket.socket, request: bytes) -> bytes:
-    """What a child gives, or how it ended."""
+    """A child's result, or how it ended."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -180,7 +180,7 @@ def _answer(connection: socket.socket, request: bytes) -> bytes:
 
 
 def _collect(child: int, reading: int, connection: socket.socket) -> tuple[bytes | None, int | None]:
-    """A child's whole result, None if there is none; and its wait status where it has ended.
+    """A child's whole result, None if there is none; and its wait status if it has ended.
 
     Raises:
         EOFError: the caller has ended.
@@ -192,7 +192,7 @@ def _collect(child: int, reading: int, connection: socket.socket) -> tuple[bytes
         watched = [connection.fileno(), *([reading] if is_open else [])]
         ready, _, _ = select.select(watched, [], [], LOOK_SECONDS)
         if connection.fileno() in ready:
-            raise EOFError  # a caller that waits says nothing
+            raise EOFError  # a waiting caller sends nothing
         if not ready:
             status = _status(child)
         if is_open:
@@ -207,7 +207,7 @@ def _status(child: int) -> int | None:
 
 
 def _read_into(content: bytearray, reading: int) -> bool:
-    """Take all that a pipe holds; whether more may come."""
+    """Read all that is in a pipe; returns whether more may come."""
     try:
         while piece := os.read(reading, PIECE):
             content += piece
@@ -228,7 +228,7 @@ def _how(status: int | None) -> str:
 
 
 def _end_family(child: int, *, is_reaped: bool) -> None:
-    """End a child and all that it has started, also what has left its session."""
+    """End a child and all that it has started, including processes that have left its session."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)
     if not is_reaped:
@@ -244,7 +244,7 @@ def _end_family(child: int, *, is_reaped: bool) -> None:
 
 
 def _children() -> Iterator[int]:
-    """This process's children; of a system that does not list them, none."""
+    """This process's children; none on systems that do not list them."""
     with suppress(OSError):
         for path in Path("/proc/self/task").glob("*/children"):
             yield from map(int, path.read_text(encoding="ascii").split())
@@ -259,7 +259,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _run(request: bytes, writing: int, connection: socket.socket) -> NoReturn:
-    """Run one call and leave, whatever threads there are; what the call has forked leaves here too, without a word."""
+    """Run one call and exit, whatever threads there are; forks of the call exit here too, without a result."""
     own = os.getpid()
     try:
         os.setsid()
@@ -270,7 +270,7 @@ def _run(request: bytes, writing: int, connection: socket.socket) -> NoReturn:
             _write(writing, LENGTH.pack(len(answer)) + answer)
     finally:
         for stream in (sys.stdout, sys.stderr):
-            with suppress(Exception):  # a user's code may have closed or replaced them
+            with suppress(Exception):  # user code may have closed or replaced them
                 stream.flush()
         os._exit(0)
 
@@ -279,7 +279,7 @@ def _called(request: bytes) -> bytes:
     try:
         function, given = pickle.loads(request)  # noqa: S301  # the caller's
         return pickle.dumps((True, function(*given)))
-    except BaseException as error:  # a user's code may call sys.exit: its process's end, as it would be anywhere
+    except BaseException as error:  # user code may call sys.exit, which ends its process
         return pickle.dumps((False, f"{type(error).__name__}: {error}".removesuffix(": ")))
 
 

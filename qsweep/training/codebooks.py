@@ -1,4 +1,4 @@
-"""Codebooks of compressed weights that are trained on: levels move, and each weight stays with its level."""
+"""Codebooks of compressed weights in retraining: levels change, and each weight keeps its level."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class Codebook:
     """Which values of one parameter share a level, for each trial.
 
     Attributes:
-        levels: (P) × the number of each value's level, row-major.
-        decay: of each trial, what weight decay and the L1 penalty add to gradients.
+        levels: for each of P trials, the index of each value's level, row-major.
+        decay: weight decay and L1 penalty of each trial.
     """
 
     levels: list[NDArray[np.int64]]
     decay: list[tuple[float, float]]
 
     def share(self, gradient: Tensor, values: Tensor, part: slice, scales: Tensor | None = None) -> Tensor:
-        """The gradient of each value's level: the sum over all that share it, penalties included, in float64.
+        """The gradient of each value's level: the sum over all values that share it, penalties included, in float64.
 
         Args:
             gradient: (R, *shape) of some trials.
             values: (R, *shape), theirs.
             part: which trials these are.
-            scales: (R,), what their losses were multiplied by.
+            scales: (R,), the factors of their losses.
 
         Source: Han, Mao & Dally, Deep Compression (2016), 3.
         """
@@ -50,7 +50,7 @@ class Codebook:
         return shared
 
     def keep(self, indices: Sequence[int]) -> None:
-        """Go on with these trials alone."""
+        """Keep only these trials."""
         self.levels = [self.levels[i] for i in indices]
         self.decay = [self.decay[i] for i in indices]
 
@@ -67,7 +67,7 @@ def codebooks(net: Net, model: nn.Module, trials: Sequence[Settings]) -> dict[st
 
 
 def _levels(values: Tensor, fmt: Format) -> NDArray[np.int64]:
-    """The number of each value's level: equal values of one group share one."""
+    """The index of each value's level: equal values of a group share one."""
     shape = tuple(values.shape)
     numbers = groups_in(fmt, shape).numbers(shape).reshape(-1)
     patterns = values.detach().cpu().reshape(-1).numpy().view(np.uint32).astype(np.int64)
@@ -76,7 +76,7 @@ def _levels(values: Tensor, fmt: Format) -> NDArray[np.int64]:
 
 
 def groups_in(fmt: Format, shape: Sequence[int]) -> Groups:
-    """Which values of a tensor have levels or a scale of their own in a format."""
+    """Which values of a tensor share levels or a scale in a format."""
     if not isinstance(fmt, Scaled | KMeans) or not shape:
         return Groups(format=fmt)
     found = grouping(name_of(fmt), shape, fmt.per, fmt.axis, contraction_axis(tuple(shape)))

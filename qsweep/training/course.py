@@ -30,16 +30,16 @@ from qsweep.trial.settings import Settings
 
 TESTED = "the outputs or the loss of the test set"
 PASS_MEMORY = 160 * 1024 * 1024
-"""Bytes for one pass through the net. A stack that takes more goes through it in parts: no slower, and below 1 GB."""
+"""Bytes for one pass through the net. A stack that needs more is passed in parts: no slower, and below 1 GB."""
 
 
 @dataclass
 class Outcome:
-    """What one trial gave: `done`, or `diverged` in an epoch with a NaN or Inf in a batch loss or a weight, or in what
-    the net makes of the test set after it.
+    """A trial's results. It is `done`, or `diverged` in an epoch with a NaN or Inf in a batch loss or a weight, or in
+    the outputs or the loss of the test set after it.
 
     Attributes:
-        sizes: what a compression left.
+        sizes: of a compressed model.
         kept_sizes: of parameters that training keeps rounded, also of a trial that diverged.
     """
 
@@ -58,10 +58,10 @@ class Outcome:
 
 @dataclass
 class Course:
-    """A stack on its way. All trials share data, order, masks and noise; `alive` are the indices still training.
+    """A stack in training. All trials share data, order, masks and noise; `alive` are the indices still training.
 
     Attributes:
-        stage: how many stages were before this one.
+        stage: how many stages came before this one.
         codebooks: of compressed parameters whose levels are trained, by name.
     """
 
@@ -121,11 +121,11 @@ class Course:
         return totals
 
     def _bins(self, epoch: int) -> int:
-        """Of histograms, which are of the last epoch."""
+        """Bins of histograms, which are only taken in the last epoch."""
         return self.shared.histogram if epoch == self.shared.epochs else 0
 
     def train_step(self, chosen: Tensor, totals: Totals, is_last: bool = False) -> None:
-        """One step of all trials on the chosen examples; what they gave before it is added to the totals."""
+        """One step of all trials on the chosen examples; their results before the step are added to the totals."""
         self.step += 1
         tally = totals.tally if is_watched(self.step, is_last) else None
         if tally is not None:
@@ -146,7 +146,7 @@ class Course:
         totals.examples += len(chosen)
 
     def _parts(self) -> Iterator[slice]:
-        """The stack in equal parts that go through the net at once."""
+        """Equal parts of the stack, each of which passes through the net at once."""
         count = len(self.alive)
         limit = max(1, PASS_MEMORY // (memory(self.shared) or 1))
         size = math.ceil(count / math.ceil(count / limit))
@@ -168,7 +168,7 @@ class Course:
     # after an epoch
 
     def _finite(self, trained: Totals) -> list[bool]:
-        """Of each trial, whether the losses of an epoch and what it left are numbers."""
+        """For each trial, whether an epoch's losses and the values after it are finite."""
         finite = torch.isfinite(trained.loss)
         for value in (*self.net.values.values(), *self.stepper.masters.values()):
             finite &= torch.isfinite(value).reshape(len(value), -1).all(1).cpu()
@@ -200,7 +200,7 @@ class Course:
             self.outcomes[index].epochs.append({**metrics, **why})
 
     def levels(self) -> list[Row]:
-        """Zeros and different values of what is kept, of each trial."""
+        """For each trial, zeros and distinct values among stored values."""
         kept, count = self.stepper.quantizers.kept, len(self.alive)
         stored = levels(self.net.values, self.roles, [role for role in kept if role in STORED], count)
         masters = self.stepper.masters if "master" in kept else {}
@@ -208,7 +208,7 @@ class Course:
         return [{**one, **other} for one, other in zip(stored, second, strict=True)]
 
     def count_weights(self) -> None:
-        """Histograms of weights and biases as they are now, where the trials ask for some."""
+        """Histograms of the current weights and biases, if the trials ask for them."""
         bins = self.shared.histogram
         roles = {name: role for name, role in roles_of(self.model).items() if role != "norm"}
         for row, index in enumerate(self.alive):
@@ -216,7 +216,7 @@ class Course:
             self.outcomes[index].histograms = {**histograms(own, roles, bins), **self.outcomes[index].histograms}
 
     def evaluate(self) -> Totals:
-        """What each trial makes of the test set in evaluation mode."""
+        """Each trial's results on the test set, in evaluation mode."""
         totals = Totals(len(self.alive))
         totals.seen = torch.zeros(len(self.alive), self.data.classes + 1, dtype=torch.bool)
         for start in range(0, len(self.examples.test_labels), EVALUATION_BATCH):
@@ -238,8 +238,8 @@ class Totals:
     """Sums over batches for each trial: losses in float64, hits and examples as integers.
 
     Attributes:
-        finite: of a test set, whether all outputs and the loss are numbers.
-        seen: of a test set, the classes that were predicted; in the last place, whether none was for some example.
+        finite: of a test set, whether all outputs and the loss are finite.
+        seen: of a test set, the classes that were predicted; the last entry is whether some example had no prediction.
     """
 
     def __init__(self, count: int, tally: Tally | None = None) -> None:
@@ -255,14 +255,14 @@ class Totals:
         self.hits[part] += (predictions(logits) == labels).sum(1).cpu()
 
     def keep(self, indices: list[int]) -> None:
-        """Go on with these trials alone."""
+        """Keep only these trials."""
         self.loss, self.hits = self.loss[indices], self.hits[indices]
         self.finite, self.seen = self.finite[indices], self.seen[indices]
         if self.tally is not None:
             self.tally.keep(indices)
 
     def row(self, part: str, trial: int) -> dict[str, float | None]:
-        """Accuracy and loss an example of a trial; None where there are no examples, or the loss overflowed."""
+        """A trial's accuracy and loss per example; None without examples, or if the loss overflowed."""
         loss, known = float(self.loss[trial]), bool(self.examples)
         return {
             f"{part}_accuracy": int(self.hits[trial]) / self.examples if known else None,
@@ -270,17 +270,17 @@ class Totals:
         }
 
     def predicted(self, trial: int) -> int | None:
-        """How many classes a trial predicts in the test set; None without examples."""
+        """How many classes a trial predicts on the test set; None without examples."""
         return int(self.seen[trial, :-1].sum()) if self.examples else None
 
     def why(self, trial: int) -> Row:
-        """What the watched steps did to a trial."""
+        """A trial's rounding statistics over the watched steps."""
         rows = self.tally.rows() if self.tally is not None else []
         return rows[trial] if rows else {}
 
 
 def predictions(logits: Tensor) -> Tensor:
-    """The class with the largest logit, ties to the lowest class; no class (their number) where all are NaN."""
+    """The class with the largest logit, ties to the lowest class; no class (the number of classes) if all are NaN."""
     classes = logits.shape[-1]
     candidates = torch.where(
         logits == logits.amax(-1, keepdim=True), torch.arange(classes, device=logits.device), classes

@@ -1,7 +1,8 @@
-"""Values that nothing has rounded on their way into a product or out of the net, found while the net runs once.
+"""Finding values that are not rounded before they enter a product or leave the net, while the net runs once.
 
-Values are followed from call to call. A rounding place settles them, and so does all that only moves them: views,
-copies, choices, concatenation. Any other operation makes new values, named after it until a place rounds them.
+Values are followed from call to call. A rounding place makes them rounded, and operations that only move them keep them
+so: views, copies, selection, concatenation. Any other operation makes new values, named after it until a place rounds
+them.
 """
 
 from __future__ import annotations
@@ -20,22 +21,22 @@ _MOVING = """
     masked_select roll flip fliplr flipud rot90 pad unfold pixel_shuffle pixel_unshuffle channel_shuffle
     native_channel_shuffle dropout dropout1d dropout2d dropout3d feature_dropout sort topk"""
 MOVING = frozenset(_MOVING.split())
-"""Functions whose outputs are values that they were given, in new tensors. Views need no name: they share memory."""
+"""Functions whose outputs are their inputs' values in new tensors. Views need no name: they share memory."""
 
 _FRESH = """
     zeros_like ones_like empty_like full_like rand_like randn_like randint_like new_zeros new_ones new_empty new_full
     new_tensor"""
 FRESH = frozenset(_FRESH.split())
-"""Functions that look at the shape of a tensor alone."""
+"""Functions that only read the shape of a tensor."""
 
 
 @dataclass
 class Value:
-    """What a piece of memory holds between two writes to it.
+    """The content of a piece of memory between two writes.
 
     Attributes:
-        made_by: the operation that made it, where nothing has rounded it since; "" of what is rounded, and of what
-            counts as such: the net's input, and what is listed by its own name.
+        made_by: the operation that made it, if it has not been rounded since; "" for rounded values, and those that
+            count as rounded: the net's input, and values that are listed by their own name.
         is_taken: whether anything but an activation function computes with it.
     """
 
@@ -44,30 +45,30 @@ class Value:
 
 
 class DataFlow:
-    """The values of one pass of a net. What depends on parameters and constants alone is none of them.
+    """The values of one pass of a net, except those that only depend on parameters and constants.
 
     Attributes:
-        unrounded: where values go that nothing has rounded: `input of conv2 from add()`.
+        unrounded: where values go that are not rounded: `input of conv2 from add()`.
     """
 
     def __init__(self) -> None:
         self.unrounded: dict[str, None] = {}
         self._values: dict[int, Value] = {}
-        self._kept: list[Tensor] = []  # whose memory must not become another's
+        self._kept: list[Tensor] = []  # so that their memory is not reused
 
     def of(self, tensor: Tensor) -> Value | None:
-        """What a tensor holds; None of a parameter or a constant."""
+        """The value in a tensor; None for a parameter or a constant."""
         return self._values.get(_memory(tensor))
 
     def set(self, given: Any, made_by: str = "") -> None:
-        """Follow all tensors in what a call gave, or the net was given."""
+        """Follow all tensors in a call's result or the net's input."""
         value = Value(made_by)
         for tensor in tensors(given):
             self._values[_memory(tensor)] = value
             self._kept.append(tensor)
 
     def take(self, given: Any, by: str = "") -> None:
-        """Note that something computes with tensors; `by`: a product, or the net's end, which takes what is rounded."""
+        """Note that something computes with tensors; `by`: a product or the net's output, which should be rounded."""
         for tensor in tensors(given):
             value = self.of(tensor)
             if value is None:
@@ -77,14 +78,14 @@ class DataFlow:
                 self.unrounded[f"{by} from {value.made_by}"] = None
 
     def settle(self, name: str, result: Any) -> None:
-        """Follow what a place gives: its first output is rounded, others are not."""
+        """Follow a place's outputs: the first is rounded, others are not."""
         output = first(result)
         if isinstance(result, tuple):
             self.set(result[1:], f"{name} (another output than the first)")
         self.set(output)
 
     def call(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Any:
-        """Call a function that is no place, and follow what it gives."""
+        """Call a function that is not a place, and follow its result."""
         taken = list(tensors((args, given)))
         versions = [_version(tensor) for tensor in taken]
         made_by = self._maker(name, function, args, taken)
@@ -93,7 +94,7 @@ class DataFlow:
         memories = {_memory(tensor) for tensor in taken}
         fresh = [tensor for tensor in tensors(result) if _memory(tensor) not in memories]
         if not (fresh or written) or name_of(function) in FRESH:
-            return result  # a view, or nothing that holds values
+            return result  # a view, or no values
         if any(tensor.is_floating_point() for tensor in (*fresh, *written)):
             self.take(taken)
         if made_by is not None:
@@ -101,7 +102,7 @@ class DataFlow:
         return result
 
     def _maker(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], taken: list[Tensor]) -> str | None:
-        """What made the values that a function gives; None where they follow from parameters and constants alone."""
+        """The operation that made a function's result; None if it only depends on parameters and constants."""
         values = [(tensor, self.of(tensor)) for tensor in taken]
         if all(value is None for _, value in values):
             return None
@@ -120,7 +121,7 @@ class DataFlow:
 
 
 def tensors(given: Any) -> Iterator[Tensor]:
-    """All tensors in arguments or results, also in lists and mappings of them."""
+    """All tensors in arguments or results, including nested lists and mappings."""
     if isinstance(given, Tensor):
         yield given
     elif isinstance(given, list | tuple):
@@ -131,13 +132,13 @@ def tensors(given: Any) -> Iterator[Tensor]:
 
 
 def _memory(tensor: Tensor) -> int:
-    """Which memory a tensor's values lie in: that of its views too."""
+    """The identity of a tensor's memory, which it shares with its views."""
     try:
         return int(tensor.untyped_storage()._cdata)
-    except (NotImplementedError, RuntimeError):  # sparse tensors and those inside of a `vmap` have none of their own
+    except (NotImplementedError, RuntimeError):  # sparse tensors and those inside `vmap` have no storage
         return id(tensor)
 
 
 def _version(tensor: Tensor) -> int:
-    """How often a tensor's memory was written to."""
+    """How many times a tensor's memory was written to."""
     return 0 if tensor.is_inference() else tensor._version

@@ -1,4 +1,4 @@
-"""Why a trial failed, in one line without full paths, so that a results folder can be mailed."""
+"""Why a trial failed, in one line without full paths, so that a results folder can be shared."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ NO_SINGLE_VALUES = (
     "the net needs single values here, but did not for the two blank examples that showed that it trains in stacks: let"
     " it do so at every batch size, and its trials train one by one (`stack: 1` is not enough), or use torch.where"
 )
-"""In place of what `vmap` says of a net that needs a number, or a shape that depends on one."""
+"""Replaces the message of `vmap` for a net that needs a Python number, or a shape that depends on one."""
 MOST_TEXT = 300
-"""Characters of a reason."""
+"""Maximum length of a reason."""
 
 
 def outcome_of_nothing(status: str, reason: str) -> dict[str, Any]:
-    """What a record says of a trial that gave no result."""
+    """The outcome of a trial without a result."""
     return {"status": status, "reason": reason[:MOST_TEXT], "result": {}, "history": []}
 
 
@@ -50,7 +50,7 @@ def _in_a_line(name: str, message: str, line: str) -> str:
 
 
 def with_file(outcome: Mapping[str, Any], file: str) -> dict[str, Any]:
-    """An outcome in which a user's own file has its name: a job knows its text alone, and calls it `<model>`.
+    """An outcome with the name of a user's file filled in: a job only knows its text, and calls it `<model>`.
 
     Args:
         file: relative to the spec.
@@ -61,5 +61,5 @@ def with_file(outcome: Mapping[str, Any], file: str) -> dict[str, Any]:
 
 
 def without_paths(text: str) -> str:
-    """A text that may be mailed: of each full path no more than the last name, and no address."""
+    """A text without full paths (only their last names) and addresses."""
     return FOLDERS.sub("…/", ADDRESSES.sub("…", text))

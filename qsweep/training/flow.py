@@ -1,9 +1,9 @@
-"""What flows through a net, rounded on its way: activations forward, errors backward.
+"""Rounding what flows through a net: activations forward, errors (grad_output of each layer) backward.
 
-At outputs, a hook rounds what a layer gives; its error is rounded at the same place on the way back. At operands, each
-product of a linear or convolution layer (forward, for its input, for its weight) rounds its own two operands along the
-axis that it sums over. Functions that a net calls itself (`F.relu`, `x @ w`) are intercepted and treated as layers are.
-Gradients go straight through (Bengio et al. 2013). No code of the net is touched.
+At outputs, a hook rounds the output of a layer, and its error at the same place in the backward pass. At operands, each
+product of a linear or convolution layer (forward, grad_input, grad_weight) rounds its own two operands in groups along
+the axis that it sums over. Functions that a net calls itself (`F.relu`, `x @ w`) are intercepted and treated like
+layers. Gradients pass straight through rounding (Bengio et al. 2013). The net's code is not changed.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ class Flow:
         self._pass = Pass(0, None, None, set())
 
     def use(self, quantizers: Quantizers) -> None:
-        """Go on with the formats of these trials."""
+        """Use the formats of these trials."""
         self._quantizers = quantizers
         self._found: dict[tuple[str, str, bool], tuple[Mapping[str, Stack], frozenset[str]]] = {}
 
     def start(self, part: slice, noise: Noise | None = None, tally: Tally | None = None) -> None:
-        """Begin a pass of some trials through the net; a tally is told what rounding did."""
+        """Begin a pass of some trials through the net; a tally counts the effects of rounding."""
         self._calls.clear()
         self._pass = Pass(part.start, noise, tally, set())
 
     def _attach(self) -> None:
-        """Hooks where outputs are rounded, products with rounded operands, and a watch on all other calls."""
+        """Attach hooks where outputs are rounded, products with rounded operands, and a watch on all other calls."""
         outputs = {call.partition("#")[0] for call in self._outputs}
         for place in outputs & self._layers.keys():
             layer = self._layers[place]
@@ -90,12 +90,12 @@ class Flow:
 
     @property
     def _asks(self) -> bool:
-        """Whether the trials round what flows through the net, whatever is excepted."""
+        """Whether the trials round activations, errors or operands anywhere, apart from exceptions."""
         roles = self._quantizers.roles
         return bool({*FLOWS} & {*roles}) or bool(self._products) or self._quantizers.at("weight", "") == OPERANDS
 
     def _watch(self, outputs: Collection[str]) -> None:
-        """Refuse calls of layers that were not made when the net was looked at: nothing would round them."""
+        """Refuse calls of layers that were not made when the net was inspected: they would not be rounded."""
         called = {call.partition("#")[0] for call in self._places.calls}
         for place, layer in self._layers.items():
             if isinstance(layer, (*GIVING, *CORE)) and place not in called:
@@ -126,25 +126,25 @@ class Flow:
     # outputs
 
     def _output(self, place: str, layer: nn.Module, _: Any, output: Any) -> Any:
-        """The hook of a layer: its output, rounded where this call is a place."""
+        """The hook of a layer: its output, rounded if this call is a place."""
         gate = self._next_gate(place)
         return output if gate is None else with_first(output, self._through(first(output), gate))
 
     def _relu(self, place: str, layer: nn.Module, x: Tensor) -> Tensor:
-        """In place of the forward of a ReLU in a chain, whose output no one else holds: rounded where it lies."""
+        """Replaces the forward of a ReLU in a chain, whose output nothing else holds: rounds in place."""
         gate = self._next_gate(place)
         return relu(x) if gate is None else _RoundedReLU.apply(x, gate, False, [], self._witness())
 
     def _overwriting(self, place: str, layer: nn.Module, x: Tensor) -> Tensor:
-        """In place of the forward of a layer that writes its output over its input: a net may ignore what it returns
-        and go on with its input, which has to be rounded too."""
+        """Replaces the forward of a layer that overwrites its input: a net may ignore the output and continue with the
+        input, which has to be rounded too."""
         forward: Any = type(layer).forward
         gate = self._next_gate(place)
         if gate is None:
             output: Tensor = forward(layer, x)
             return output
         rounded = self._through(forward(layer, x.clone()), gate)
-        if is_batchedtensor(x) or not is_batchedtensor(rounded):  # else all trials share x: it has room for one
+        if is_batchedtensor(x) or not is_batchedtensor(rounded):  # otherwise all trials share x, which holds only one
             x.copy_(rounded)
         return rounded  # not `x`: through copy_, the bits of gradients would differ
 
@@ -153,12 +153,12 @@ class Flow:
         return rounded
 
     def _witness(self) -> Tensor | None:
-        """A tensor that each trial has its own of, by which `vmap` knows a stack: what comes before the first parameter
-        is one for all."""
+        """A tensor that differs between trials, so that `vmap` batches the call: before the first parameter all trials
+        share one tensor."""
         return next((parameter.detach() for parameter in self._net.parameters()), None)
 
     def _next_gate(self, place: str) -> Gate | None:
-        """What rounds at the next call of a layer, where that is a place."""
+        """The gate of the next call of a layer, if it is a place."""
         call = self._next_call(place)
         return self._gate(call, "outputs") if call in self._outputs else None
 
@@ -166,7 +166,7 @@ class Flow:
         """The next call of a layer or function.
 
         Raises:
-            ValueError: the net has not made it before, so that nobody knows what it is.
+            ValueError: the net did not make this call when it was inspected.
         """
         self._calls[place] += 1
         call = call_name(place, self._calls[place])
@@ -175,10 +175,10 @@ class Flow:
         return call
 
     def _refuse(self, call: str) -> NoReturn:
-        raise ValueError(f"{call}: this call was not made when the net was looked at; what is rounded must not change")
+        raise ValueError(f"{call}: this call was not made when the net was inspected; what is rounded must not change")
 
     def _gate(self, place: str, at: str) -> Gate:
-        wanted = place, at, self._net.training  # of the whole: a layer may be kept in evaluation mode
+        wanted = place, at, self._net.training  # of the whole net: a layer may be kept in evaluation mode
         if wanted not in self._found:
             stacks = self._stacks(*wanted)
             self._found[wanted] = stacks, self._repeated(place, stacks, self._net.training)
@@ -186,7 +186,7 @@ class Flow:
         return Gate(place, stacks, self._pass, self._is_chain, self._relus.get(place, ""), repeated)
 
     def _repeated(self, place: str, stacks: Mapping[str, Stack], training: bool) -> frozenset[str]:
-        """What a pool rounds as the ReLU before it does, and would do again to values that stay as they are."""
+        """The roles that a pool rounds like the ReLU before it, so that rounding again would change nothing."""
         if place not in self._relus:
             return frozenset()
         before = self._stacks(self._relus[place], "outputs", training)
@@ -201,7 +201,7 @@ class Flow:
     # functions
 
     def _function(self, place: str, kind: Kind, function: Any, args: tuple[Any, ...], given: dict[str, Any]) -> Any:
-        """A call of a function, with the mode off: rounded as a layer's output is, or its operands as a layer's are."""
+        """A call of a function, with the mode off: its output or its operands are rounded like a layer's."""
         call = self._next_call(place)
         if place in self._products:
             return self._product_function(place, call, function, args, given)
@@ -212,14 +212,14 @@ class Flow:
             result = function(*args, **given)
             return with_first(result, self._through(first(result), gate))
         x = args[0] if args else given["input"]
-        copy = x.clone()  # what the function keeps for the way back must stay as it is
+        copy = x.clone()  # what the function saves for the backward pass must not change
         rest = {name: value for name, value in given.items() if name != "input"}
         return x.copy_(self._through(function(copy, *args[1:], **rest), gate))
 
     # products
 
     def _product(self, place: str, layer: nn.Module, x: Tensor) -> Tensor:
-        """In place of a layer's forward."""
+        """Replaces a layer's forward."""
         self._calls[f"{place} product"] += 1
         call = call_name(place, self._calls[f"{place} product"])
         op: Operation = Linear() if isinstance(layer, nn.Linear) else Convolution.of(place, layer)
@@ -228,7 +228,7 @@ class Flow:
     def _product_function(
         self, place: str, call: str, function: Any, args: tuple[Any, ...], given: dict[str, Any]
     ) -> Tensor:
-        """In place of `F.linear` or `F.conv2d`; its output, rounded where that is a place."""
+        """Replaces `F.linear` or `F.conv2d`; its output is rounded if it is a place."""
         if name_of(function) == "linear":
             own = LINEAR.bind(*args, **given).arguments
             op: Operation = Linear()
@@ -245,7 +245,7 @@ class Flow:
 
 
 def _signature(names: str) -> inspect.Signature:
-    """Of a built-in function, which does not say its own: what may be left out is left out."""
+    """The signature of a built-in function, which does not expose it."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     return inspect.Signature([inspect.Parameter(name, kind, default=None) for name in names.split()])
 
@@ -261,22 +261,22 @@ CHAIN = (
 
 
 def is_chain(net: nn.Module) -> bool:
-    """Whether each layer's error is a tensor that no one else holds, as where a sum hands one error to two layers."""
+    """Whether nothing else holds each layer's error; after a sum, for example, two layers share one."""
     return type(net) is nn.Sequential and all(type(layer) in CHAIN for layer in net)
 
 
 FIXED = (*CHAIN, *GIVING, *CORE, *NORMS, nn.Sequential, nn.Identity, nn.Unflatten)
-"""Modules that call the same layers in each pass, and no function that is a place."""
+"""Modules that call the same layers in each pass, and no functions that are places."""
 
 
 def has_fixed_calls(net: nn.Module) -> bool:
-    """Whether no pass of a net can make another call than those seen when it was looked at."""
+    """Whether a net can only make the calls that were seen when it was inspected."""
     return all(type(m) in FIXED and not m._forward_hooks and not m._forward_pre_hooks for m in net.modules())
 
 
 def relus_before_pools(net: nn.Module) -> dict[str, str]:
-    """The halving pools that stand straight behind a ReLU in a chain of our layers, each with that ReLU, by name."""
-    layers = list(net._modules.items()) if is_chain(net) else []  # `named_children` leaves out what comes again
+    """The halving pools directly after a ReLU in a chain of qsweep's layers, each with that ReLU, by name."""
+    layers = list(net._modules.items()) if is_chain(net) else []  # `named_children` leaves out repetitions
     times = Counter(layer for _, layer in layers)
     return {
         name: before
@@ -286,12 +286,12 @@ def relus_before_pools(net: nn.Module) -> dict[str, str]:
 
 
 class _Through(torch.autograd.Function):
-    """A layer's output: the activation on the way forward, its error on the way back."""
+    """A layer's output: rounds the activation in the forward pass, its error in the backward pass."""
 
     @staticmethod
     def forward(x: Tensor, gate: Gate, is_stacked: bool, witness: Tensor | None) -> Tensor:
         if "activation" not in gate.stacks or gate.repeats("activation"):
-            return x.clone()  # no view: the next layer may work in place
+            return x.clone()  # not a view: the next layer may work in place
         return no_view(gate.through("activation", trials_in_front(x, is_stacked), None), x.shape)
 
     @staticmethod
@@ -311,14 +311,14 @@ class _Through(torch.autograd.Function):
 
 
 class _RoundedReLU(torch.autograd.Function):
-    """A ReLU and what rounds its output, in place both ways; see `qsweep.models.layers` for what is kept."""
+    """A ReLU and the rounding of its output, in place in both passes; see `qsweep.models.layers` for what is saved."""
 
     @staticmethod
     def forward(x: Tensor, gate: Gate, is_stacked: bool, kept: list[Tensor], witness: Tensor | None) -> Tensor:
         kept.append(relu_(x))
         own = trials_in_front(x, is_stacked)
         found = gate.through("activation", own, None, in_place=True)
-        if found.data_ptr() != own.data_ptr():  # it lay with gaps
+        if found.data_ptr() != own.data_ptr():  # it was not contiguous
             own.copy_(found)
         return x
 

@@ -1,7 +1,7 @@
-"""What a net does by functions: `F.relu(x)`, `x @ w` and their like, seen while it runs.
+"""Intercepting the functions that a net calls while it runs: `F.relu(x)`, `x @ w` and the like.
 
-A module is a place under its own name. A function that a module calls itself is a place under the module's name and the
-function's: `block1.relu()`. What a layer of torch calls inside its own `forward` belongs to that layer.
+A module is a place named after it. A function that a module calls itself is a place named after the module and the
+function: `block1.relu()`. Functions that torch's layers call in their own `forward` belong to those layers.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from qsweep.models.layers import Dropout
 
 
 class Kind(Enum):
-    """What a function is to rounding."""
+    """How rounding treats a function."""
 
     ACTIVATION = "its output is an activation"
     POOL = "its output is an activation: pooled"
     GEMM = "its output is an activation, like that of a linear layer"
-    CONVOLUTION = "its operands are activations, its output is none: what follows it is"
-    OPAQUE = "its output is an activation, and what happens inside of it can't be seen"
-    NONLINEAR = "it may serve as an activation function, and is not rounded"
+    CONVOLUTION = "its operands are activations, its output is not: that of the next layer is"
+    OPAQUE = "its output is an activation, and its inner operations can't be seen"
+    NONLINEAR = "it may serve as an activation function, but is not rounded"
 
 
 _NAMES = {
@@ -72,12 +72,12 @@ OTHERS = frozenset(_OTHER_NAMES.split())
 """Functions of `torch.nn.functional` whose outputs are not activations: norms, losses, shapes, embeddings, dropout."""
 
 WITH_OPERANDS = ("linear", "conv1d", "conv2d", "conv3d")
-"""Functions whose operands can be rounded: those of the layers that can."""
+"""Functions whose operands can be rounded, like those of the corresponding layers."""
 
 Handle = Callable[[str, Kind, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-"""(place, kind, function, its arguments) → what the call gives."""
+"""(place, kind, function, its arguments) → the call's result."""
 Other = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
-"""The same of a function that is no place."""
+"""The same for a function that is not a place."""
 
 
 def name_of(function: Any) -> str:
@@ -86,18 +86,18 @@ def name_of(function: Any) -> str:
 
 
 def operation_of(function: Any) -> str:
-    """The operation that a function does: `+`, `+=` and `__radd__` are `add`."""
+    """The operation of a function: `+`, `+=` and `__radd__` are `add`."""
     name = name_of(function)
     plain = name[1:] if name[:1] in ("r", "i") and name[1:] in OPERATORS else name
     return OPERATORS.get(plain, plain)
 
 
 OPERATORS = {**{name: name for name in ("add", "sub", "mul", "pow")}, "truediv": "div", "floordiv": "floor_divide"}
-"""By the names of their methods, which have an r in front where the tensor is on the right, an i in place."""
+"""By the names of their methods, which start with r if the tensor is on the right, with i if in place."""
 
 
 def kind_of(function: Any) -> Kind | None:
-    """What a function is to rounding; one of `torch.nn.functional` that is not known may be anything."""
+    """The kind of a function; an unknown one of `torch.nn.functional` may be anything."""
     name = name_of(function)
     if name in KINDS:
         return KINDS[name]
@@ -106,10 +106,10 @@ def kind_of(function: Any) -> Kind | None:
 
 
 class FunctionCalls(TorchFunctionMode):
-    """Hands each call of a known function to `handle` while a net runs; `handle` runs with the mode off."""
+    """Passes each call of a known function to `handle` while a net runs; `handle` runs with the mode off."""
 
     def __init__(self, own: tuple[type[nn.Module], ...], handle: Handle, other: Other | None = None) -> None:
-        """`own`: modules whose inner calls are their own affair. `other`: is handed all other functions."""
+        """`own`: modules whose inner calls are ignored. `other`: takes the calls of all other functions."""
         super().__init__()
         self._own = (*own, *CORE, *NORMS, Dropout)
         self._handle = handle
@@ -130,14 +130,14 @@ class FunctionCalls(TorchFunctionMode):
         return func(*args, **given)
 
     def _named(self, function: str) -> str:
-        """A function under the name of the module that is running."""
+        """A function's name, with that of the running module."""
         module = self._inside[-1][0]
         return f"{module}.{function}()" if module else f"{function}()"
 
     # which module is running
 
     def attach(self, net: nn.Module) -> list[Any]:
-        """Watch a net from now on; what is given has a `remove()`."""
+        """Start to watch a net; returns handles with a `remove()`."""
         handles: list[Any] = []
         for name, module in net.named_modules():
             handles.append(module.register_forward_pre_hook(partial(self._enter, name)))
@@ -145,7 +145,7 @@ class FunctionCalls(TorchFunctionMode):
         return handles
 
     def _enter(self, name: str, module: nn.Module, _: Any) -> None:
-        if not name:  # the net itself: one that raised before was left in the middle
+        if not name:  # the net itself: a previous call may have raised halfway
             self._inside.clear()
         is_own = isinstance(module, self._own) or (bool(self._inside) and self._inside[-1][1])
         self._inside.append((name, is_own))
@@ -155,7 +155,7 @@ class FunctionCalls(TorchFunctionMode):
 
 
 def in_place_of(function: Any, args: tuple[Any, ...], given: Mapping[str, Any]) -> bool:
-    """Whether a call writes its output over its input."""
+    """Whether a call overwrites its input with its output."""
     name = str(getattr(function, "__name__", ""))
     if name.endswith("_") and not name.endswith("__"):
         return True
@@ -164,7 +164,7 @@ def in_place_of(function: Any, args: tuple[Any, ...], given: Mapping[str, Any]) 
         return bool(given.get("inplace", False))
     try:
         return bool(signature.bind(*args, **given).arguments.get("inplace", False))
-    except TypeError:  # the call itself will say what is wrong with it
+    except TypeError:  # the call itself will raise the error
         return False
 
 
@@ -177,12 +177,12 @@ def _signature(function: Any) -> inspect.Signature | None:
 
 
 def first(result: Any) -> Any:
-    """The output of a call that may give more than it: maxima and their indices, a sequence and the last state."""
+    """The first output of a call that may have several: maxima and indices, a sequence and the last state."""
     return result[0] if isinstance(result, tuple) and result else result
 
 
 def with_first(result: Any, output: Tensor) -> Any:
-    """What a call gave, with another output."""
+    """A call's result with its first output replaced."""
     if not isinstance(result, tuple):
         return output
     rest = (output, *result[1:])
@@ -193,7 +193,7 @@ def with_first(result: Any, output: Tensor) -> Any:
 
 
 def closed_modules(net: nn.Module) -> dict[str, nn.Module]:
-    """Modules whose inner calls no mode sees, by name: scripted and compiled ones."""
+    """Modules whose inner calls can't be intercepted, by name: scripted and compiled ones."""
     names = ("ScriptModule", "OptimizedModule")
     return {
         name or type(module).__name__: module
@@ -203,7 +203,7 @@ def closed_modules(net: nn.Module) -> dict[str, nn.Module]:
 
 
 def own_functions(output: Tensor) -> list[str]:
-    """Names of the autograd functions of a user's that an output was made by, in order."""
+    """Names of a user's autograd functions in the graph of an output, in order."""
     found: dict[str, None] = {}
     seen: set[Any] = set()
     waiting = [output.grad_fn]

@@ -1,4 +1,4 @@
-"""What rounds the activations and errors at one place of a net, in one pass of some trials through it."""
+"""Rounding the activations and errors at one place of a net, in one pass of some trials."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from qsweep.training.why import Tally, count_clipped
 
 
 class Pass(NamedTuple):
-    """One pass of some trials through the net: the number of the first one, their noise, who counts, and the places
-    whose errors come rounded already."""
+    """One pass of some trials through the net: the index of the first one, their noise, the tally, and the places
+    whose errors are already rounded."""
 
     first: int
     noise: Noise | None
     tally: Tally | None
-    settled: set[str]
+    already_rounded: set[str]
 
 
 class Gate(NamedTuple):
-    """What rounds at one place in one pass.
+    """The rounding at one place in one pass.
 
-    Of a pool also the ReLU straight before it, and the roles that both round alike: what a pool takes from rounded
-    values, and what it gives back, is rounded.
+    For a pool, also the ReLU directly before it, and the roles that both round alike: what a pool selects from rounded
+    values, and the errors that it passes back, are already rounded.
     """
 
     place: str
@@ -39,23 +39,23 @@ class Gate(NamedTuple):
     repeated: frozenset[str]
 
     def back(self, error: Tensor, is_stacked: bool) -> Tensor:
-        """An error at this place, rounded unless it comes so."""
-        if self.place in self.own.settled:
+        """The error at this place, rounded unless it already is."""
+        if self.place in self.own.already_rounded:
             return error
         found = self.through("error", trials_in_front(error, is_stacked), None, in_place=self.is_chain)
         if self.repeats("error"):
-            self.own.settled.add(self.relu)
+            self.own.already_rounded.add(self.relu)
         return found.view(error.shape)
 
     def repeats(self, role: str) -> bool:
-        """Whether rounding changes nothing here or at the ReLU before; a step that is counted rounds all the same."""
+        """Whether rounding would change nothing here or at the ReLU before; counted steps round anyway."""
         return role in self.repeated and self.own.tally is None
 
     def through(self, role: str, values: Tensor, axis: int | None, where: str = "", in_place: bool = False) -> Tensor:
-        """Values (R, *shape) of trials, rounded in the format of a role; themselves where it has none.
+        """Values (R, *shape) of trials, rounded to the format of a role; unchanged if it has none.
 
         Args:
-            axis: of the shape, along which groups of values run; None: that of features.
+            axis: of the shape, along which groups run; None: the axis of features.
             where: which product this is for.
             in_place: whether the values may be overwritten.
         """
@@ -79,14 +79,14 @@ class Gate(NamedTuple):
 
 
 def features_axis(shape: Sequence[int]) -> int:
-    """Of activations (batch, features), (batch, channels, height, width …) or (batch, tokens, features)."""
+    """The axis of features: (batch, features), (batch, channels, height, width …) or (batch, tokens, features)."""
     return 1 if len(shape) > 3 else len(shape) - 1
 
 
 def rounded(
     stack: Stack, values: Tensor, noise: Tensor | None, first: int, axis: int, in_place: bool = False
 ) -> Tensor:
-    """Values (R, *shape) rounded, in a new tensor where not `in_place`, which lies in memory as they do.
+    """Values (R, *shape) rounded, in a new tensor of the same memory layout unless `in_place`.
 
     Args:
         noise: (*shape).
@@ -97,7 +97,7 @@ def rounded(
         stack.round_whole(result, noise, first, axis)
         return result
     order = memory_order(values)
-    rows = values.permute(order).contiguous()  # a view, but of what has gaps
+    rows = values.permute(order).contiguous()  # a view, unless there are gaps
     result = rows if in_place else torch.empty_like(rows)
     drawn = None if noise is None else noise.permute([d - 1 for d in order[1:]]).reshape(-1).contiguous()
     stack.round_rows(rows.flatten(1), drawn, first, None if in_place else result.flatten(1))
@@ -108,7 +108,7 @@ def rounded(
 
 
 def no_view(fresh: Tensor, shape: Sequence[int]) -> Tensor:
-    """A new tensor in another shape, and no view to autograd: the next layer may work in place."""
+    """A new tensor in another shape, not a view to autograd: the next layer may work in place."""
     reshaped: Tensor = torch.ops.aten._unsafe_view(fresh, shape)
     return reshaped
 
@@ -118,5 +118,5 @@ def trials_in_front(x: Tensor, is_stacked: bool) -> Tensor:
 
 
 def stacked(info: Any, x: Tensor, dim: int | None) -> Tensor:
-    """The tensor of all trials behind a tensor inside `vmap`."""
+    """The tensor of all trials, with trials in front, for a tensor inside `vmap`."""
     return x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)

@@ -1,6 +1,7 @@
 """Histograms of trained weights: the distribution of a layer's values, without keeping the values themselves.
 
-Counts are integers and each value finds its bin by itself, so that no sum depends on an order, a stack or a device.
+Counts are integers and each value's bin is computed independently, so that results do not depend on order, stack or
+device.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 Histogram = dict[str, Any]
-"""`role`, `low` and `high` (the least and the greatest value), and `counts`, one for each of the equal bins between."""
+"""`role`, `low` and `high` (the smallest and the largest value), and `counts`, one per equal bin between them."""
 
 
 def histograms(values: Mapping[str, Tensor], roles: Mapping[str, str], bins: int) -> dict[str, Histogram]:
@@ -21,7 +22,7 @@ def histograms(values: Mapping[str, Tensor], roles: Mapping[str, str], bins: int
     Args:
         values: finite tensors by parameter name.
         roles: the role of each parameter that has one.
-        bins: how many; 0 gives none.
+        bins: how many; 0 for no histograms.
     """
     if not bins:
         return {}
@@ -31,13 +32,13 @@ def histograms(values: Mapping[str, Tensor], roles: Mapping[str, str], bins: int
 
 
 def histogram(values: Tensor, bins: int) -> Histogram:
-    """Equal bins from the least to the greatest value, which belongs to the last one; values all alike fill the first.
+    """Equal bins from the smallest to the largest value, which is in the last one; equal values are all in the first.
 
     A value x is in bin ⌊(x − low) / (high − low) · bins⌋, computed in float64.
     """
     wide = values.detach().cpu().double().flatten()
     low, high = (float(end) + 0.0 for end in wide.aminmax())  # -0.0 and 0.0 are one value: never -0.0 in a record
-    # of values all alike nothing is 0 / 0: each stands 0 above the least, over any width
+    # if all values are equal, any width avoids 0 / 0
     places = ((wide - low) / ((high - low) or 1.0) * bins).floor().clamp(max=bins - 1)
     counts: list[int] = torch.bincount(places.long(), minlength=bins).tolist()
     return {"low": low, "high": high, "counts": counts}

@@ -1,4 +1,4 @@
-"""Looking at a net before it trains: it is built once and run on blank examples."""
+"""Inspecting a net before it trains, by building it once and running it on blank examples."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What building a net once and running it on blank examples tells of a trial.
+    """What is known of a trial after building its net once and running it on blank examples.
 
     Attributes:
-        failure: status, reason and log, as in a record, where the net can not be built or run. The rest says nothing
+        failure: status, reason and log, as in a record, if the net cannot be built or run. The rest has no meaning
             then.
-        is_known: whether the net was built at all in the time that there was.
+        is_known: whether the net was built within the time limit.
         stacks: whether trials of this net train in stacks.
         places: the names of its places.
         parameters: the names of its parameters that have a role.
         rounding: those of them whose outputs or errors the trial rounds.
-        misfit: what the trial asks of this net that it lacks: a place of `layers`, an axis of a format; "" for nothing.
-        not_rounded: what the trial's roles name and nothing rounds.
-        idle: of what the trial asks to quantize, what nothing in the net has.
+        misfit: what the trial needs and this net lacks: a place of `layers`, an axis of a format; "" for nothing.
+        not_rounded: what the trial's roles name but nothing rounds.
+        idle: what the trial asks to quantize but the net does not have.
         short_groups: the weights that have fewer values than a group of their format, in words.
     """
 
@@ -48,7 +48,7 @@ class Inspection:
 
 
 def inspect_net(trials: Sequence[Settings], sources: Mapping[str, str], limit: float) -> list[Inspection]:
-    """Build the net that trials share once, in a process of its own, and look at it for each of them.
+    """Build the net that trials share once, in a separate process, and inspect it for each of them.
 
     Args:
         limit: wall seconds.
@@ -99,7 +99,7 @@ def _inspection(settings: Settings, is_stacking: bool, places: Places) -> Inspec
 
 
 def _refusal(settings: Settings, error: Exception) -> str:
-    """What keeps a net that is no user's from training on a data set."""
+    """Why a net that is not a user's cannot train on a data set."""
     if isinstance(error, UserError):
         return str(error)
     data = settings.data_set

@@ -1,4 +1,4 @@
-"""The job: trains a stack of trials, and gives back a record for each. It never raises: an error is a record too."""
+"""The job: trains a stack of trials, and returns a record for each. It never raises: errors become records too."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ OF_THE_RUN = ("log", MODEL_BITS, STORED_AS)
 """Parts of an outcome that a record has in `run`, which is never compared."""
 
 GRACE_SECONDS = 10
-"""What a stack may take beyond its time: one that does not stop by itself is ended then."""
+"""How long a stack may exceed its time limit before its process is ended."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """How the stacks of a run are trained, each by one call.
+    """Trains the stacks of a run, one per call.
 
     Attributes:
         sources: text of users' Python files, by SHA-256.
@@ -52,15 +52,15 @@ class Job:
     kept: Collection[str] = ()
 
     def __call__(self, settings: Sequence[dict[str, Any]], inputs: Sequence[bytes] = ()) -> list[dict[str, Any]]:
-        """Take the last stage of trials that share a stack signature.
+        """Run the last stage of trials that share a stack signature.
 
         Args:
             settings: of each trial, as `qsweep.trial.resolve` resolves them.
-            inputs: the weights that each of them starts from, as safetensors; none where they have but their training.
+            inputs: the weights that each of them starts from, as safetensors; none if training is the only stage.
 
         Returns:
             One record for each trial, in order: `key`, `environment`, `status`, `reason`, `trial`, `result`,
-            `history`, `run`; `weights` where they are asked for and there are any.
+            `history`, `run`; `weights` if they are kept and there are any.
         """
         trials = [Settings(given) for given in settings]
         is_apart = self.timeout or any(trial.source for trial in trials)
@@ -69,12 +69,12 @@ class Job:
         return [_record(given, own, self.device, run) for given, own in zip(settings, outcomes, strict=True)]
 
     def _limit(self, trials: Sequence[Settings]) -> float | None:
-        """Wall seconds of a stack."""
+        """The time limit of a stack, in wall seconds."""
         return self.timeout * len(trials) if self.timeout else None
 
     def _train_apart(self, trials: Sequence[Settings], inputs: Sequence[bytes]) -> tuple[list[dict[str, Any]], float]:
-        """As `_train_timed`, in a process of its own, which can be ended whatever it waits for. A user's file may
-        change what every later trial would compute."""
+        """As `_train_timed`, in a separate process, which can be ended whatever it waits for, and which isolates later
+        trials from global changes by a user's file."""
         start = time.perf_counter()
         limit = self._limit(trials)
         try:
@@ -90,11 +90,11 @@ class Job:
         return [outcome] * len(trials), time.perf_counter() - start
 
     def _train_timed(self, trials: Sequence[Settings], inputs: Sequence[bytes]) -> tuple[list[dict[str, Any]], float]:
-        """What becomes of each trial of a stack, and the wall seconds of all."""
+        """The outcome of each trial of a stack, and the wall seconds of all."""
         start = time.perf_counter()
         fix_products()
         try:
-            import qsweep.training.stages  # noqa: F401  # torch's own start is no trial's time
+            import qsweep.training.stages  # noqa: F401  # importing torch does not count as training time
 
             start = time.perf_counter()
             with one_thread(), time_limit(self._limit(trials)):
@@ -106,7 +106,7 @@ class Job:
         return outcomes, time.perf_counter() - start
 
     def _train(self, trials: Sequence[Settings], inputs: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Stacked where the net stacks, else one trial after the other; both by the same course."""
+        """Train stacked if the net stacks, otherwise one trial after the other, with the same course."""
         import torch
 
         from qsweep.kernels.streams import Stream
@@ -148,7 +148,7 @@ class Job:
         outcomes = []
         for index, trial in enumerate(trials):
             model = new_model()
-            stacks(shared.model, model, data.shape, data.classes)  # it learns the shapes of its masks
+            stacks(shared.model, model, data.shape, data.classes)  # determines the shapes of its masks
             net = plain_net(model.to(self.device), shared.loss)
             outcomes += course([trial], inputs[index : index + 1], model, net)
         return outcomes
@@ -167,7 +167,7 @@ def _record(
 
 
 def unbuilt(settings: dict[str, Any], failure: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """The record of a trial whose net can not be built: it has failed before it was trained."""
+    """The record of a trial whose net cannot be built: it failed before training."""
     return _record(settings, failure, device, {"seconds": 0.0, "stack": 1, "threads": 1, "device": device})
 
 

@@ -1,8 +1,8 @@
 """Batched matrix products whose bits do not depend on the stack, of vectors too.
 
-MKL takes a matrix with a single row or column for a vector, and what it then does depends on how many products there
-are and on where operands lie in memory: for one column by default, for one row in its strict mode. With a row or column
-of zeros beside it, a vector is a matrix.
+MKL treats a matrix with a single row or column as a vector, and its algorithm then depends on the number of products
+and on the memory alignment of operands: for one column by default, for one row in its strict mode. Padded with a row or
+column of zeros, a vector is a matrix.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class NoVectors(TorchDispatchMode):
-    """Runs each `bmm` below it, on the way forward and back, without vectors."""
+    """Runs each `bmm` inside it, forward and backward, without vectors."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports its compiler at the first operation, which takes seconds
+        return False  # otherwise torch imports its compiler at the first operation, which takes seconds
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.bmm.default:

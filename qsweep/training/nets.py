@@ -2,7 +2,7 @@
 
 Both hold the weights of P trials as tensors with P in front, so that all else (losses, updates, rounding, evaluation)
 is written once. Whether a net stacks depends on its operations alone, never on how many trials there are: a net that
-stacks takes the stacked way for a single trial too.
+stacks does so for a single trial too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Forward = Callable[[Values, Tensor], Tensor]
 
 
 class Net:
-    """P trials' weights and the way through their net."""
+    """P trials' weights and their forward pass."""
 
     def __init__(self, model: nn.Module, values: Values, forward: Forward, loss: str) -> None:
         self.model = model
@@ -37,12 +37,12 @@ class Net:
         self._forward = forward
 
     def gradients(self, x: Tensor, y: Tensor, part: slice, scales: Tensor | None) -> tuple[Values, Tensor, Tensor]:
-        """In training mode, of some trials: gradients of each one's mean loss over a batch, losses (P,), logits.
+        """In training mode, for some trials: gradients of each one's mean loss over a batch, losses (P,), logits.
 
         Frozen parameters have no gradient.
 
         Args:
-            scales: (P,), what each loss is multiplied by before its gradients are taken; the losses given are not.
+            scales: (P,), a factor of each loss for computing gradients; returned losses are not scaled.
         """
         self.model.train()
         values = {name: value[part].detach() for name, value in self.values.items()}
@@ -60,17 +60,17 @@ class Net:
         return {name: value for name, value in self.values.items() if name not in self.frozen}
 
     def logits(self, x: Tensor, part: slice) -> Tensor:
-        """(P, B, classes) of some trials, in evaluation mode."""
+        """Logits (P, B, classes) of some trials, in evaluation mode."""
         self.model.eval()
         with torch.no_grad(), self._products(len(x)):
             return self._forward({name: value[part] for name, value in self.values.items()}, x)
 
     def _products(self, batch: int) -> AbstractContextManager[object]:
-        """How matrices are multiplied in a pass of so many examples."""
+        """How matrices are multiplied in a pass of `batch` examples."""
         return NoVectors() if has_vectors(self.values.values(), batch) else nullcontext()  # type: ignore[no-untyped-call]
 
     def keep(self, indices: Sequence[int]) -> None:
-        """Go on with these trials alone."""
+        """Keep only these trials."""
         self.values = {name: lying_as(value, value[list(indices)]) for name, value in self.values.items()}
 
 
@@ -90,7 +90,7 @@ def stacked_net(model: nn.Module, count: int, loss: str = CROSS_ENTROPY) -> Net:
 
 
 def plain_net(model: nn.Module, loss: str = CROSS_ENTROPY) -> Net:
-    """One trial without `vmap`: for nets whose operations give other bits in a stack."""
+    """One trial without `vmap`: for nets whose operations compute other bits in a stack."""
     model.to(memory_format=torch.channels_last)
 
     def forward(values: Values, x: Tensor) -> Tensor:
@@ -101,9 +101,9 @@ def plain_net(model: nn.Module, loss: str = CROSS_ENTROPY) -> Net:
 
 
 def _repeated(value: Tensor, count: int) -> Tensor:
-    """P copies of a tensor; matrices lie in memory as their gradients will, so that updates needn't transpose them.
+    """P copies of a tensor; matrices have the memory layout of their gradients, so that updates needn't transpose them.
 
-    How a matrix lies can change the bits of its products, so it lies the same for every P.
+    The layout of a matrix can change the bits of its products, so it is the same for every P.
     """
     if value.dim() != 2:
         return value.expand(count, *value.shape).clone()
@@ -116,20 +116,20 @@ def memory_order(value: Tensor) -> tuple[int, ...]:
 
 
 def as_rows(value: Tensor, like: Tensor) -> Tensor:
-    """(P, n) of (P, *shape), in the order in which the values of `like` lie in memory: a view, where both lie alike."""
+    """(P, n) of (P, *shape), in the memory order of `like`: a view, if both have the same layout."""
     laid = value.permute(memory_order(like)).contiguous()
     return laid.flatten(1) if laid.dim() > 1 else laid[:, None]  # a scalar parameter is one value
 
 
 def lying_as(model: Tensor, value: Tensor) -> Tensor:
-    """The same values, lying in memory as another tensor of the same dimensions does."""
+    """The same values in the memory layout of another tensor of the same dimensions."""
     order = memory_order(model)
     back = sorted(range(len(order)), key=order.__getitem__)
     return value.permute(order).contiguous().permute(back)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of each example: (P, B) from logits (P, B, classes) and labels (B,)."""
+    """Per example: (P, B) from logits (P, B, classes) and labels (B,)."""
     chosen = labels.expand(logits.shape[:-1])[..., None]
     return -torch.log_softmax(logits, -1).gather(-1, chosen)[..., 0]
 

@@ -1,4 +1,4 @@
-"""The course of trials that train on one example at a time: each by itself, on the same examples and random bits."""
+"""Training on one example at a time: each trial by itself, on the same examples and random bits."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ ROLES = {
     "master": roles.MASTER,
 }
 OF_PARAMETERS = ("weight", "bias", "gradient", "update", "master")
-"""Roles with a number a parameter; the others have one an output of a layer."""
+"""Roles with one number per parameter; the others have one per output of a layer."""
 OUTPUTS = {"linear": chain.LINEAR, "relu": chain.RELU, "relu_ungated": chain.UNGATED}
 PARAMETERS_ALIKE = {"bias": "weight"}
-"""Roles that take the draws of another, each at places of its own."""
+"""Roles that use the random numbers of another, at other positions."""
 MOST_STEPS, DRAWN_BYTES = 2048, 32 * 1024 * 1024
-"""Steps of one call, at most, and what their random numbers take."""
+"""The most steps per call, and the most bytes of their random numbers."""
 
 
 def run(model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: Examples) -> list[Outcome]:
-    """Train trials that share all but their numbers.
+    """Train trials that differ only in their numbers.
 
     Args:
-        model: dense layers in a chain, with the weights that all start from.
+        model: a chain of linear layers, with the initial weights of all trials.
     """
     course = _Course(model, trials, data, examples)
     for steps in course.parts():
@@ -61,7 +61,7 @@ def run(model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: E
 
 
 class _Trial:
-    """One trial on its way: its rules, parameters, and what the last iterations gave."""
+    """One trial in training: its rules, parameters, and the results of the last iterations."""
 
     def __init__(
         self, settings: Settings, widths: Integers, weights: Doubles, pixels: torch.Tensor, window: int
@@ -78,7 +78,7 @@ class _Trial:
         self.status, self.reason = "done", ""
 
     def quantize(self, draws: chain.Draws) -> None:
-        """Before the first step: the second copy, then the weights from it."""
+        """Before the first step: round the master weights, then the weights from them."""
         (weights, masters), widths, rules = self.parameters, self.net.widths, self.net.rules
         if len(masters):
             kernel.quantize(widths, rules, masters, draws, roles.MASTER, roles.MASTER)
@@ -86,7 +86,7 @@ class _Trial:
         kernel.quantize(widths, rules, weights, draws, roles.WEIGHT, roles.BIAS)
 
     def keep(self, results: chain.Results) -> None:
-        """Of the last iterations what the window holds, the newest at its end."""
+        """Append results to the window of the last iterations."""
         for kept, new in zip(self.results, results, strict=True):
             new = new[-len(kept) :]
             kept[: len(kept) - len(new)] = kept[len(new) :]
@@ -118,7 +118,7 @@ class _Course:
             trial.quantize(chain.Draws(self._draws([0])[0], self.offsets))
 
     def _offset(self, role: str) -> int:
-        """Where a role's draws begin among those of a step; -1 where it draws none."""
+        """Where a role's random numbers begin among those of a step; -1 if it draws none."""
         if role not in self.modes or not self.modes[role].draws:
             return -1
         like = PARAMETERS_ALIKE.get(role, role)
@@ -128,7 +128,7 @@ class _Course:
         return self.drawing[like]
 
     def _values(self) -> int:
-        """Outputs of all layers, and the 1 behind those of each."""
+        """How many outputs all layers have, with the 1 after each layer's."""
         return int(self.widths[1:].sum()) + len(self.widths) - 1
 
     # the examples
@@ -140,7 +140,7 @@ class _Course:
             yield range(first, min(first + size, self.shared.iterations + 1))
 
     def _chosen(self, steps: range) -> torch.Tensor:
-        """The examples of some iterations: all in random order, then all in another."""
+        """The examples of some iterations: each pass over all examples has its own random order."""
         count = len(self.examples.train_labels)
         rounds = range((steps[0] - 1) // count, (steps[-1] - 1) // count + 1)
         order = torch.cat([self.stream.permutation(count, "order", number + 1) for number in rounds])
@@ -154,7 +154,7 @@ class _Course:
         return chain.Batch(flat, starts, pixels, labels.numpy())
 
     def _draws(self, steps: Sequence[int]) -> Floats:
-        """What the roles draw at each step, one after the other: (steps, values)."""
+        """The random numbers of all roles at each step: (steps, values)."""
         drawn = np.empty((len(steps), self.offset), np.float32)
         for row, step in zip(drawn, steps, strict=True):
             for like, first in self.drawing.items():
@@ -183,7 +183,7 @@ class _Course:
         elif not np.isfinite(trial.parameters.weights).all():
             trial.end(kernel.NOT_FINITE, first + len(batch.labels) - 1)
 
-    # what came of it
+    # results
 
     def outcome(self, trial: _Trial) -> Outcome:
         if trial.status != "done":
@@ -198,7 +198,7 @@ class _Course:
         return Outcome(epochs=[row])
 
     def _tested(self, trial: _Trial) -> tuple[Row, NDArray[np.int64]]:
-        """On the test set, where there is one; else the classes are those predicted in the window."""
+        """Results on the test set, and predicted classes; without a test set, those of the window."""
         batch = self._batch(self.examples.test_images, self.examples.test_labels)
         if not len(batch.labels):
             return {"test_accuracy": None, "test_loss": None}, trial.results.predicted
@@ -207,7 +207,7 @@ class _Course:
         return _measured("test", results), results.predicted
 
     def _why(self, trial: _Trial) -> Row:
-        """Of the window: shares of the values other than 0 that were clipped, or became 0; of the end: what is kept."""
+        """For the window, fractions of non-zero values that were clipped or became 0; stored values at the end."""
         row: Row = {}
         for role in self.modes:
             seen, clipped, zeros, moves, stalled = trial.counts[ROLES[role]].tolist()
@@ -222,7 +222,7 @@ class _Course:
         return row
 
     def _kept(self, trial: _Trial, role: str) -> Doubles:
-        """All values of a role that stays."""
+        """All stored values of a role."""
         if role == "master":
             return trial.parameters.masters
         weights, found, start = trial.parameters.weights, [], 0
@@ -234,7 +234,7 @@ class _Course:
 
 
 def _no_results(count: int) -> chain.Results:
-    """Room for what some examples give."""
+    """Empty results for `count` examples."""
     return chain.Results(np.zeros(count, bool), np.zeros(count), np.zeros(count, np.int64))
 
 
@@ -244,20 +244,20 @@ def _measured(part: str, results: chain.Results) -> Row:
 
 
 def parameters_of(layer: nn.Linear) -> Doubles:
-    """A layer's parameters as the kernel has them: rows (inputs, outputs), and last the biases."""
+    """A layer's parameters as in the kernel: rows (inputs, outputs), then the biases."""
     weight = layer.weight.detach().double().t().reshape(-1).numpy()
     return np.concatenate([weight, layer.bias.detach().double().numpy()])
 
 
 def rules_of(quantize: Roles, evaluating: bool = False) -> Doubles:
-    """What each role rounds to, as the kernel has it. `evaluating`: by chance in training, to nearest."""
+    """The rounding of each role as in the kernel. `evaluating`: stochastic roles round to nearest."""
     rules = np.zeros((len(ROLES), roles.SHARES + 1))
     rules[:, roles.LOWEST : roles.HIGHEST + 1] = -math.inf, math.inf
     for role, own in quantize.items():
         if not own.rounds:
             continue
         elements, mode = own.format.elements, Mode(own.rounding)
-        assert isinstance(elements, Grid)  # noqa: S101  # of those that a trial with iterations takes
+        assert isinstance(elements, Grid)  # noqa: S101  # as checked for trials with iterations
         mode = Mode("nearest") if evaluating and mode.draws else mode
         ends = (elements.lowest, elements.highest) if elements.overflow == "saturate" else (-math.inf, math.inf)
         rules[ROLES[role]] = 1, elements.step, *ends, mode.number, mode.shares
@@ -265,7 +265,7 @@ def rules_of(quantize: Roles, evaluating: bool = False) -> Doubles:
 
 
 def rounded_to_nearest(pixels: Doubles, rule: Doubles) -> Doubles:
-    """Pixels as the net's first activations: to nearest, whatever the rounding of others."""
+    """Pixels as the net's first activations: to nearest, whatever the mode of other activations."""
     if not rule[roles.IS_FIXED]:
         return pixels
     steps: Doubles = np.clip(np.rint(pixels / rule[roles.STEP]), rule[roles.LOWEST], rule[roles.HIGHEST])

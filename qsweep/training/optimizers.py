@@ -1,6 +1,6 @@
-"""Steps of optimizers: rows of weights, each with an optimizer of its own, moved by their gradients.
+"""Steps of optimizers: rows of weights, each with its own optimizer, updated by their gradients.
 
-The formulas stand in qsweep.kernels.optimizers. On a CPU they run compiled, on other devices by tensor operations.
+The formulas are in qsweep.kernels.optimizers. On a CPU they run compiled, on other devices by tensor operations.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from qsweep.trial.optimizers import OPTIMIZERS, Optimizer
 from qsweep.trial.settings import OptimizerSettings
 
 State = Mapping[str, Tensor]
-"""An optimizer's memory by name, each like the weights; it starts at 0 and is changed in place."""
+"""An optimizer's state by name, tensors like the weights; it starts at 0 and is updated in place."""
 
 
 def formula_of(optimizer: Optimizer) -> Formula:
-    """The formula of an optimizer that is declared.
+    """The formula of a declared optimizer.
 
     Raises:
         LookupError: there is none, or it does not fit the declaration.
@@ -32,7 +32,7 @@ def formula_of(optimizer: Optimizer) -> Formula:
     try:
         numbers = formula.numbers({p.name: p.default for p in optimizer.parameters}, 1)
     except KeyError as error:
-        raise LookupError(f"the formula of optimizer '{name}' reads {error}, which its declaration lacks") from None
+        raise LookupError(f"the formula of optimizer '{name}' reads {error}, which it does not declare") from None
     ones = torch.ones(1)
     _, kept = formula.direction(ones, (ones,) * len(optimizer.memory), tuple(ones * number for number in numbers))
     if len(kept) != len(optimizer.memory):
@@ -42,7 +42,7 @@ def formula_of(optimizer: Optimizer) -> Formula:
 
 
 KERNELS = {optimizer.name: kernel_of(formula_of(optimizer)) for optimizer in OPTIMIZERS.values()}
-"""Each optimizer's kernel. So an optimizer that is half there is found when this module is imported."""
+"""Each optimizer's kernel. An optimizer without a matching formula is an error when this module is imported."""
 
 
 class OptimizerStack:
@@ -55,9 +55,9 @@ class OptimizerStack:
         self.lr = self._column([o.lr for o in optimizers])
         """(P, 1), to broadcast against rows of weights."""
         self.decay = self._column([o.weight_decay for o in optimizers])
-        """The same of weight decay."""
+        """Weight decay, (P, 1)."""
         self.l1 = self._column([o.l1 for o in optimizers]) if any(o.l1 for o in optimizers) else None
-        """The same of the L1 penalty, where there is one."""
+        """The L1 penalty, (P, 1), if there is one."""
         self._numbers: list[tuple[float, ...]] = []
         self.start(1)
 
@@ -67,10 +67,10 @@ class OptimizerStack:
         if numbers == self._numbers:
             return
         self._numbers = numbers
-        with np.errstate(over="ignore"):  # what is beyond float32 is Inf
-            table = np.array(numbers, dtype=np.float32).T.copy()  # a tensor of a list takes five times as long
+        with np.errstate(over="ignore"):  # numbers out of range of float32 become Inf
+            table = np.array(numbers, dtype=np.float32).T.copy()  # converting a list to a tensor: five times as long
         self.numbers = torch.from_numpy(table)[:, :, None].to(self._device)
-        """What the formula computes with, (N, P, 1): columns like the others."""
+        """The formula's numbers, (N, P, 1): columns like the others."""
         if self._device == "cpu":
             self.arrays = Hyperparameters(self.lr.numpy()[:, 0], self.decay.numpy()[:, 0], tuple(table))
             """Learning rate, weight decay and these numbers for the kernels."""
@@ -90,10 +90,10 @@ class Rows:
 
 
 def update(rows: Rows, own: OptimizerStack, subtract: bool = True) -> None:
-    """Take one step with these weights, in place. Which optimizers remember what is the same for all trials.
+    """Take one step with these weights, in place. All trials have the same kinds of state.
 
     Args:
-        subtract: where not, the weights stay, and the update replaces the gradient.
+        subtract: if False, the weights do not change, and the update replaces the gradient.
     """
     if rows.weight.device.type != "cpu":
         update_eager(rows, own, subtract)
@@ -123,7 +123,7 @@ def update_eager(rows: Rows, own: OptimizerStack, subtract: bool = True) -> None
 
 
 def _add_signs(rows: Rows, own: OptimizerStack) -> None:
-    """The gradient of l1 · Σ|w|, 0 where w is 0, goes into the gradient; where l1 is 0, not a bit of it changes."""
+    """Add the gradient of l1 · Σ|w|, 0 where w is 0, to the gradient; where l1 is 0, no bit of it changes."""
     if own.l1 is None:
         return
     l1 = own.l1[rows.first : rows.first + len(rows.weight)]

@@ -43,12 +43,12 @@ GIVING = (*ACTIVATIONS, *POOLS, nn.Linear)
 
 
 class Unreached(NamedTuple):
-    """Something that roles name and no place reaches.
+    """Something that roles name but no place rounds.
 
     Attributes:
         what: `encoder.self_attn.in_proj_weight (12,288 values)`.
-        roles: those that would round it.
-        at: where they would: outputs or operands.
+        roles: the roles that would round it.
+        at: where they would: at outputs or operands.
     """
 
     what: str
@@ -60,11 +60,11 @@ class Values(NamedTuple):
     """Values that roles may round together, and their shape.
 
     Attributes:
-        place: by which formats are chosen.
+        place: the place whose formats apply.
         what: `linear1.weight`, `relu1`, `the error operand of linear1`.
-        roles: those that round them; of a parameter also `compress weight` and its like.
-        at: where they do: outputs or operands.
-        shape: of activations and errors, the batch in front.
+        roles: the roles that round them; for a parameter also `compress weight` and the like.
+        at: where they do: at outputs or operands.
+        shape: for activations and errors, with the batch first.
     """
 
     place: str
@@ -85,14 +85,14 @@ class Places:
     Attributes:
         outputs: calls of activation functions, pools and linear layers (`relu1`; a layer's second call is `relu1#2`),
             and of functions like them that a module calls itself (`relu()`, `block.matmul()#2`). A linear layer whose
-            output goes straight into an activation function, and nowhere else, is none: that one's output is.
+            output only goes into an activation function is not a place: the function is.
         products: linear and convolution layers, and the functions like them (`conv2d()`).
         parameters: the role of each parameter that has one and trains.
         names: all places, layers with parameters and calls with outputs.
         calls: everything that may be a place and was called.
-        unreached: what roles may name and nothing rounds.
+        unreached: what roles may name but nothing rounds.
         parts: of parameters, those that the net has and that can be compressed.
-        values: of several axes, of which a format may name one.
+        values: those with several axes, of which a format may name one.
     """
 
     outputs: tuple[str, ...]
@@ -105,10 +105,10 @@ class Places:
     values: tuple[Values, ...] = ()
 
     def check_axes(self, settings: Settings) -> None:
-        """Make sure that values have the axes that a trial's formats name.
+        """Check that values have the axes that a trial's formats name.
 
         Raises:
-            UserError: with each format whose axis some of its values lack.
+            UserError: lists each format with an axis that some of its values do not have.
         """
         found: dict[str, list[Values]] = {}
         for values in self.values:
@@ -120,17 +120,17 @@ class Places:
             raise UserError("\n".join(f"{text}{_few(lacking)}" for text, lacking in found.items()))
 
     def not_rounded(self, settings: Settings) -> tuple[str, ...]:
-        """What a trial's roles name and nothing rounds or compresses; empty where all is as it asks."""
+        """What a trial's roles name but nothing rounds or compresses."""
         asked = _asked(settings)
         found = [u.what for u in self.unreached if any((role, u.at) in asked for role in u.roles)]
         return tuple(dict.fromkeys(found))
 
     def idle(self, settings: Settings) -> tuple[str, ...]:
-        """Of what a trial asks to quantize, what nothing in this net has, and `not_rounded` does not name."""
+        """What a trial asks to quantize but this net does not have, except what `not_rounded` names."""
         named = {(role, own.at) for own in self.unreached for role in own.roles}
         found = _asked(settings)
-        told = {what for what, at in found if (what, at) in named}
-        return tuple(what for what in sorted({what for what, _ in found} - told) if not self._has(what, settings))
+        reported = {what for what, at in found if (what, at) in named}
+        return tuple(what for what in sorted({what for what, _ in found} - reported) if not self._has(what, settings))
 
     def _has(self, what: str, settings: Settings) -> bool:
         """Whether a role is rounded anywhere in this net, or there is a part to compress."""
@@ -214,11 +214,11 @@ def _few(lacking: Sequence[Values]) -> str:
 
 
 SHOWN = 3
-"""Of values that lack an axis, those that are named."""
+"""The most values without an axis that a message lists."""
 
 
 def _formats_for(values: Values, settings: Settings) -> Iterator[tuple[str, Quantization]]:
-    """The formats that a trial has for some values, with where it says so."""
+    """A trial's formats for some values, each with its path in the spec."""
     there = settings.layers.get(values.place, {})
     for role in values.roles:
         if there is None:
@@ -248,7 +248,7 @@ def _short_groups(values: Values, own: Quantization) -> Iterator[str]:
 
 
 def lacks_axis(own: Quantization, shape: Sequence[int]) -> bool:
-    """Whether a format names an axis that values of a shape lack."""
+    """Whether a format names an axis that a shape does not have."""
     if own.axis is None:
         return False
     try:
@@ -259,15 +259,15 @@ def lacks_axis(own: Quantization, shape: Sequence[int]) -> bool:
 
 
 def _asked(settings: Settings) -> set[tuple[str, str]]:
-    """What a trial rounds anywhere: roles, each with where; and the parts of parameters that it compresses."""
+    """What a trial rounds anywhere: roles, each with `at`, and the parts that it compresses."""
     found = {(role, own.at) for role, own in settings.rounded()}
     return found | {(f"compress {part}", AT.default) for part in settings.compressed_parts}
 
 
 @dataclass(frozen=True)
 class _Call:
-    """A call that was seen: its name, what it is of, its first input, its output and, of a product, its weight (kept:
-    ids stay theirs); and who takes its output."""
+    """An observed call: its name, its layer or kind, its first input, its output and, for a product, its weight (kept,
+    so that ids stay unique), and the output's value."""
 
     name: str
     of: nn.Module | Kind
@@ -303,7 +303,7 @@ class _Call:
 
 
 def places_of(net: nn.Module, shape: tuple[int, ...]) -> Places:
-    """The places of a net, found by a pass of two blank examples through it in evaluation mode, and one in training."""
+    """The places of a net, found by passing two blank examples through it in evaluation mode and in training mode."""
     evaluated, trained, output = _seen(net, shape)
     calls = [*evaluated.calls, *(call for call in trained.calls if call.name not in evaluated.names)]
     going_on = evaluated.going_on | trained.going_on
@@ -338,14 +338,14 @@ def places_of(net: nn.Module, shape: tuple[int, ...]) -> Places:
 
 
 def _values_of(net: nn.Module, name: str, role: str, is_frozen: bool) -> Values:
-    """A parameter, with the roles that round it and what moves it in a step, and what compresses it."""
+    """A parameter, with the roles that round it or its step, and the part that compresses it."""
     moved = [own for own in ROLES if own not in (*STORED, *FLOWS)]
     roles = () if is_frozen else (role, *moved)
     return Values(place_of(name), name, (*roles, f"{COMPRESS} {role}"), tuple(net.get_parameter(name).shape))
 
 
 def _operands(call: _Call) -> Iterator[Values]:
-    """What a product takes, as it is rounded: examples of a linear layer's input and error in one axis."""
+    """The operands of a product as they are rounded; for a linear layer, all examples are in one axis."""
     for role, tensor in (("activation", call.given), ("error", call.output), ("weight", call.weight)):
         if isinstance(tensor, Tensor):
             is_flat = call.is_linear and role != "weight" and tensor.dim() > 1
@@ -365,7 +365,7 @@ def _unreached_parameters(net: nn.Module, roles: Mapping[str, str], frozen: Coll
 
 
 OF_OTHERS = ("weight", "bias", "gradient", "update", "momentum", "compress weight", "compress bias")
-"""Roles, and parts to compress, that name a parameter of something else than a norm."""
+"""Roles, and parts to compress, that name a parameter of anything but a norm."""
 
 
 def _unreached_calls(calls: Sequence[_Call]) -> Iterator[Unreached]:
@@ -388,7 +388,7 @@ def call_name(place: str, number: int) -> str:
 
 @dataclass
 class _Pass:
-    """What one pass of a net did: its calls in order, and where values went."""
+    """One pass of a net: its calls in order, and the flow of values."""
 
     calls: list[_Call]
     flow: DataFlow
@@ -399,14 +399,14 @@ class _Pass:
 
     @property
     def going_on(self) -> set[str]:
-        """The linear layers whose output goes elsewhere than straight into an activation function."""
+        """The linear layers whose output does not only go into an activation function."""
         activated = {id(call.given) for call in self.calls if call.is_activation}
         linear = [call for call in self.calls if call.is_linear]
         return {c.name for c in linear if id(c.output) not in activated or (c.value is not None and c.value.is_taken)}
 
 
 def _seen(net: nn.Module, shape: tuple[int, ...]) -> tuple[_Pass, _Pass, Tensor]:
-    """A pass in evaluation mode, one in training, and the net's output. It is left as it was."""
+    """A pass in evaluation mode, one in training mode, and the net's output. The net's state is restored."""
     was_training = net.training
     buffers = {name: value.clone() for name, value in net.named_buffers()}
     examples = torch.zeros(2, *shape, device=next(net.parameters()).device)

@@ -20,23 +20,23 @@ KEPT_BYTES = 256 * 1024 * 1024
 
 
 def prepare() -> None:
-    """Have ready what looking at nets needs, in a process that is forked for each of them: no thread may start here."""
+    """Import what inspecting nets needs, in a process that is forked for each of them: it must not start threads."""
     fix_products()
     import qsweep.training.places
     import qsweep.training.stages  # noqa: F401
 
 
 def prepare_training() -> None:
-    """The same for training."""
+    """As `prepare`, for training."""
     prepare()
     from qsweep.kernels.streams import Stream
 
-    Stream(0).uniform((1,), "", "", 0)  # numba takes more than a second for the first kernel of a process
+    Stream(0).uniform((1,), "", "", 0)  # numba needs more than a second for the first kernel of a process
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Two threads add up in another order than one; the caller's own setting comes back afterwards."""
+    """Use one thread, as two would sum in another order; restores the caller's setting afterwards."""
     import torch
 
     before = torch.get_num_threads()
@@ -49,7 +49,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise OutOfTimeError in this thread after so many seconds."""
+    """Raise OutOfTimeError in this thread when the time is over."""
     if seconds is None:
         yield
         return
@@ -68,7 +68,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """A user's net may draw its own initial values, from any of the usual generators: the same for trials of a seed."""
+    """Seed all common generators, as a user's net may draw its own initial values; restores them afterwards."""
     import numpy as np
     import torch
 
@@ -85,7 +85,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def check_imports(settings: Settings) -> None:
-    """Refuse a user's net that has run what its key does not hold."""
+    """Refuse a user's net that has run code that is not part of its key."""
     if settings.source:
         from qsweep.models.loading import check
 
@@ -96,7 +96,7 @@ def check_imports(settings: Settings) -> None:
 def keep_memory() -> None:
     """Keep freed memory for the next step: glibc gives large blocks back at once, and faults on every page again.
 
-    That costs more than the arithmetic of an update: 6 instead of 2.6 ns a weight.
+    That costs more than the arithmetic of an update: 6 instead of 2.6 ns per weight.
     """
     if sys.platform != "linux":
         return

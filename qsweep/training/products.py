@@ -1,5 +1,6 @@
-"""The three products of a dense or convolution layer (forward, for its input, for its weight), each of operands rounded
-for it along the axis that it sums over. Gradients go straight through the rounding (Bengio et al. 2013)."""
+"""The three products of a linear or convolution layer (forward, grad_input, grad_weight), each with operands rounded in
+groups along the axis that it sums over. An error is a grad_output. Gradients pass straight through rounding (Bengio et
+al. 2013)."""
 
 from __future__ import annotations
 
@@ -19,19 +20,19 @@ from qsweep.training.gates import Gate, no_view, stacked, trials_in_front
 
 @dataclass(frozen=True)
 class Linear:
-    """The products of a dense layer, for tensors of all trials: x (P, …, in), w (P, out, in), errors (P, …, out)."""
+    """The products of a linear layer, for tensors of all trials: x (P, …, in), w (P, out, in), errors (P, …, out)."""
 
     def forward(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-        y = torch.matmul(x, w.transpose(1, 2))
+        y = torch.matmul(x, w.transpose(1, 2))  # (P, B, in) @ (P, in, out)
         return y if bias is None else y + bias[:, None]
 
-    def of_input(self, error: Tensor, w: Tensor, shape: Sequence[int]) -> Tensor:
-        return torch.matmul(error, w)
+    def grad_input(self, error: Tensor, w: Tensor, shape: Sequence[int]) -> Tensor:
+        return torch.matmul(error, w)  # (P, B, out) @ (P, out, in)
 
-    def of_weight(self, error: Tensor, x: Tensor, shape: Sequence[int]) -> Tensor:
-        return torch.matmul(error.transpose(1, 2), x)
+    def grad_weight(self, error: Tensor, x: Tensor, shape: Sequence[int]) -> Tensor:
+        return torch.matmul(error.transpose(1, 2), x)  # (P, out, B) @ (P, B, in)
 
-    def of_bias(self, error: Tensor) -> Tensor:
+    def grad_bias(self, error: Tensor) -> Tensor:
         return error.sum(1)
 
 
@@ -39,7 +40,7 @@ ONLY_ZEROS = "`at: operands` takes convolutions that pad a number of zeros, not 
 
 
 def _each(value: int | Sequence[int], dims: int) -> list[int]:
-    """A number for each dimension."""
+    """One number per dimension."""
     own = [value] if isinstance(value, int) else list(value)
     return own * dims if len(own) == 1 else own
 
@@ -53,11 +54,11 @@ class Convolution:
     dilation: Any
     groups: int
     sides: Sides = (0, 0, 0, 0)
-    """Further zeros around x."""
+    """Additional zero padding of x."""
 
     @classmethod
     def of(cls, place: str, layer: Any) -> Convolution:
-        """That of a layer.
+        """The convolution of a layer.
 
         Raises:
             ValueError: it pads by name, or with other values than zeros.
@@ -69,7 +70,7 @@ class Convolution:
 
     @classmethod
     def called(cls, place: str, given: Mapping[str, Any]) -> Convolution:
-        """That of a call of `F.conv1d`, `F.conv2d` or `F.conv3d`.
+        """The convolution of a call of `F.conv1d`, `F.conv2d` or `F.conv3d`.
 
         Raises:
             ValueError: it pads by name.
@@ -91,12 +92,12 @@ class Convolution:
         )
         return y[None]
 
-    def of_input(self, error: Tensor, w: Tensor, shape: Sequence[int]) -> Tensor:
+    def grad_input(self, error: Tensor, w: Tensor, shape: Sequence[int]) -> Tensor:
         padded = self._padded(error.new_empty(1).expand(shape[1:]))
         gradient = self._back(error, padded, w[0], 0)
         return F.pad(gradient, [-zeros for zeros in self.sides]) if any(self.sides) else gradient
 
-    def of_weight(self, error: Tensor, x: Tensor, shape: Sequence[int]) -> Tensor:
+    def grad_weight(self, error: Tensor, x: Tensor, shape: Sequence[int]) -> Tensor:
         return self._back(error, self._padded(x[0]), error.new_empty(1).expand(shape[1:]), 1)
 
     def _padded(self, x: Tensor) -> Tensor:
@@ -111,7 +112,7 @@ class Convolution:
         gradient: Tensor = found[which]
         return gradient[None]
 
-    def of_bias(self, error: Tensor) -> Tensor:
+    def grad_bias(self, error: Tensor) -> Tensor:
         return error.sum((1, *range(3, error.dim())))
 
 
@@ -122,7 +123,7 @@ OUTPUTS, INPUTS = 0, 1
 
 
 class Product(torch.autograd.Function):
-    """A layer's three products, each of operands rounded for it."""
+    """A layer's three products, each with its own rounded operands."""
 
     @staticmethod
     def forward(x: Tensor, w: Tensor, bias: Tensor | None, gate: Gate, op: Operation, is_stacked: bool) -> Tensor:
@@ -146,15 +147,15 @@ class Product(torch.autograd.Function):
         gate, op = ctx.gate, ctx.op
         x, w, error = (trials_in_front(t, ctx.is_stacked) for t in (*ctx.saved_tensors, error))
         flat, errors = _two_axes(x, op), _two_axes(error, op)
-        of_x = of_bias = None
+        grad_x = grad_bias = None
         if ctx.needs_input_grad[0]:
             weights = gate.through("weight", w, OUTPUTS, "input")
-            of_x = op.of_input(gate.through("error", errors, FEATURES, "input"), weights, flat.shape).view(x.shape)
+            grad_x = op.grad_input(gate.through("error", errors, FEATURES, "input"), weights, flat.shape).view(x.shape)
         operand = gate.through("activation", flat, BATCH, "weight")
-        of_w = op.of_weight(gate.through("error", errors, BATCH, "weight"), operand, w.shape)
+        grad_w = op.grad_weight(gate.through("error", errors, BATCH, "weight"), operand, w.shape)
         if ctx.has_bias:
-            of_bias = op.of_bias(errors)
-        found = (of_x, of_w, of_bias)
+            grad_bias = op.grad_bias(errors)
+        found = (grad_x, grad_w, grad_bias)
         return *(t if t is None or ctx.is_stacked else t[0] for t in found), None, None, None
 
     @staticmethod
@@ -166,5 +167,5 @@ class Product(torch.autograd.Function):
 
 
 def _two_axes(x: Tensor, op: Operation) -> Tensor:
-    """What goes into a dense layer as (P, examples, features), tokens being examples."""
+    """The operand of a linear layer as (P, examples, features); tokens count as examples."""
     return x.flatten(1, -2) if isinstance(op, Linear) else x

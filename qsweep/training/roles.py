@@ -1,4 +1,4 @@
-"""Roles in a net: which parameter plays which, and the formats that trials give to each role at each place."""
+"""Roles in a net: the role of each parameter, and the formats of each role at each place."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from qsweep.trial.roles import AT
 from qsweep.trial.settings import Quantization, Roles, Settings
 
 PARAMETERS = ("weight", "bias")
-"""Names of the parameters that play a role."""
+"""Names of the parameters that have a role."""
 
 
 def roles_of(net: nn.Module) -> dict[str, str]:
-    """The role of each parameter that has one, by name: weights and biases of dense and convolution layers, norms'."""
+    """The role of each parameter that has one, by name: weights and biases of linear and convolution layers, norms."""
     return dict(_named_roles(net))
 
 
@@ -32,7 +32,7 @@ def _named_roles(net: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def parts_of(net: nn.Module) -> dict[str, str]:
-    """What each parameter that can be compressed is, by name: one of qsweep.trial.parameters.COMPRESSIBLE."""
+    """The part of each parameter that can be compressed, by name: one of qsweep.trial.parameters.COMPRESSIBLE."""
     of_norms = {"weight": "norm_scale", "bias": "norm_shift"}
     found = {name: of_norms.get(name.rpartition(".")[2]) if r == "norm" else r for name, r in roles_of(net).items()}
     return {name: part for name, part in found.items() if part}
@@ -53,7 +53,7 @@ class Quantizers:
     def __init__(
         self, trials: Sequence[Settings], layers: Sequence[Layers], device: str, evaluating: bool = False
     ) -> None:
-        """`layers`: each trial's exceptions. `evaluating`: what rounds stochastically in training rounds to nearest."""
+        """`layers`: each trial's exceptions. `evaluating`: stochastic roles round to nearest."""
         self._trials = trials
         self._layers = layers
         self._device = device
@@ -62,25 +62,25 @@ class Quantizers:
 
     @cached_property
     def evaluating(self) -> Quantizers:
-        """The same outside training."""
+        """The quantizers for evaluation."""
         return Quantizers(self._trials, self._layers, self._device, True)
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """What is quantized anywhere, in order."""
+        """The roles that are quantized anywhere, in order."""
         return self._trials[0].quantized_roles
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """Of these, what stays rounded from step to step."""
+        """Those of them whose rounded values are stored."""
         return self._trials[0].kept_roles
 
     def names(self, role: str, place: str) -> bool:
-        """Whether the trials say something of a role at a place, if only that it is left in float32."""
+        """Whether the trials set a role at a place, even to float32."""
         return self._own(0, role, place) is not None
 
     def of(self, role: str, place: str) -> Stack | None:
-        """One format a trial, or None where the role is left in float32."""
+        """One format per trial, or None if the role stays in float32."""
         if (role, place) not in self._made:
             self._made[role, place] = self._stack(role, place)
         return self._made[role, place]
@@ -100,25 +100,25 @@ class Quantizers:
         return Stack([o.format for o in own], rounding, self._device)
 
     def _own(self, trial: int, role: str, place: str) -> Quantization | None:
-        """What a trial says of a role at a place."""
+        """A trial's setting of a role at a place."""
         return role_at(self._trials[trial], self._layers[trial], role, place)
 
 
 def role_at(settings: Settings, layers: Layers, role: str, place: str) -> Quantization | None:
-    """What a trial says of a role at a place; None where it says nothing. `layers`: its exceptions."""
+    """A trial's setting of a role at a place, if any. `layers`: its exceptions."""
     return layers.get(place, {}).get(role) or settings.quantize.get(role)
 
 
 def contraction_axis(shape: tuple[int, ...]) -> int:
-    """The axis of a weight (outputs, inputs, …) along which its groups run; a bias has but one.
+    """The axis of a weight (outputs, inputs, …) along which its groups run; a bias has only one.
 
-    A convolution also sums over the positions of its kernel, which groups leave apart.
+    A convolution also sums over the positions of its kernel, which are in different groups.
     """
     return min(1, len(shape) - 1)
 
 
 class Noise:
-    """The random bits of one step: drawn where something rounds stochastically, once for all trials of a stack."""
+    """The random bits of one step: drawn for stochastic rounding only, once for all trials of a stack."""
 
     def __init__(self, stream: Stream, step: int, device: str) -> None:
         self._stream = stream
@@ -127,7 +127,7 @@ class Noise:
         self._drawn: dict[tuple[str, str], Tensor] = {}
 
     def of(self, stack: Stack, role: str, place: str, shape: tuple[int, ...]) -> Tensor | None:
-        """For values of a shape: (*shape), several draws a value in front; None where nothing is drawn."""
+        """Noise for values of a shape: (*shape), or (draws, *shape) for several draws per value; None if not drawn."""
         if not stack.draws:
             return None
         if (role, place) not in self._drawn:

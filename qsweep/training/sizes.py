@@ -1,4 +1,4 @@
-"""What a model takes; and what compression did to it: of each tensor the values before and after, size and error."""
+"""The size of a model, and the effect of compression: each tensor's values before and after, size and error."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Values = NDArray[np.float32]
 
 
 def kept_sizes(stored: Mapping[str, Format], shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """What a record says of a model that training keeps rounded; nothing of one that it does not.
+    """The sizes in a record of a model that training keeps rounded; empty for others.
 
     Args:
         stored: the format of each parameter that stays rounded, by name.
         shapes: of all parameters.
 
     Returns:
-        `stored`: the names of these formats; `model_bits`: of all parameters, codes and scales included, 32 bits a
-        value of those that are not rounded. There is no `model_bits` where a format has no codes of a fixed length.
+        `stored`: the names of these formats; `model_bits`: of all parameters, codes and scales included, 32 bits per
+        value for those that are not rounded. There is no `model_bits` if a format has no codes of a fixed length.
     """
     if not stored:
         return {}
@@ -40,7 +40,7 @@ def kept_sizes(stored: Mapping[str, Format], shapes: Mapping[str, Sequence[int]]
 
 
 def bits_of(fmt: Format | None, shape: tuple[int, ...]) -> int | None:
-    """Of a parameter as `packed` keeps it; None in a format that has no codes of a fixed length."""
+    """The bits of a parameter as `packed` stores it; None if its format has no codes of a fixed length."""
     whole = FLOAT_BITS * math.prod(shape)
     if fmt is None:
         return whole
@@ -57,7 +57,7 @@ def sizes(
     parameters: Collection[str],
     is_compression: bool,
 ) -> dict[str, Any]:
-    """What a table and a report say of a compressed model.
+    """The sizes of a compressed model, for tables and reports.
 
     Args:
         before: all that is kept of the model, by name.

@@ -1,7 +1,6 @@
-"""The last stage of trials: their training, a compression of the model that it gave, or its retraining.
+"""The last stage of trials: training, compression of the trained model, or retraining.
 
-What a stage starts from are the weights that the one before it gave; optimizers start anew, and random bits are those
-of the stage's number.
+A stage starts from the weights of the previous one; optimizers start anew, and random bits depend on the stage number.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from qsweep.trial.settings import Compression, Roles, Settings
 def run_last(
     net: Net, model: nn.Module, trials: Sequence[Settings], data: DataSet, examples: Examples, device: str
 ) -> list[Outcome]:
-    """Take the last stage of trials whose net has the weights that the stage before it gave."""
+    """Run the last stage of trials, whose net has the weights of the previous stage."""
     if not trials[0].stages:
         return _run(Course(net, model, trials, data, examples, device))
     given = [{name: value.clone() for name, value in weights_of(net, row).items()} for row in range(len(trials))]
@@ -72,7 +71,7 @@ def _run(course: Course) -> list[Outcome]:
 
 
 def _measured(course: Course) -> list[Outcome]:
-    """A model that was not trained: what it does with the test set."""
+    """The outcomes of models that were not trained: results on the test set."""
     tested = course.evaluate()
     untrained = {"train_accuracy": None, "train_loss": None}
     course.count_weights()
@@ -91,19 +90,19 @@ def _measured(course: Course) -> list[Outcome]:
 
 
 def weights_of(net: Net, row: int) -> dict[str, Tensor]:
-    """All that a trial's net has learnt, by name: parameters, and buffers such as running statistics."""
+    """All that a trial's net has learned, by name: parameters, and buffers such as running statistics."""
     own = {name: value[row] for name, value in net.values.items()}
     return {**own, **dict(net.model.named_buffers())}
 
 
 def packed(weights: Mapping[str, Tensor]) -> bytes:
-    """Weights as safetensors; equal weights give equal bytes."""
+    """Weights as safetensors; equal weights have equal bytes."""
     # Copies: a user's buffers may be views of each other, which safetensors refuses.
     return save({n: v.detach().cpu().clone(memory_format=torch.contiguous_format) for n, v in weights.items()})
 
 
 def start_from(net: Net, given: Sequence[bytes]) -> None:
-    """Give each trial of a net the weights that another stage left."""
+    """Load the weights of a previous stage into each trial of a net."""
     buffers = dict(net.model.named_buffers())
     with torch.no_grad():
         for row, content in enumerate(given):

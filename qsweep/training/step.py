@@ -1,8 +1,8 @@
-"""The step that follows the gradients: gradient → update → second copy → weight → momentum, each rounded on its way.
+"""The optimizer step: gradient → update → master weight → weight → momentum, each rounded.
 
 It goes over the stack in blocks that fit in a core's cache: many rows (trials) of a small tensor at once, a large
 tensor row by row and in pieces. All operations are element by element and correctly rounded: blocks change no bit.
-Where a format's values share scales, a block is whole rows.
+If a format's values share scales, blocks are whole rows.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from qsweep.training.why import Tally, count_clipped, count_moves
 from qsweep.trial.settings import Settings
 
 BLOCK = 128 * 1024
-"""Values a block: 512 KB a tensor, so that a block and its temporaries stay in the second-level cache."""
+"""Values per block: 512 KB per tensor, so that a block and its temporaries stay in the second-level cache."""
 STEP_ROLES = ("gradient", "update", "momentum", "master")
 """Roles that a parameter has in the step besides its own."""
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Some values of some trials of one parameter, and what is kept of them: (R, n), as the parameter lies in memory.
+    """Some values of some trials of one parameter, and their state: (R, n), in the parameter's memory order.
 
     Attributes:
         like: the parameter, (P, *shape).
         first: the trial of row 0.
         columns: which values of the parameter these are.
-        master: the second copy, where there is one.
+        master: the master weights, if any.
     """
 
     name: str
@@ -51,19 +51,19 @@ class _Block:
         return slice(self.first - first, self.first - first + len(self.weight))
 
     def row_of(self, values: Tensor) -> Tensor:
-        """What a tensor (*shape) has at the places of the block's values, (n,)."""
+        """The values of a tensor (*shape) at the block's positions, (n,)."""
         order = [d - 1 for d in memory_order(self.like)[1:]]
         return values.permute(order).reshape(-1)[self.columns]
 
     def shaped(self, values: Tensor) -> Tensor:
-        """(R, *shape), a view: of blocks of whole rows alone."""
+        """(R, *shape), a view; only for blocks of whole rows."""
         order = memory_order(self.like)
         back = sorted(range(len(order)), key=order.__getitem__)
         return values.view(len(values), *(self.like.shape[d] for d in order[1:])).permute(back)
 
 
 class Stepper:
-    """Updates P trials of one stack: what they share is the optimizer, the formats' families and the rounding modes."""
+    """Updates P trials of one stack, which share the optimizer, the formats' families and the rounding modes."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Stepper:
         values: Values,
         unpenalized: Collection[str] = (),
     ) -> None:
-        """`unpenalized`: the parameters whose gradients have weight decay and the L1 penalty in them already."""
+        """`unpenalized`: the parameters whose gradients already include weight decay and the L1 penalty."""
         self._trials = list(trials)
         self._unpenalized = frozenset(unpenalized)
         self._places = places
@@ -84,7 +84,7 @@ class Stepper:
         self._prepare()
         self._cut: dict[tuple[str, int, int, bool], list[_Block]] = {}
         self.masters = {n: value.clone() for n, value in values.items() if self._has_master(n)}
-        """Second copies of weights, by parameter, where trials have them."""
+        """Master weights by parameter, if trials have them."""
 
     def _prepare(self) -> None:
         own = [trial.optimizer for trial in self._trials]
@@ -98,13 +98,13 @@ class Stepper:
         self._scales = torch.tensor(scales, device=self._device)[:, None] if set(scales) != {1.0} else None
 
     def _has_master(self, name: str) -> bool:
-        """Where one is named; a float32 copy of what is float32 would be none."""
+        """Whether master weights are kept: if named, and not a float32 copy of float32 weights."""
         if not self._is_quantizable(name) or not self.quantizers.names("master", place_of(name)):
             return False
         return bool(self._stacks[name].keys() & {self._roles[name], "master"})
 
     def _is_quantizable(self, name: str) -> bool:
-        """A norm left in float32 is left so in all that moves it, too."""
+        """Whether it can be quantized; for a norm in float32 its whole step is in float32."""
         own = self._roles.get(name)
         return own is not None and (own != "norm" or self.quantizers.of("norm", place_of(name)) is not None)
 
@@ -118,7 +118,7 @@ class Stepper:
         return {role: stack for role, stack in found.items() if stack is not None}
 
     def keep(self, indices: Sequence[int]) -> None:
-        """Go on with these trials alone."""
+        """Keep only these trials."""
         self._trials = [self._trials[i] for i in indices]
         self._memory = {n: _kept(own, indices) for n, own in self._memory.items()}
         self.masters = _kept(self.masters, indices)
@@ -126,13 +126,13 @@ class Stepper:
         self._prepare()
 
     def quantize(self, values: Values, noise: Noise) -> None:
-        """Quantize all weights as after a step, in place: what happens before the first forward pass."""
+        """Quantize all weights in place as after a step, before the first forward pass."""
         for name, value in values.items():
             for block in self._blocks(name, value, slice(0, len(value)), is_watched=False):
                 self._store(block, noise, None)
 
     def scales(self, part: slice) -> Tensor | None:
-        """What the losses of some trials are multiplied by, (P,), for the step to divide their gradients by it."""
+        """Loss scales of some trials, (P,), by which the step divides their gradients."""
         return None if self._scales is None else self._scales[part, 0]
 
     def start(self, step: int) -> None:
@@ -141,7 +141,7 @@ class Stepper:
             optimizers.start(step)
 
     def update(self, values: Values, gradients: Values, noise: Noise, part: slice, tally: Tally | None = None) -> None:
-        """Move some trials, in place, by the gradients of them; a tally is told what that did to quantized roles."""
+        """Update some trials in place by their gradients; a tally counts the effects of rounding."""
         for name, value in values.items():
             moved = as_rows(gradients[name], value)
             is_watched = tally is not None and bool(self._stacks[name])
@@ -150,7 +150,7 @@ class Stepper:
                 self._move(block, own, noise, tally if is_watched else None)
 
     def _blocks(self, name: str, value: Tensor, part: slice, is_watched: bool) -> list[_Block]:
-        """A parameter cut up; kept, as making a hundred views a step costs more than it looks."""
+        """The blocks of a parameter; cached, as making a hundred views per step is slow."""
         wanted = name, part.start, part.stop, is_watched
         found = self._cut.get(wanted)
         if not found or found[0].like is not value:
@@ -158,7 +158,7 @@ class Stepper:
         return found
 
     def _made(self, name: str, value: Tensor, part: slice, is_watched: bool) -> Iterator[_Block]:
-        """Views, in the order in which the parameter lies in memory; trial by trial where it is watched."""
+        """Views in the parameter's memory order; trial by trial if it is watched."""
         is_whole = is_watched or any(stack.whole for stack in self._stacks[name].values())
         weights = as_rows(value, value)
         memory = {key: as_rows(own, value) for key, own in self._memory[name].items()}
@@ -190,7 +190,7 @@ class Stepper:
             self._count_moves(block, before, gradient, tally)
 
     def _store(self, block: _Block, noise: Noise, tally: Tally | None) -> None:
-        """What was moved goes into the second copy, where there is one, and from there into the weight."""
+        """Round the updated master weights, if any, and from them the weights."""
         if block.master is not None:
             self._round(block, "master", block.master, noise, tally)
         if own := self._roles.get(block.name):
@@ -206,7 +206,7 @@ class Stepper:
         key: str = "",
         source: Tensor | None = None,
     ) -> None:
-        """Round a block of one role in place, or from a source; `key` tells an optimizer's memories apart."""
+        """Round a block of one role in place, or from a source; `key` distinguishes an optimizer's state tensors."""
         stack = self._stacks[block.name].get(role)
         if source is not None and (stack is None or tally is not None or not stack.by_rows):
             values.copy_(source)
@@ -228,7 +228,7 @@ class Stepper:
             tally.add_rounded(role, f"{block.name} {key}".strip(), block.first, values, nonzero)
 
     def _count_moves(self, block: _Block, before: Sequence[Tensor], updates: Tensor, tally: Tally) -> None:
-        """Which updates left the codes of the copies that are kept as they were."""
+        """Count the updates that did not change the stored codes."""
         stacks, own = self._stacks[block.name], self._roles[block.name]
         copies = {own: (before[1], block.weight)}
         if block.master is not None:
@@ -239,14 +239,14 @@ class Stepper:
             tally.add_moves(role, block.first, *count_moves(stacks[role], old, new, moved, block.first, axis))
 
 
-def rows_a_block(size: int) -> int:
-    """Rows of so many values that go together."""
+def rows_per_block(size: int) -> int:
+    """How many rows of `size` values form a block."""
     return max(1, BLOCK // max(size, 1))
 
 
 def blocks(count: int, size: int, is_whole: bool, is_single: bool) -> Iterator[tuple[slice, slice]]:
     """Rows and columns of each block of a (count, size) tensor: of whole rows, or a single row each, where asked."""
-    height, width = 1 if is_single else rows_a_block(size), max(size, 1) if is_whole else BLOCK
+    height, width = 1 if is_single else rows_per_block(size), max(size, 1) if is_whole else BLOCK
     for row in range(0, count, height):
         for column in range(0, size, width):
             yield slice(row, min(row + height, count)), slice(column, column + width)

@@ -1,6 +1,6 @@
-"""Why a trial stops learning: shares and counts of its quantized roles, over the whole net.
+"""Why a trial stops learning: fractions and counts for its quantized roles, over the whole net.
 
-Taken on few steps, the last of each epoch and those that are powers of two, because a look costs a part of a step.
+Counted on few steps, the last of each epoch and powers of two, because counting costs a part of a step.
 """
 
 from __future__ import annotations
@@ -18,48 +18,48 @@ from qsweep.training.histograms import Histogram, histogram
 from qsweep.trial.roles import KEPT, STORED
 
 SLOTS = 1 << 17
-"""Of the set in which different values are counted; beyond half of it they are sorted instead."""
+"""Slots of the set that counts distinct values; if more than half are used, values are sorted instead."""
 
 Row = dict[str, float | int | None]
 
 
 def is_watched(step: int, is_last: bool) -> bool:
-    """Whether a step, counted from 1, is looked at: steps 2, 4, 8 … and the last of an epoch.
+    """Whether a step, counted from 1, is watched: steps 2, 4, 8 … and the last of an epoch.
 
-    Not the first: where the weights are not quantized before it, it is the rounding that moves them, not the update.
+    Not the first: if the weights were not quantized before it, rounding changes them, not the update.
     """
     return is_last or (step > 1 and step & (step - 1) == 0)
 
 
 COUNTS = ("seen", "clipped", "nonzero", "lost", "moves", "stalled")
 FEWER_SLOTS = 1 << 15
-"""Of the set of values of a trial's role that does not stay from step to step; of more than half of it none is told."""
+"""Slots of the set of values of a role that is not stored; if more than half are used, no count is reported."""
 
 
 class Tally:
-    """What the watched steps of an epoch did to each of P trials, by role."""
+    """Effects of rounding in the watched steps of an epoch, for each of P trials, by role."""
 
     def __init__(self, count: int, roles: Iterable[str], kept: Collection[str] = KEPT, bins: int = 0) -> None:
         """
         Args:
-            kept: the roles among them whose rounded values stay.
-            bins: of the histograms that are kept of the last step's values; 0: none.
+            kept: the roles among them whose rounded values are stored.
+            bins: of histograms of the last step's values; 0: none.
         """
         self.counts = {role: torch.zeros(len(COUNTS), count, dtype=torch.int64) for role in roles}
         self.is_last = False
-        """Whether this is the last step of the epoch, whose different values are counted."""
+        """Whether this is the last step of the epoch, whose distinct values are counted."""
         self._sets: dict[tuple[str, int], tuple[Any, int]] = {}
         self._kept = kept
         self._bins = bins
         self.histograms: list[dict[str, Histogram]] = [{} for _ in range(count)]
-        """Of each trial, by place and role: of all that is rounded but weights, biases and norms."""
+        """For each trial, by place and role: all rounded values except weights, biases and norms."""
 
     def add(self, role: str, trial: int, seen: int, clipped: int) -> None:
-        """Values of one trial that are rounded, and how many of them lie beyond the ends of the format."""
+        """Count values of one trial that are rounded, and those that are out of range of the format."""
         self.counts[role][:2, trial] += torch.tensor([seen, clipped])
 
     def add_rounded(self, role: str, place: str, trial: int, values: Tensor, nonzero: Tensor) -> None:
-        """These values once they are rounded: of what does not stay, how many became 0 and how many are different.
+        """Count rounded values that are not stored: how many became 0, and how many are distinct.
 
         Args:
             nonzero: which of them were not 0 before.
@@ -73,23 +73,23 @@ class Tally:
             return
         slots, found = self._sets.get((role, trial)) or (np.full(FEWER_SLOTS, -1, dtype=np.int64), 0)
         if found <= FEWER_SLOTS // 2:
-            found = kernels.distinct(_lying(values).cpu().numpy(), slots, found)
+            found = kernels.distinct(_in_memory_order(values).cpu().numpy(), slots, found)
         self._sets[role, trial] = slots, found
 
     def add_moves(self, role: str, trial: int, moves: int, stalled: int) -> None:
-        """Updates other than 0 of values that are kept, and how many of them left the value's code as it was."""
+        """Count non-zero updates of stored values, and those that did not change the value's code."""
         self.counts[role][4:, trial] += torch.tensor([moves, stalled])
 
     def keep(self, indices: list[int]) -> None:
-        """Go on with these trials alone."""
+        """Keep only these trials."""
         self.counts = {role: counts[:, indices] for role, counts in self.counts.items()}
         self.histograms = [self.histograms[i] for i in indices]
         self._sets = {(role, indices.index(i)): s for (role, i), s in self._sets.items() if i in indices}
 
     def rows(self) -> list[Row]:
-        """Of each trial: the share of values that were clipped; of what is kept, the share of updates other than 0 that
-        changed no code; of all else, the share of the values other than 0 that became 0, and how many different ones
-        the last step had."""
+        """For each trial: the fraction of values that were clipped; for stored values, the fraction of non-zero updates
+        that changed no code; for others, the fraction of non-zero values that became 0, and the number of distinct
+        values in the last step."""
         rows: list[Row] = [{} for _ in range(max((c.shape[1] for c in self.counts.values()), default=0))]
         for role, counts in self.counts.items():
             for trial, (row, (seen, clipped, nonzero, lost, moves, stalled)) in enumerate(
@@ -109,31 +109,31 @@ class Tally:
 
 
 def count_clipped(stack: Stack, value: Tensor, trial: int, contraction: int) -> int:
-    """How many updated values of one trial's parameter (1, *shape) lie beyond the ends of its format."""
+    """How many updated values of one trial's parameter (1, *shape) are out of range of its format."""
     if stack.whole or value.device.type != "cpu":
         return int((~stack.inside(value, trial, contraction)).sum())
-    return int(kernels.outside(_lying(value[0]).numpy(), *stack.ends(trial)))
+    return int(kernels.outside(_in_memory_order(value[0]).numpy(), *stack.ends(trial)))
 
 
 def count_moves(
     stack: Stack, before: Tensor, after: Tensor, updates: Tensor, trial: int, contraction: int
 ) -> tuple[int, int]:
-    """Of one trial's parameter (1, *shape): updates that are not 0, and how many of them left the stored value's code
-    as it was. Where a scale drifts, stored values change without the updates that were lost."""
+    """For one trial's parameter (1, *shape): non-zero updates, and how many of them did not change the stored code.
+    Under a scale that drifts, stored values change even if the update was lost."""
     if before.device.type == "cpu" and not stack.formats[trial].drifts:
-        moving, stalled = kernels.moves(*(_lying(t[0]).numpy() for t in (before, after, updates)))
+        moving, stalled = kernels.moves(*(_in_memory_order(t[0]).numpy() for t in (before, after, updates)))
         return int(moving), int(stalled)
     moves = updates != 0
     return int(moves.sum()), int((moves & stack.same_codes(before, after, trial, contraction)).sum())
 
 
 def levels(values: Mapping[str, Tensor], roles: Mapping[str, str], quantized: Iterable[str], count: int) -> list[Row]:
-    """Of each trial: the share of values that are 0 and how many different values there are, by role.
+    """For each trial: the fraction of values that are 0 and the number of distinct values, by role.
 
     Args:
         values: parameters by name, each (P, *shape).
         roles: the role of each parameter that has one.
-        quantized: the roles to look at.
+        quantized: the roles to count.
     """
     rows: list[Row] = [{} for _ in range(count)]
     for role in quantized:
@@ -147,15 +147,15 @@ def levels(values: Mapping[str, Tensor], roles: Mapping[str, str], quantized: It
 
 
 def different(tensors: Sequence[Tensor]) -> int:
-    """How many different values there are; -0 is 0."""
+    """The number of distinct values; -0 is 0."""
     slots, found = np.full(SLOTS, -1, dtype=np.int64), 0
     for tensor in tensors:
-        found = kernels.distinct(_lying(tensor).cpu().numpy(), slots, found)
+        found = kernels.distinct(_in_memory_order(tensor).cpu().numpy(), slots, found)
         if found > SLOTS // 2:
             return len(torch.cat([t.reshape(-1) for t in tensors]).unique())
     return int(found)
 
 
-def _lying(tensor: Tensor) -> Tensor:
-    """The values in the order in which they lie in memory."""
+def _in_memory_order(tensor: Tensor) -> Tensor:
+    """The values in memory order."""
     return tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True)).reshape(-1)

@@ -260,7 +260,7 @@ UNSEEN = {
 def test_a_call_that_was_not_made_when_the_net_was_looked_at_is_an_error(
     trial: Make, init: str, forward: str, call: str, role: str
 ) -> None:
-    with pytest.raises(ValueError, match=rf"^{re.escape(call)}: this call was not made when the net was looked at"):
+    with pytest.raises(ValueError, match=rf"^{re.escape(call)}: this call was not made when the net was inspected"):
         trained(module(init, forward), trial, quantize={role: "fixed8f2"})
 
 
