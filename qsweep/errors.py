@@ -28,7 +28,7 @@ LISTED = {
     "parameter": "`qsweep schema` lists all",
     "key": "`qsweep schema` lists all",
     "metric": "`qsweep schema` lists all",
-    "place": "`qsweep run -n` lists all",
+    "place": "`qsweep run -n` lists all once this is corrected or left out",
     "column": "the first line of trials.csv has all",
     "sweep": "`qsweep status` lists all",
 }

@@ -36,7 +36,8 @@ def counts(ahead: Outlook) -> str:
     shared = f" in {rows} rows" if rows != trials else ""
     first = " first, then those that the search needs" if ahead.plan.spec.search else ""
     to_train = _with_bases(ahead.missing, ahead.bases)
-    return f"{ahead.folder_name}: {_trials(trials)}{shared}, known {ahead.known}, to train {to_train}{first}"
+    failing = f", {len(ahead.failing)} will fail" if ahead.failing else ""
+    return f"{ahead.folder_name}: {_trials(trials)}{shared}, known {ahead.known}, to train {to_train}{first}{failing}"
 
 
 def _trials(count: int) -> str:

@@ -146,9 +146,9 @@ class MX(Scaled):
     shorter block.
 
     A value between the largest element and 2^(e_max + 1) saturates in every rounding mode, so stochastic rounding is
-    biased toward zero there. For N(0, 1), the largest value of a block loses 4.4 % on average in mxfp4, 1.2 % in mxfp8
-    and mxfp6_e3m2, and 0.3 % in mxfp6 (400,000 blocks). The loss depends on where the largest values lie between two
-    powers of two: for N(0, 0.75²) it is 7.3 % in mxfp4.
+    biased toward zero there. For N(0, 1), saturation costs the largest value of a block 4.4 % on average in mxfp4,
+    1.2 % in mxfp8 and mxfp6_e3m2, and 0.3 % in mxfp6 (400,000 blocks); rounding comes on top. The loss depends on where
+    the largest values lie between two powers of two: for N(0, 0.75²) it is 7.3 % in mxfp4.
 
     Names: mxfp8 (e4m3), mxfp8_e5m2, mxfp6 (e2m3), mxfp6_e3m2, mxfp4 (e2m1), mxint8.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+from torch.nn import Parameter
 
 from qsweep.training.functions import first, name_of
 
@@ -49,10 +50,14 @@ class DataFlow:
 
     Attributes:
         unrounded: where values go that are not rounded: `input of conv2 from add()`.
+        computed_weights: the same for values that are computed from parameters: a weight times a number.
     """
 
     def __init__(self) -> None:
         self.unrounded: dict[str, None] = {}
+        self.computed_weights: dict[str, None] = {}
+        self._computed: dict[int, str] = {}
+        """The operation that computed a value from parameters and constants alone, by memory."""
         self._values: dict[int, Value] = {}
         self._kept: list[Tensor] = []  # so that their memory is not reused
 
@@ -72,6 +77,8 @@ class DataFlow:
         for tensor in tensors(given):
             value = self.of(tensor)
             if value is None:
+                if by and (operation := self._computed.get(_memory(tensor))):
+                    self.computed_weights[f"{by} from {operation}, computed from parameters"] = None
                 continue
             value.is_taken = True
             if by and value.made_by and tensor.is_floating_point():
@@ -99,7 +106,20 @@ class DataFlow:
             self.take(taken)
         if made_by is not None:
             self.set([*fresh, *written], made_by)
+        else:
+            self._follow_parameters(name, function, taken, fresh)
         return result
+
+    def _follow_parameters(
+        self, name: str, function: Callable[..., Any], taken: list[Tensor], fresh: list[Tensor]
+    ) -> None:
+        """Note values that an operation computed from parameters: they differ from the stored, rounded ones."""
+        before = [self._computed.get(_memory(tensor)) for tensor in taken]
+        is_computed = any(before) or any(isinstance(tensor, Parameter) for tensor in taken)
+        operation = next(filter(None, before), None) if name_of(function) in MOVING else name
+        if is_computed and operation:
+            self._computed |= {_memory(tensor): operation for tensor in fresh if tensor.is_floating_point()}
+            self._kept += fresh
 
     def _maker(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], taken: list[Tensor]) -> str | None:
         """The operation that made a function's result; None if it only depends on parameters and constants."""

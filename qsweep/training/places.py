@@ -323,6 +323,7 @@ def places_of(net: nn.Module, shape: tuple[int, ...]) -> Places:
         *_unreached_parameters(net, roles, frozen),
         *_unreached_calls(calls),
         *(Unreached(what, FLOWS) for what in {**evaluated.flow.unrounded, **trained.flow.unrounded}),
+        *(Unreached(what, ("weight",)) for what in trained.flow.computed_weights),
         *(Unreached(f"inside of {name}", FLOWS) for name in (*closed_modules(net), *own_functions(output))),
     )
     return Places(
@@ -431,7 +432,7 @@ def _watched(net: nn.Module, examples: Tensor) -> tuple[_Pass, Tensor]:
         counts[place] += 1
         call = _Call(call_name(place, counts[place]), of, next(iter(taken), None), first(result), weight)
         if call.is_product:
-            flow.take(taken, f"input of {call.name}")
+            flow.take([taken, weight], f"input of {call.name}")
         elif not call.is_activation:
             flow.take(taken)
         if call.gives_activation:

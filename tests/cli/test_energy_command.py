@@ -118,7 +118,7 @@ def test_a_compressed_model_has_the_words_of_its_compression(tmp_path: Path) -> 
         (
             "trial: {data: digits, model: 'torchvision:resnet18'}",
             (),
-            "torchvision:resnet18: the energy of a net outside",
+            "torchvision:resnet18: its energy is not known: only that of",
         ),
         (MNIST, ("--process", "tsmc"), "process: not found: tsmc"),
     ],

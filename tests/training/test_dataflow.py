@@ -40,7 +40,6 @@ ROUNDED = {
     ),
     "dropout": (f"{DENSE}\nself.d = nn.Dropout(0.5)", "return self.o(self.d(F.relu(self.a(x.flatten(1)))))"),
     "a product by hand": (DENSE, "return F.relu(x.flatten(1) @ self.a.weight.t()) @ self.o.weight.t()"),
-    "a weight that is computed": (DENSE, "return x.flatten(1) @ (self.o.weight * 2).t()"),
     "convolutions": (CONVOLUTIONS, "return self.o(F.relu(self.bn(self.c2(F.relu(self.c1(x))))).flatten(1))"),
     "a residual sum before a relu": (
         CONVOLUTIONS,
@@ -118,6 +117,40 @@ def test_values_that_nothing_has_rounded_are_listed_where_a_product_takes_them(
     assert f"input of o from {maker}" in found.not_rounded(errors)
     operands = {"activation": {"format": "fixed8f4", "at": "operands"}}
     assert not any("input of" in what for what in found.not_rounded(trial(**OWN, quantize=operands).view))
+
+
+COMPUTED_WEIGHTS = {
+    "a scaled weight": (DENSE, "return F.linear(x.flatten(1), self.o.weight * 0.37)", "input of linear() from mul()"),
+    "in a matmul": (DENSE, "return x.flatten(1) @ (self.o.weight * 2).t()", "input of matmul() from mul()"),
+    "standardization": (
+        CONVOLUTIONS,
+        "w = self.c1.weight\nh = F.relu(F.conv2d(x, w - w.mean((1, 2, 3), keepdim=True), padding=1))\n"
+        "return self.o(h.flatten(1))",
+        "input of conv2d() from sub()",
+    ),
+    "moved afterwards": (
+        DENSE,
+        "w = torch.cat([self.o.weight - 1, self.a.weight]).clone()\nreturn F.linear(x.flatten(1), w[:10])",
+        "input of linear() from sub()",
+    ),
+}
+
+
+@pytest.mark.parametrize(("init", "forward", "expected"), COMPUTED_WEIGHTS.values(), ids=COMPUTED_WEIGHTS.keys())
+def test_weights_that_are_computed_before_a_product_takes_them_are_listed(
+    trial: Make, init: str, forward: str, expected: str
+) -> None:
+    found = places(module(init, forward))
+    weights = trial(**OWN, quantize={"weight": "fixed8f4"}).view
+    assert f"{expected}, computed from parameters" in found.not_rounded(weights)
+    activations = trial(**OWN, quantize={"activation": "fixed8f4"}).view
+    assert not any("computed from parameters" in what for what in found.not_rounded(activations))
+
+
+def test_weights_that_are_only_moved_are_not_listed(trial: Make) -> None:
+    forward = "w = torch.cat([self.o.weight[:5], self.o.weight[5:]]).t()\nreturn x.flatten(1) @ w"
+    weights = trial(**OWN, quantize={"weight": "fixed8f4"}).view
+    assert places(module(DENSE, forward)).not_rounded(weights) == ()
 
 
 CONVOLUTION_PATHS = {

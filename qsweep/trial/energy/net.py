@@ -41,7 +41,7 @@ def layers_of(trial: Settings) -> tuple[Layer, ...]:
             values.
     """
     if trial.architecture is None:
-        raise UserError(f"{trial.model['name']}: the energy of a net outside the catalog of models is not known")
+        raise UserError(f"{trial.model['name']}: its energy is not known: only that of models in qsweep's catalog is")
     own = {name: value for name, value in trial.model.items() if name != "name"}
     shapes = trial.architecture.layers(trial.data_set.shape, trial.data_set.classes, own)
     return tuple(_Net(trial, shapes).layers())
