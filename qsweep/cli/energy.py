@@ -33,7 +33,7 @@ INT8, INT32, FLOAT32 = fixed(-128, 127), fixed(-(1 << 31), (1 << 31) - 1), float
 @click.option("--weights-on", type=click.Choice(MEMORIES), default="sram", show_default=True, help="Of parameters.")
 @click.option("--activations-on", type=click.Choice(MEMORIES), default="sram", show_default=True, help="Of the rest.")
 @click.option("--min-sram", type=click.IntRange(0), default=0, metavar="BITS", help="The smallest SRAM that is built.")
-@click.option("--io", "is_loaded", is_flag=True, help="Read inputs from DRAM, and write outputs to it.")
+@click.option("--dram-io", "is_loaded", is_flag=True, help="Read inputs from DRAM, and write outputs to it.")
 @click.option("--qtools", "as_qtools", is_flag=True, help="By the formulas of QKeras's qtools, errors included.")
 @click.option("--layers", "by_layer", is_flag=True, help="List each layer.")
 def energy(
