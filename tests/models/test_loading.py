@@ -369,5 +369,5 @@ def test_weights_of_an_own_model_can_be_exported(project: Project) -> None:
         project.run("export", row["key"], "own.safetensors")
     for wrong in ("m.onnx", "m", "m.pt"):
         output = project.run("export", row["key"], wrong, code=2)
-        assert f"{wrong}: weights are written as .safetensors" in output
+        assert f"{wrong}: weights can only be written as .safetensors" in output
         assert not (project.folder / wrong).exists()
