@@ -370,7 +370,7 @@ def test_a_test_set_is_measured_where_there_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "path", "said"),
     [
-        ({"epochs": 2}, "epochs", "in place of epochs"),
+        ({"epochs": 2}, "epochs", "replace epochs"),
         ({"batch_size": 32}, "batch_size", "expected 1"),
         ({"drop_last": True}, "drop_last", "no batches"),
         ({**INTEGERS, "fraction": 8, "lr": 0.25, "loss_scale": 8}, "loss_scale", "does not scale its loss"),
