@@ -104,10 +104,13 @@ def idle_roles(trials: Iterable[Trial], nets: Nets) -> dict[str, tuple[str, ...]
         own = nets.of(trial)
         if is_open(trial) and (own is None or not own.places):
             continue  # not known
+        model = str(trial.columns["model"])
+        by_optimizer = f"{model} with {trial.columns['optimizer']}"
+        roles = [(by_optimizer if what == "momentum" else model, what) for what in asked(trial.view)]
+        if all(True in effects.get(role, ()) for role in roles):
+            continue  # all of them have an effect in some trial: most trials of a grid have the same roles
         lacking = {*idle(trial.view), *(own.idle if own is not None else ())}
-        for what in asked(trial.view):
-            model = str(trial.columns["model"])
-            by = f"{model} with {trial.columns['optimizer']}" if what == "momentum" else model
+        for by, what in roles:
             effects.setdefault((by, what), set()).add(what not in lacking)
     found: dict[str, list[str]] = {}
     for (by, what), seen in effects.items():
