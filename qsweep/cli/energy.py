@@ -29,9 +29,19 @@ INT8, INT32, FLOAT32 = fixed(-128, 127), fixed(-(1 << 31), (1 << 31) - 1), float
 @click.command(cls=Command)
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("-S", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter or an axis, as in `run`.")
-@click.option("--process", default=HOROWITZ, show_default=True, metavar="NAME", help="A process, or its YAML file.")
-@click.option("--weights-on", type=click.Choice(MEMORIES), default="sram", show_default=True, help="Of parameters.")
-@click.option("--activations-on", type=click.Choice(MEMORIES), default="sram", show_default=True, help="Of the rest.")
+@click.option(
+    "--process", default=HOROWITZ, show_default=True, metavar="NAME", help="A process by name, or a YAML file."
+)
+@click.option(
+    "--weights-on", type=click.Choice(MEMORIES), default="sram", show_default=True, help="The memory of parameters."
+)
+@click.option(
+    "--activations-on",
+    type=click.Choice(MEMORIES),
+    default="sram",
+    show_default=True,
+    help="The memory of activations.",
+)
 @click.option("--min-sram", type=click.IntRange(0), default=0, metavar="BITS", help="The smallest SRAM that is built.")
 @click.option("--dram-io", "is_loaded", is_flag=True, help="Read inputs from DRAM, and write outputs to it.")
 @click.option("--qtools", "as_qtools", is_flag=True, help="By the formulas of QKeras's qtools, errors included.")
