@@ -129,7 +129,7 @@ def _read_npz(asked: Asked, path: Path) -> tuple[Pair, Pair | None]:
     test = _images(asked, "x_test", arrays["x_test"])
     if (test.shape[1:], test.dtype) != (images.shape[1:], images.dtype):
         found = f"{arrays['x_test'].dtype} {arrays['x_test'].shape}"
-        _refuse(asked, f"x_test is {found} and x is {arrays['x'].dtype} {arrays['x'].shape}: examples differ in shape")
+        _refuse(asked, f"x_test is {found} and x is {arrays['x'].dtype} {arrays['x'].shape}: they differ in shape or type")
     return (images, labels), (test, _labels(asked, "y_test", arrays["y_test"], len(test)))
 
 
@@ -145,6 +145,9 @@ def _arrays(asked: Asked, path: Path) -> dict[str, Array]:
             if absent := [name for name in wanted if name not in names]:
                 has = cut(", ".join(sorted(names))) or "nothing"
                 _refuse(asked, f"it has no {' and no '.join(absent)} (it has: {has}): np.savez(FILE, x=…, y=…)")
+            if others := sorted({*names} - {*wanted}):
+                unread = cut(", ".join(others))
+                _refuse(asked, f"nothing reads {unread}: arrays are named x and y, and x_test and y_test")
             return {name: _array(asked, file, name) for name in wanted}
     except BadValueError:
         raise

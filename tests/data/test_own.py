@@ -210,6 +210,10 @@ def test_key_of_own_data_is_pinned(arrays: Write, tmp_path: Path) -> None:
 
 
 BAD_ARRAYS: dict[str, tuple[Mapping[str, Any], str]] = {
+    "a test set under another name": (
+        {"x": X, "y": Y, "X_test": X, "Y_test": Y},
+        "nothing reads X_test, Y_test: arrays are named x and y, and x_test and y_test",
+    ),
     "no y": ({"x": X}, "it has no y (it has: x)"),
     "other names": ({"x_train": X, "y_train": Y}, "it has no x and no y (it has: x_train, y_train)"),
     "no y_test": ({"x": X, "y": Y, "x_test": X}, "it has no y_test"),
