@@ -129,7 +129,7 @@ def _read_npz(asked: Asked, path: Path) -> tuple[Pair, Pair | None]:
     test = _images(asked, "x_test", arrays["x_test"])
     if (test.shape[1:], test.dtype) != (images.shape[1:], images.dtype):
         found = f"{arrays['x_test'].dtype} {arrays['x_test'].shape}"
-        _refuse(asked, f"x_test is {found} and x is {arrays['x'].dtype} {arrays['x'].shape}: they differ in shape or type")
+        _refuse(asked, f"x_test is {found} and x is {arrays['x'].dtype} {arrays['x'].shape}: other shape or type")
     return (images, labels), (test, _labels(asked, "y_test", arrays["y_test"], len(test)))
 
 
