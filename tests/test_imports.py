@@ -37,6 +37,7 @@ AND = (
     "models.catalog",
     "models.imports",
     "cli.columns",
+    "cli.energy",
     "cli.format_pages",
     "cli.main",
     "cli.status",

@@ -1,79 +1,26 @@
-"""The command `energy`: what one example costs on a processor, for each configuration of a spec."""
+"""The output of `energy`: what one example costs on a processor, for each configuration of a spec."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import click
-
 from qsweep.cli.columns import aligned
-from qsweep.cli.command import Command
-from qsweep.cli.terminal import emit
 from qsweep.formats.words import Word, fixed, floating
 from qsweep.parameter import show
 from qsweep.spec.plan import Plan
 from qsweep.trial.energy import model, qtools
 from qsweep.trial.energy.model import Cost, Layer, Machine
 from qsweep.trial.energy.net import PIXEL, layers_of, source_of, with_words
-from qsweep.trial.energy.process import HOROWITZ, Memory, read_process
 
-MEMORIES = ("sram", "dram", "registers")
 PARTS = ("inputs", "parameters", "operations", "outputs")
 NANO = 1e-3
 """Picojoules in nanojoules."""
 INT8, INT32, FLOAT32 = fixed(-128, 127), fixed(-(1 << 31), (1 << 31) - 1), floating(32)
 
 
-@click.command(cls=Command)
-@click.argument("spec", type=click.Path(path_type=Path))
-@click.option("-S", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter or an axis, as in `run`.")
-@click.option(
-    "--process", default=HOROWITZ, show_default=True, metavar="NAME", help="A process by name, or a YAML file."
-)
-@click.option(
-    "--weights-on", type=click.Choice(MEMORIES), default="sram", show_default=True, help="The memory of parameters."
-)
-@click.option(
-    "--activations-on",
-    type=click.Choice(MEMORIES),
-    default="sram",
-    show_default=True,
-    help="The memory of activations.",
-)
-@click.option("--min-sram", type=click.IntRange(0), default=0, metavar="BITS", help="The smallest SRAM that is built.")
-@click.option("--dram-io", "is_loaded", is_flag=True, help="Read inputs from DRAM, and write outputs to it.")
-@click.option("--qtools", "as_qtools", is_flag=True, help="By the formulas of QKeras's qtools, errors included.")
-@click.option("--layers", "by_layer", is_flag=True, help="List each layer.")
-def energy(
-    spec: Path,
-    overrides: tuple[str, ...],
-    process: str,
-    weights_on: Memory,
-    activations_on: Memory,
-    min_sram: int,
-    is_loaded: bool,
-    as_qtools: bool,
-    by_layer: bool,
-) -> int:
-    """Estimate the energy that one example costs in inference. Nothing is trained.
-
-    One line per configuration of the spec, in nanojoules, with the same net in float32, and in 8 bits with 32-bit
-    accumulators, for comparison.
-    """
-    from qsweep.spec.file import read
-    from qsweep.spec.find import find
-    from qsweep.spec.plan import expand
-
-    path = find(str(spec), "configs")
-    plan = expand(read(path, overrides))
-    machine = Machine(read_process(process, path.parent), weights_on, activations_on, min_sram, is_loaded)
-    emit("\n".join(_lines(plan, machine, as_qtools, by_layer)))
-    return 0
-
-
-def _lines(plan: Plan, machine: Machine, as_qtools: bool, by_layer: bool) -> Iterator[str]:
+def energy_lines(plan: Plan, machine: Machine, as_qtools: bool, by_layer: bool) -> Iterator[str]:
+    """A table of all configurations and of the references, then where the numbers come from."""
     nets = _nets(plan)
     axes = [
         i for i in range(len(plan.axes)) if all(len({_cell(row[i]) for row in rows}) == 1 for rows in nets.values())

@@ -1,4 +1,4 @@
-"""The commands that show results: `plot`, `table`, `status`, `why`, `export`; and `formats`."""
+"""The commands that show results: `plot`, `table`, `status`, `why`, `export`; `formats` and `energy`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from qsweep.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from qsweep.plots import Drawn
+    from qsweep.trial.energy.process import Memory
+
+MEMORIES = ("sram", "dram", "registers")
 
 
 @click.command(cls=Command)
@@ -246,4 +249,54 @@ def export(key: str, file: Path, results: Path) -> int:
     size = write(results, key, file, say)
     say(f"{size:,} bytes")
     click.echo(file)
+    return 0
+
+
+@click.command(cls=Command)
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("-S", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter or an axis, as in `run`.")
+@click.option(
+    "--process", default="horowitz", show_default=True, metavar="NAME", help="A process by name, or a YAML file."
+)
+@click.option(
+    "--weights-on", type=click.Choice(MEMORIES), default="sram", show_default=True, help="The memory of parameters."
+)
+@click.option(
+    "--activations-on",
+    type=click.Choice(MEMORIES),
+    default="sram",
+    show_default=True,
+    help="The memory of activations.",
+)
+@click.option("--min-sram", type=click.IntRange(0), default=0, metavar="BITS", help="The smallest SRAM that is built.")
+@click.option("--dram-io", "is_loaded", is_flag=True, help="Read inputs from DRAM, and write outputs to it.")
+@click.option("--qtools", "as_qtools", is_flag=True, help="By the formulas of QKeras's qtools, errors included.")
+@click.option("--layers", "by_layer", is_flag=True, help="List each layer.")
+def energy(
+    spec: Path,
+    overrides: tuple[str, ...],
+    process: str,
+    weights_on: Memory,
+    activations_on: Memory,
+    min_sram: int,
+    is_loaded: bool,
+    as_qtools: bool,
+    by_layer: bool,
+) -> int:
+    """Estimate the energy that one example costs in inference. Nothing is trained.
+
+    One line per configuration of the spec, in nanojoules, with the same net in float32, and in 8 bits with 32-bit
+    accumulators, for comparison.
+    """
+    from qsweep.cli.energy import energy_lines
+    from qsweep.spec.file import read
+    from qsweep.spec.find import find
+    from qsweep.spec.plan import expand
+    from qsweep.trial.energy.model import Machine
+    from qsweep.trial.energy.process import read_process
+
+    path = find(str(spec), "configs")
+    plan = expand(read(path, overrides))
+    machine = Machine(read_process(process, path.parent), weights_on, activations_on, min_sram, is_loaded)
+    emit("\n".join(energy_lines(plan, machine, as_qtools, by_layer)))
     return 0

@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from qsweep import __version__, files
-from qsweep.cli import energy, look, manage, run
+from qsweep.cli import look, manage, run
 from qsweep.cli.command import Commands
 from qsweep.cli.terminal import finish, prepare, say
 from qsweep.errors import UserError
@@ -39,7 +39,7 @@ def cli() -> None:
 
 
 for command in (
-    *(run.run, look.plot, look.table, look.status, look.why, look.formats, look.export, energy.energy),
+    *(run.run, look.plot, look.table, look.status, look.why, look.formats, look.export, look.energy),
     run.reproduce,
     *(manage.data, manage.schema, manage.store),
 ):

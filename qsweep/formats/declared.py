@@ -37,7 +37,7 @@ ROUNDING = Parameter(
 
 
 def random_bits(rounding: str) -> int | None:
-    """How many random bits a value takes: 0 for a deterministic mode, None for all that noise has."""
+    """The number of random bits per value: 0 for a deterministic mode, None for all bits of the noise."""
     if rounding == "stochastic":
         return None
     return int(rounding.removeprefix("stochastic")) if rounding.startswith("stochastic") else 0

@@ -87,6 +87,14 @@ trial:
     assert source_of(Settings(row.trial.settings)) == fixed(0, 255)
 
 
+def test_activations_rounded_as_operands_leave_the_output_of_the_net_as_it_comes(tmp_path: Path) -> None:
+    operands = "{weight: {format: e4m3, at: operands}, activation: {format: e4m3, at: operands}}"
+    (tmp_path / "net.yaml").write_text(f"trial: {{data: digits, model: softmax, quantize: {operands}}}")
+    (row,) = expand(read(tmp_path / "net.yaml")).rows
+    (layer,) = layers_of(row.trial.view)
+    assert (layer.weight, layer.rounded, source_of(row.trial.view)) == (floating(8), None, floating(8))
+
+
 @pytest.mark.parametrize(
     ("layers", "words"),
     [

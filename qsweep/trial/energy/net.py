@@ -117,8 +117,14 @@ class _Net:
             terms=terms,
             weight=self._at(shape.place, "weight"),
             bias=self._at(shape.place, "bias") if shape.biases else None,
-            rounded=None if is_rounded_later else self._at(shape.place, "activation"),
+            rounded=None if is_rounded_later or self._rounds_operands else self._at(shape.place, "activation"),
         )
+
+    @property
+    def _rounds_operands(self) -> bool:
+        """Whether activations are rounded where they enter a product, so that the net's own outputs are not."""
+        own = self.trial.quantize.get("activation")
+        return own is not None and own.at == OPERANDS
 
     def _is_rounded_later(self, index: int) -> bool:
         """Whether the output of a linear layer goes straight into an activation, which is then rounded instead."""
