@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from qsweep.cli.columns import aligned
+from qsweep.errors import UserError
 from qsweep.formats.words import Word, fixed, floating
 from qsweep.parameter import show
 from qsweep.spec.plan import Plan
@@ -20,8 +22,14 @@ INT8, INT32, FLOAT32 = fixed(-128, 127), fixed(-(1 << 31), (1 << 31) - 1), float
 
 
 def energy_lines(plan: Plan, machine: Machine, as_qtools: bool, by_layer: bool) -> Iterator[str]:
-    """A table of all configurations and of the references, then where the numbers come from."""
-    nets = _nets(plan)
+    """A table of all configurations and of the references, then where the numbers come from.
+
+    Raises:
+        UserError: the energy of no configuration is known.
+    """
+    nets, unknown = _nets(plan)
+    if not nets:
+        raise UserError("\n".join(unknown))
     axes = [
         i for i in range(len(plan.axes)) if all(len({_cell(row[i]) for row in rows}) == 1 for rows in nets.values())
     ]
@@ -35,17 +43,28 @@ def energy_lines(plan: Plan, machine: Machine, as_qtools: bool, by_layer: bool) 
             found = _costs(layers, PIXEL, machine, as_qtools, accumulator)
             rows += [[f"all {name}", *[""] * (len(head) - 1), *row] for row in _rows(found, by_layer)]
     yield aligned(rows)
+    yield from (f"not known for {count} of the configurations: {reason}" for reason, count in unknown.items())
     yield f"\nnJ per example in inference. {machine.process.name}: {machine.process.source}"
 
 
-def _nets(plan: Plan) -> dict[tuple[tuple[Layer, ...], Word], list[tuple[Any, ...]]]:
-    """The nets of a plan, as the energy model takes them, each with the values of the axes at its points."""
-    own = {trial.key: (layers_of(trial.view), source_of(trial.view)) for trial in plan.configurations}
-    found: dict[tuple[tuple[Layer, ...], Word], list[tuple[Any, ...]]] = {}
+Nets = dict[tuple[tuple[Layer, ...], Word], list[tuple[Any, ...]]]
+"""Nets as the energy model takes them, and the words of their inputs, with the values of the axes at their points."""
+
+
+def _nets(plan: Plan) -> tuple[Nets, Counter[str]]:
+    """The nets of a plan; and the reasons why the energy of others is not known, with the number of configurations."""
+    own: dict[str, tuple[tuple[Layer, ...], Word]] = {}
+    unknown: Counter[str] = Counter()
+    for trial in plan.configurations:
+        try:
+            own[trial.key] = layers_of(trial.view), source_of(trial.view)
+        except UserError as error:
+            unknown[str(error)] += 1
+    found: Nets = {}
     for row in plan.rows:
         if row.trial.key in own:
             found.setdefault(own[row.trial.key], []).append(row.axes)
-    return found
+    return found, unknown
 
 
 def _costs(

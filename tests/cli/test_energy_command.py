@@ -135,5 +135,15 @@ def test_what_has_no_known_energy_is_refused(tmp_path: Path, text: str, words: t
     assert message in energy(tmp_path, text, *words, code=2)
 
 
+def test_a_configuration_without_a_known_energy_is_named_beside_the_others(tmp_path: Path) -> None:
+    text = """
+trial: {data: digits, model: softmax}
+variants: {a: {quantize: {weight: e3m2}}, k: {stages: [{compress: {weight: kmeans8}}]}}
+"""
+    output = energy(tmp_path, text)
+    assert "a" in rows("\n".join(line for line in output.splitlines() if not line.startswith("not known")))
+    assert "not known for 1 of the configurations: kmeans8: its elements have no fixed width" in output
+
+
 def test_references_have_8_bit_operands_and_32_bit_sums() -> None:
     assert (INT8.bits, INT32.bits) == (8, 32)
